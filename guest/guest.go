@@ -1,0 +1,64 @@
+// Package guest is the contract with the code inside a sandbox: how a runtime
+// is attached to while it is parked, told what to load, given invocations, and
+// stopped. Child packages implement it, one for each contract that functions are
+// written against; guesttest is the suite that every one of them passes.
+//
+// A guest says how things are said. It decides nothing about when an instance
+// starts, how long it may run or when it ends: that is dispatch's.
+package guest
+
+import (
+	"context"
+
+	"lambent"
+	"lambent/sandbox"
+)
+
+// A Guest attaches to sandboxes. Its method may be called concurrently.
+type Guest interface {
+	// Attach takes hold of a parked sandbox: it waits for the agent, opens the
+	// listeners that the contract asks for, and returns with everything done
+	// that can be done before the code is known.
+	Attach(context.Context, sandbox.Sandbox, lambent.Runtime) (Instance, error)
+}
+
+// A Unit is what an instance is told to load.
+type Unit struct {
+	Revision *lambent.Revision
+	Secrets  map[string]string // joins the environment; values never reach a log
+	Paths    sandbox.Paths
+}
+
+// An Instance is one attached sandbox: first Init once, then any number of
+// Invokes, of which at most Config.Concurrency at a time.
+type Instance interface {
+	// Init loads the code and returns when it waits for its first invocation.
+	// A *lambent.Fault as error is the code's own failure; any other error is
+	// the platform's, or ctx's.
+	Init(context.Context, Unit) error
+
+	// Invoke serves one invocation. It calls the reply's methods on the calling
+	// goroutine and touches it no more once it has returned. After it returns nil,
+	// Reply.End has been called and the instance may still be busy: see Settle.
+	// After an error End has not been called, and the instance is of no more use.
+	// ErrNotDelivered says that the code never saw the invocation, so that another
+	// instance may serve it.
+	Invoke(context.Context, *lambent.Invocation, lambent.Reply) error
+
+	// Settle returns nil once the instance can take another invocation, and an
+	// error if it never will. Settled is the same as a question.
+	Settle(context.Context) error
+	Settled() bool
+
+	// Fault phrases a failure that the platform saw (timeout, exit, oom) in the
+	// words of this guest's cloud.
+	Fault(lambent.FaultKind, *lambent.Invocation) *lambent.Fault
+
+	// Stop ends the conversation as the contract says; the sandbox is destroyed
+	// after it. It also unblocks an Invoke that is under way.
+	Stop(context.Context) error
+}
+
+// ErrNotDelivered is returned (wrapped or not) by Instance.Invoke when the
+// instance was found dead before the code saw anything of the invocation.
+var ErrNotDelivered = lambent.Errorf(lambent.Unavailable, "guest", "the instance ended before it took the invocation")

@@ -1,0 +1,94 @@
+package lambent
+
+import (
+	"context"
+	"io"
+	"time"
+)
+
+// An Invocation is one call for work. Retries of it are attempts under the same
+// ID. Exactly one of Raw, HTTP and Events is set.
+type Invocation struct {
+	ID            string // a UUID
+	TriggerID     string // which trigger made it; empty for a direct call
+	Entry         string // which entry of an app of several; empty otherwise
+	Trace         string // W3C traceparent or AWS X-Ray header, as it came
+	Attempt       int    // from 1; 0 counts as 1
+	Hops          int    // functions that led to this call, for loop detection
+	Target        Name
+	Async         bool
+	Arrived       time.Time // when the edge had it; the zero time: when dispatch has it
+	Deadline      time.Time // the caller's; zero: none. The function's own timeout is apart
+	ClientContext []byte    // AWS: JSON, at most 3583 bytes
+	WantLog       bool      // fill Result.LogTail
+
+	Raw    []byte
+	HTTP   *Request
+	Events []Event
+}
+
+// A Request is an HTTP request for a function. The body is streamed; whoever
+// makes the Request keeps it readable until Invoke returns.
+type Request struct {
+	Method, Proto, Scheme, Host string
+	Path                        string // as it came, still escaped, the platform's own prefix removed
+	RawQuery                    string
+	Header                      map[string][]string // canonical keys
+	Body                        io.Reader
+	ContentLength               int64 // -1: unknown
+	RemoteIP                    string
+	RemotePort                  string
+	Stream                      bool // the URL's mode is streaming
+}
+
+// A Reply receives one answer: Begin at most once, then any number of Writes,
+// then End exactly once (unless Invoke returns an error, when End is not
+// called). Calls are serial, but may come from another goroutine than Invoke's.
+// Write blocks while the client is slow: that is the back-pressure. Once End
+// has been called the caller has its answer; the instance may still be busy.
+type Reply interface {
+	Begin(status int, header map[string][]string) error
+	Write([]byte) (int, error)
+	End(Result)
+}
+
+// A Result ends an answer.
+type Result struct {
+	Version string // that ran: "latest" or a number
+	Fault   *Fault // the function's own failure, or nil
+	// FailedItems are the ids of a batch that are to be retried.
+	FailedItems []string
+	LogTail     []byte // the last 4 KB of the invocation's log, where asked for
+	Usage       Usage
+}
+
+// FaultKind is what went wrong with a function, in the platform's words.
+type FaultKind string
+
+const (
+	FaultHandler FaultKind = "error"    // the handler raised or returned an error
+	FaultInit    FaultKind = "init"     // the code could not be initialised
+	FaultTimeout FaultKind = "timeout"  // the attempt took longer than Config.Timeout
+	FaultExit    FaultKind = "exit"     // the process ended by itself
+	FaultMemory  FaultKind = "oom"      // it was killed for its memory limit
+	FaultTooBig  FaultKind = "response" // the response is over the limit
+)
+
+// A Fault is a function's own failure, in its cloud's words. It is an outcome,
+// not an error of the platform.
+type Fault struct {
+	Kind    FaultKind
+	Type    string // such as "ValueError", "Sandbox.Timedout"
+	Message string
+	Payload []byte // what the cloud answers to a direct call, usually JSON; nil while the answer had begun
+}
+
+// Error makes a Fault usable as an error where one is returned.
+func (f *Fault) Error() string { return f.Type + ": " + f.Message }
+
+// An Invoker runs invocations. Its error is the platform's (throttled, not
+// found, shutting down); the function's own failure is in Result.Fault. For an
+// asynchronous invocation the Reply is nil, and a nil error means durable.
+type Invoker interface {
+	Invoke(context.Context, *Invocation, Reply) error
+}

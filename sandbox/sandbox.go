@@ -1,0 +1,121 @@
+// Package sandbox is the contract between the platform and what isolates
+// functions: a driver parks sandboxes with a runtime booted in them, a parked
+// sandbox is assigned one piece of code with its limits, runs it, and is
+// destroyed. A sandbox never serves a second revision.
+//
+// The contract carries data and descriptors only, so that a privileged helper
+// process can stand behind it. Child packages implement it; sandboxtest is the
+// suite that every driver passes; Guard gives every driver the same manners.
+// The package knows nothing of what is said over the descriptors: that is the
+// guest's.
+package sandbox
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"syscall"
+
+	"lambent"
+)
+
+// A Driver makes sandboxes of one kind. Its methods may be called concurrently.
+type Driver interface {
+	// Park makes a sandbox and boots the runtime's agent in it, if it has one,
+	// without waiting for the agent to be ready: the guest's Attach does that.
+	// Nothing of a user is in it yet.
+	Park(context.Context, lambent.Runtime) (Sandbox, error)
+
+	// Isolation says in one line what the driver promises, for `lambent doctor`
+	// and the server's start-up message.
+	Isolation() string
+
+	// Close destroys every sandbox that is left and whatever the driver holds.
+	Close() error
+}
+
+// A Task is what a parked sandbox is assigned.
+type Task struct {
+	Code     string // directory of the code's tree on the host; the code sees it read-only
+	Opt      string // directory of the merged layers on the host; empty: none
+	MemoryMB int
+	TmpMB    int
+}
+
+// Paths are where the code inside finds things.
+type Paths struct {
+	Task string // the code: /var/task where the driver can say so
+	Opt  string // the layers: /opt
+	Tmp  string // writable, of this sandbox alone
+}
+
+// An Exit says how the sandbox's first process ended.
+type Exit struct {
+	Code   int            // exit status; meaningless where Signal is set
+	Signal syscall.Signal // that ended it, or 0
+	OOM    bool           // it was ended for its memory limit
+}
+
+// String phrases the exit as "exit status 1" or "signal: killed".
+func (e Exit) String() string {
+	if e.Signal != 0 {
+		return fmt.Sprintf("signal: %v", e.Signal)
+	}
+	return fmt.Sprintf("exit status %d", e.Code)
+}
+
+// A Sandbox is one isolated process tree. After [Guard] its methods may be
+// called concurrently; a bare driver's may not, except Agent, Output, Stats,
+// Done and Exit.
+type Sandbox interface {
+	// ID is unique for the life of the server, and safe in a file name.
+	ID() string
+
+	// Assign puts the code and the limits in place. At most once.
+	Assign(context.Context, Task) (Paths, error)
+
+	// Start runs a program of the code inside, with exactly this environment.
+	// Only for runtimes without an agent, at most once, after Assign. A relative
+	// argv[0] is relative to Paths.Task, which is the working directory.
+	Start(argv, env []string) error
+
+	// Agent is the connection that the booted agent holds as its descriptor 3,
+	// or nil for runtimes without an agent. Always the same value.
+	Agent() net.Conn
+
+	// Listen opens a TCP listener that the inside of the sandbox can reach. Its
+	// Addr is what the inside must dial.
+	Listen() (net.Listener, error)
+
+	// Dial connects to a port of 127.0.0.1 inside.
+	Dial(ctx context.Context, port int) (net.Conn, error)
+
+	// Output is the read end of the pipe that standard output and standard error
+	// inside go to, in non-blocking mode. It reaches its end after Done. The
+	// caller reads it, and must: a full pipe blocks the function. Destroy does
+	// not close it; its reader does.
+	Output() *os.File
+
+	// Stats returns the CPU time used so far in us and the highest memory so
+	// far in bytes, of everything inside; zero where the driver cannot tell.
+	// It costs at most some us: it is called for each invocation.
+	Stats() (cpuUS, peakBytes int64, err error)
+
+	// Done is closed when the first process inside has ended, whatever ended it.
+	Done() <-chan struct{}
+
+	// Exit is valid once Done is closed.
+	Exit() Exit
+
+	// Destroy ends every process inside, waits for them and gives everything
+	// back. Calling it again does nothing and returns nil.
+	Destroy() error
+}
+
+// A Freezer is a Sandbox that can be suspended: no process inside runs between
+// Freeze and Thaw.
+type Freezer interface {
+	Freeze() error
+	Thaw() error
+}

@@ -1,0 +1,43 @@
+package lambent
+
+import "time"
+
+// Outcomes of an attempt, as ledger and metrics spell them.
+const (
+	OutcomeOK = "ok" // otherwise a FaultKind
+)
+
+// A Usage is the raw facts of one attempt: what was used, not what it costs.
+// Price books turn usages into money. Its identity is ID and Attempt.
+type Usage struct {
+	ID       string    `json:"id"`
+	Attempt  int       `json:"attempt"`
+	Project  string    `json:"project"`
+	Function string    `json:"function"`
+	Version  string    `json:"version"`
+	Alias    string    `json:"alias,omitempty"`
+	Trigger  string    `json:"trigger"` // "invoke", "http", or a source's kind
+	Runtime  string    `json:"runtime"`
+	Instance string    `json:"instance"`
+	Start    time.Time `json:"start"`    // the request arrived
+	End      time.Time `json:"end"`      // the answer's last byte was ready
+	QueueUS  int64     `json:"queue_us"` // waited for an instance
+	InitUS   int64     `json:"init_us"`  // initialised the code; 0 on a warm start
+	RunUS    int64     `json:"run_us"`   // in the function
+	BilledMS int64     `json:"billed_ms"`
+	MemoryMB int       `json:"memory_mb"` // the limit
+	TmpMB    int       `json:"tmp_mb,omitempty"`
+	PeakMB   int64     `json:"peak_mb"` // the instance's high-water mark so far
+	CPUUS    int64     `json:"cpu_us"`  // of the sandbox, during this attempt; includes init on a cold start
+	BytesIn  int64     `json:"bytes_in"`
+	BytesOut int64     `json:"bytes_out"`
+	Cold     bool      `json:"cold,omitempty"`
+	Outcome  string    `json:"outcome"`
+	Error    string    `json:"error,omitempty"` // the fault's type
+}
+
+// Billed returns AWS's billed duration in whole milliseconds:
+// ceil(init + run) on a cold start, ceil(run) on a warm one, at least 1.
+func Billed(initTime, run time.Duration) int64 {
+	return max(1, int64((initTime+run+time.Millisecond-1)/time.Millisecond))
+}
