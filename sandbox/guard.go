@@ -1,0 +1,131 @@
+package sandbox
+
+import (
+	"context"
+	"net"
+	"sync"
+
+	"lambent"
+)
+
+// Guard returns a driver whose sandboxes all have the same manners, so that no
+// driver needs them: calls are serialised, a call out of order is refused, the
+// first failure destroys, a dead sandbox stays dead, Freeze and Thaw are
+// idempotent. The sandboxes implement [Freezer] exactly if the driver's do.
+func Guard(d Driver) Driver { return guardedDriver{d} }
+
+type guardedDriver struct{ Driver }
+
+func (d guardedDriver) Park(ctx context.Context, rt lambent.Runtime) (Sandbox, error) {
+	s, err := d.Driver.Park(ctx, rt)
+	if err != nil {
+		return nil, err
+	}
+	g := &guarded{Sandbox: s}
+	if f, ok := s.(Freezer); ok {
+		return &guardedFreezer{guarded: g, freezer: f}, nil
+	}
+	return g, nil
+}
+
+// guarded serialises what changes a sandbox. Agent, Output, Stats, Done and Exit
+// pass through: drivers promise that they may be called at any time.
+type guarded struct {
+	Sandbox
+
+	mu        sync.Mutex // held for the length of each call below
+	assigned  bool
+	started   bool
+	frozen    bool
+	destroyed bool
+}
+
+// do runs a call that needs a living sandbox, and destroys it if the call fails.
+// The caller holds g.mu.
+func (g *guarded) do(op string, call func() error) error {
+	if g.destroyed {
+		return lambent.Errorf(lambent.Unavailable, op, "the sandbox %s is gone", g.ID())
+	}
+	if err := call(); err != nil {
+		g.destroyLocked()
+		return err
+	}
+	return nil
+}
+
+func (g *guarded) Assign(ctx context.Context, t Task) (p Paths, err error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.assigned {
+		return p, lambent.Errorf(lambent.Internal, "sandbox.Assign", "the sandbox %s is assigned already", g.ID())
+	}
+	err = g.do("sandbox.Assign", func() error {
+		p, err = g.Sandbox.Assign(ctx, t)
+		return err
+	})
+	g.assigned = err == nil
+	return p, err
+}
+
+func (g *guarded) Start(argv, env []string) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.assigned || g.started {
+		return lambent.Errorf(lambent.Internal, "sandbox.Start", "the sandbox %s is not assigned yet, or started already", g.ID())
+	}
+	g.started = true
+	return g.do("sandbox.Start", func() error { return g.Sandbox.Start(argv, env) })
+}
+
+func (g *guarded) Listen() (l net.Listener, err error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	err = g.do("sandbox.Listen", func() error {
+		l, err = g.Sandbox.Listen()
+		return err
+	})
+	return l, err
+}
+
+// Dial may fail without harm: the port may not be open yet.
+func (g *guarded) Dial(ctx context.Context, port int) (net.Conn, error) {
+	g.mu.Lock()
+	dead := g.destroyed
+	g.mu.Unlock()
+	if dead {
+		return nil, lambent.Errorf(lambent.Unavailable, "sandbox.Dial", "the sandbox %s is gone", g.ID())
+	}
+	return g.Sandbox.Dial(ctx, port)
+}
+
+func (g *guarded) Destroy() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.destroyLocked()
+}
+
+func (g *guarded) destroyLocked() error {
+	if g.destroyed {
+		return nil
+	}
+	g.destroyed = true
+	return g.Sandbox.Destroy()
+}
+
+type guardedFreezer struct {
+	*guarded
+	freezer Freezer
+}
+
+func (g *guardedFreezer) Freeze() error { return g.set(true, g.freezer.Freeze) }
+func (g *guardedFreezer) Thaw() error   { return g.set(false, g.freezer.Thaw) }
+
+func (g *guardedFreezer) set(frozen bool, call func() error) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.frozen == frozen && !g.destroyed {
+		return nil
+	}
+	g.frozen = frozen
+	return g.do("sandbox.Freezer", call)
+}

@@ -1,0 +1,223 @@
+package process
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"lambent"
+	"lambent/sandbox"
+)
+
+var _ sandbox.Sandbox = (*box)(nil)
+
+// A box is one process group. The fields without a comment are set before the
+// box is handed out.
+type box struct {
+	driver  *Driver
+	id      string
+	dir     string // of this sandbox alone, removed with it
+	uid     int    // -1: the server's
+	runtime lambent.Runtime
+	agent   net.Conn
+	output  *os.File // read end; the reader closes it
+	stdout  *os.File // write end; closed once the child has it
+
+	task       sandbox.Paths
+	pid        atomic.Int64 // of the first process, which leads its group; 0: none yet
+	limitBytes atomic.Int64
+	peakBytes  atomic.Int64
+	oom        atomic.Bool
+	ended      atomic.Bool // the first process has: its number may become another's
+	stats      statsReader
+
+	destroy sync.Once
+	done    chan struct{}
+	exit    sandbox.Exit // written before done is closed
+}
+
+func (b *box) ID() string            { return b.id }
+func (b *box) Agent() net.Conn       { return b.agent }
+func (b *box) Output() *os.File      { return b.output }
+func (b *box) Done() <-chan struct{} { return b.done }
+func (b *box) Exit() sandbox.Exit    { return b.exit }
+
+// boot starts the runtime's agent with one end of a socket pair as descriptor 3.
+func (b *box) boot() error {
+	ours, theirs, err := socketPair()
+	if err != nil {
+		return lambent.Errorf(lambent.Internal, "process.Park", "cannot make a socket pair: %w", err)
+	}
+	defer theirs.Close()
+	b.agent = ours
+	env := append([]string{"TMPDIR=" + b.dir, "HOME=" + b.dir}, envList(b.runtime.Env)...)
+	return b.spawn(b.runtime.Boot, env, b.dir, theirs)
+}
+
+// Assign implements sandbox.Sandbox. The tree is used where it lies: its files
+// belong to the server's user and are read-only to everybody.
+func (b *box) Assign(_ context.Context, t sandbox.Task) (sandbox.Paths, error) {
+	if fi, err := os.Stat(t.Code); err != nil || !fi.IsDir() {
+		return sandbox.Paths{}, lambent.Errorf(lambent.Internal, "process.Assign", "the code's tree %s is not there", t.Code)
+	}
+	b.task = sandbox.Paths{Task: t.Code, Opt: t.Opt, Tmp: b.dir}
+	b.limitBytes.Store(int64(t.MemoryMB) << 20)
+	select {
+	case b.driver.wake <- struct{}{}:
+	default:
+	}
+	return b.task, nil
+}
+
+// Start implements sandbox.Sandbox.
+func (b *box) Start(argv, env []string) error {
+	if len(argv) == 0 {
+		return lambent.Errorf(lambent.Internal, "process.Start", "no program named")
+	}
+	argv = append([]string(nil), argv...)
+	if !filepath.IsAbs(argv[0]) {
+		argv[0] = filepath.Join(b.task.Task, argv[0])
+	}
+	return b.spawn(argv, env, b.task.Task)
+}
+
+func (b *box) spawn(argv, env []string, dir string, extra ...*os.File) error {
+	cmd := &exec.Cmd{
+		Path: argv[0], Args: argv, Env: env, Dir: dir,
+		Stdout: b.stdout, Stderr: b.stdout, ExtraFiles: extra,
+		SysProcAttr: childAttr(b.uid),
+	}
+	err := b.driver.onForkThread(func() error {
+		if err := cmd.Start(); err != nil {
+			return err
+		}
+		b.pid.Store(int64(cmd.Process.Pid))
+		b.driver.reaper.add(cmd.Process.Pid)
+		return nil
+	})
+	b.stdout.Close()
+	if err != nil {
+		return lambent.Errorf(lambent.Internal, "process.Start", "cannot run %s: %w", argv[0], err)
+	}
+	limitChild(cmd.Process.Pid, b.uid >= 0)
+	b.stats.open(cmd.Process.Pid)
+	go b.wait(cmd)
+	return nil
+}
+
+// wait turns the end of the first process into the end of the whole group.
+func (b *box) wait(cmd *exec.Cmd) {
+	pid := cmd.Process.Pid
+	awaitEnd(pid)
+	b.kill()
+	b.ended.Store(true)
+	b.driver.reaper.remove(pid)
+	_ = cmd.Wait() // the state says everything
+	b.exit = sandbox.Exit{Code: cmd.ProcessState.ExitCode(), OOM: b.oom.Load()}
+	if ws, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
+		b.exit.Signal = ws.Signal()
+	}
+	close(b.done)
+}
+
+// Listen implements sandbox.Sandbox: there is one network, the host's.
+func (b *box) Listen() (net.Listener, error) { return net.Listen("tcp", "127.0.0.1:0") }
+
+// Dial implements sandbox.Sandbox.
+func (b *box) Dial(ctx context.Context, port int) (net.Conn, error) {
+	var d net.Dialer
+	return d.DialContext(ctx, "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+}
+
+// Stats implements sandbox.Sandbox.
+func (b *box) Stats() (cpuUS, peakBytes int64, err error) {
+	cpuUS, rss, err := b.stats.read()
+	return cpuUS, b.raisePeak(rss), err
+}
+
+func (b *box) raisePeak(rss int64) int64 {
+	for {
+		peak := b.peakBytes.Load()
+		if rss <= peak {
+			return peak
+		}
+		if b.peakBytes.CompareAndSwap(peak, rss) {
+			return rss
+		}
+	}
+}
+
+// checkMemory ends the group if everything in it together is over the limit.
+func (b *box) checkMemory() {
+	pid := int(b.pid.Load())
+	if pid == 0 || b.ended.Load() {
+		return
+	}
+	rss := treeRSS(pid)
+	b.raisePeak(rss)
+	if rss <= b.limitBytes.Load() {
+		return
+	}
+	b.oom.Store(true)
+	b.kill()
+}
+
+// kill ends the whole process group.
+func (b *box) kill() {
+	if pid := int(b.pid.Load()); pid != 0 && !b.ended.Load() {
+		_ = syscall.Kill(-pid, syscall.SIGKILL)
+	}
+}
+
+// Destroy implements sandbox.Sandbox.
+func (b *box) Destroy() (err error) {
+	b.destroy.Do(func() {
+		if pid := int(b.pid.Load()); pid != 0 {
+			b.kill()
+			select {
+			case <-b.done:
+			case <-time.After(10 * time.Second):
+				err = lambent.Errorf(lambent.Internal, "process.Destroy", "process %d does not end", pid)
+			}
+		} else {
+			b.exit = sandbox.Exit{Signal: syscall.SIGKILL}
+			close(b.done)
+		}
+		b.release()
+		b.driver.mu.Lock()
+		delete(b.driver.boxes, b)
+		b.driver.mu.Unlock()
+	})
+	return err
+}
+
+// release gives back what newBox took.
+func (b *box) release() {
+	if b.agent != nil {
+		b.agent.Close()
+	}
+	if b.stdout != nil {
+		b.stdout.Close()
+	}
+	b.stats.close()
+	if b.uid >= 0 && clearUser(b.uid) {
+		b.driver.users.give(b.uid)
+	}
+	_ = os.RemoveAll(b.dir) // Close removes what is left
+}
+
+func envList(env map[string]string) []string {
+	list := make([]string, 0, len(env))
+	for k, v := range env {
+		list = append(list, fmt.Sprintf("%s=%s", k, v))
+	}
+	return list
+}

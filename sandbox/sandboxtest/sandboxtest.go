@@ -1,0 +1,401 @@
+// Package sandboxtest is the suite that every sandbox driver passes: what the
+// contract of package sandbox promises, checked with a POSIX shell inside.
+package sandboxtest
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"lambent"
+	"lambent/sandbox"
+)
+
+// Run runs the suite. Each driver that open returns is closed by the suite; code
+// directories come from t.TempDir unless open's caller says where such trees
+// must lie for the driver to reach them.
+func Run(t *testing.T, codeDir func(*testing.T) string, open func(*testing.T) sandbox.Driver) {
+	s := suite{codeDir: codeDir, open: open}
+	for _, c := range []struct {
+		name string
+		test func(*testing.T, sandbox.Driver)
+	}{
+		{"Start runs a program of the code with exactly this environment", s.start},
+		{"Exit tells status and signal", s.exit},
+		{"Agent and its descriptor 3 are connected", s.agent},
+		{"Destroy ends every process of the group", s.destroyTree},
+		{"Destroy twice, before and after the end", s.destroyTwice},
+		{"Each sandbox has its own writable tmp, gone afterwards", s.tmp},
+		{"The code is read-only", s.readOnly},
+		{"Listen is reachable from inside", s.listen},
+		{"Memory over the limit ends the sandbox", s.memory},
+		{"Stats count CPU and memory", s.stats},
+		{"Guard: one failure destroys, dead stays dead", s.guard},
+		{"Nothing is inherited but 0, 1, 2", s.descriptors},
+		{"Many at once", s.hammer},
+		{"Close destroys what is left", s.close},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			d := sandbox.Guard(open(t))
+			t.Cleanup(func() {
+				if err := d.Close(); err != nil {
+					t.Errorf("Close: %v", err)
+				}
+			})
+			c.test(t, d)
+		})
+	}
+}
+
+type suite struct {
+	codeDir func(*testing.T) string
+	open    func(*testing.T) sandbox.Driver
+}
+
+var generic = lambent.Runtime{Name: "provided", Guest: "lambda"}
+
+// run starts a shell script as the code's bootstrap.
+func (s suite) run(t *testing.T, d sandbox.Driver, script string, memoryMB int) sandbox.Sandbox {
+	t.Helper()
+	b, err := d.Park(t.Context(), generic)
+	if err != nil {
+		t.Fatalf("Park: %v", err)
+	}
+	t.Cleanup(func() { b.Destroy() })
+	code := s.codeDir(t)
+	if err := os.WriteFile(filepath.Join(code, "bootstrap"), []byte("#!/bin/sh\n"+script+"\n"), 0o555); err != nil {
+		t.Fatal(err)
+	}
+	paths, err := b.Assign(t.Context(), sandbox.Task{Code: code, MemoryMB: memoryMB, TmpMB: 512})
+	if err != nil {
+		t.Fatalf("Assign: %v", err)
+	}
+	env := []string{"PATH=/usr/bin:/bin", "TMPDIR=" + paths.Tmp, "MARK=here"}
+	if err := b.Start([]string{"./bootstrap"}, env); err != nil {
+		t.Fatalf("Start: %v", err)
+	}
+	return b
+}
+
+func output(t *testing.T, b sandbox.Sandbox) string {
+	t.Helper()
+	out := b.Output()
+	defer out.Close()
+	if err := out.SetReadDeadline(time.Now().Add(30 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	all, err := io.ReadAll(out)
+	if err != nil {
+		t.Fatalf("reading the output: %v (have %q)", err, all)
+	}
+	return string(all)
+}
+
+func await(t *testing.T, b sandbox.Sandbox) sandbox.Exit {
+	t.Helper()
+	select {
+	case <-b.Done():
+	case <-time.After(30 * time.Second):
+		t.Fatal("the sandbox does not end")
+	}
+	return b.Exit()
+}
+
+func (s suite) start(t *testing.T, d sandbox.Driver) {
+	b := s.run(t, d, `echo out; echo err >&2; env | grep -v -e ^_= -e ^PWD= -e ^SHLVL= -e ^OLDPWD= | sort; test -x "$PWD/bootstrap" && echo cwd`, 128)
+	got := output(t, b)
+	for _, want := range []string{"out\n", "err\n", "MARK=here\n", "cwd\n"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("output %q lacks %q", got, want)
+		}
+	}
+	if n := strings.Count(got, "\n"); n != 6 {
+		t.Errorf("output has %d lines, want 6 (two echoes, three variables, cwd):\n%s", n, got)
+	}
+	if e := await(t, b); e.Code != 0 || e.Signal != 0 {
+		t.Errorf("exit %v, want status 0", e)
+	}
+}
+
+func (s suite) exit(t *testing.T, d sandbox.Driver) {
+	b := s.run(t, d, "exit 7", 128)
+	output(t, b)
+	if e := await(t, b); e.Code != 7 || e.Signal != 0 || e.OOM {
+		t.Errorf("exit %+v, want status 7", e)
+	}
+	b = s.run(t, d, "kill -SEGV $$", 128)
+	output(t, b)
+	if e := await(t, b); e.Signal != syscall.SIGSEGV {
+		t.Errorf("exit %+v, want SIGSEGV", e)
+	}
+}
+
+func (s suite) agent(t *testing.T, d sandbox.Driver) {
+	rt := lambent.Runtime{Name: "shell", Boot: []string{"/bin/sh", "-c", "echo ready >&3; read line <&3; echo \"got $line\" >&3"}}
+	b, err := d.Park(t.Context(), rt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Output().Close()
+	defer b.Destroy()
+	a := b.Agent()
+	if a != b.Agent() {
+		t.Error("Agent returns another value the second time")
+	}
+	_ = a.SetDeadline(time.Now().Add(10 * time.Second))
+	if _, err := io.ReadFull(a, make([]byte, len("ready\n"))); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(a, "hello\n"); err != nil {
+		t.Fatal(err)
+	}
+	got, err := io.ReadAll(a)
+	if err != nil || string(got) != "got hello\n" {
+		t.Fatalf("read %q, %v", got, err)
+	}
+}
+
+func (s suite) destroyTree(t *testing.T, d sandbox.Driver) {
+	b := s.run(t, d, "sleep 1000 & sleep 1000 & (sleep 1000 & sleep 1000) & echo started; wait", 128)
+	defer b.Output().Close()
+	buf := make([]byte, 8)
+	if _, err := io.ReadFull(b.Output(), buf); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Destroy(); err != nil {
+		t.Fatal(err)
+	}
+	// Every process of the tree held the pipe's write end: its end is theirs.
+	_ = b.Output().SetReadDeadline(time.Now().Add(10 * time.Second))
+	if rest, err := io.ReadAll(b.Output()); err != nil {
+		t.Errorf("a process lives on: %v (%q)", err, rest)
+	}
+}
+
+func (s suite) destroyTwice(t *testing.T, d sandbox.Driver) {
+	b := s.run(t, d, "exit 0", 128)
+	output(t, b)
+	await(t, b)
+	for range 2 {
+		if err := b.Destroy(); err != nil {
+			t.Errorf("Destroy: %v", err)
+		}
+	}
+	parked, err := d.Park(t.Context(), generic)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer parked.Output().Close()
+	if err := parked.Destroy(); err != nil {
+		t.Errorf("Destroy of a parked one: %v", err)
+	}
+	await(t, parked)
+}
+
+func (s suite) tmp(t *testing.T, d sandbox.Driver) {
+	script := `test -z "$(ls -A "$TMPDIR")" && echo empty; echo x > "$TMPDIR/f" && echo written; echo "$TMPDIR"`
+	first := s.run(t, d, script, 128)
+	second := s.run(t, d, script, 128)
+	for _, b := range []sandbox.Sandbox{first, second} {
+		got := output(t, b)
+		if !strings.HasPrefix(got, "empty\nwritten\n") {
+			t.Errorf("output %q, want an empty, writable tmp", got)
+		}
+		await(t, b)
+		if err := b.Destroy(); err != nil {
+			t.Error(err)
+		}
+		dir := strings.TrimSpace(strings.TrimPrefix(got, "empty\nwritten\n"))
+		if _, err := os.Stat(filepath.Join(dir, "f")); err == nil {
+			t.Errorf("%s/f is there after Destroy", dir)
+		}
+	}
+}
+
+func (s suite) readOnly(t *testing.T, d sandbox.Driver) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: without it the code belongs to the user that functions run as")
+	}
+	b := s.run(t, d, `(echo x > ./bootstrap) 2>/dev/null || echo refused; (echo x > ./new) 2>/dev/null || echo refused`, 128)
+	if got := output(t, b); got != "refused\nrefused\n" {
+		t.Errorf("output %q, want both writes refused", got)
+	}
+}
+
+func (s suite) listen(t *testing.T, d sandbox.Driver) {
+	b, err := d.Park(t.Context(), generic)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Output().Close()
+	defer b.Destroy()
+	l, err := b.Listen()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	code := s.codeDir(t)
+	script := "#!/bin/sh\nexec curl -s telnet://" + l.Addr().String() + " </dev/null\n"
+	if err := os.WriteFile(filepath.Join(code, "bootstrap"), []byte(script), 0o555); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Assign(t.Context(), sandbox.Task{Code: code, MemoryMB: 128, TmpMB: 512}); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Start([]string{"./bootstrap"}, []string{"PATH=/usr/bin:/bin"}); err != nil {
+		t.Fatal(err)
+	}
+	accepted := make(chan error, 1)
+	go func() {
+		c, err := l.Accept()
+		if err == nil {
+			c.Close()
+		}
+		accepted <- err
+	}()
+	select {
+	case err := <-accepted:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("nobody connects")
+	}
+}
+
+func (s suite) memory(t *testing.T, d sandbox.Driver) {
+	const hog = `exec python3 -c "
+import time
+keep = []
+while True:
+    keep.append(bytearray(8 << 20)); time.sleep(0.005)
+"`
+	b := s.run(t, d, hog, 128)
+	defer b.Output().Close()
+	e := await(t, b)
+	if !e.OOM {
+		t.Errorf("exit %+v, want OOM", e)
+	}
+	if _, peak, _ := b.Stats(); peak < 100<<20 {
+		t.Errorf("peak %d bytes, want over 100 MB", peak)
+	}
+}
+
+func (s suite) stats(t *testing.T, d sandbox.Driver) {
+	b := s.run(t, d, `i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done; echo done; read x <&1`, 128)
+	defer b.Output().Close()
+	if _, err := io.ReadFull(b.Output(), make([]byte, 5)); err != nil {
+		t.Fatal(err)
+	}
+	cpuUS, peak, err := b.Stats()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if cpuUS < 5_000 || cpuUS > 30_000_000 {
+		t.Errorf("CPU %d us for a loop of 300,000 turns", cpuUS)
+	}
+	if peak < 200<<10 || peak > 64<<20 {
+		t.Errorf("peak %d bytes for a shell", peak)
+	}
+}
+
+func (s suite) guard(t *testing.T, d sandbox.Driver) {
+	b, err := d.Park(t.Context(), generic)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Output().Close()
+	if err := b.Start([]string{"./bootstrap"}, nil); err == nil {
+		t.Error("Start before Assign is accepted")
+	}
+	if _, err := b.Assign(t.Context(), sandbox.Task{Code: filepath.Join(s.codeDir(t), "absent"), MemoryMB: 128, TmpMB: 512}); err == nil {
+		t.Fatal("Assign of a tree that is not there is accepted")
+	}
+	await(t, b)
+	if _, err := b.Listen(); !lambent.Is(err, lambent.Unavailable) {
+		t.Errorf("Listen on a dead sandbox: %v, want unavailable", err)
+	}
+}
+
+func (s suite) descriptors(t *testing.T, d sandbox.Driver) {
+	if _, err := os.Stat("/proc/self/fd"); err != nil {
+		t.Skip("needs /proc to list descriptors")
+	}
+	leak, err := os.Open("/dev/null") // something of the daemon's own
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer leak.Close()
+	// A shell holds its own script open as 10 or above.
+	b := s.run(t, d, `for n in 3 4 5 6 7 8 9 11 12 13 14 15 16 17 18 19; do test -e /proc/$$/fd/$n && echo $n; done; exit 0`, 128)
+	if got := output(t, b); got != "" {
+		t.Errorf("open inside: %q", got)
+	}
+}
+
+func (s suite) hammer(t *testing.T, d sandbox.Driver) {
+	var wg sync.WaitGroup
+	errs := make(chan error, 64)
+	code := s.codeDir(t)
+	if err := os.WriteFile(filepath.Join(code, "bootstrap"), []byte("#!/bin/sh\necho hi\nsleep 1000\n"), 0o555); err != nil {
+		t.Fatal(err)
+	}
+	for range 4 {
+		wg.Go(func() {
+			for range 10 {
+				if err := cycle(t, d, code); err != nil {
+					errs <- err
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	close(errs)
+	for err := range errs {
+		t.Error(err)
+	}
+}
+
+func cycle(t *testing.T, d sandbox.Driver, code string) error {
+	b, err := d.Park(t.Context(), generic)
+	if err != nil {
+		return err
+	}
+	defer b.Output().Close()
+	defer b.Destroy()
+	if _, err := b.Assign(t.Context(), sandbox.Task{Code: code, MemoryMB: 128, TmpMB: 512}); err != nil {
+		return err
+	}
+	if err := b.Start([]string{"./bootstrap"}, []string{"PATH=/usr/bin:/bin"}); err != nil {
+		return err
+	}
+	buf := make([]byte, 3)
+	if _, err := io.ReadFull(b.Output(), buf); err != nil || !bytes.Equal(buf, []byte("hi\n")) {
+		return fmt.Errorf("read %q, %v", buf, err)
+	}
+	return b.Destroy()
+}
+
+func (s suite) close(t *testing.T, _ sandbox.Driver) {
+	d := sandbox.Guard(s.open(t))
+	b := s.run(t, d, "echo up; sleep 1000", 128)
+	defer b.Output().Close()
+	if _, err := io.ReadFull(b.Output(), make([]byte, 3)); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	await(t, b)
+	if _, err := d.Park(t.Context(), generic); err == nil {
+		t.Error("Park after Close is accepted")
+	}
+}
