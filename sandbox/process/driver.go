@@ -57,6 +57,7 @@ func New(o Options) (*Driver, error) {
 	if err := os.MkdirAll(o.Dir, 0o711); err != nil {
 		return nil, lambent.Errorf(lambent.Internal, op, "cannot make the sandbox directory: %w", err)
 	}
+	closeInheritedOnExec()
 	users, err := leaseUsers()
 	if err != nil {
 		return nil, err

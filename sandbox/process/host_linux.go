@@ -124,6 +124,12 @@ func childAttr(uid int) *syscall.SysProcAttr {
 	return a
 }
 
+// closeInheritedOnExec marks every descriptor that is open now, so that children
+// do not get what this process itself was started with. Go marks its own only.
+func closeInheritedOnExec() {
+	_ = unix.CloseRange(3, 1<<32-1, unix.CLOSE_RANGE_CLOEXEC) // Linux 5.11; older kernels leave them
+}
+
 // limitChild sets the limits that AWS Lambda sets; where the user id is the
 // sandbox's own, also the number of its processes.
 func limitChild(pid int, ownUser bool) {

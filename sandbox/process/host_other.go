@@ -15,6 +15,7 @@ func (r *userRange) close() error        { return nil }
 func clearUser(int) bool                 { return true }
 func limitChild(int, bool)               {}
 func treeRSS(int) int64                  { return 0 }
+func closeInheritedOnExec()              {}
 func awaitEnd(int)                       {}
 func childAttr(int) *syscall.SysProcAttr { return &syscall.SysProcAttr{Setsid: true} }
 
