@@ -1,0 +1,242 @@
+package runtimes
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"lambent"
+)
+
+// Options say where to look and what to accept.
+type Options struct {
+	Agents string   // the directory that Install returned
+	Path   []string // directories to search before the usual ones, such as those of $PATH
+
+	// Unprivileged accepts only interpreters that any user can reach and execute,
+	// as the users inside sandboxes must.
+	Unprivileged bool
+}
+
+// A Missing is an interpreter that was found and cannot be offered.
+type Missing struct {
+	Name string // of the runtime that it would have been; empty if not even that is known
+	Path string
+	Why  string
+}
+
+// The usual places, after those of Options.Path.
+var usualPlaces = []string{"/usr/local/bin", "/usr/bin", "/bin", "/opt/*/bin", "/opt/*/*/bin"}
+
+// Discover returns what can run on this machine, one runtime of each name,
+// sorted by name; of several interpreters of one version the first on the path
+// that is usable. Each candidate is run once to tell its own version: a file's
+// name is not believed.
+func Discover(ctx context.Context, o Options) ([]lambent.Runtime, []Missing) {
+	found := map[string]lambent.Runtime{}
+	for _, name := range []string{"provided", "provided.al2", "provided.al2023"} {
+		found[name] = lambent.Runtime{Name: name, Guest: "lambda", Note: "a program named bootstrap in the code"}
+	}
+	var missing []Missing
+	seen := map[string]bool{}
+	for _, path := range candidates(o.Path) {
+		i, err := identify(ctx, path)
+		if err != nil {
+			missing = append(missing, Missing{Path: path, Why: err.Error()})
+			continue
+		}
+		if seen[i.path] {
+			continue
+		}
+		seen[i.path] = true
+		name := i.runtimeName()
+		if name == "" {
+			missing = append(missing, Missing{Path: i.path, Why: i.family + " " + i.version + " is not supported"})
+			continue
+		}
+		if _, ok := found[name]; ok {
+			continue
+		}
+		if o.Unprivileged {
+			if err := i.reachable(); err != nil {
+				missing = append(missing, Missing{Name: name, Path: i.path, Why: err.Error()})
+				continue
+			}
+		}
+		found[name] = i.runtime(name, o.Agents)
+	}
+	missing = slices.DeleteFunc(missing, func(m Missing) bool { _, ok := found[m.Name]; return ok })
+	return slices.SortedFunc(maps.Values(found), func(a, b lambent.Runtime) int { return compareNames(a.Name, b.Name) }), missing
+}
+
+var candidateName = regexp.MustCompile(`^(python3(\.\d+)?|node(js)?(\d+)?)$`)
+
+// candidates returns the files that are named like interpreters, in order of
+// preference, each real file once. In one directory the more exact names come first.
+func candidates(path []string) []string {
+	var dirs, files []string
+	for _, pattern := range slices.Concat(path, usualPlaces) {
+		matches, _ := filepath.Glob(pattern) // the only error is a bad pattern
+		dirs = append(dirs, matches...)
+	}
+	seen := map[string]bool{}
+	for _, dir := range dirs {
+		entries, err := os.ReadDir(dir)
+		if err != nil {
+			continue // unreadable or gone: nothing to offer
+		}
+		for _, e := range slices.Backward(entries) {
+			if !candidateName.MatchString(e.Name()) {
+				continue
+			}
+			file := filepath.Join(dir, e.Name())
+			real, err := filepath.EvalSymlinks(file)
+			if err != nil || seen[real] {
+				continue
+			}
+			seen[real] = true
+			files = append(files, file)
+		}
+	}
+	return files
+}
+
+// An interpreter is a file that has told what it is.
+type interpreter struct {
+	family  string // "python" or "nodejs"
+	path    string // the real program, behind links and version managers
+	library string // a file of its standard library, if that is on disk
+	version string // such as "3.11.2"
+}
+
+const (
+	pythonProbe = `import sys,os;print("%d.%d.%d"%sys.version_info[:3]);print(os.path.realpath(sys.executable));print(os.__file__)`
+	nodeProbe   = `console.log(process.versions.node);console.log(process.execPath)`
+)
+
+// identify runs the file to learn what it is. A version manager's wrapper gives
+// the program behind it, which boots without the wrapper's shell.
+func identify(ctx context.Context, file string) (interpreter, error) {
+	i, args := interpreter{family: "python"}, []string{"-I", "-S", "-c", pythonProbe}
+	if strings.HasPrefix(filepath.Base(file), "node") {
+		i, args = interpreter{family: "nodejs"}, []string{"-e", nodeProbe}
+	}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, file, args...)
+	cmd.WaitDelay = time.Second
+	out, err := cmd.Output()
+	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
+	if err != nil {
+		return i, fmt.Errorf("does not run: %w", err)
+	}
+	if len(lines) < 2 || !filepath.IsAbs(lines[1]) {
+		return i, fmt.Errorf("does not say what it is: %.80q", out)
+	}
+	i.version, i.path = lines[0], lines[1]
+	if len(lines) > 2 {
+		i.library = lines[2]
+	}
+	return i, nil
+}
+
+// runtimeName returns AWS's name for the version, or "" if agents do not run on it.
+func (i interpreter) runtimeName() string {
+	parts := strings.Split(i.version, ".")
+	major, _ := strconv.Atoi(parts[0])
+	switch {
+	case i.family == "nodejs" && major >= 18:
+		return fmt.Sprintf("nodejs%d.x", major)
+	case i.family == "python" && major == 3 && len(parts) > 1:
+		if minor, _ := strconv.Atoi(parts[1]); minor >= 8 {
+			return fmt.Sprintf("python3.%d", minor)
+		}
+	}
+	return ""
+}
+
+// runtime describes the interpreter with its agent. DESIGN.md has the reason for
+// each flag.
+func (i interpreter) runtime(name, agents string) lambent.Runtime {
+	r := lambent.Runtime{
+		Name: name, Guest: "lambda", Note: i.path + " (" + i.version + ")",
+		// What an interpreter reads at exec and never again; the function's own
+		// environment replaces all of it.
+		Env: map[string]string{"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8"},
+	}
+	switch i.family {
+	case "python":
+		r.Boot = []string{i.path, "-I", "-S", "-B", filepath.Join(agents, "python", "agent.py")}
+	case "nodejs":
+		r.Boot = []string{i.path}
+		if major, _, _ := strings.Cut(i.version, "."); len(major) == 2 && major >= "22" {
+			r.Boot = append(r.Boot, "--no-experimental-require-module", "--no-experimental-detect-module")
+		}
+		r.Boot = append(r.Boot, filepath.Join(agents, "nodejs", "agent.cjs"))
+	}
+	return r
+}
+
+// reachable says why some user may be unable to run the interpreter, or nil.
+func (i interpreter) reachable() error {
+	for _, file := range []string{i.path, i.library} {
+		if file == "" {
+			continue
+		}
+		info, err := os.Stat(file)
+		if err != nil {
+			return err
+		}
+		if want := fs.FileMode(0o004); info.Mode()&want == 0 || file == i.path && info.Mode()&0o001 == 0 {
+			return fmt.Errorf("%s is closed to other users (mode %04o)", file, info.Mode().Perm())
+		}
+		for dir := filepath.Dir(file); ; dir = filepath.Dir(dir) {
+			info, err := os.Stat(dir)
+			if err != nil {
+				return err
+			}
+			if info.Mode()&0o001 == 0 {
+				return fmt.Errorf("%s is closed to other users (mode %04o)", dir, info.Mode().Perm())
+			}
+			if dir == filepath.Dir(dir) {
+				break
+			}
+		}
+	}
+	return nil
+}
+
+// compareNames orders python3.9 before python3.11.
+func compareNames(a, b string) int {
+	key := func(s string) string {
+		return digits.ReplaceAllStringFunc(s, func(d string) string { return fmt.Sprintf("%06s", d) })
+	}
+	return strings.Compare(key(a), key(b))
+}
+
+var digits = regexp.MustCompile(`\d+`)
+
+var knownName = regexp.MustCompile(`^(python3\.\d+|nodejs\d+\.x|provided(\.al2(023)?)?)$`)
+
+// NotFound is the refusal of a runtime that is not among those at hand: NotFound
+// with the command that would bring it, or Invalid for a name that no runtime has.
+func NotFound(name string, have []lambent.Runtime) error {
+	names := make([]string, len(have))
+	for i, r := range have {
+		names[i] = r.Name
+	}
+	list := strings.Join(names, ", ")
+	if !knownName.MatchString(name) {
+		return lambent.Errorf(lambent.Invalid, "runtime", "runtime %.64q is not one: there are %s", name, list).WithHint("lambent runtime list")
+	}
+	return lambent.Errorf(lambent.NotFound, "runtime", "runtime %s is not on this machine: there are %s", name, list).WithHint("lambent runtime add %s", name)
+}
