@@ -6,7 +6,6 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -102,6 +101,34 @@ func (a *api) serve(conn net.Conn, hold bool) error {
 	}
 }
 
+// listen serves every connection that comes in, as AWS's clients want it.
+func (a *api) listen(listener net.Listener) {
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				a.serve(conn, false)
+				if !a.waiting() {
+					conn.Close()
+				}
+			}()
+		}
+	}()
+}
+
+// waiting says whether the runtime has asked for more than there is.
+func (a *api) waiting() bool {
+	select {
+	case <-a.idle:
+		return true
+	default:
+		return false
+	}
+}
+
 // deadline is far enough that the remaining time has a known number of digits.
 var deadline = time.Now().Add(5 * time.Hour).UnixMilli()
 
@@ -173,7 +200,7 @@ func layOut(t *testing.T, c call) (task, opt string) {
 	return task, opt
 }
 
-func functionEnv(c call, task string) map[string]string {
+func functionEnv(c call, task, opt string) map[string]string {
 	env := map[string]string{
 		"AWS_LAMBDA_FUNCTION_NAME": "f", "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST", "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "128",
 		"AWS_LAMBDA_LOG_GROUP_NAME": "/aws/lambda/f", "AWS_LAMBDA_LOG_STREAM_NAME": "2026/01/02/[$LATEST]00",
@@ -181,7 +208,7 @@ func functionEnv(c call, task string) map[string]string {
 		"LANG": "C.UTF-8", "TZ": ":UTC", "PATH": "/usr/local/bin:/usr/bin:/bin",
 	}
 	for k, v := range c.env {
-		env[k] = v
+		env[k] = strings.ReplaceAll(v, "OPT", opt)
 	}
 	return env
 }
@@ -252,10 +279,11 @@ func park(t *testing.T, rt lambent.Runtime) *parked {
 
 func (p *parked) assign(t *testing.T, c call, task, opt string) {
 	t.Helper()
+	layers := opt
 	if _, err := os.Stat(opt); err != nil {
 		opt = ""
 	}
-	b, err := json.Marshal(map[string]any{"env": functionEnv(c, task), "handler": c.handler, "task": task, "opt": opt, "concurrency": 1})
+	b, err := json.Marshal(map[string]any{"env": functionEnv(c, task, layers), "handler": c.handler, "task": task, "opt": opt, "concurrency": 1})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -304,6 +332,7 @@ func (a *api) transcript(p *process, waited bool, task, opt string) transcript {
 	s.Output = normal(s.Output, task, opt)
 	for i := range s.Answers {
 		s.Answers[i].Body = normal(s.Answers[i].Body, task, opt)
+		s.Answers[i].Failed = normalFailure(s.Answers[i].Failed, task, opt)
 	}
 	return s
 }
@@ -353,5 +382,3 @@ func lacking(t *testing.T, format string, args ...any) {
 	}
 	t.Skipf(format, args...)
 }
-
-var errTimeout = errors.New("timeout")

@@ -138,8 +138,6 @@ class Encoder:
             import re
 
             text = re.sub('"' + self.mark + '([^"]*)"', r"\1", text)
-        if "\u2028" in text or "\u2029" in text:
-            text = text.replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
         return text
 
     def convert(self, value):
@@ -177,10 +175,6 @@ class Encoder:
         raise TypeError("Object of type %s is not JSON serializable" % type(value).__name__)
 
 
-def no_constant(name):
-    raise ValueError(name)
-
-
 def unmarshal(body, content_type):
     if content_type != "application/json":
         return body
@@ -197,7 +191,7 @@ def marshal(encoder, value):
         text = encoder.encode(value)
     except Exception as e:
         raise Fault("Runtime.MarshalError", "Unable to marshal response: %s" % e)
-    return text.encode(), b"application/json"
+    return text, b"application/json"
 
 
 # --- The context --------------------------------------------------------------
@@ -232,12 +226,13 @@ class ClientContext(Record):
     __slots__ = ("custom", "env", "client")
 
 
-class LambdaContext:
-    shown = (
-        "aws_request_id", "log_group_name", "log_stream_name", "function_name", "memory_limit_in_mb",
-        "function_version", "invoked_function_arn", "client_context", "identity", "tenant_id",
-    )  # fmt: skip
+SHOWN = (
+    "aws_request_id", "log_group_name", "log_stream_name", "function_name", "memory_limit_in_mb",
+    "function_version", "invoked_function_arn", "client_context", "identity", "tenant_id",
+)  # fmt: skip
 
+
+class LambdaContext:
     def __init__(self, headers, client, cognito):
         env = os.environ.get
         self.aws_request_id = headers.get("lambda-runtime-aws-request-id")
@@ -275,7 +270,7 @@ class LambdaContext:
         return dict(self._w3c_fields)
 
     def __repr__(self):
-        return show(self, self.shown)
+        return show(self, SHOWN)
 
 
 def new_context(headers):
@@ -314,10 +309,7 @@ class Logger(logging.Handler):
         self.request_id, self.tenant_id = "", None
 
     def emit(self, record):
-        try:
-            sys.stdout.write(self.format(record))
-        except Exception:
-            self.handleError(record)
+        sys.stdout.write(self.format(record))  # a record that cannot be formatted is the caller's error, as on AWS
 
     def filter(self, record):
         record.aws_request_id, record.tenant_id = self.request_id, self.tenant_id
@@ -461,6 +453,8 @@ def serve(connection, handler, logger, encoder, log_encoder):
             log_error(error, log_encoder)
         flush()
         if error is None:
+            # Text that UTF-8 cannot hold, a lone surrogate, ends the process, as on AWS.
+            result = result if isinstance(result, bytes) else result.encode()
             connection.post(path + "/response", result, content_type, then=NEXT)
         else:
             document = encoder.encode(error).encode()
