@@ -1,0 +1,250 @@
+// Package detect reads a project's directory and says which functions are in it:
+// runtime, handler, how to build it, and the settings of lambent.toml. It prints
+// nothing, but every answer comes with the reason, which its caller shows.
+//
+// It guarantees that an unknown key, a value of the wrong type or a project that
+// this release cannot run is an error that names the file, the line and the way
+// out, never a guess. It does not run or parse code: handlers are found by looking
+// at lines, and what is found is checked when the function is first started.
+package detect
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"path"
+	"strings"
+
+	"lambent"
+)
+
+// A Project is what a directory holds.
+type Project struct {
+	Functions []Function // at least one
+	Notes     []string   // for the user: what was seen and not used
+}
+
+// A Function is one function of a project. Runtime is filled, and Handler too
+// for runtimes that have one.
+type Function struct {
+	Settings
+	Build string // "go": the code is built from source first; empty: it runs as it is
+	Why   string // how runtime and handler were found, in one line
+}
+
+// The runtimes that detection answers with. The first two name no version: the
+// server takes the newest that it has.
+const (
+	Python   = "python3"
+	Node     = "nodejs"
+	Provided = "provided.al2023"
+)
+
+const op = "detect"
+
+// Detect looks at a project's directory. The first of these that is there
+// decides: lambent.toml; host.json (Azure); the functions framework (Google);
+// Node's files; Python's; a Go module that starts a Lambda handler; bootstrap.
+// The errors are Invalid, or Unsupported for what a later release will run.
+func Detect(fsys fs.FS) (*Project, error) {
+	p := &Project{}
+	for _, f := range []string{"template.yaml", "template.yml", "serverless.yml", "serverless.yaml"} {
+		if exists(fsys, f) {
+			p.Notes = append(p.Notes, f+" is not read yet: settings come from lambent.toml and the command line")
+		}
+	}
+	var settings []Settings
+	switch b, err := fs.ReadFile(fsys, File); {
+	case err == nil:
+		if settings, err = ParseFile(b); err != nil {
+			return nil, err
+		}
+	case errors.Is(err, fs.ErrNotExist):
+		settings = []Settings{{}}
+	default:
+		return nil, lambent.Errorf(lambent.Invalid, op, "%s cannot be read: %w", File, err)
+	}
+	for _, s := range settings {
+		f, err := complete(fsys, s)
+		if err != nil {
+			return nil, err
+		}
+		p.Functions = append(p.Functions, f)
+	}
+	return p, nil
+}
+
+// complete finds what the settings leave open.
+func complete(fsys fs.FS, s Settings) (Function, error) {
+	f := Function{Settings: s}
+	switch {
+	case s.Runtime != "" && (s.Handler != "" || strings.HasPrefix(s.Runtime, "provided") && exists(fsys, "bootstrap")):
+		f.Why = "runtime and handler as given"
+		return f, nil
+	case s.Runtime != "":
+		return forRuntime(fsys, f)
+	case s.Handler != "":
+		return forHandler(fsys, f)
+	}
+	if err := foreign(fsys); err != nil {
+		return f, err
+	}
+	for _, look := range []func(fs.FS) (*found, error){findNode, findPython, findGo, findBootstrap} {
+		hit, err := look(fsys)
+		if err != nil {
+			return f, err
+		}
+		if hit != nil {
+			return hit.fill(f), nil
+		}
+	}
+	return f, nothing(fsys)
+}
+
+// found is what looking for one language gave.
+type found struct{ runtime, handler, build, why string }
+
+func (h *found) fill(f Function) Function {
+	if f.Runtime == "" {
+		f.Runtime = h.runtime
+	}
+	if f.Handler == "" {
+		f.Handler = h.handler
+	}
+	f.Build, f.Why = h.build, h.why
+	return f
+}
+
+// forRuntime finds the handler for a runtime that is given.
+func forRuntime(fsys fs.FS, f Function) (Function, error) {
+	var look func(fs.FS) (*found, error)
+	switch {
+	case strings.HasPrefix(f.Runtime, "python"):
+		look = findPython
+	case strings.HasPrefix(f.Runtime, "nodejs"):
+		look = findNode
+	case strings.HasPrefix(f.Runtime, "provided"):
+		look = findGo
+	default:
+		f.Why = "runtime as given"
+		return f, nil // the server knows whether there is such a runtime, and whether it wants a handler
+	}
+	hit, err := look(fsys)
+	if err != nil {
+		return f, err
+	}
+	if hit == nil {
+		if strings.HasPrefix(f.Runtime, "provided") {
+			return f, lambent.Errorf(lambent.Invalid, op, "runtime %s runs an executable file called bootstrap, and there is none", f.Runtime)
+		}
+		return f, lambent.Errorf(lambent.Invalid, op, "there is no file in which a handler of runtime %s would be looked for", f.Runtime).
+			WithHint("lambent deploy --handler FILE.FUNCTION")
+	}
+	return hit.fill(f), nil
+}
+
+// forHandler finds the runtime for a handler that is given: the file that it
+// names says which.
+func forHandler(fsys fs.FS, f Function) (Function, error) {
+	module, _, _ := cutLast(f.Handler, ".")
+	for _, c := range []struct{ suffix, runtime string }{{".py", Python}, {".mjs", Node}, {".js", Node}, {".cjs", Node}} {
+		if exists(fsys, module+c.suffix) {
+			f.Runtime, f.Why = c.runtime, "handler as given, in "+module+c.suffix
+			return f, nil
+		}
+	}
+	for _, look := range []func(fs.FS) (*found, error){findGo, findBootstrap} {
+		if hit, err := look(fsys); err != nil {
+			return f, err
+		} else if hit != nil {
+			return hit.fill(f), nil
+		}
+	}
+	return f, lambent.Errorf(lambent.Invalid, op, "handler %q: there is no file %s.py, .mjs, .js or .cjs", f.Handler, module)
+}
+
+// foreign refuses projects of the clouds whose guests do not exist yet.
+func foreign(fsys fs.FS) error {
+	if exists(fsys, "host.json") {
+		return lambent.Errorf(lambent.Unsupported, op, "host.json says that this is an Azure Functions app: this release runs AWS Lambda's functions only")
+	}
+	google := func(file string) error {
+		return lambent.Errorf(lambent.Unsupported, op, "%s asks for Google's functions framework: this release runs AWS Lambda's functions only", file)
+	}
+	pkg, err := readPackage(fsys)
+	if err != nil {
+		return err
+	}
+	if pkg.needs("@google-cloud/functions-framework") {
+		return google("package.json")
+	}
+	for line := range strings.Lines(strings.ToLower(source(fsys, "requirements.txt"))) {
+		if line = strings.TrimSpace(line); strings.HasPrefix(strings.ReplaceAll(line, "_", "-"), "functions-framework") {
+			return google("requirements.txt")
+		}
+	}
+	return nil
+}
+
+func findBootstrap(fsys fs.FS) (*found, error) {
+	if !exists(fsys, "bootstrap") {
+		return nil, nil
+	}
+	return &found{runtime: Provided, why: "bootstrap is there"}, nil
+}
+
+// nothing is the error for a directory that holds no function.
+func nothing(fsys fs.FS) error {
+	for _, f := range []string{"index.ts", "handler.ts", "app.ts", "src/index.ts"} {
+		if exists(fsys, f) {
+			return lambent.Errorf(lambent.Unsupported, op, "%s is TypeScript, which has to be compiled first", f).
+				WithHint("npx tsc --outDir dist && lambent deploy dist")
+		}
+	}
+	if exists(fsys, "go.mod") {
+		return lambent.Errorf(lambent.Invalid, op, "go.mod is there, but no file of the package beside it calls lambda.Start")
+	}
+	return lambent.Errorf(lambent.Invalid, op, "there is no function here: looked for lambent.toml, index.* and handler.* of Node, "+
+		"lambda_function.py, app.py, main.py, handler.py, go.mod and bootstrap").
+		WithHint("lambent init")
+}
+
+// exists reports whether name is a file. Links count as what they lead to.
+func exists(fsys fs.FS, name string) bool {
+	if !fs.ValidPath(name) {
+		return false
+	}
+	info, err := fs.Stat(fsys, name)
+	return err == nil && info.Mode().IsRegular()
+}
+
+// maxSource is as much of a source file as is looked at; bundlers put the
+// exports at the very end, so it is generous.
+const maxSource = 16 << 20
+
+// source returns the text of a file, empty if there is none.
+func source(fsys fs.FS, name string) string {
+	if !exists(fsys, name) {
+		return ""
+	}
+	f, err := fsys.Open(name)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxSource))
+	if err != nil {
+		return ""
+	}
+	return string(b)
+}
+
+// module returns a file's name without its last suffix, as handlers spell it.
+func module(file string) string { return strings.TrimSuffix(file, path.Ext(file)) }
+
+func cutLast(s, sep string) (before, after string, ok bool) {
+	if i := strings.LastIndex(s, sep); i >= 0 {
+		return s[:i], s[i+len(sep):], true
+	}
+	return s, "", false
+}

@@ -1,0 +1,276 @@
+package detect
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/BurntSushi/toml"
+
+	"lambent"
+)
+
+// File is the name of the file of settings.
+const File = "lambent.toml"
+
+// Settings are what lambent.toml says about one function. The zero value of a
+// field means that it says nothing.
+type Settings struct {
+	Name        string            `toml:"name"`
+	Runtime     string            `toml:"runtime"`
+	Handler     string            `toml:"handler"`
+	MemoryMB    int               `toml:"memory"`
+	Timeout     time.Duration     `toml:"timeout"`
+	Env         map[string]string `toml:"env"`
+	Secrets     []string          `toml:"secrets"`
+	Concurrency int               `toml:"concurrency"` // invocations at a time in one instance
+	Min         int               `toml:"min"`         // instances
+	Max         int               `toml:"max"`         // instances
+	KeepAlive   *time.Duration    `toml:"keep_alive"`
+	URL         lambent.URLPolicy `toml:"url"`
+	Stream      bool              `toml:"stream"` // the URL passes on what is written as it is written
+	Network     []string          `toml:"network"`
+	Routes      []Route           `toml:"-"` // from [[on]] tables with http
+	On          []map[string]any  `toml:"on"`
+}
+
+// A Route is the pattern of an HTTP trigger.
+type Route struct {
+	Method string // empty: any
+	Path   string // such as "/thumbs/{id}"
+}
+
+// A rule is what a key's value must be.
+type rule struct {
+	holds func(any) bool
+	words string
+}
+
+var (
+	functionKeys = map[string]rule{
+		"name":        {isA[string], `a name in quotes`},
+		"runtime":     {isA[string], `a runtime in quotes, such as "python3.11"`},
+		"handler":     {isA[string], `a handler in quotes, such as "app.handler"`},
+		"memory":      {isA[int64], `a number of megabytes, such as 128`},
+		"timeout":     {isDuration, `a duration in quotes, such as "30s"`},
+		"env":         {isTable, `a table of strings, such as { LOG_LEVEL = "info" }`},
+		"secrets":     {isList, `a list of names, such as ["API_KEY"]`},
+		"concurrency": {isA[int64], `a number of invocations, such as 1`},
+		"min":         {isA[int64], `a number of instances, such as 1`},
+		"max":         {isA[int64], `a number of instances, such as 10`},
+		"keep_alive":  {isDuration, `a duration in quotes, such as "10m"`},
+		"url":         {isA[string], `one of "public", "token" and "none"`},
+		"stream":      {isA[bool], `true or false`},
+		"network":     {isList, `a list of addresses, such as ["db.internal:5432"]`},
+		"on":          {isA[[]map[string]any], `a table that starts with [[on]]`},
+	}
+	onKeys = []string{"http", "bucket", "prefix", "suffix", "schedule", "database", "table", "queue", "pattern"}
+)
+
+func isA[T any](v any) bool { _, ok := v.(T); return ok }
+
+func isDuration(v any) bool {
+	s, ok := v.(string)
+	_, err := time.ParseDuration(s)
+	return ok && err == nil
+}
+
+func isList(v any) bool {
+	list, ok := v.([]any)
+	return ok && !slices.ContainsFunc(list, func(e any) bool { return !isA[string](e) })
+}
+
+func isTable(v any) bool {
+	table, ok := v.(map[string]any)
+	for _, e := range table {
+		ok = ok && isA[string](e)
+	}
+	return ok
+}
+
+// ParseFile reads lambent.toml: one function, or one for each [functions.NAME]
+// table, which starts from the settings above it. They come sorted by name.
+func ParseFile(b []byte) ([]Settings, error) {
+	text := string(b)
+	var raw map[string]any
+	if _, err := toml.Decode(text, &raw); err != nil {
+		return nil, syntaxError(err)
+	}
+	functions, several := raw["functions"]
+	delete(raw, "functions")
+	if err := checkTable(text, nil, raw, "functions"); err != nil {
+		return nil, err
+	}
+	if several {
+		if err := checkFunctions(text, raw, functions); err != nil {
+			return nil, err
+		}
+	}
+
+	// What is left that the reader could refuse is a number out of range.
+	var all struct {
+		Settings
+		Functions map[string]toml.Primitive `toml:"functions"`
+	}
+	md, err := toml.Decode(text, &all)
+	if err != nil {
+		return nil, syntaxError(err)
+	}
+	if !several {
+		err := all.finish(text, nil)
+		return []Settings{all.Settings}, err
+	}
+	var out []Settings
+	for _, name := range slices.Sorted(maps.Keys(all.Functions)) {
+		s := all.Settings.clone()
+		if err := md.PrimitiveDecode(all.Functions[name], &s); err != nil {
+			return nil, syntaxError(err)
+		}
+		s.Name = cmp.Or(s.Name, name)
+		if err := s.finish(text, []string{"functions", name}); err != nil {
+			return nil, err
+		}
+		out = append(out, s)
+	}
+	return out, nil
+}
+
+// clone returns settings that can be decoded into without changing these.
+func (s Settings) clone() Settings {
+	s.Env, s.Secrets, s.Network = maps.Clone(s.Env), slices.Clone(s.Secrets), slices.Clone(s.Network)
+	if s.KeepAlive != nil {
+		d := *s.KeepAlive
+		s.KeepAlive = &d
+	}
+	return s
+}
+
+// checkTable refuses keys that do not exist and values of the wrong type. at is
+// where the table stands; also are further keys, for suggestions.
+func checkTable(text string, at []string, table map[string]any, also ...string) error {
+	for _, key := range slices.Sorted(maps.Keys(table)) {
+		where := append(slices.Clone(at), key)
+		rule, known := functionKeys[key]
+		if !known {
+			names := append(slices.Sorted(maps.Keys(functionKeys)), also...)
+			return fail(text, where, 0, "is not a key of %s%s", File, didYouMean(key, names))
+		}
+		if !rule.holds(table[key]) {
+			return fail(text, where, 0, "must be %s", rule.words)
+		}
+	}
+	return nil
+}
+
+// checkFunctions checks the [functions.NAME] tables. top is what stands above.
+func checkFunctions(text string, top map[string]any, functions any) error {
+	for _, key := range []string{"name", "on"} {
+		if top[key] != nil {
+			return fail(text, []string{key}, 0, "stands above [functions.NAME] tables: it belongs into one of them")
+		}
+	}
+	tables, ok := functions.(map[string]any)
+	if !ok || len(tables) == 0 {
+		return fail(text, []string{"functions"}, 0, "must be tables: [functions.NAME]")
+	}
+	for _, name := range slices.Sorted(maps.Keys(tables)) {
+		at := []string{"functions", name}
+		table, ok := tables[name].(map[string]any)
+		if !ok {
+			return fail(text, at, 0, "must be a table: [functions.%s]", name)
+		}
+		if err := checkTable(text, at, table); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// finish checks what types cannot say. table is where the settings stand.
+func (s *Settings) finish(text string, table []string) error {
+	at := func(key string) []string { return append(slices.Clone(table), key) }
+	if s.Name != "" {
+		if err := (lambent.Name{Project: lambent.DefaultProject, Function: s.Name}).Validate(); err != nil {
+			return fail(text, at("name"), 0, "is %q: 1 to 64 letters, digits, '-' or '_'", s.Name)
+		}
+	}
+	if s.URL != "" {
+		if err := (lambent.URL{Policy: s.URL}).Validate(); err != nil {
+			e := fail(text, at("url"), 0, "is %q: %s", s.URL, lambent.UserMessage(err))
+			e.Kind = lambent.KindOf(err)
+			return e
+		}
+	}
+	for i, on := range s.On {
+		if err := s.addTrigger(text, at("on"), i, on); err != nil {
+			return err
+		}
+	}
+	s.On = nil
+	return nil
+}
+
+var methodRule = regexp.MustCompile(`^[A-Z]{1,16}$`)
+
+// addTrigger reads the i-th [[on]] table.
+func (s *Settings) addTrigger(text string, table []string, i int, on map[string]any) error {
+	for _, key := range slices.Sorted(maps.Keys(on)) {
+		at := append(slices.Clone(table), key)
+		if !slices.Contains(onKeys, key) {
+			return fail(text, at, i, "is not a key of an [[on]] table%s", didYouMean(key, onKeys))
+		}
+		if _, ok := on[key].(string); !ok {
+			return fail(text, at, i, "must be a string: write it in quotes")
+		}
+	}
+	pattern, http := on["http"].(string)
+	if !http {
+		for _, key := range []string{"bucket", "schedule", "database", "queue", "pattern"} {
+			if on[key] != nil {
+				e := fail(text, append(table, key), i, "asks for a trigger that this release does not have: only http is there yet")
+				e.Kind = lambent.Unsupported
+				return e
+			}
+		}
+		return fail(text, table, i, `names no trigger: it needs one of http, bucket, schedule, database, queue and pattern`)
+	}
+	at := append(slices.Clone(table), "http")
+	if len(on) > 1 {
+		return fail(text, at, i, "is one trigger of several in this [[on]] table: give each a table of its own")
+	}
+	method, path, two := strings.Cut(pattern, " ")
+	if !two {
+		method, path = "", pattern
+	}
+	if two && !methodRule.MatchString(method) || !strings.HasPrefix(path, "/") || strings.ContainsAny(path, " \t\r\n?#") {
+		return fail(text, at, i, `is %q: a method and a path, such as "GET /thumbs/{id}"`, pattern)
+	}
+	s.Routes = append(s.Routes, Route{method, path})
+	return nil
+}
+
+// fail makes the error about a key. i is which [[on]] table of several it is in.
+func fail(text string, key []string, i int, format string, args ...any) *lambent.Error {
+	where := File
+	if n := lineOf(text, key, i); n > 0 {
+		where = fmt.Sprintf("%s line %d", File, n)
+	}
+	return lambent.Errorf(lambent.Invalid, op, "%s: %s %s", where, strings.Join(key, "."), fmt.Sprintf(format, args...))
+}
+
+// syntaxError phrases what the TOML reader says.
+func syntaxError(err error) error {
+	if pe, ok := errors.AsType[toml.ParseError](err); ok {
+		message := pe.Message
+		if message == "" {
+			message = pe.Error()
+		}
+		return lambent.Errorf(lambent.Invalid, op, "%s line %d: %s", File, pe.Position.Line, message)
+	}
+	return lambent.Errorf(lambent.Invalid, op, "%s: %s", File, strings.TrimPrefix(err.Error(), "toml: "))
+}

@@ -1,0 +1,132 @@
+package detect_test
+
+import (
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"lambent"
+	"lambent/internal/detect"
+)
+
+func TestParseFile(t *testing.T) {
+	got, err := detect.ParseFile([]byte(`
+name = "thumbs"          # a comment
+runtime = "python3.11"
+handler = "app.handler"
+memory = 256
+timeout = "30s"
+env = { LOG_LEVEL = "info" }
+secrets = ["API_KEY"]
+concurrency = 4
+min = 1
+max = 10
+keep_alive = "10m"
+url = "token"
+stream = true
+network = ["db.internal:5432"]
+[[on]]
+http = "GET /thumbs/{id}"
+[[on]]
+http = "/all"
+`))
+	keep := 10 * time.Minute
+	want := []detect.Settings{{
+		Name: "thumbs", Runtime: "python3.11", Handler: "app.handler", MemoryMB: 256, Timeout: 30 * time.Second,
+		Env: map[string]string{"LOG_LEVEL": "info"}, Secrets: []string{"API_KEY"}, Concurrency: 4, Min: 1, Max: 10,
+		KeepAlive: &keep, URL: lambent.URLToken, Stream: true, Network: []string{"db.internal:5432"},
+		Routes: []detect.Route{{"GET", "/thumbs/{id}"}, {"", "/all"}},
+	}}
+	if err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, %v", got, err)
+	}
+}
+
+func TestSeveralFunctions(t *testing.T) {
+	got, err := detect.ParseFile([]byte(`
+runtime = "nodejs"
+keep_alive = "1m"
+secrets = ["A"]
+[env]
+A = "1"
+[functions.write]
+handler = "index.write"
+keep_alive = "2m"
+secrets = ["B"]
+env = { A = "2", B = "3" }
+[functions.read]
+handler = "index.read"
+[[functions.read.on]]
+http = "GET /"
+`))
+	if err != nil || len(got) != 2 {
+		t.Fatalf("%+v, %v", got, err)
+	}
+	read, write := got[0], got[1]
+	if read.Name != "read" || read.Handler != "index.read" || read.Runtime != "nodejs" || *read.KeepAlive != time.Minute ||
+		read.Secrets[0] != "A" || len(read.Env) != 1 || len(read.Routes) != 1 {
+		t.Errorf("read = %+v", read)
+	}
+	if write.Name != "write" || *write.KeepAlive != 2*time.Minute || write.Secrets[0] != "B" || write.Env["A"] != "2" || write.Env["B"] != "3" || len(write.Routes) != 0 {
+		t.Errorf("write = %+v", write)
+	}
+}
+
+func TestParseFileRefuses(t *testing.T) {
+	for name, c := range map[string]struct {
+		text  string
+		kind  lambent.Kind
+		words string
+	}{
+		"syntax":            {"name = \"a\"\nmemory = = 1\n", lambent.Invalid, "lambent.toml line 2: "},
+		"twice":             {"memory = 1\nmemory = 2\n", lambent.Invalid, "line 2"},
+		"unknown":           {"name = \"a\"\n\nmemry = 1\n", lambent.Invalid, `lambent.toml line 3: memry is not a key of lambent.toml: did you mean "memory"?`},
+		"unknown, far":      {"colour = 1\n", lambent.Invalid, "line 1: colour is not a key of lambent.toml"},
+		"case":              {"Memory = 1\n", lambent.Invalid, `did you mean "memory"?`},
+		"unknown table":     {"memory = 128\n[function.a]\n", lambent.Invalid, `line 2: function is not a key of lambent.toml: did you mean "functions"?`},
+		"wrong type":        {"# x\nmemory = \"128\"\n", lambent.Invalid, "line 2: memory must be a number of megabytes, such as 128"},
+		"float":             {"memory = 1.5\n", lambent.Invalid, "line 1: memory must be a number"},
+		"bare duration":     {"timeout = 30\n", lambent.Invalid, `line 1: timeout must be a duration in quotes, such as "30s"`},
+		"bad duration":      {"timeout = \"30 s\"\n", lambent.Invalid, "line 1: timeout must be a duration"},
+		"env number":        {"[env]\nPORT = 80\n", lambent.Invalid, "line 1: env must be a table of strings"},
+		"list of numbers":   {"secrets = [1]\n", lambent.Invalid, "line 1: secrets must be a list"},
+		"huge":              {"memory = 99999999999999999999\n", lambent.Invalid, "line 1"},
+		"name":              {"name = \"a/b\"\n", lambent.Invalid, `line 1: name is "a/b"`},
+		"url":               {"url = \"all\"\n", lambent.Invalid, "line 1: url"},
+		"url iam":           {"url = \"iam\"\n", lambent.Unsupported, "line 1: url"},
+		"schedule":          {"[[on]]\nhttp = \"/\"\n[[on]]\nschedule = \"rate(5 minutes)\"\n", lambent.Unsupported, "line 4: on.schedule asks for a trigger that this release does not have"},
+		"on, unknown":       {"[[on]]\nhttp = \"/\"\n[[on]]\n# x\nhtpp = \"/\"\n", lambent.Invalid, `line 5: on.htpp is not a key of an [[on]] table: did you mean "http"?`},
+		"on, type":          {"[[on]]\nhttp = 1\n", lambent.Invalid, "line 2: on.http must be a string"},
+		"on, empty":         {"[[on]]\n", lambent.Invalid, "line 1: on names no trigger"},
+		"on, two":           {"[[on]]\nhttp = \"/\"\nbucket = \"b\"\n", lambent.Invalid, "line 2: on.http is one trigger of several"},
+		"on, pattern":       {"[[on]]\nhttp = \"get /\"\n", lambent.Invalid, "line 2: on.http is"},
+		"on, no path":       {"[[on]]\nhttp = \"GET x\"\n", lambent.Invalid, "line 2: on.http is"},
+		"on, not an array":  {"[on]\nhttp = \"/\"\n", lambent.Invalid, "line 1: on must be a table that starts with [[on]]"},
+		"functions, name":   {"name = \"a\"\n[functions.b]\nhandler = \"x.y\"\n", lambent.Invalid, "line 1: name stands above"},
+		"functions, key":    {"[functions.b]\nhandel = \"x.y\"\n", lambent.Invalid, `line 2: functions.b.handel is not a key of lambent.toml: did you mean "handler"?`},
+		"functions, bad":    {"functions = 1\n", lambent.Invalid, "line 1: functions must be tables"},
+		"functions, scalar": {"[functions]\nb = 1\n", lambent.Invalid, "line 2: functions.b must be a table"},
+		"functions, on":     {"[functions.a]\n[[functions.a.on]]\nqueue = \"q\"\n", lambent.Unsupported, "line 3: functions.a.on.queue"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, err := detect.ParseFile([]byte(c.text))
+			if !lambent.Is(err, c.kind) || !strings.Contains(err.Error(), c.words) || strings.Contains(err.Error(), "\n") {
+				t.Errorf("got %+v, %v; want %v with %q", got, err, c.kind, c.words)
+			}
+		})
+	}
+}
+
+func FuzzParseFile(f *testing.F) {
+	f.Add("name = \"a\"\n[[on]]\nhttp = \"GET /\"\n[functions.x]\nenv = { A = \"1\" }\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		got, err := detect.ParseFile([]byte(text))
+		if err == nil && len(got) == 0 {
+			t.Error("neither a function nor an error")
+		}
+		if err != nil && lambent.KindOf(err) == lambent.Internal {
+			t.Errorf("the file's fault is called the platform's: %v", err)
+		}
+	})
+}
