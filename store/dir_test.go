@@ -149,7 +149,7 @@ func TestFullDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	s = open(t, dir)
-	entries, err := s.List(ctx, "big")
+	entries, err := list(ctx, s, "big")
 	if err != nil || len(entries) != written-2 {
 		t.Errorf("%d records after a full disk, %v; want %d", len(entries), err, written-2)
 	}

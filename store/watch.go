@@ -3,10 +3,9 @@ package store
 import (
 	"context"
 	"errors"
+	"iter"
 
 	"github.com/nats-io/nats.go/jetstream"
-
-	"lambent"
 )
 
 // filter returns the engine's pattern for every key below a prefix of whole
@@ -21,36 +20,28 @@ func filter(op, prefix string) (string, error) {
 	return prefix + ".>", nil
 }
 
-// List returns the entries whose keys are below prefix ("head" has "head.a" and
-// "head.a.b" below it; "" has all), in the order of their revisions.
-func (s *Store) List(ctx context.Context, prefix string) ([]Entry, error) {
+// List yields the entries whose keys are below prefix ("head" has "head.a" and
+// "head.a.b" below it; "" has all), in the order of their revisions, and an error
+// last if it could not go on. They are not one snapshot: an entry that changes
+// meanwhile may be yielded as it was, as it is, or both.
+func (s *Store) List(ctx context.Context, prefix string) iter.Seq2[Entry, error] {
 	const op = "store.List"
-	keys, err := filter(op, prefix)
-	if err != nil {
-		return nil, err
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	stop := context.AfterFunc(s.ending, cancel)
-	defer stop()
-	w, err := s.records.Watch(ctx, keys, jetstream.IgnoreDeletes())
-	if err != nil {
-		return nil, s.explain(op, prefix, err)
-	}
-	var entries []Entry
-	for {
-		select {
-		case <-ctx.Done():
-			_ = drain(w)
-			return nil, s.explain(op, prefix, ctx.Err())
-		case e, ok := <-w.Updates():
-			if !ok {
-				return nil, s.explain(op, prefix, errWatchEnded)
+	return func(yield func(Entry, error) bool) {
+		w, err := s.watch(ctx, op, prefix, jetstream.IgnoreDeletes())
+		if err != nil {
+			yield(Entry{}, err)
+			return
+		}
+		defer w.close()
+		for {
+			e, err := w.next()
+			if err != nil {
+				yield(Entry{}, s.explain(op, prefix, err))
+				return
 			}
-			if e == nil {
-				return entries, drain(w)
+			if e == nil || !yield(entry(e), nil) {
+				return
 			}
-			entries = append(entries, entry(e))
 		}
 	}
 }
@@ -61,38 +52,14 @@ func (s *Store) List(ctx context.Context, prefix string) ([]Entry, error) {
 // only. It ends when ctx or the store does. changed must not block for long.
 func (s *Store) Watch(ctx context.Context, prefix string, changed func(Entry)) error {
 	const op = "store.Watch"
-	keys, err := filter(op, prefix)
+	w, err := s.watch(ctx, op, prefix)
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	stop := context.AfterFunc(s.ending, cancel)
-	quit := func(w jetstream.KeyWatcher) {
-		stop()
-		cancel()
-		_ = drain(w)
-	}
-	w, err := s.records.Watch(ctx, keys)
-	if err != nil {
-		stop()
-		cancel()
-		return s.explain(op, prefix, err)
-	}
-	next := func() (e jetstream.KeyValueEntry, err error) {
-		select {
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		case e, ok := <-w.Updates():
-			if !ok {
-				return nil, errWatchEnded
-			}
-			return e, nil
-		}
-	}
 	for {
-		e, err := next()
+		e, err := w.next()
 		if err != nil {
-			quit(w)
+			w.close()
 			return s.explain(op, prefix, err)
 		}
 		if e == nil {
@@ -103,33 +70,65 @@ func (s *Store) Watch(ctx context.Context, prefix string, changed func(Entry)) e
 		}
 	}
 	s.watchers.Go(func() {
-		defer quit(w)
+		defer w.close()
 		for {
-			e, err := next()
-			switch {
-			case err == nil:
-				changed(entry(e))
-			case errors.Is(err, errWatchEnded) && s.ending.Err() == nil:
-				s.log.Error("store: a watch ended by itself: restart the server", "prefix", prefix)
-				return
-			default:
+			e, err := w.next()
+			if err != nil {
+				if w.ctx.Err() == nil {
+					s.log.Error("store: a watch ended by itself: restart the server", "prefix", prefix)
+				}
 				return
 			}
+			changed(entry(e))
 		}
 	})
 	return nil
 }
 
-var errWatchEnded = lambent.Errorf(lambent.Unavailable, "store.Watch", "the engine ended the watch")
+// A watch is one of the engine's, which ends with its context or the store.
+type watch struct {
+	jetstream.KeyWatcher
+	ctx    context.Context
+	cancel func()
+}
 
-// drain stops a watch. Its sender may be blocked on the channel: take what it
-// has until the library closes it.
-func drain(w jetstream.KeyWatcher) error {
+func (s *Store) watch(ctx context.Context, op, prefix string, opts ...jetstream.WatchOpt) (*watch, error) {
+	keys, err := filter(op, prefix)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	stop := context.AfterFunc(s.ending, cancel)
+	w := &watch{ctx: ctx, cancel: func() { stop(); cancel() }}
+	if w.KeyWatcher, err = s.records.Watch(ctx, keys, opts...); err != nil {
+		w.cancel()
+		return nil, s.explain(op, prefix, err)
+	}
+	return w, nil
+}
+
+// next returns the next entry, nil once between the first state and the changes.
+func (w *watch) next() (jetstream.KeyValueEntry, error) {
+	select {
+	case <-w.ctx.Done():
+		return nil, w.ctx.Err()
+	case e, ok := <-w.Updates():
+		if !ok {
+			return nil, errors.New("the engine ended the watch")
+		}
+		return e, nil
+	}
+}
+
+// close ends the watch. The engine's sender may be blocked on the channel: what
+// it has is taken until it closes it.
+func (w *watch) close() {
+	w.cancel()
 	go func() {
 		for range w.Updates() {
 		}
 	}()
-	return w.Stop()
+	_ = w.Stop() // an error says that it has ended already
 }
 
 func entry(e jetstream.KeyValueEntry) Entry {
