@@ -15,7 +15,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -253,17 +252,7 @@ type parked struct {
 // park boots an agent as a driver does.
 func park(t *testing.T, rt lambent.Runtime) *parked {
 	t.Helper()
-	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ours, theirs := os.NewFile(uintptr(fds[0]), "ours"), os.NewFile(uintptr(fds[1]), "theirs")
-	conn, err := net.FileConn(ours)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ours.Close()
-	t.Cleanup(func() { conn.Close() })
+	conn, theirs := socketpair(t)
 	p := &parked{start(t, rt.Boot, rt.Env, "/", theirs), conn}
 	theirs.Close()
 	hello := make([]byte, 10)

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"flag"
+	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
@@ -85,8 +86,10 @@ var (
 	// Frames of a Node.js client, and of Node.js itself, in the forms of a
 	// document, of an inspected error and of a line with '\r' in it.
 	nodeFrame = regexp.MustCompile(`(?:,"|\r) +at (?:[^"\r\n]*[ (])?(?:node:|file:///[^"\r\n]*(?:/aws-lambda-ric/|/aws-client\.mjs)|/[^"\r\n]*/(?:agent\.cjs|aws-lambda-ric/|aws-client\.mjs))[^"\r\n]*"?`)
+	// Long output is not for reviewing by eye.
+	longRun = regexp.MustCompile(`x{1000,}|y{1000,}`)
 	// The stack of what require could not find names the client.
-	requireStack = regexp.MustCompile(`(\\n|\r|",")- /[^"\\\r\n]*(?:agent\.cjs|aws-client\.mjs|aws-lambda-ric/dist/index\.mjs)`)
+	requireStack = regexp.MustCompile(`(\\n|\r|",")- /[^"\\\r\n]*(?:agent\.cjs|aws-client\.mjs|aws-lambda-ric/package/dist/index\.mjs)`)
 )
 
 // normal takes out of a text what differs from one run, machine or client to the next.
@@ -102,6 +105,7 @@ func normal(s, task, opt string) string {
 	s = pythonLibrary.ReplaceAllString(s, "File ${1}/python/$2${1}, line N")
 	s = pythonFrozen.ReplaceAllString(s, "${1}N")
 	s = nodeFrame.ReplaceAllString(s, "")
+	s = longRun.ReplaceAllStringFunc(s, func(run string) string { return fmt.Sprintf("<%.1s, %d times>", run, len(run)) })
 	s = requireStack.ReplaceAllString(s, "$1- CLIENT")
 	return s
 }

@@ -281,63 +281,76 @@ function keepBlocking(name) {
 
 const STREAMING = Symbol.for('aws.lambda.runtime.handler.streaming');
 const HIGH_WATER_MARK = Symbol.for('aws.lambda.runtime.handler.streaming.highWaterMark');
-const TRAILERS = ['Lambda-Runtime-Function-Error-Type', 'Lambda-Runtime-Function-Error-Body'];
 
-function newResponseStream(id, highWaterMark) {
-  const { Writable } = require('stream'); // for streaming handlers only
+// What is under way on the connection: chunks may be written, nothing else.
+let openResponse = null;
 
-  class ResponseStream extends Writable {
-    #type = 'application/octet-stream';
-    #called = false; // write was: too late for another type
-    #begun = false;
-    #trailers = '';
-
-    setContentType(type) {
-      if (this.#called) throw new InvalidStreamingOperation('Cannot set content-type, too late.');
-      this.#type = type;
-    }
-
-    write(chunk, encoding, callback) {
-      if (typeof chunk !== 'string' && !Buffer.isBuffer(chunk) && chunk?.constructor !== Uint8Array) chunk = JSON.stringify(chunk);
-      if (!this.#called) this._onBeforeFirstWrite?.((first) => super.write(first));
-      this.#called = true;
-      return super.write(chunk, encoding, callback);
-    }
-
-    _write(chunk, encoding, callback) {
-      this.#begin();
-      if (chunk.length > 0) connection.send(Buffer.concat([Buffer.from(chunk.length.toString(16) + '\r\n'), chunk, Buffer.from('\r\n')]));
-      callback();
-    }
-
-    _final(callback) {
-      this.#begin();
-      connection.send(Buffer.from(`0\r\n${this.#trailers}\r\n`));
-      connection.owed++;
-      callback();
-    }
-
-    #begin() {
-      if (this.#begun) return;
-      this.#begun = true;
-      connection.release();
-      connection.send(Buffer.from(
-        `POST ${API}invocation/${encodeURIComponent(id)}/response HTTP/1.1\r\nHost: lambda\r\nLambda-Runtime-Function-Response-Mode: streaming\r\n` +
-        `Trailer: ${TRAILERS.join(', ')}\r\nContent-Type: ${headerSafe(this.#type)}\r\nTransfer-Encoding: chunked\r\n\r\n`));
-    }
-
-    // fail ends the response with an error, however much of it is out.
-    static fail(stream, error, then) {
-      if (stream.writableEnded) return then();
-      const document = documentOf(error);
-      const values = [headerSafe(document.errorType), Buffer.from(JSON.stringify(document)).toString('base64')];
-      stream.#trailers = TRAILERS.map((name, i) => `${name}: ${values[i]}\r\n`).join('');
-      stream.end(then);
-    }
+// A ChunkedResponse is the wire side of a streamed response.
+class ChunkedResponse {
+  constructor(id, type) {
+    openResponse = this;
+    connection.send(Buffer.from(
+      `POST ${API}invocation/${encodeURIComponent(id)}/response HTTP/1.1\r\nHost: lambda\r\nLambda-Runtime-Function-Response-Mode: streaming\r\n` +
+      'Trailer: Lambda-Runtime-Function-Error-Type, Lambda-Runtime-Function-Error-Body\r\n' +
+      `Content-Type: ${headerSafe(type)}\r\nTransfer-Encoding: chunked\r\n\r\n`));
   }
 
-  const stream = new ResponseStream({ highWaterMark });
-  return { stream, fail: (error, then) => ResponseStream.fail(stream, error, then) };
+  write(chunk) {
+    if (chunk.length === 0) return; // would be the end
+    connection.send(Buffer.concat([Buffer.from(chunk.length.toString(16) + '\r\n'), chunk, Buffer.from('\r\n')]));
+  }
+
+  // end ends the response, as a failed one if there is an error.
+  end(error) {
+    openResponse = null;
+    connection.owed++;
+    let trailers = '';
+    if (error !== undefined) {
+      const document = documentOf(error);
+      const body = Buffer.from(JSON.stringify(document)).toString('base64');
+      trailers = `Lambda-Runtime-Function-Error-Type: ${headerSafe(document.errorType)}\r\nLambda-Runtime-Function-Error-Body: ${body}\r\n`;
+    }
+    connection.send(Buffer.from(`0\r\n${trailers}\r\n`));
+  }
+}
+
+// newResponseStream returns what a streaming handler writes to, and how to end
+// it with an error, however much of it is out.
+function newResponseStream(id) {
+  const { Writable } = require('stream'); // for streaming handlers only
+  let type = 'application/octet-stream';
+  let written = false;
+  let response = null;
+  let failure;
+  const begin = () => (response ??= new ChunkedResponse(id, type));
+
+  const stream = new Writable({
+    write(chunk, encoding, callback) {
+      begin().write(chunk);
+      callback();
+    },
+    final(callback) {
+      begin().end(failure);
+      callback();
+    },
+  });
+  const write = stream.write.bind(stream);
+  stream.setContentType = (value) => {
+    if (written) throw new InvalidStreamingOperation('Cannot set content-type, too late.');
+    type = value;
+  };
+  stream.write = (chunk, encoding, callback) => {
+    if (typeof chunk !== 'string' && !Buffer.isBuffer(chunk) && chunk?.constructor !== Uint8Array) chunk = JSON.stringify(chunk);
+    if (!written) stream._onBeforeFirstWrite?.((first) => write(first));
+    written = true;
+    return write(chunk, encoding, callback);
+  };
+  const fail = (error, then) => {
+    if (stream.writableEnded) return then();
+    failure = error;
+    stream.end(then);
+  };
+  return { stream, fail };
 }
 
 const HttpResponseStream = class HttpResponseStream {
@@ -498,107 +511,124 @@ function newSwitch() {
   return { context, proceed };
 }
 
-// serveOnce runs one invocation of a handler that may answer by promise, by
-// callback or by context.done; it asks for the next one when that is due.
-function serveOnce(handler) {
-  const { id, headers, body } = receiveInvocation();
-  const { context, proceed } = newSwitch();
-  const again = () => setImmediate(serveOnce, handler);
-  let completed = false;
-
-  const succeed = (result, hold) => {
-    if (completed) {
-      console.error('Invocation has already been reported as done. Cannot call complete more than once per invocation.');
-      return;
-    }
-    completed = true;
-    postResult(id, result, hold);
-    again();
-  };
-  const fail = (error, hold) => {
-    logError('Invoke Error', error);
-    postError(id, error, hold);
-    again();
-  };
-  const settle = (error, result, hold) => {
-    whenIdle = () => {};
-    if (error !== undefined && error !== null) fail(error, hold);
-    else succeed(result, hold);
-  };
-  let finished = false;
-  const once = (f) => (...args) => {
-    if (finished) return;
-    f(...args);
-    finished = true; // not before: a call that threw does not count
-  };
-  const callback = once((error, result) => {
-    whenIdle = () => {};
-    if (error !== undefined && error !== null) fail(error);
-    else proceed(() => succeed(result));
-  });
-  const settleOnce = once(settle);
-  const orHandled = (error) => error ?? 'handled';
-  context.succeed = once((result) => settle(null, result));
-  context.fail = once((error) => settle(orHandled(error), null));
-  context.done = once((error, result) => settle(error, result));
-
-  whenIdle = () => { // nothing is left to run, and nobody has answered
-    completed = true;
-    postResult(id, null, true);
-    again();
-  };
-  try {
-    const result = handler(JSON.parse(body), completeContext(context, headers), callback);
-    if (typeof result?.then === 'function') {
-      const failed = (error) => settleOnce(orHandled(error), null, true);
-      result.then((value) => settleOnce(null, value, true), failed).catch(failed);
-    }
-  } catch (error) {
-    callback(error);
+// A Runtime serves one handler. It is a class, and calls the handler as its
+// method, because a stack trace shows that: `at exports.h [as handler]`.
+class Runtime {
+  constructor(handler) {
+    this.handler = handler;
   }
-}
 
-// serveStreamOnce runs one invocation of a handler that writes its response.
-async function serveStreamOnce(handler) {
-  const { id, headers, body } = receiveInvocation();
-  const { context, proceed } = newSwitch();
-  const { stream, fail: failStream } = newResponseStream(id, handler[HIGH_WATER_MARK]);
-  const finished = new Promise((resolve) => stream.once('finish', resolve).once('close', resolve));
-  const again = () => setImmediate(serveStreamOnce, handler);
-  const next = () => (MODERN ? again() : proceed(again));
-  const fail = (error) => {
-    logError('Invoke Error', error);
-    failStream(error, next);
-  };
-  whenIdle = () => fail('Response stream is not finished.');
-  try {
-    const result = handler(JSON.parse(body), stream, completeContext(MODERN ? {} : context, headers));
-    if (typeof result?.then !== 'function') {
-      const text = 'Streaming does not support non-async handlers.';
-      return fail(MODERN ? new Error(text) : text);
-    }
-    if ((await result) !== undefined) console.warn('Streaming handlers ignore return values.');
-    await finished;
-    whenIdle = () => {};
-    next();
-  } catch (error) {
-    whenIdle = () => {};
-    fail(error);
-  }
-}
-
-// serveModern runs invocations of a handler that answers by what it returns.
-async function serveModern(handler) {
-  for (;;) {
+  // serveOnce runs one invocation of a handler that may answer by promise, by
+  // callback or by context.done; it asks for the next one when that is due.
+  serveOnce() {
     const { id, headers, body } = receiveInvocation();
-    try {
-      const result = await handler(JSON.parse(body), completeContext({}, headers));
-      await new Promise(setImmediate);
-      postResult(id, result, true);
-    } catch (error) {
-      await new Promise(setImmediate);
+    const { context, proceed } = newSwitch();
+    const again = () => setImmediate(() => this.serveOnce());
+    let completed = false;
+
+    const succeed = (result, hold) => {
+      if (completed) {
+        console.error('Invocation has already been reported as done. Cannot call complete more than once per invocation.');
+        return;
+      }
+      completed = true;
+      postResult(id, result, hold);
+      again();
+    };
+    const fail = (error, hold) => {
       logError('Invoke Error', error);
-      postError(id, error, true);
+      postError(id, error, hold);
+      again();
+    };
+    const settle = (error, result, hold) => {
+      whenIdle = () => {};
+      if (error !== undefined && error !== null) fail(error, hold);
+      else succeed(result, hold);
+    };
+    let finished = false;
+    const once = (f) => (...args) => {
+      if (finished) return;
+      f(...args);
+      finished = true; // not before: a call that threw does not count
+    };
+    const callback = once((error, result) => {
+      whenIdle = () => {};
+      if (error !== undefined && error !== null) fail(error);
+      else proceed(() => succeed(result));
+    });
+    const settleOnce = once(settle);
+    const orHandled = (error) => error ?? 'handled';
+    context.succeed = once((result) => settle(null, result));
+    context.fail = once((error) => settle(orHandled(error), null));
+    context.done = once((error, result) => settle(error, result));
+
+    whenIdle = () => { // nothing is left to run, and nobody has answered
+      completed = true;
+      postResult(id, null, true);
+      again();
+    };
+    try {
+      const result = this.handler(JSON.parse(body), completeContext(context, headers), callback);
+      if (typeof result?.then === 'function') {
+        const failed = (error) => settleOnce(orHandled(error), null, true);
+        result.then((value) => settleOnce(null, value, true), failed).catch(failed);
+      }
+    } catch (error) {
+      callback(error);
+    }
+  }
+
+  // serveStreamOnce runs one invocation of a handler that writes its response.
+  async serveStreamOnce() {
+    const { id, headers, body } = receiveInvocation();
+    const { context, proceed } = newSwitch();
+    const { stream, fail: failStream } = newResponseStream(id);
+    const finished = new Promise((resolve) => stream.once('finish', resolve).once('close', resolve));
+    const again = () => setImmediate(() => this.serveStreamOnce());
+    let left = false;
+    const leave = (go) => {
+      if (left) return;
+      left = true;
+      whenIdle = () => {};
+      go(again);
+    };
+    const atOnce = (f) => f();
+    const next = () => leave(MODERN ? atOnce : proceed);
+    const fail = (error, then = next) => {
+      logError('Invoke Error', error);
+      failStream(error, then);
+    };
+    whenIdle = () => { // nothing is left to run
+      if (stream.writableFinished) leave(atOnce);
+      else fail('Response stream is not finished.', () => leave(atOnce));
+    };
+    try {
+      const result = this.handler(JSON.parse(body), stream, completeContext(MODERN ? {} : context, headers));
+      if (typeof result?.then !== 'function') {
+        const text = 'Streaming does not support non-async handlers.';
+        return fail(MODERN ? new Error(text) : text);
+      }
+      if ((await result) !== undefined) console.warn('Streaming handlers ignore return values.');
+      await finished;
+      next();
+    } catch (error) {
+      fail(error);
+    }
+  }
+
+  // serveModern runs invocations of a handler that answers by what it returns.
+  async serveModern() {
+    for (;;) {
+      const { id, headers, body } = receiveInvocation();
+      try {
+        const result = await this.handler(JSON.parse(body), completeContext({}, headers));
+        await new Promise(setImmediate);
+        postResult(id, result, true);
+      } catch (error) {
+        await new Promise(setImmediate);
+        logError('Invoke Error', error);
+        postError(id, error, true);
+      }
     }
   }
 }
@@ -622,7 +652,9 @@ function assign() {
 function reportDeath(what, error, code) {
   connection.release();
   logError(what, error);
-  if (current !== null) {
+  if (openResponse !== null) {
+    openResponse.end(error);
+  } else if (current !== null) {
     postError(current, error);
   } else {
     const document = documentOf(error);
@@ -652,8 +684,12 @@ async function main() {
   } catch (error) {
     reportDeath(MODERN ? 'Init Error' : 'Uncaught Exception', error, MODERN ? 1 : 129);
   }
-  const serve = handler[STREAMING] ? serveStreamOnce : MODERN ? serveModern : serveOnce;
-  setImmediate(serve, handler);
+  const runtime = new Runtime(handler);
+  setImmediate(() => {
+    if (handler[STREAMING]) runtime.serveStreamOnce();
+    else if (MODERN) runtime.serveModern();
+    else runtime.serveOnce();
+  });
 }
 
 main();
