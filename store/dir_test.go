@@ -139,7 +139,7 @@ func TestFullDisk(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Delete(ctx, e.Key, e.Revision); err != nil {
+	if _, err := s.Delete(ctx, e.Key, e.Revision); err != nil {
 		t.Errorf("delete on a full disk: %v", err)
 	}
 	if err := s.Close(); err != nil {

@@ -133,22 +133,22 @@ func (s *Store) Update(ctx context.Context, key string, value []byte, revision u
 	return next, s.explain(op, key, err)
 }
 
-// Delete removes the key that has the given revision. It works on a full disk
-// as long as the disk takes one more small record. Kind: Stale (also where the
-// key is gone).
-func (s *Store) Delete(ctx context.Context, key string, revision uint64) error {
+// Delete removes the key that has the given revision, and returns the revision of
+// the delete, which a watch shows. It works on a full disk as long as the disk
+// takes one more small record. Kind: Stale (also where the key is gone).
+func (s *Store) Delete(ctx context.Context, key string, revision uint64) (uint64, error) {
 	const op = "store.Delete"
 	if err := checkKey(op, key); err != nil {
-		return err
+		return 0, err
 	}
 	if revision == 0 {
-		return lambent.Errorf(lambent.Invalid, op, "revision 0 of %s: a delete needs the revision it removes", key)
+		return 0, lambent.Errorf(lambent.Invalid, op, "revision 0 of %s: a delete needs the revision it removes", key)
 	}
 	m := nats.NewMsg(subjectPrefix + key)
 	m.Header.Set(headerOperation, opDelete)
 	m.Header.Set(headerRollup, rollupSubject)
-	_, err := s.write(ctx, m, nil, revision, jetstream.WithMsgTTL(deletedFor))
-	return s.explain(op, key, err)
+	next, err := s.write(ctx, m, nil, revision, jetstream.WithMsgTTL(deletedFor))
+	return next, s.explain(op, key, err)
 }
 
 // checkWrite refuses what a record cannot be.

@@ -65,7 +65,8 @@ func TestCompareAndSet(t *testing.T) {
 	}
 	_, err = s.Update(ctx, "head.p.f", []byte("late"), one)
 	wantKind(t, err, lambent.Stale)
-	wantKind(t, s.Delete(ctx, "head.p.f", one), lambent.Stale)
+	_, err = s.Delete(ctx, "head.p.f", one)
+	wantKind(t, err, lambent.Stale)
 
 	e, err := s.Get(ctx, "head.p.f")
 	if err != nil {
@@ -75,7 +76,7 @@ func TestCompareAndSet(t *testing.T) {
 		t.Errorf("got %q at %d, want two at %d", e.Value, e.Revision, two)
 	}
 
-	if err := s.Delete(ctx, "head.p.f", two); err != nil {
+	if _, err := s.Delete(ctx, "head.p.f", two); err != nil {
 		t.Fatal(err)
 	}
 	_, err = s.Get(ctx, "head.p.f")
@@ -129,7 +130,7 @@ func TestLostAcknowledgement(t *testing.T) {
 	_, err = s.Update(ctx, "a.b", []byte("late"), one)
 	wantKind(t, err, lambent.Stale)
 	s.LoseAcks(1)
-	if err := s.Delete(ctx, "a.b", two); err != nil {
+	if _, err := s.Delete(ctx, "a.b", two); err != nil {
 		t.Fatal(err)
 	}
 	_, err = s.Get(ctx, "a.b")
@@ -156,7 +157,7 @@ func TestListAndReopen(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Delete(ctx, gone.Key, gone.Revision); err != nil {
+	if _, err := s.Delete(ctx, gone.Key, gone.Revision); err != nil {
 		t.Fatal(err)
 	}
 	for _, state := range []string{"open", "reopened"} {

@@ -73,7 +73,7 @@ func TestWatch(t *testing.T) {
 	}
 	gone := last
 	write("version.p.f.1", "not watched")
-	if err := s.Delete(ctx, "head.p.f499", gone); err != nil {
+	if _, err := s.Delete(ctx, "head.p.f499", gone); err != nil {
 		t.Fatal(err)
 	}
 
@@ -93,7 +93,7 @@ func TestWatch(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Delete(ctx, first.Key, first.Revision); err != nil {
+	if _, err := s.Delete(ctx, first.Key, first.Revision); err != nil {
 		t.Fatal(err)
 	}
 	write("head.p.f0", "back")

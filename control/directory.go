@@ -1,0 +1,272 @@
+package control
+
+import (
+	"context"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"lambent"
+	"lambent/store"
+)
+
+// A directory has every head in memory. The store's watch alone writes it, so
+// that it only moves forward; whoever changed something waits until it has
+// arrived. A head stays the bytes that it came as until its function is used.
+type directory struct {
+	load func(lambent.Name, int) (*lambent.Revision, error)
+
+	heads sync.Map // of key to *function
+
+	mu        sync.Mutex
+	reached   uint64        // the revision of the newest change that was applied
+	moved     chan struct{} // closed when reached rises, or nil while nobody waits
+	isFilled  bool          // the first state is complete
+	listeners []func(lambent.Name)
+}
+
+// A key names a function in the directory.
+type key struct{ project, function string }
+
+// A function is one head in memory, for as long as the function exists.
+type function struct {
+	active atomic.Pointer[active] // nil until it is used
+
+	mu       sync.Mutex // guards what is below, and writing active
+	raw      []byte
+	revision uint64
+}
+
+// An active is what resolving one function takes, as of one head. All but the
+// versions that have been read is fixed.
+type active struct {
+	record  *record
+	latest  *lambent.Revision
+	scaling *lambent.Scaling
+
+	mu       sync.Mutex                                   // serialises reading versions
+	versions atomic.Pointer[map[string]*lambent.Revision] // by label; replaced, never written
+}
+
+// apply takes in what the watch says.
+func (d *directory) apply(e store.Entry) {
+	project, name, ok := strings.Cut(strings.TrimPrefix(e.Key, headPrefix+"."), ".")
+	if !ok {
+		return // not a head; nothing of ours writes such a key
+	}
+	k := key{project, name}
+	if e.Deleted {
+		d.heads.Delete(k)
+	} else if known, ok := d.heads.Load(k); ok {
+		known.(*function).replace(e)
+	} else {
+		// The engine's buffer holds more than the value: keep just that.
+		d.heads.Store(k, &function{raw: slices.Clip(slices.Clone(e.Value)), revision: e.Revision})
+	}
+
+	d.mu.Lock()
+	listeners := d.listeners
+	if !d.isFilled {
+		listeners = nil
+	}
+	d.mu.Unlock()
+	for _, f := range listeners {
+		f(lambent.Name{Project: project, Function: name})
+	}
+
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.reached = max(d.reached, e.Revision)
+	if d.moved != nil {
+		close(d.moved)
+		d.moved = nil
+	}
+}
+
+// filled ends the first state; changes after it are told to the listeners.
+func (d *directory) filled() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.isFilled = true
+}
+
+func (d *directory) onChange(f func(lambent.Name)) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.listeners = append(slices.Clip(d.listeners), f)
+}
+
+// await returns once the directory has got to a revision, and the listeners know.
+func (d *directory) await(ctx context.Context, revision uint64) {
+	for {
+		d.mu.Lock()
+		if d.reached >= revision {
+			d.mu.Unlock()
+			return
+		}
+		if d.moved == nil {
+			d.moved = make(chan struct{})
+		}
+		moved := d.moved
+		d.mu.Unlock()
+		select {
+		case <-moved:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// find returns a function, or nil.
+func (d *directory) find(name lambent.Name) *function {
+	f, ok := d.heads.Load(key{name.Project, name.Function})
+	if !ok {
+		return nil
+	}
+	return f.(*function)
+}
+
+// resolve is the hot path: no store, no lock, no allocation once a function and
+// its version have been used.
+func (d *directory) resolve(name lambent.Name) (lambent.Target, error) {
+	const op = "control.Resolve"
+	f := d.find(name)
+	if f == nil {
+		return lambent.Target{}, noFunction(op, name)
+	}
+	a := f.active.Load()
+	if a == nil {
+		var err error
+		if a, err = f.use(); err != nil {
+			return lambent.Target{}, err
+		}
+	}
+	t := lambent.Target{Revision: a.latest, Scaling: a.scaling}
+	label := name.Qualifier
+	if alias, ok := a.record.Aliases[label]; ok {
+		t.Alias = label
+		label = alias.Version
+		if alias.Other != "" {
+			label = alias.Pick(rand.Float64())
+		}
+	}
+	if label == "" || label == lambent.Latest {
+		return t, nil
+	}
+	if versions := a.versions.Load(); versions != nil {
+		if r, ok := (*versions)[label]; ok {
+			t.Revision = r
+			return t, nil
+		}
+	}
+	var err error
+	t.Revision, err = d.version(a, label)
+	return t, err
+}
+
+// version reads a version on its first use.
+func (d *directory) version(a *active, label string) (*lambent.Revision, error) {
+	number, ok := parseLabel(label)
+	if !ok || !a.record.has(number) {
+		return nil, noQualifier("control.Resolve", a.record, label)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var known map[string]*lambent.Revision
+	if p := a.versions.Load(); p != nil {
+		known = *p
+	}
+	if r, ok := known[label]; ok {
+		return r, nil
+	}
+	r, err := d.load(a.latest.Name, number)
+	if err != nil {
+		return nil, err
+	}
+	next := make(map[string]*lambent.Revision, len(known)+1)
+	maps.Copy(next, known)
+	next[label] = r
+	a.versions.Store(&next)
+	return r, nil
+}
+
+// use decodes the head of a function that has not been used yet.
+func (f *function) use() (*active, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if a := f.active.Load(); a != nil {
+		return a, nil
+	}
+	a, err := newActive(f.raw, f.revision, nil)
+	if err != nil {
+		return nil, err
+	}
+	f.active.Store(a)
+	return a, nil
+}
+
+// replace takes in a newer head.
+func (f *function) replace(e store.Entry) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.raw, f.revision = slices.Clip(slices.Clone(e.Value)), e.Revision
+	old := f.active.Load()
+	if old == nil {
+		return
+	}
+	// A head that cannot be read is one for use to complain of, to each caller.
+	next, _ := newActive(f.raw, f.revision, old)
+	f.active.Store(next)
+}
+
+// snapshot returns the head, the caller's to modify.
+func (f *function) snapshot() (*record, error) {
+	f.mu.Lock()
+	raw, revision := f.raw, f.revision
+	f.mu.Unlock()
+	return decode(raw, revision)
+}
+
+// newActive decodes a head, and takes over from the one before whatever did not
+// change: instances run under those pointers.
+func newActive(raw []byte, revision uint64, old *active) (*active, error) {
+	r, err := decode(raw, revision)
+	if err != nil {
+		return nil, err
+	}
+	a := &active{record: r, scaling: &r.Scaling, latest: lambent.NewRevision(r.Name, lambent.Latest, &r.Latest)}
+	if old == nil || !old.record.Created.Equal(r.Created) {
+		return a, nil // a function that was deleted and made again has other versions
+	}
+	if old.latest.ID == a.latest.ID {
+		a.latest = old.latest
+	}
+	if known := old.versions.Load(); known != nil {
+		next := maps.Clone(*known)
+		maps.DeleteFunc(next, func(label string, _ *lambent.Revision) bool {
+			number, ok := parseLabel(label)
+			return !ok || !r.has(number)
+		})
+		a.versions.Store(&next)
+	}
+	return a, nil
+}
+
+// names returns the functions of a project, sorted.
+func (d *directory) names(project string) []string {
+	var names []string
+	for k := range d.heads.Range {
+		if k := k.(key); k.project == project {
+			names = append(names, k.function)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// now is when a change happens, as records keep it.
+func now() time.Time { return time.Now().UTC().Truncate(time.Microsecond) }
