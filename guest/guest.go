@@ -42,13 +42,16 @@ type Instance interface {
 	// Reply.End has been called and the instance may still be busy: see Settle.
 	// After an error End has not been called, and the instance is of no more use.
 	// ErrNotDelivered says that the code never saw the invocation, so that another
-	// instance may serve it.
+	// instance may serve it; any other *lambent.Error refuses the invocation before
+	// the code saw it, and the instance is as it was. ctx's deadline is the
+	// attempt's: the code is told of it, and it ends Invoke.
 	Invoke(context.Context, *lambent.Invocation, lambent.Reply) error
 
-	// Settle returns nil once the instance can take another invocation, and an
-	// error if it never will. Settled is the same as a question.
-	Settle(context.Context) error
-	Settled() bool
+	// Settle calls back once: with nil as soon as the instance can take another
+	// invocation, at once if it can already, or with an error if it never will.
+	// The callback runs on the caller's or on one of the guest's goroutines, must
+	// not block, and may call the Instance.
+	Settle(func(error))
 
 	// Fault phrases a failure that the platform saw (timeout, exit, oom) in the
 	// words of this guest's cloud.

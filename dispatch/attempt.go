@@ -1,0 +1,202 @@
+package dispatch
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"time"
+
+	"lambent"
+	"lambent/guest"
+)
+
+// An attempt is one invocation's way through an instance. It is the Reply that
+// the guest sees: it counts, and it holds back the head of the answer and the
+// write that would complete it until the usage record is in the ledger.
+type attempt struct {
+	d      *Dispatcher
+	inv    *lambent.Invocation
+	target lambent.Target
+	reply  lambent.Reply
+	in     *instance
+
+	arrived  time.Time
+	runStart time.Time
+	bytesIn  int64
+
+	status int
+	header map[string][]string
+	begun  bool   // the head has been passed on
+	length int64  // that the head announced; -1: none
+	out    int64  // bytes of body so far
+	held   []byte // the write that completes length
+	err    error  // of the ledger
+}
+
+func newAttempt(d *Dispatcher, inv *lambent.Invocation, t lambent.Target, reply lambent.Reply) *attempt {
+	a := &attempt{d: d, inv: inv, target: t, reply: reply, arrived: inv.Arrived, length: -1, bytesIn: int64(len(inv.Raw))}
+	if a.arrived.IsZero() {
+		a.arrived = time.Now()
+	}
+	if inv.HTTP != nil && inv.HTTP.ContentLength > 0 {
+		a.bytesIn = inv.HTTP.ContentLength
+	}
+	return a
+}
+
+// run serves the invocation with an instance. again says that the code never saw
+// it, so that another instance may.
+func (a *attempt) run(caller context.Context, in *instance) (again bool, err error) {
+	cfg := in.p.rev.Config
+	a.in, a.runStart = in, time.Now()
+	in.output.begin(a.inv.ID, a.inv.WantLog, startLine(a.inv.ID, in.p.rev.Version))
+	ctx, cancel := context.WithDeadline(context.WithoutCancel(caller), a.runStart.Add(cfg.Timeout))
+	defer cancel()
+	err = in.guest.Invoke(ctx, a.inv, a)
+	if err == nil {
+		in.cold = false
+		in.guest.Settle(func(err error) { in.p.release(in, err) })
+		return false, a.err
+	}
+	if errors.Is(err, guest.ErrNotDelivered) {
+		in.output.end()
+		go in.destroy()
+		return true, nil
+	}
+	if _, ok := errors.AsType[*lambent.Error](err); ok {
+		in.output.end()
+		in.p.release(in, nil)
+		return false, err
+	}
+	kind := lambent.FaultExit
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		kind = lambent.FaultTimeout
+	} else {
+		select { // the connection may break a moment before the process is seen to end
+		case <-in.sandbox.Done():
+		case <-ctx.Done():
+			kind = lambent.FaultTimeout
+		}
+	}
+	a.End(lambent.Result{Fault: in.guest.Fault(kind, a.inv)})
+	in.destroy()
+	return false, a.err
+}
+
+// failed answers an invocation whose instance could not be started.
+func (a *attempt) failed(g grant) {
+	u := a.usage(time.Now(), g.fault)
+	u.Instance, u.Cold = g.started, true
+	u.InitUS = g.init.Microseconds()
+	u.BilledMS = lambent.Billed(g.init, 0)
+	u.QueueUS = max(0, u.End.Sub(u.Start).Microseconds()-u.InitUS)
+	a.finish(u, lambent.Result{Fault: g.fault}, func(lines ...[]byte) []byte {
+		log, now := a.d.cfg.Log(a.target.Revision.Name), time.Now()
+		var tail []byte
+		for _, l := range append([][]byte{startLine(a.inv.ID, u.Version)}, lines...) {
+			log.Line(now, u.Version, a.inv.ID, l)
+			tail = append(append(tail, l...), '\n')
+		}
+		return tail
+	})
+}
+
+// Begin implements lambent.Reply.
+func (a *attempt) Begin(status int, header map[string][]string) error {
+	a.status, a.header = status, header
+	if l := header["Content-Length"]; len(l) == 1 {
+		if n, err := strconv.ParseInt(l[0], 10, 64); err == nil {
+			a.length = n
+		}
+	}
+	return nil
+}
+
+// Write implements lambent.Reply.
+func (a *attempt) Write(b []byte) (int, error) {
+	a.out += int64(len(b))
+	if a.out == a.length {
+		a.held = b
+		return len(b), nil
+	}
+	if err := a.begin(); err != nil {
+		return 0, err
+	}
+	return a.reply.Write(b)
+}
+
+func (a *attempt) begin() error {
+	if a.begun || a.status == 0 {
+		return nil
+	}
+	a.begun = true
+	return a.reply.Begin(a.status, a.header)
+}
+
+// End implements lambent.Reply.
+func (a *attempt) End(res lambent.Result) {
+	now := time.Now()
+	u := a.usage(now, res.Fault)
+	run := now.Sub(a.runStart)
+	u.Instance, u.RunUS = a.in.sandbox.ID(), run.Microseconds()
+	u.QueueUS = a.runStart.Sub(a.arrived).Microseconds()
+	if a.in.cold {
+		u.Cold, u.InitUS = true, a.in.init.Microseconds()
+		u.QueueUS = max(0, u.QueueUS-u.InitUS)
+		u.BilledMS = lambent.Billed(a.in.init, run)
+	} else {
+		u.BilledMS = lambent.Billed(0, run)
+	}
+	if cpu, peak, err := a.in.sandbox.Stats(); err == nil {
+		u.CPUUS, u.PeakMB = max(0, cpu-a.in.cpuUS), (peak+1<<20-1)>>20
+		a.in.cpuUS = cpu
+	}
+	a.finish(u, res, a.in.output.end)
+}
+
+func (a *attempt) usage(now time.Time, fault *lambent.Fault) *lambent.Usage {
+	rev := a.target.Revision
+	u := &lambent.Usage{
+		ID: a.inv.ID, Attempt: max(1, a.inv.Attempt), Project: rev.Name.Project, Function: rev.Name.Function,
+		Version: rev.Version, Alias: a.target.Alias, Trigger: trigger(a.inv), Runtime: rev.Config.Runtime,
+		Start: a.arrived, End: now, MemoryMB: rev.Config.MemoryMB, TmpMB: rev.Config.TmpMB,
+		BytesIn: a.bytesIn, BytesOut: a.out, Outcome: lambent.OutcomeOK,
+	}
+	if fault != nil {
+		u.Outcome, u.Error = string(fault.Kind), fault.Type
+	}
+	return u
+}
+
+// finish puts the log's closing lines and the record in place, then lets the
+// caller have the rest of the answer.
+func (a *attempt) finish(u *lambent.Usage, res lambent.Result, closeLog func(...[]byte) []byte) {
+	var fault []byte
+	if res.Fault != nil && res.Fault.Kind != lambent.FaultHandler {
+		fault = faultLine(u, res.Fault)
+	}
+	if fault != nil {
+		res.LogTail = closeLog(fault, endLine(u.ID), ReportLine(u))
+	} else {
+		res.LogTail = closeLog(endLine(u.ID), ReportLine(u))
+	}
+	if a.err = a.d.cfg.Usage(u); a.err != nil {
+		a.d.cfg.Logger.Error("a usage record cannot be written", "request", u.ID, "error", a.err)
+		return
+	}
+	if a.begin() == nil && a.held != nil {
+		_, _ = a.reply.Write(a.held)
+	}
+	res.Version, res.Usage = u.Version, *u
+	a.reply.End(res)
+}
+
+func trigger(inv *lambent.Invocation) string {
+	switch {
+	case inv.TriggerID != "":
+		return inv.TriggerID
+	case inv.HTTP != nil:
+		return "http"
+	}
+	return "invoke"
+}

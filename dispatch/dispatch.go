@@ -1,0 +1,251 @@
+// Package dispatch is the synchronous path: it finds an instance for an
+// invocation, or starts one, runs the invocation in it under one deadline, and
+// sees that its usage and its log are kept before the caller has the answer.
+//
+// Nothing here is durable and nothing here waits for the store: what the package
+// consumes is declared in [Config] in the root's types, and server plugs it in.
+// Instances live in pools, one for each revision; the idle ones are a stack, so
+// that the hottest serves next and the rest may idle out. No lock is shared
+// between functions on the way of a warm call.
+package dispatch
+
+import (
+	"context"
+	"log/slog"
+	"math"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"lambent"
+	"lambent/guest"
+	"lambent/sandbox"
+)
+
+// A Log takes the lines of one function's log. Line is called for each line, may
+// be called concurrently, must not block, and must not keep text.
+type Log interface {
+	Line(at time.Time, version, request string, text []byte)
+}
+
+// A Config is what a Dispatcher consumes. Every function may be called
+// concurrently; those marked hot are called for each invocation.
+type Config struct {
+	Resolve func(lambent.Name) (lambent.Target, error)         // hot
+	Usage   func(*lambent.Usage) error                         // hot; an error withholds the answer
+	Runtime func(name string) (lambent.Runtime, error)         // at a start
+	Tree    func(digest string) (dir string, err error)        // at a start
+	Secrets func(*lambent.Revision) (map[string]string, error) // at a start; nil: there are none
+	Log     func(lambent.Name) Log                             // at a pool's creation
+	Driver  sandbox.Driver
+	Guests  map[string]guest.Guest
+	Limits  lambent.Limits
+	Logger  *slog.Logger
+
+	KeepAlive    time.Duration // of idle instances, where the function does not say
+	MaxInstances int           // on this node
+	MaxQueue     int           // invocations that wait, per revision
+	Starts       int           // instances starting at a time; 0: twice the processors
+}
+
+// A Dispatcher runs invocations. It implements lambent.Invoker for synchronous
+// ones.
+type Dispatcher struct {
+	cfg    Config
+	starts chan struct{} // a token for each start under way
+	pools  sync.Map      // revision id -> *pool
+
+	instances atomic.Int64 // that exist or start
+	inflight  atomic.Int64
+	draining  atomic.Bool
+	drained   chan struct{}
+	once      sync.Once // closes drained
+
+	mu      sync.Mutex // guards starved; taken before no other lock
+	starved []*pool    // pools that could not start an instance for the node's limit
+}
+
+var _ lambent.Invoker = (*Dispatcher)(nil)
+
+// New returns a Dispatcher.
+func New(cfg Config) *Dispatcher {
+	if cfg.Starts == 0 {
+		cfg.Starts = 2 * runtime.GOMAXPROCS(0)
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	return &Dispatcher{cfg: cfg, starts: make(chan struct{}, cfg.Starts), drained: make(chan struct{})}
+}
+
+// Invoke implements lambent.Invoker. A caller who is gone while the invocation
+// waits takes it along; once it runs it runs to its end, as on Lambda.
+func (d *Dispatcher) Invoke(ctx context.Context, inv *lambent.Invocation, reply lambent.Reply) error {
+	d.inflight.Add(1)
+	defer d.leave()
+	if d.draining.Load() {
+		return errDraining
+	}
+	t, err := d.cfg.Resolve(inv.Target)
+	if err != nil {
+		return err
+	}
+	if t.Scaling.Reserved != nil && *t.Scaling.Reserved == 0 {
+		return lambent.Errorf(lambent.Throttled, "dispatch", "the function's reserved concurrency is 0: it is stopped")
+	}
+	a := newAttempt(d, inv, t, reply)
+	for {
+		g, err := d.pool(t).acquire(ctx, t.Scaling)
+		if err != nil {
+			return err
+		}
+		if g.fault != nil {
+			a.failed(g)
+			return a.err
+		}
+		if again, err := a.run(ctx, g.instance); !again {
+			return err
+		}
+	}
+}
+
+var errDraining = lambent.Errorf(lambent.Unavailable, "dispatch", "the server is shutting down")
+
+func (d *Dispatcher) leave() {
+	if d.inflight.Add(-1) == 0 && d.draining.Load() {
+		d.once.Do(func() { close(d.drained) })
+	}
+}
+
+// pool returns the pool of a target's revision, which may be a new one.
+func (d *Dispatcher) pool(t lambent.Target) *pool {
+	if p, ok := d.pools.Load(t.Revision.ID); ok {
+		return p.(*pool)
+	}
+	p, _ := d.pools.LoadOrStore(t.Revision.ID, newPool(d, t.Revision))
+	return p.(*pool)
+}
+
+// Prepare starts one instance of a revision and leaves it idle in its pool: what
+// a deploy does before the revision serves. A *lambent.Fault as error is the
+// code's own failure.
+func (d *Dispatcher) Prepare(ctx context.Context, rev *lambent.Revision, scaling *lambent.Scaling) error {
+	d.inflight.Add(1)
+	defer d.leave()
+	if d.draining.Load() {
+		return errDraining
+	}
+	return d.pool(lambent.Target{Revision: rev}).prepare(ctx, scaling)
+}
+
+// Changed tells that a function was deployed, changed or deleted: pools of
+// revisions that nothing leads to any more end once their calls are answered.
+func (d *Dispatcher) Changed(name lambent.Name) {
+	d.pools.Range(func(_, v any) bool {
+		p := v.(*pool)
+		if p.rev.Name.Function == name.Function && p.rev.Name.Project == name.Project {
+			n := p.rev.Name
+			n.Qualifier = p.rev.Version
+			if t, err := d.cfg.Resolve(n); err != nil || t.Revision.ID != p.rev.ID {
+				p.retire()
+			}
+		}
+		return true
+	})
+}
+
+// admit counts one more instance against the node's limit, ending an idle one of
+// another pool if it must, and reports whether it may start.
+func (d *Dispatcher) admit(p *pool) bool {
+	for {
+		n := d.instances.Load()
+		if n < int64(d.cfg.MaxInstances) {
+			if d.instances.CompareAndSwap(n, n+1) {
+				return true
+			}
+			continue
+		}
+		d.mu.Lock()
+		d.starved = append(d.starved, p)
+		d.mu.Unlock()
+		go d.evictOldest()
+		return false
+	}
+}
+
+// gone gives an instance's place to a pool that waits for one.
+func (d *Dispatcher) gone() {
+	d.instances.Add(-1)
+	d.mu.Lock()
+	var p *pool
+	if len(d.starved) > 0 {
+		p, d.starved = d.starved[0], d.starved[1:]
+	}
+	d.mu.Unlock()
+	if p != nil {
+		p.mu.Lock()
+		p.startLocked()
+		p.mu.Unlock()
+	}
+}
+
+// evictOldest ends the instance that has been idle for longest, if any is.
+func (d *Dispatcher) evictOldest() {
+	var oldest *pool
+	since := int64(math.MaxInt64)
+	d.pools.Range(func(_, v any) bool {
+		p := v.(*pool)
+		p.mu.Lock()
+		if len(p.idle) > 0 && p.idle[0].idleSince.UnixNano() < since {
+			oldest, since = p, p.idle[0].idleSince.UnixNano()
+		}
+		p.mu.Unlock()
+		return true
+	})
+	if oldest != nil {
+		oldest.evict()
+	}
+}
+
+// Snapshot counts instances by state.
+type Snapshot struct{ Idle, Busy, Starting, Queued int }
+
+// Snapshot returns the counts as of now.
+func (d *Dispatcher) Snapshot() (s Snapshot) {
+	d.pools.Range(func(_, v any) bool {
+		p := v.(*pool)
+		p.mu.Lock()
+		s.Idle += len(p.idle)
+		s.Starting += p.starting
+		s.Busy += p.total - p.starting - len(p.idle)
+		s.Queued += p.waiters.Len()
+		p.mu.Unlock()
+		return true
+	})
+	return s
+}
+
+// Close refuses new invocations, lets those under way end until ctx is done, and
+// destroys every instance.
+func (d *Dispatcher) Close(ctx context.Context) error {
+	d.draining.Store(true)
+	if d.inflight.Load() == 0 {
+		d.once.Do(func() { close(d.drained) })
+	}
+	var err error
+	select {
+	case <-d.drained:
+	case <-ctx.Done():
+		err = lambent.Errorf(lambent.Canceled, "dispatch.Close", "%d invocations were cut off", d.inflight.Load())
+	}
+	var wg sync.WaitGroup
+	d.pools.Range(func(_, v any) bool {
+		for _, in := range v.(*pool).close() {
+			wg.Go(in.destroy)
+		}
+		return true
+	})
+	wg.Wait()
+	return err
+}

@@ -1,0 +1,293 @@
+package lambda
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"net"
+	"slices"
+	"sync"
+	"syscall"
+
+	"lambent"
+	"lambent/guest"
+	"lambent/internal/http1"
+	"lambent/sandbox"
+)
+
+var _ guest.Instance = (*instance)(nil)
+
+// responseSlack is what AWS allows a response over the payload limit:
+// "maximum allowed payload size (6291556 bytes)".
+const responseSlack = 100
+
+// An instance is one runtime process's conversation. Each connection has a
+// goroutine that reads requests and answers them at once, except for `next`: its
+// connection is put aside (waiting) and whoever has an invocation writes it there.
+// A response is handed to the invoking goroutine through the call's channel.
+type instance struct {
+	sandbox  sandbox.Sandbox
+	runtime  lambent.Runtime
+	limits   lambent.Limits
+	listener net.Listener // nil for agents
+	api      string       // AWS_LAMBDA_RUNTIME_API
+	unit     guest.Unit   // set by Init
+	arn      string
+
+	dead chan struct{} // closed once nothing can be invoked any more
+
+	mu       sync.Mutex
+	conns    []*http1.Conn // open connections, closed by Stop
+	waiting  []*http1.Conn // connections that asked for the next invocation
+	arrived  chan struct{} // has a token after a connection came to wait
+	calls    []*call       // invocations that the code has
+	ready    chan struct{} // closed at the first `next`
+	started  bool          // ready is closed
+	initErr  *lambent.Fault
+	initDone chan struct{} // closed when initErr is set
+	settle   func(error)   // called back when a connection waits, or at death
+	ended    bool          // dead is closed
+}
+
+// A call is one invocation that the code has.
+type call struct {
+	id       string
+	response chan *response // of capacity 1
+}
+
+// A response is what the code posted for a call.
+type response struct {
+	contentType string
+	body        []byte // of a buffered one, pooled if pooled
+	fault       *lambent.Fault
+	conn        *http1.Conn   // of a streamed one: the body is still to be read
+	read        chan struct{} // closed once the invoking goroutine is done with conn
+}
+
+func newInstance(sb sandbox.Sandbox, rt lambent.Runtime, limits lambent.Limits) *instance {
+	return &instance{
+		sandbox: sb, runtime: rt, limits: limits, api: "127.0.0.1:9001",
+		dead: make(chan struct{}), arrived: make(chan struct{}, 1),
+		ready: make(chan struct{}), initDone: make(chan struct{}),
+	}
+}
+
+// Init implements guest.Instance.
+func (in *instance) Init(ctx context.Context, u guest.Unit) error {
+	in.unit, in.arn = u, u.Revision.Name.ARN()
+	env := in.environment()
+	go func() {
+		<-in.sandbox.Done()
+		in.end()
+	}()
+	if agent := in.sandbox.Agent(); agent != nil {
+		c := http1.NewConn(agent)
+		if !in.track(c) {
+			return in.Fault(lambent.FaultExit, nil)
+		}
+		if _, err := agent.Write(assignment(env, u)); err != nil {
+			return in.exitedDuringInit()
+		}
+		go in.serve(c)
+	} else if err := in.sandbox.Start([]string{"./bootstrap"}, environ(env)); err != nil {
+		return startFault(err)
+	}
+	select {
+	case <-in.ready:
+		return nil
+	case <-in.initDone:
+		return in.initErr
+	case <-in.dead:
+		return in.exitedDuringInit()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// exitedDuringInit returns what the code said before its process ended, or else
+// how it ended.
+func (in *instance) exitedDuringInit() error {
+	select {
+	case <-in.initDone:
+		return in.initErr
+	case <-in.sandbox.Done():
+	}
+	select {
+	case <-in.initDone:
+		return in.initErr
+	default:
+		f := in.Fault(lambent.FaultExit, nil)
+		f.Kind = lambent.FaultInit
+		return f
+	}
+}
+
+// assignment frames what an agent is told: a length and JSON.
+func assignment(env map[string]string, u guest.Unit) []byte {
+	body, err := json.Marshal(struct {
+		Env         map[string]string `json:"env"`
+		Handler     string            `json:"handler"`
+		Task        string            `json:"task"`
+		Opt         string            `json:"opt"`
+		Concurrency int               `json:"concurrency"`
+	}{env, u.Revision.Config.Handler, u.Paths.Task, u.Paths.Opt, u.Revision.Config.Concurrency})
+	if err != nil {
+		panic("lambda: strings always have a JSON form: " + err.Error())
+	}
+	return append(binary.BigEndian.AppendUint32(nil, uint32(len(body))), body...)
+}
+
+// startFault tells a missing or unusable bootstrap, which is the code's fault,
+// from what is ours.
+func startFault(err error) error {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return newFault(lambent.FaultInit, "Runtime.InvalidEntrypoint", "", "Couldn't find valid bootstrap(s): [/var/task/bootstrap /opt/bootstrap]")
+	case errors.Is(err, fs.ErrPermission):
+		return newFault(lambent.FaultInit, "Runtime.InvalidEntrypoint", "", "fork/exec /var/task/bootstrap: permission denied")
+	case errors.Is(err, syscall.ENOEXEC):
+		return newFault(lambent.FaultInit, "Runtime.InvalidEntrypoint", "", "fork/exec /var/task/bootstrap: exec format error")
+	}
+	return err
+}
+
+// track notes a connection so that Stop closes it, and reports whether the
+// instance still lives.
+func (in *instance) track(c *http1.Conn) bool {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.ended {
+		return false
+	}
+	in.conns = append(in.conns, c)
+	return true
+}
+
+func (in *instance) untrack(c *http1.Conn) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if i := slices.Index(in.conns, c); i >= 0 {
+		in.conns = slices.Delete(in.conns, i, i+1)
+	}
+	if i := slices.Index(in.waiting, c); i >= 0 {
+		in.waiting = slices.Delete(in.waiting, i, i+1)
+	}
+}
+
+// wait puts a connection aside until there is an invocation. From here on its
+// output belongs to whoever takes it.
+func (in *instance) wait(c *http1.Conn) {
+	in.mu.Lock()
+	in.waiting = append(in.waiting, c)
+	if !in.started {
+		in.started = true
+		close(in.ready)
+	}
+	settle := in.settle
+	in.settle = nil
+	select {
+	case in.arrived <- struct{}{}:
+	default:
+	}
+	in.mu.Unlock()
+	if settle != nil {
+		settle(nil)
+	}
+}
+
+// take returns a connection that waits, and registers the call.
+func (in *instance) take(ctx context.Context, cl *call) (*http1.Conn, error) {
+	for {
+		in.mu.Lock()
+		if n := len(in.waiting); n > 0 && !in.ended {
+			c := in.waiting[n-1]
+			in.waiting = in.waiting[:n-1]
+			in.calls = append(in.calls, cl)
+			in.mu.Unlock()
+			return c, nil
+		}
+		ended := in.ended
+		in.mu.Unlock()
+		if ended {
+			return nil, guest.ErrNotDelivered
+		}
+		select {
+		case <-in.arrived:
+		case <-in.dead:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// claim finds the call that a response is for and takes it off the list: a call
+// is answered once.
+func (in *instance) claim(id []byte) *call {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	for i, cl := range in.calls {
+		if cl.id == string(id) {
+			in.calls = slices.Delete(in.calls, i, i+1)
+			return cl
+		}
+	}
+	return nil
+}
+
+// failInit notes why the code could not be initialised; the first reason counts.
+func (in *instance) failInit(f *lambent.Fault) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.initErr == nil && !in.started {
+		in.initErr = f
+		close(in.initDone)
+	}
+}
+
+// Settle implements guest.Instance.
+func (in *instance) Settle(done func(error)) {
+	in.mu.Lock()
+	settled, ended := len(in.waiting) > 0, in.ended
+	if !settled && !ended {
+		in.settle = done
+	}
+	in.mu.Unlock()
+	switch {
+	case ended:
+		done(guest.ErrNotDelivered)
+	case settled:
+		done(nil)
+	}
+}
+
+// end marks the instance dead and wakes everybody.
+func (in *instance) end() {
+	in.mu.Lock()
+	if in.ended {
+		in.mu.Unlock()
+		return
+	}
+	in.ended = true
+	close(in.dead)
+	conns, settle := in.conns, in.settle
+	in.conns, in.settle = nil, nil
+	in.mu.Unlock()
+	if in.listener != nil {
+		in.listener.Close()
+	}
+	for _, c := range conns {
+		c.Close()
+	}
+	if settle != nil {
+		settle(guest.ErrNotDelivered)
+	}
+}
+
+// Stop implements guest.Instance. Lambda gives a runtime without extensions no
+// time and no signal at shutdown.
+func (in *instance) Stop(context.Context) error {
+	in.end()
+	return nil
+}

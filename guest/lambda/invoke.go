@@ -1,0 +1,153 @@
+package lambda
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"strconv"
+	"time"
+
+	"lambent"
+	"lambent/guest"
+	"lambent/internal/http1"
+)
+
+// errEnded is returned when the process ended, or said something that makes no
+// sense, while it had an invocation. dispatch asks Fault for the words.
+var errEnded = errors.New("lambda: the runtime ended during the invocation")
+
+// Invoke implements guest.Instance.
+func (in *instance) Invoke(ctx context.Context, inv *lambent.Invocation, out lambent.Reply) error {
+	event, err := in.event(inv)
+	if err != nil {
+		return err
+	}
+	cl := &call{id: inv.ID, response: make(chan *response, 1)}
+	c, err := in.take(ctx, cl)
+	if err != nil {
+		return err
+	}
+	if err := in.deliver(ctx, c, inv, event); err != nil {
+		in.end()
+		return guest.ErrNotDelivered
+	}
+	select {
+	case r := <-cl.response:
+		return in.relay(ctx, inv, r, out)
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-in.dead:
+	}
+	select { // the process may have answered and then ended
+	case r := <-cl.response:
+		return in.relay(ctx, inv, r, out)
+	default:
+		return errEnded
+	}
+}
+
+// deliver writes an invocation to a connection that waits, behind whatever
+// answers were held back there.
+func (in *instance) deliver(ctx context.Context, c *http1.Conn, inv *lambent.Invocation, event []byte) error {
+	c.Begin(http.StatusOK)
+	http1.Header(c, "Content-Type", "application/json")
+	http1.Header(c, "Lambda-Runtime-Aws-Request-Id", inv.ID)
+	if deadline, ok := ctx.Deadline(); ok {
+		http1.Header(c, "Lambda-Runtime-Deadline-Ms", strconv.FormatInt(deadline.UnixMilli(), 10))
+	}
+	if inv.Target.Qualifier == "" {
+		http1.Header(c, "Lambda-Runtime-Invoked-Function-Arn", in.arn)
+	} else {
+		http1.Header(c, "Lambda-Runtime-Invoked-Function-Arn", inv.Target.ARN())
+	}
+	http1.Header(c, "Lambda-Runtime-Trace-Id", traceID(inv))
+	if len(inv.ClientContext) > 0 {
+		http1.Header(c, "Lambda-Runtime-Client-Context", inv.ClientContext)
+	}
+	if err := c.Body(event); err != nil {
+		return err
+	}
+	return c.Flush()
+}
+
+// relay turns what the code posted into the reply.
+func (in *instance) relay(ctx context.Context, inv *lambent.Invocation, r *response, out lambent.Reply) error {
+	switch {
+	case r.fault != nil:
+		out.End(lambent.Result{Fault: r.fault})
+	case r.conn != nil:
+		return in.relayStream(ctx, inv, r, out)
+	case inv.HTTP != nil:
+		relayHTTP(r.body, out)
+	default:
+		header := map[string][]string{"Content-Type": {"application/json"}, "Content-Length": {strconv.Itoa(len(r.body))}}
+		if out.Begin(http.StatusOK, header) == nil {
+			_, _ = out.Write(r.body) // a caller who is gone changes nothing for the code
+		}
+		out.End(lambent.Result{})
+	}
+	if cap(r.body) > 0 && cap(r.body) <= pooledBody {
+		bodies.Put(&r.body)
+	}
+	return nil
+}
+
+// relayStream passes a streamed response on as it comes. A client that is slow
+// slows the code; one that is gone does not stop it.
+func (in *instance) relayStream(ctx context.Context, inv *lambent.Invocation, r *response, out lambent.Reply) error {
+	defer close(r.read)
+	stop := context.AfterFunc(ctx, func() { _ = r.conn.Net().SetReadDeadline(time.Unix(1, 0)) })
+	defer stop()
+
+	body := r.conn.Stream()
+	status, header := http.StatusOK, map[string][]string{"Content-Type": {"application/octet-stream"}}
+	if r.contentType != "" {
+		header["Content-Type"][0] = r.contentType
+	}
+	var chunk []byte
+	if inv.HTTP != nil && r.contentType == integrationResponse {
+		var err error
+		if status, header, chunk, err = readPrelude(body); err != nil && ctx.Err() != nil {
+			return ctx.Err()
+		} else if err != nil {
+			f := streamFault(r.conn)
+			if f == nil {
+				f = newFault(lambent.FaultHandler, "Runtime.InvalidResponse", "", err.Error())
+			}
+			out.End(lambent.Result{Fault: f})
+			return nil
+		}
+	}
+	gone := out.Begin(status, header) != nil
+	buf := make([]byte, 32<<10)
+	for total := int64(0); ; {
+		if len(chunk) > 0 && !gone {
+			_, err := out.Write(chunk)
+			gone = err != nil
+		}
+		if total += int64(len(chunk)); total > in.limits.MaxStream {
+			out.End(lambent.Result{Fault: tooBig(int(in.limits.MaxStream))})
+			in.end() // the rest of the stream has nowhere to go
+			return nil
+		}
+		n, err := body.Read(buf)
+		if err == io.EOF {
+			break
+		} else if err != nil {
+			return in.broken(ctx)
+		}
+		chunk = buf[:n]
+	}
+	out.End(lambent.Result{Fault: streamFault(r.conn)})
+	return nil
+}
+
+// broken is the error for a stream that ends in the middle: the deadline's, or
+// the process's end.
+func (in *instance) broken(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return errEnded
+}

@@ -1,0 +1,73 @@
+// Package lambda is the guest for code written for AWS Lambda: it serves the
+// Runtime API (https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html),
+// builds the environment that AWS documents, and shapes HTTP requests and answers
+// as function URLs do (payload format 2.0).
+//
+// The code pulls its work: a runtime client asks for the next invocation, and
+// posts the response. Our own agents say the same over the connection that they
+// were booted with; other programs connect to AWS_LAMBDA_RUNTIME_API. The server
+// of it is a hand-written state machine, see [instance] and the package http1.
+package lambda
+
+import (
+	"context"
+	"io"
+	"net"
+
+	"lambent"
+	"lambent/guest"
+	"lambent/internal/http1"
+	"lambent/sandbox"
+)
+
+var _ guest.Guest = (*Guest)(nil)
+
+// agentHello is what an agent says once it is booted (runtimes/DESIGN.md).
+const agentHello = "LAMBENT/1\n"
+
+// A Guest attaches to sandboxes.
+type Guest struct {
+	// Limits bound payloads; the response limit is AWS's 100 bytes over MaxPayload.
+	Limits lambent.Limits
+}
+
+// Attach implements guest.Guest.
+func (g *Guest) Attach(ctx context.Context, sb sandbox.Sandbox, rt lambent.Runtime) (guest.Instance, error) {
+	const op = "lambda.Attach"
+	in := newInstance(sb, rt, g.Limits)
+	if agent := sb.Agent(); agent != nil {
+		stop := context.AfterFunc(ctx, func() { sb.Destroy() })
+		hello := make([]byte, len(agentHello))
+		_, err := io.ReadFull(agent, hello)
+		if !stop() || err != nil || string(hello) != agentHello {
+			return nil, lambent.Errorf(lambent.Internal, op, "the agent of %s does not get ready: it said %q (%w)", rt.Name, hello, err)
+		}
+		return in, nil
+	}
+	l, err := sb.Listen()
+	if err != nil {
+		return nil, err
+	}
+	in.listener, in.api = l, l.Addr().String()
+	go in.accept(l)
+	return in, nil
+}
+
+// accept serves the connections of programs that bring their own client.
+func (in *instance) accept(l net.Listener) {
+	for {
+		nc, err := l.Accept()
+		if err != nil {
+			return
+		}
+		if tcp, ok := nc.(*net.TCPConn); ok {
+			_ = tcp.SetNoDelay(true)
+		}
+		c := http1.NewConn(nc)
+		if !in.track(c) {
+			nc.Close()
+			return
+		}
+		go in.serve(c)
+	}
+}
