@@ -46,7 +46,7 @@ func (c *Control) do(ctx context.Context, ch change) (*lambent.Function, error) 
 		case made && ch.expect != "":
 			return nil, stale(ch.op, ch.name, ch.expect)
 		case made:
-			old = &record{Function: lambent.Function{Name: ch.name, Created: now()}}
+			old = &record{Function: lambent.Function{Name: ch.name, URL: lambent.URL{Policy: lambent.URLNone}, Created: now()}}
 		case err != nil:
 			return nil, err
 		case ch.mustMake:

@@ -11,7 +11,7 @@ type DeployRequest struct {
 	Name    lambent.Name     // without qualifier
 	Config  lambent.Config   // whole; what is left out is the default
 	Scaling *lambent.Scaling // nil: as it is
-	URL     *lambent.URL     // nil: as it is
+	URL     *lambent.URL     // nil: as it is; a new function has none
 	Expect  string           // Function.RevisionID as read; "": whatever is there. A function that is not there is stale
 	Publish bool             // also as a version, unless the last one is the same
 	// Description is that of the version.

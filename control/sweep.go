@@ -12,6 +12,8 @@ import (
 // means that it is left over, and not that its deploy is still under way.
 const SweepAge = time.Hour
 
+var sweepAge = SweepAge // tests do not wait
+
 // References returns the digests of all code that functions and their versions
 // are made of: trees, archives and layers.
 //
@@ -62,7 +64,7 @@ func (c *Control) Sweep(ctx context.Context) (int, error) {
 		if err != nil {
 			return swept, err
 		}
-		if time.Since(e.Modified) < SweepAge {
+		if time.Since(e.Modified) < sweepAge {
 			continue
 		}
 		words := strings.Split(e.Key, ".")
