@@ -5,12 +5,14 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -198,6 +200,7 @@ func TestRefusals(t *testing.T) {
 		"checksum":            {patchCRC(t, makeZip(t, ok)), lambent.Invalid, "checksum"},
 		"overlap":             {overlap(t), lambent.Invalid, "overlaps"},
 		"too many":            {makeZip(t, many...), lambent.TooLarge, "limit of 50"},
+		"a million entries":   {directoryOnly(80_000), lambent.TooLarge, "limit of 50"},
 		"implied directories": {makeZip(t, entry{strings.Repeat("d/", 60) + "f", "", 0o644}), lambent.TooLarge, "more than 50"},
 		"too large":           {makeZip(t, entry{"big", strings.Repeat("0", 1<<20+1), 0o644}), lambent.TooLarge, "limit of 1 MB"},
 		"too large in all":    {makeZip(t, entry{"a", strings.Repeat("0", 1<<19+1), 0o644}, entry{"b", strings.Repeat("0", 1<<19), 0o644}), lambent.TooLarge, "limit of 1 MB"},
@@ -258,6 +261,36 @@ func liar(t *testing.T) []byte {
 	d := bytes.Index(b, []byte("PK\x01\x02"))
 	copy(b[d+24:d+28], []byte{1, 0, 0, 0})
 	return b
+}
+
+// directoryOnly makes an archive that is nearly all directory.
+func directoryOnly(entries int) []byte {
+	le := binary.LittleEndian
+	b := append([]byte("PK\x03\x04"), make([]byte, 26)...)
+	start := len(b)
+	header := append([]byte("PK\x01\x02"), make([]byte, 43)...)
+	le.PutUint16(header[28:], 1) // the name's length
+	header[46] = 'n'
+	b = append(b, bytes.Repeat(header, entries)...)
+	end := append([]byte("PK\x05\x06"), make([]byte, 18)...)
+	le.PutUint16(end[8:], uint16(entries))
+	le.PutUint16(end[10:], uint16(entries))
+	le.PutUint32(end[12:], uint32(len(b)-start))
+	le.PutUint32(end[16:], uint32(start))
+	return append(b, end...)
+}
+
+// A directory of many entries is given up before all of it is in memory.
+func TestHugeDirectoryTakesLittleMemory(t *testing.T) {
+	s, _ := open(t, lambent.DefaultLimits())
+	archive := directoryOnly(1_000_000)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	_, err := s.PutZip(t.Context(), bytes.NewReader(archive))
+	runtime.ReadMemStats(&after)
+	if mb := (after.TotalAlloc - before.TotalAlloc) >> 20; !lambent.Is(err, lambent.TooLarge) || mb > 100 {
+		t.Errorf("%d MB allocated, %v", mb, err)
+	}
 }
 
 func TestDanglingLinkIsKept(t *testing.T) {

@@ -2,10 +2,12 @@ package bundle
 
 import (
 	"archive/zip"
+	"bytes"
 	"cmp"
 	"errors"
 	"io"
 	"io/fs"
+	"math"
 	"slices"
 
 	"lambent"
@@ -17,14 +19,16 @@ const flagsEncrypted = 1<<0 | 1<<6 | 1<<13
 // readZip judges an archive by its directory and its links. Contents are read
 // and judged later, while they are written: see [Store.write].
 func readZip(op string, r io.ReaderAt, size int64, limits lambent.Limits) (*tree, error) {
-	archive, err := zip.NewReader(r, size)
-	if err != nil && !errors.Is(err, zip.ErrInsecurePath) { // insecure paths get a better message below
+	directory := &directoryReader{ReaderAt: r, left: 2*limits.MaxFiles + 2000}
+	archive, err := zip.NewReader(directory, size)
+	directory.left = math.MaxInt
+	switch {
+	case errors.Is(err, errTooMany) || err == nil && len(archive.File) > limits.MaxFiles:
+		return nil, lambent.Errorf(lambent.TooLarge, op, "the archive has more than %d entries, the limit", limits.MaxFiles)
+	case err != nil && !errors.Is(err, zip.ErrInsecurePath): // insecure paths get a better message below
 		return nil, lambent.Errorf(lambent.Invalid, op, "this is not a zip archive, or it is cut short: %w", err)
 	}
 	t := newTree(op, limits.MaxFiles)
-	if len(archive.File) > limits.MaxFiles {
-		return nil, lambent.Errorf(lambent.TooLarge, op, "the archive has %d entries, over the limit of %d", len(archive.File), limits.MaxFiles)
-	}
 	var declared uint64
 	for _, f := range archive.File {
 		if declared += f.UncompressedSize64; f.UncompressedSize64 > uint64(limits.MaxTree) || declared > uint64(limits.MaxTree) {
@@ -58,6 +62,28 @@ func readZip(op string, r io.ReaderAt, size int64, limits lambent.Limits) (*tree
 		return nil, err
 	}
 	return t, t.checkLinks()
+}
+
+// A directoryReader stops zip.NewReader, which keeps some 200 bytes for each entry
+// of the archive's directory, before a small archive of a million entries takes
+// the server's memory. It counts roughly (what is at the end is read twice), so
+// it is given twice the limit.
+type directoryReader struct {
+	io.ReaderAt
+	left int
+}
+
+var errTooMany = errors.New("too many entries")
+
+func (d *directoryReader) ReadAt(p []byte, off int64) (int, error) {
+	n, err := d.ReaderAt.ReadAt(p, off)
+	if d.left == math.MaxInt {
+		return n, err // the directory has been read; this is content
+	}
+	if d.left -= bytes.Count(p[:n], []byte("PK\x01\x02")); d.left < 0 {
+		return 0, errTooMany
+	}
+	return n, err
 }
 
 func readLink(f *zip.File) (string, error) {
