@@ -105,7 +105,7 @@ func (t *tree) add(name string, n *node) error {
 
 func (t *tree) attach(at *node, elem string, n *node) error {
 	if t.nodes++; t.nodes > t.max {
-		return lambent.Errorf(lambent.TooLarge, t.op, "there are more than %d files and directories, the limit", t.max).
+		return lambent.Errorf(lambent.TooLarge, t.op, "there are more files and directories than the limit of %d", t.max).
 			WithHint("leave out what the function does not need, such as caches and tests")
 	}
 	n.parent, n.name = at, elem

@@ -24,7 +24,7 @@ func readZip(op string, r io.ReaderAt, size int64, limits lambent.Limits) (*tree
 	directory.left = math.MaxInt
 	switch {
 	case errors.Is(err, errTooMany) || err == nil && len(archive.File) > limits.MaxFiles:
-		return nil, lambent.Errorf(lambent.TooLarge, op, "the archive has more than %d entries, the limit", limits.MaxFiles)
+		return nil, lambent.Errorf(lambent.TooLarge, op, "the archive has more entries than the limit of %d", limits.MaxFiles)
 	case err != nil && !errors.Is(err, zip.ErrInsecurePath): // insecure paths get a better message below
 		return nil, lambent.Errorf(lambent.Invalid, op, "this is not a zip archive, or it is cut short: %w", err)
 	}
