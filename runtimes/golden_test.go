@@ -79,6 +79,8 @@ var (
 	// The same in what Python itself prints when it dies.
 	pythonClientFrame = regexp.MustCompile(`(?m)^  File (?:CLIENT|"CLIENT"|"<frozen runpy>", line \d+, in \w+|"[^"]*/(?:agent|awslambdaric/\w+)\.py".*)\n(?:    .*\n)*`)
 	// A warning about a coroutine names the client's line where it was dropped.
+	// What Python 3.11 and later draw under the lines of a traceback.
+	pythonCarets = regexp.MustCompile(`(\n|\\n) +[~^]+(?:\n|\\n)`)
 	// Frames of Python's own library: where it is and its line numbers vary.
 	pythonLibrary = regexp.MustCompile(`File (\\?")[^"\\]*/python3\.\d+/([^"\\]+)\\?", line \d+`)
 	pythonWarning = regexp.MustCompile(`(?m)^(?:/.*: )?RuntimeWarning: .*\n(?:  .*\n)?`)
@@ -87,7 +89,7 @@ var (
 	// document, of an inspected error and of a line with '\r' in it.
 	nodeFrame = regexp.MustCompile(`(?:,"|\r) +at (?:[^"\r\n]*[ (])?(?:node:|file:///[^"\r\n]*(?:/aws-lambda-ric/|/aws-client\.mjs)|/[^"\r\n]*/(?:agent\.cjs|aws-lambda-ric/|aws-client\.mjs))[^"\r\n]*"?`)
 	// Long output is not for reviewing by eye.
-	longRun = regexp.MustCompile(`x{1000,}|y{1000,}`)
+	longRun = regexp.MustCompile(`x{1000,}|y{1000,}|c{1000,}`)
 	// The stack of what require could not find names the client.
 	requireStack = regexp.MustCompile(`(\\n|\r|",")- /[^"\\\r\n]*(?:agent\.cjs|aws-client\.mjs|aws-lambda-ric/package/dist/index\.mjs)`)
 )
@@ -99,6 +101,7 @@ func normal(s, task, opt string) string {
 	}
 	s = strings.NewReplacer(task, "/var/task", opt, "/opt").Replace(s)
 	s = timestamp.ReplaceAllString(s, "TIME")
+	s = pythonCarets.ReplaceAllString(s, "$1")
 	s = pythonClientFrame.ReplaceAllString(s, "")
 	s = pythonClient.ReplaceAllString(s, "File ${1}CLIENT${1}")
 	s = pythonWarning.ReplaceAllString(s, "")
