@@ -38,6 +38,9 @@ func (c *Control) do(ctx context.Context, ch change) (*lambent.Function, error) 
 		return nil, err
 	}
 	ch.name.Qualifier = ""
+	if len(ch.description) > 256 {
+		return nil, lambent.Errorf(lambent.Invalid, ch.op, "version description is %d characters, over the limit of 256", len(ch.description))
+	}
 	tried := "" // the configuration that passed its trial start
 	for {
 		old, err := c.read(ctx, ch.op, ch.name)
@@ -61,9 +64,14 @@ func (c *Control) do(ctx context.Context, ch change) (*lambent.Function, error) 
 		if err := ch.edit(next, made); err != nil {
 			return nil, err
 		}
-		if err := c.check(ch.op, next); err != nil {
+		if err := next.Scaling.Validate(); err != nil {
 			return nil, err
 		}
+		if err := next.URL.Validate(); err != nil {
+			return nil, err
+		}
+		// A configuration that stays is not judged again: limits may have been
+		// lowered, and whoever sets an alias need not answer for that.
 		if digest := next.Latest.Digest(); digest != tried && (made || digest != old.Latest.Digest()) {
 			if err := c.try(ctx, ch.op, next); err != nil {
 				return nil, err
@@ -89,33 +97,25 @@ func (c *Control) do(ctx context.Context, ch change) (*lambent.Function, error) 
 	}
 }
 
-// check judges a record by itself, before anything is tried or written.
-func (c *Control) check(op string, r *record) error {
-	if err := r.Latest.Validate(c.Limits); err != nil {
-		return err
-	}
-	if err := r.Scaling.Validate(); err != nil {
-		return err
-	}
-	return r.URL.Validate()
-}
-
-// try asks whether a new configuration can run: its runtime and code are here,
-// and it starts.
+// try asks whether a new configuration can run: it is within the limits, its
+// runtime and code are here, and it starts.
 func (c *Control) try(ctx context.Context, op string, r *record) error {
-	if err := c.RuntimeKnown(r.Latest.Runtime); err != nil {
+	if err := r.Latest.Validate(c.plug.Limits); err != nil {
 		return err
 	}
-	if !c.HasCode(r.Latest.Code) {
+	if err := c.plug.RuntimeKnown(r.Latest.Runtime); err != nil {
+		return err
+	}
+	if !c.plug.HasCode(r.Latest.Code) {
 		return lambent.Errorf(lambent.Invalid, op, "code %s is not here: upload it first", r.Latest.Code)
 	}
 	for _, layer := range r.Latest.Layers {
-		if !c.HasCode(layer) {
+		if !c.plug.HasCode(layer) {
 			return lambent.Errorf(lambent.Invalid, op, "layer %s is not here: upload it first", layer)
 		}
 	}
 	config := r.Latest
-	err := c.Check(ctx, lambent.NewRevision(r.Name, lambent.Latest, &config))
+	err := c.plug.Check(ctx, lambent.NewRevision(r.Name, lambent.Latest, &config))
 	if fault, ok := errors.AsType[*lambent.Fault](err); ok {
 		reason, _, _ := strings.Cut(fault.Error(), "\n")
 		e := lambent.Errorf(lambent.Broken, op, "function %q does not start, and nothing was changed: %s", r.Name.Function, reason)
@@ -156,9 +156,9 @@ func (c *Control) write(ctx context.Context, ch change, old, next *record) error
 // it the new one.
 func (c *Control) writeHead(ctx context.Context, r *record) (err error) {
 	if r.Revision == 0 {
-		r.Revision, err = c.Store.Create(ctx, headKey(r.Name), r.encode())
+		r.Revision, err = c.plug.Store.Create(ctx, headKey(r.Name), r.encode())
 	} else {
-		r.Revision, err = c.Store.Update(ctx, headKey(r.Name), r.encode(), r.Revision)
+		r.Revision, err = c.plug.Store.Update(ctx, headKey(r.Name), r.encode(), r.Revision)
 	}
 	return err
 }
@@ -169,6 +169,9 @@ func (c *Control) publishDue(ctx context.Context, r *record) (bool, error) {
 		return true, nil
 	}
 	last, err := c.readVersion(ctx, r.Name, r.LastVersion)
+	if lambent.Is(err, lambent.NotFound) { // deleted just now
+		return true, nil
+	}
 	if err != nil {
 		return false, err
 	}
@@ -194,13 +197,16 @@ func (c *Control) writeVersion(ctx context.Context, ch change, old, next *record
 		return lambent.Errorf(lambent.Internal, ch.op, "%w", err)
 	}
 	at := versionKey(next.Name, number)
-	if _, err = c.Store.Create(ctx, at, value); err == nil || !lambent.Is(err, lambent.Exists) {
+	if _, err = c.plug.Store.Create(ctx, at, value); err == nil || !lambent.Is(err, lambent.Exists) {
 		next.LastVersion = number
 		return err
 	}
-	taken, err := c.Store.Get(ctx, at)
+	taken, err := c.plug.Store.Get(ctx, at)
+	if lambent.Is(err, lambent.NotFound) { // and free again: start over
+		return lambent.Errorf(lambent.Stale, ch.op, "%s came and went: %w", at, err)
+	}
 	if err != nil {
-		return retryIfGone(ch.op, err)
+		return err
 	}
 	same := *old
 	if old.Revision == 0 { // no head to rewrite: the function is made without the version first
@@ -211,20 +217,11 @@ func (c *Control) writeVersion(ctx context.Context, ch change, old, next *record
 		return err
 	}
 	next.Revision = same.Revision
-	if _, err := c.Store.Update(ctx, at, value, taken.Revision); err != nil {
+	if _, err := c.plug.Store.Update(ctx, at, value, taken.Revision); err != nil {
 		return err
 	}
 	next.LastVersion = number
 	return nil
-}
-
-// retryIfGone makes a key that went between two looks at it a reason to start
-// over.
-func retryIfGone(op string, err error) error {
-	if lambent.Is(err, lambent.NotFound) {
-		return lambent.Errorf(lambent.Stale, op, "changed meanwhile: %w", err)
-	}
-	return err
 }
 
 // headName checks the name of a function as a whole.

@@ -45,7 +45,7 @@ type Config struct {
 // A Control keeps the functions of a store. Its methods may be called
 // concurrently.
 type Control struct {
-	Config
+	plug      Config
 	functions directory
 
 	// commit is held from the first write of a change to its last. It keeps the
@@ -59,7 +59,7 @@ type Control struct {
 func Open(ctx context.Context, c Config) (*Control, error) {
 	following, stop := context.WithCancel(context.WithoutCancel(ctx))
 	abandon := context.AfterFunc(ctx, stop)
-	control := &Control{Config: c, stop: stop}
+	control := &Control{plug: c, stop: stop}
 	control.functions.load = control.loadVersion
 	err := c.Store.Watch(following, headPrefix, control.functions.apply)
 	if !abandon() && err == nil {

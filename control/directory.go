@@ -184,6 +184,9 @@ func (d *directory) version(a *active, label string) (*lambent.Revision, error) 
 		return r, nil
 	}
 	r, err := d.load(a.latest.Name, number)
+	if lambent.Is(err, lambent.NotFound) { // deleted just now
+		return nil, noQualifier("control.Resolve", a.record, label)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -117,31 +117,28 @@ func TestTenThousandFunctions(t *testing.T) {
 	}
 	const functions = 10_000
 	dir := t.TempDir()
-	s := openStore(t, dir)
-	c := openControl(t, everything(s))
-	start := time.Now()
-	for n := range functions {
-		config := config(n)
-		config.Env["TABLE_NAME"], config.Env["LOG_LEVEL"] = "orders-production", "info"
-		if _, err := c.Deploy(t.Context(), control.DeployRequest{Name: named(fmt.Sprintf("function-%d", n)), Config: config}); err != nil {
-			t.Fatal(err)
+	t.Run("deploy", func(t *testing.T) { // what it holds is given back at its end
+		c := openControl(t, everything(openStore(t, dir)))
+		start := time.Now()
+		for n := range functions {
+			config := config(n)
+			config.Env["TABLE_NAME"], config.Env["LOG_LEVEL"] = "orders-production", "info"
+			if _, err := c.Deploy(t.Context(), control.DeployRequest{Name: named(fmt.Sprintf("function-%d", n)), Config: config}); err != nil {
+				t.Fatal(err)
+			}
 		}
-	}
-	t.Logf("%d deploys took %v", functions, time.Since(start))
-	c.Close()
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+		t.Logf("%d deploys took %v", functions, time.Since(start))
+	})
 
 	before := heapBytes()
-	start = time.Now()
+	start := time.Now()
 	s, err := store.Open(t.Context(), store.Options{Dir: dir})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer s.Close()
 	opened := time.Since(start)
-	c = openControl(t, everything(s))
+	c := openControl(t, everything(s))
 	t.Logf("the store opened in %v, with the directory filled after %v", opened, time.Since(start))
 	t.Logf("%d bytes of heap for each function, engine included", (heapBytes()-before)/functions)
 	before = heapBytes()

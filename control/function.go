@@ -18,7 +18,8 @@ func page(limit int) int {
 	return min(limit, MaxPage)
 }
 
-// Get returns a function's head, the caller's to keep. Kind: NotFound.
+// Get returns a function's head, the caller's to keep, whatever the name's
+// qualifier. Kind: NotFound.
 func (c *Control) Get(name lambent.Name) (*lambent.Function, error) {
 	r, err := c.get("control.Get", name)
 	if err != nil {
@@ -84,13 +85,13 @@ func (c *Control) Delete(ctx context.Context, name lambent.Name, expect string) 
 			revision uint64
 		}
 		var versions []version
-		for e, err := range c.Store.List(ctx, versionsKey(name)) {
+		for e, err := range c.plug.Store.List(ctx, versionsKey(name)) {
 			if err != nil {
 				return err
 			}
 			versions = append(versions, version{e.Key, e.Revision})
 		}
-		deleted, err := c.Store.Delete(ctx, headKey(name), r.Revision)
+		deleted, err := c.plug.Store.Delete(ctx, headKey(name), r.Revision)
 		if lambent.Is(err, lambent.Stale) && expect == "" {
 			continue
 		}
@@ -100,7 +101,7 @@ func (c *Control) Delete(ctx context.Context, name lambent.Name, expect string) 
 		for _, v := range versions {
 			// The function is gone. What a failure leaves behind here counts for
 			// nothing, and is Sweep's.
-			_, _ = c.Store.Delete(ctx, v.key, v.revision)
+			_, _ = c.plug.Store.Delete(ctx, v.key, v.revision)
 		}
 		c.functions.await(ctx, deleted)
 		return nil

@@ -55,7 +55,7 @@ func decode(raw []byte, revision uint64) (*record, error) {
 
 // read returns the head as the store has it. Kind: NotFound.
 func (c *Control) read(ctx context.Context, op string, name lambent.Name) (*record, error) {
-	e, err := c.Store.Get(ctx, headKey(name))
+	e, err := c.plug.Store.Get(ctx, headKey(name))
 	if lambent.Is(err, lambent.NotFound) {
 		return nil, noFunction(op, name)
 	}
@@ -67,7 +67,7 @@ func (c *Control) read(ctx context.Context, op string, name lambent.Name) (*reco
 
 // readVersion returns a version that a head says exists.
 func (c *Control) readVersion(ctx context.Context, name lambent.Name, number int) (*lambent.Version, error) {
-	e, err := c.Store.Get(ctx, versionKey(name, number))
+	e, err := c.plug.Store.Get(ctx, versionKey(name, number))
 	if err != nil {
 		return nil, err
 	}

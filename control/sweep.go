@@ -33,7 +33,7 @@ func (c *Control) References(ctx context.Context) (map[string]bool, error) {
 			used[layer] = true
 		}
 	}
-	for e, err := range c.Store.List(ctx, headPrefix) {
+	for e, err := range c.plug.Store.List(ctx, headPrefix) {
 		if err != nil {
 			return nil, err
 		}
@@ -43,7 +43,7 @@ func (c *Control) References(ctx context.Context) (map[string]bool, error) {
 		}
 		add(&r.Latest)
 	}
-	for e, err := range c.Store.List(ctx, versionPrefix) {
+	for e, err := range c.plug.Store.List(ctx, versionPrefix) {
 		if err != nil {
 			return nil, err
 		}
@@ -60,7 +60,7 @@ func (c *Control) References(ctx context.Context) (map[string]bool, error) {
 // between two writes, older than SweepAge. It returns how many there were.
 func (c *Control) Sweep(ctx context.Context) (int, error) {
 	swept := 0
-	for e, err := range c.Store.List(ctx, versionPrefix) {
+	for e, err := range c.plug.Store.List(ctx, versionPrefix) {
 		if err != nil {
 			return swept, err
 		}
@@ -80,7 +80,7 @@ func (c *Control) Sweep(ctx context.Context) (int, error) {
 		case !ok || r.has(number):
 			continue
 		}
-		_, err = c.Store.Delete(ctx, e.Key, e.Revision)
+		_, err = c.plug.Store.Delete(ctx, e.Key, e.Revision)
 		if lambent.Is(err, lambent.Stale) {
 			continue // a publish has taken the key over
 		}

@@ -11,9 +11,6 @@ import (
 // Stale, NoSpace.
 func (c *Control) Publish(ctx context.Context, name lambent.Name, description, expect string) (*lambent.Version, error) {
 	const op = "control.Publish"
-	if len(description) > 256 {
-		return nil, lambent.Errorf(lambent.Invalid, op, "description is %d characters, over the limit of 256", len(description))
-	}
 	f, err := c.do(ctx, change{
 		op: op, name: name, expect: expect, publish: true, description: description,
 		edit: func(*record, bool) error { return nil },
@@ -95,8 +92,8 @@ func (c *Control) DeleteVersion(ctx context.Context, name lambent.Name) error {
 	}
 	// The version does not exist any more. If the rest fails, the record is
 	// Sweep's.
-	if e, err := c.Store.Get(ctx, versionKey(function, number)); err == nil {
-		_, _ = c.Store.Delete(ctx, e.Key, e.Revision)
+	if e, err := c.plug.Store.Get(ctx, versionKey(function, number)); err == nil {
+		_, _ = c.plug.Store.Delete(ctx, e.Key, e.Revision)
 	}
 	return nil
 }
@@ -122,8 +119,7 @@ func (c *Control) rollbackTarget(ctx context.Context, op string, r *record, numb
 		if !r.has(number) {
 			return nil, noQualifier(op, r, label(number))
 		}
-		v, err := c.readVersion(ctx, r.Name, number)
-		return v, retryIfGone(op, err)
+		return c.readVersion(ctx, r.Name, number)
 	}
 	latest := r.Latest.Digest()
 	for number := r.LastVersion; number >= 1; number-- {
@@ -132,7 +128,7 @@ func (c *Control) rollbackTarget(ctx context.Context, op string, r *record, numb
 		}
 		v, err := c.readVersion(ctx, r.Name, number)
 		if err != nil {
-			return nil, retryIfGone(op, err)
+			return nil, err
 		}
 		if v.Config.Digest() != latest {
 			return v, nil

@@ -3,6 +3,7 @@ package control_test
 import (
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"testing"
 
 	"lambent"
@@ -81,6 +82,32 @@ func TestDeleteVersion(t *testing.T) {
 		t.Errorf("version %d was published, want 7", f.LastVersion)
 	}
 	wantServes(t, c, "f:7", 6)
+}
+
+// In whatever order versions go, exactly the others stay.
+func TestDeleteVersionsInAnyOrder(t *testing.T) {
+	const versions = 20
+	c := open(t)
+	for n := 1; n <= versions; n++ {
+		deploy(t, c, "f", n, true)
+	}
+	gone := map[int]bool{}
+	for _, i := range rand.Perm(versions) {
+		gone[i+1] = true
+		if err := c.DeleteVersion(t.Context(), named(fmt.Sprintf("f:%d", i+1))); err != nil {
+			t.Fatal(err)
+		}
+		left, _, err := c.Versions(t.Context(), named("f"), 0, 0)
+		if err != nil || len(left) != versions-len(gone) {
+			t.Fatalf("%d versions are left after %d deletes, %v", len(left), len(gone), err)
+		}
+		for n := 1; n <= versions; n++ {
+			_, err := c.Resolve(named(fmt.Sprintf("f:%d", n)))
+			if gone[n] != lambent.Is(err, lambent.NotFound) {
+				t.Fatalf("version %d, deleted %v: %v", n, gone[n], err)
+			}
+		}
+	}
 }
 
 func TestAliases(t *testing.T) {

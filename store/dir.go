@@ -150,6 +150,20 @@ func (d *dir) checkFormat() error {
 	return nil
 }
 
+// folder makes a folder in the directory, and finds out whether it takes files:
+// the engine's own words on that would have lost the cause.
+func (d *dir) folder(name string) (string, error) {
+	path := filepath.Join(d.path, name)
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		return "", err
+	}
+	probe := filepath.Join(path, ".probe")
+	if err := atomicfile.Write(probe, make([]byte, 4096), 0o600); err != nil {
+		return "", err
+	}
+	return path, os.Remove(probe)
+}
+
 // minFree is how many bytes of disk a write must leave. Short of it the engine
 // would run into the end of the disk in the middle of a record, which it takes
 // as a reason to shut the stream down.

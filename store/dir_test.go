@@ -1,7 +1,9 @@
 package store_test
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -148,6 +150,19 @@ func TestFullDisk(t *testing.T) {
 	if err := syscall.Mount("tmpfs", dir, "tmpfs", syscall.MS_REMOUNT, "size=64m"); err != nil {
 		t.Fatal(err)
 	}
+	// So full that not even the start fits.
+	ballast := filepath.Join(dir, "ballast")
+	if f, err := os.Create(ballast); err == nil {
+		_, err = io.Copy(f, io.LimitReader(zeros{}, 1<<30))
+		f.Close()
+		if !errors.Is(err, syscall.ENOSPC) {
+			t.Fatalf("the disk did not fill up: %v", err)
+		}
+	}
+	refused(t, dir, lambent.NoSpace, dir, "no space")
+	if err := os.Remove(ballast); err != nil {
+		t.Fatal(err)
+	}
 	s = open(t, dir)
 	entries, err := list(ctx, s, "big")
 	if err != nil || len(entries) != written-2 {
@@ -158,3 +173,7 @@ func TestFullDisk(t *testing.T) {
 	}
 	s.Close()
 }
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) { return len(p), nil }

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"sync/atomic"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -29,4 +30,10 @@ func (s *Store) Messages(ctx context.Context) (uint64, error) {
 		return 0, err
 	}
 	return info.State.Msgs, nil
+}
+
+// SetMarkFor makes deletes leave their marks for a shorter time.
+func SetMarkFor(d time.Duration) (restore func()) {
+	markFor = d
+	return func() { markFor = deletedFor }
 }

@@ -42,6 +42,8 @@ var recordStream = jetstream.StreamConfig{
 // learns of the delete from it; after that time nothing is left of the key.
 const deletedFor = 24 * time.Hour
 
+var markFor = deletedFor // tests do not wait
+
 // Headers by which the engine's client library knows a delete, and by which the
 // engine forgets it.
 const (
@@ -147,7 +149,7 @@ func (s *Store) Delete(ctx context.Context, key string, revision uint64) (uint64
 	m := nats.NewMsg(subjectPrefix + key)
 	m.Header.Set(headerOperation, opDelete)
 	m.Header.Set(headerRollup, rollupSubject)
-	next, err := s.write(ctx, m, nil, revision, jetstream.WithMsgTTL(deletedFor))
+	next, err := s.write(ctx, m, nil, revision, jetstream.WithMsgTTL(markFor))
 	return next, s.explain(op, key, err)
 }
 

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"sync"
 	"testing"
+	"time"
 
 	"lambent"
 	"lambent/store"
@@ -227,5 +228,42 @@ func increment(ctx context.Context, s *store.Store, key string) error {
 		if !lambent.Is(err, lambent.Stale) {
 			return err
 		}
+	}
+}
+
+// A deleted key leaves a mark for a time, and then nothing; it can be made again
+// before and after.
+func TestDeleteLeavesNothing(t *testing.T) {
+	ctx := t.Context()
+	defer store.SetMarkFor(time.Second)()
+	s := open(t, t.TempDir())
+	for _, when := range []string{"marked", "forgotten"} {
+		made, err := s.Create(ctx, "a", []byte("x"))
+		if err != nil {
+			t.Fatalf("%s: %v", when, err)
+		}
+		if _, err := s.Delete(ctx, "a", made); err != nil {
+			t.Fatal(err)
+		}
+		if when == "marked" {
+			continue
+		}
+		deadline := time.Now().Add(30 * time.Second)
+		for {
+			n, err := s.Messages(ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if n == 0 {
+				break
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("%d messages are left of a deleted key", n)
+			}
+			time.Sleep(50 * time.Millisecond)
+		}
+	}
+	if _, err := s.Create(ctx, "a", []byte("x")); err != nil {
+		t.Error(err)
 	}
 }

@@ -23,7 +23,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"sync"
 	"syscall"
 
@@ -79,8 +78,11 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 
 // start brings up the engine and binds the stream of records.
 func (s *Store) start(ctx context.Context) error {
-	var err error
-	if s.engine, err = startEngine(ctx, filepath.Join(s.dir.path, "state"), s.log); err != nil {
+	state, err := s.dir.folder("state")
+	if err != nil {
+		return err
+	}
+	if s.engine, err = startEngine(ctx, state, s.log); err != nil {
 		return err
 	}
 	if s.js, err = jetstream.New(s.engine.conn); err != nil {
