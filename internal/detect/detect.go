@@ -146,10 +146,9 @@ func forRuntime(fsys fs.FS, f Function) (Function, error) {
 // forHandler finds the runtime for a handler that is given: the file that it
 // names says which.
 func forHandler(fsys fs.FS, f Function) (Function, error) {
-	module, _, _ := cutLast(f.Handler, ".")
-	for _, c := range []struct{ suffix, runtime string }{{".py", Python}, {".mjs", Node}, {".js", Node}, {".cjs", Node}} {
-		if exists(fsys, module+c.suffix) {
-			f.Runtime, f.Why = c.runtime, "handler as given, in "+module+c.suffix
+	for _, family := range []string{Python, Node} {
+		if file := handlerFile(fsys, family, f.Handler); file != "" {
+			f.Runtime, f.Why = family, "handler as given, in "+file
 			return f, nil
 		}
 	}
@@ -160,7 +159,8 @@ func forHandler(fsys fs.FS, f Function) (Function, error) {
 			return hit.fill(f), nil
 		}
 	}
-	return f, lambent.Errorf(lambent.Invalid, op, "handler %q: there is no file %s.py, .mjs, .js or .cjs", f.Handler, module)
+	return f, lambent.Errorf(lambent.Invalid, op, "handler %q: there is no such file: %s", f.Handler,
+		strings.Join(append(handlerFiles(Python, f.Handler), handlerFiles(Node, f.Handler)...), ", "))
 }
 
 // foreign refuses projects of the clouds whose guests do not exist yet.
@@ -204,6 +204,10 @@ func nothing(fsys fs.FS) error {
 	if exists(fsys, "go.mod") {
 		return lambent.Errorf(lambent.Invalid, op, "go.mod is there, but no file of the package beside it calls lambda.Start")
 	}
+	if es, err := fs.ReadDir(fsys, "."); err == nil && len(es) == 1 && es[0].IsDir() {
+		return lambent.Errorf(lambent.Invalid, op, "all there is is the directory %q: the function's files have to be at the top", es[0].Name()).
+			WithHint("lambent deploy %s", es[0].Name())
+	}
 	return lambent.Errorf(lambent.Invalid, op, "there is no function here: looked for lambent.toml, index.* and handler.* of Node, "+
 		"lambda_function.py, app.py, main.py, handler.py, go.mod and bootstrap").
 		WithHint("lambent init")
@@ -241,10 +245,3 @@ func source(fsys fs.FS, name string) string {
 
 // module returns a file's name without its last suffix, as handlers spell it.
 func module(file string) string { return strings.TrimSuffix(file, path.Ext(file)) }
-
-func cutLast(s, sep string) (before, after string, ok bool) {
-	if i := strings.LastIndex(s, sep); i >= 0 {
-		return s[:i], s[i+len(sep):], true
-	}
-	return s, "", false
-}

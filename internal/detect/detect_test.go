@@ -91,7 +91,8 @@ func TestDetectRefuses(t *testing.T) {
 		"no handler":       {[]string{"app.py", "x = 1\n"}, lambent.Invalid, "app.py has no handler"},
 		"typescript":       {[]string{"index.ts", node}, lambent.Unsupported, "TypeScript"},
 		"go, no lambda":    {[]string{"go.mod", "module x", "main.go", "package main"}, lambent.Invalid, "lambda.Start"},
-		"no such file":     {[]string{"lambent.toml", `handler = "api.run"`, "app.py", python}, lambent.Invalid, "no file api.py"},
+		"no such file":     {[]string{"lambent.toml", `handler = "api.run"`, "app.py", python}, lambent.Invalid, "no such file: api.py, api/__init__.py, api.js"},
+		"one level down":   {[]string{"hello/app.py", python}, lambent.Invalid, `the directory "hello"`},
 		"no python file":   {[]string{"lambent.toml", `runtime = "python3.11"`, "index.mjs", node}, lambent.Invalid, "runtime python3.11"},
 		"no bootstrap":     {[]string{"lambent.toml", `runtime = "provided"`}, lambent.Invalid, "bootstrap"},
 	} {
@@ -101,6 +102,40 @@ func TestDetectRefuses(t *testing.T) {
 				t.Errorf("Detect = %+v, %v; want %v with %q", p, err, c.kind, c.words)
 			}
 		})
+	}
+}
+
+func TestCheckHandler(t *testing.T) {
+	tree := project("app.py", "", "pkg/api.py", "", "web/__init__.py", "", "index.mjs", "", "src/main.cjs", "", "bootstrap", "", "fast.cpython-311-x86_64-linux-gnu.so", "")
+	for _, c := range []struct{ runtime, handler, words string }{
+		{"python3.11", "app.handler", ""},
+		{"python3.11", "pkg/api.handler", ""},
+		{"python3.11", "pkg.api.handler", ""},
+		{"python3", "web.handler", ""},
+		{"python3", "fast.handler", ""},
+		{"nodejs20.x", "index.handler", ""},
+		{"nodejs", "index.nested.handler", ""},
+		{"nodejs", "src/main.handler", ""},
+		{"ruby3.3", "whatever", ""},
+		{"python3.11", "apq.handler", "there is no apq.py"},
+		{"python3.11", "handler", "names a file and a function"},
+		{"python3.11", "../app.handler", "there is no"},
+		{"nodejs", "app.handler", "there is no app.js"},
+		{"nodejs", "index.", "names a file and a function"},
+		{"nodejs", "", "names a file and a function"},
+		{"provided.al2023", "", "bootstrap is not executable"},
+	} {
+		err := detect.CheckHandler(tree, c.runtime, c.handler)
+		if c.words == "" && err != nil || c.words != "" && (!lambent.Is(err, lambent.Invalid) || !strings.Contains(err.Error(), c.words)) {
+			t.Errorf("CheckHandler(%q, %q) = %v, want %q", c.runtime, c.handler, err, c.words)
+		}
+	}
+	tree["bootstrap"].Mode = 0o755
+	if err := detect.CheckHandler(tree, "provided", ""); err != nil {
+		t.Error(err)
+	}
+	if err := detect.CheckHandler(project("x", ""), "provided", ""); !lambent.Is(err, lambent.Invalid) {
+		t.Error(err)
 	}
 }
 
