@@ -45,8 +45,8 @@ func newAttempt(d *Dispatcher, inv *lambent.Invocation, t lambent.Target, reply 
 }
 
 // run serves the invocation with an instance. again says that the code never saw
-// it, so that another instance may.
-func (a *attempt) run(caller context.Context, in *instance) (again bool, err error) {
+// it, so that another instance may; only if mayRetry.
+func (a *attempt) run(caller context.Context, in *instance, mayRetry bool) (again bool, err error) {
 	cfg := in.p.rev.Config
 	a.in, a.runStart = in, time.Now()
 	in.output.begin(a.inv.ID, a.inv.WantLog, startLine(a.inv.ID, in.p.rev.Version))
@@ -55,15 +55,16 @@ func (a *attempt) run(caller context.Context, in *instance) (again bool, err err
 	err = in.guest.Invoke(ctx, a.inv, a)
 	if err == nil {
 		in.cold = false
-		in.guest.Settle(func(err error) { in.p.release(in, err) })
+		in.p.settle(in)
 		return false, a.err
 	}
-	if errors.Is(err, guest.ErrNotDelivered) {
+	undelivered := errors.Is(err, guest.ErrNotDelivered)
+	if undelivered && mayRetry {
 		in.output.end()
 		go in.destroy()
 		return true, nil
 	}
-	if _, ok := errors.AsType[*lambent.Error](err); ok {
+	if _, ok := errors.AsType[*lambent.Error](err); ok && !undelivered {
 		in.output.end()
 		in.p.release(in, nil)
 		return false, err

@@ -53,8 +53,10 @@ type Config struct {
 // ones.
 type Dispatcher struct {
 	cfg    Config
-	starts chan struct{} // a token for each start under way
-	pools  sync.Map      // revision id -> *pool
+	starts chan struct{}      // a token for each start under way
+	pools  sync.Map           // revision id -> *pool
+	alive  context.Context    // ends with Close: no start outlives it
+	cancel context.CancelFunc // of alive
 
 	instances atomic.Int64 // that exist or start
 	inflight  atomic.Int64
@@ -76,7 +78,9 @@ func New(cfg Config) *Dispatcher {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Dispatcher{cfg: cfg, starts: make(chan struct{}, cfg.Starts), drained: make(chan struct{})}
+	d := &Dispatcher{cfg: cfg, starts: make(chan struct{}, cfg.Starts), drained: make(chan struct{})}
+	d.alive, d.cancel = context.WithCancel(context.Background())
+	return d
 }
 
 // Invoke implements lambent.Invoker. A caller who is gone while the invocation
@@ -95,7 +99,7 @@ func (d *Dispatcher) Invoke(ctx context.Context, inv *lambent.Invocation, reply 
 		return lambent.Errorf(lambent.Throttled, "dispatch", "the function's reserved concurrency is 0: it is stopped")
 	}
 	a := newAttempt(d, inv, t, reply)
-	for {
+	for try := 1; ; try++ {
 		g, err := d.pool(t).acquire(ctx, t.Scaling)
 		if err != nil {
 			return err
@@ -104,11 +108,15 @@ func (d *Dispatcher) Invoke(ctx context.Context, inv *lambent.Invocation, reply 
 			a.failed(g)
 			return a.err
 		}
-		if again, err := a.run(ctx, g.instance); !again {
+		if again, err := a.run(ctx, g.instance, try < maxTries); !again {
 			return err
 		}
 	}
 }
+
+// maxTries bounds how many instances an invocation may find dead before it is
+// told so: code that ends after its init would have it go round for ever.
+const maxTries = 3
 
 var errDraining = lambent.Errorf(lambent.Unavailable, "dispatch", "the server is shutting down")
 
@@ -238,6 +246,10 @@ func (d *Dispatcher) Close(ctx context.Context) error {
 	case <-d.drained:
 	case <-ctx.Done():
 		err = lambent.Errorf(lambent.Canceled, "dispatch.Close", "%d invocations were cut off", d.inflight.Load())
+	}
+	d.cancel()
+	for range cap(d.starts) { // until no start is under way, and none begins
+		d.starts <- struct{}{}
 	}
 	var wg sync.WaitGroup
 	d.pools.Range(func(_, v any) bool {

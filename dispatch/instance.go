@@ -46,6 +46,8 @@ func (p *pool) launch(ctx context.Context) (*instance, error) {
 		defer func() { <-d.starts }()
 	case <-ctx.Done():
 		return nil, ctx.Err()
+	case <-d.alive.Done():
+		return nil, errDraining
 	}
 	cfg := p.rev.Config
 	rt, err := d.cfg.Runtime(cfg.Runtime)
@@ -68,26 +70,20 @@ func (p *pool) launch(ctx context.Context) (*instance, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, d.cfg.Limits.InitTimeout)
 	defer cancel()
+	defer context.AfterFunc(d.alive, cancel)()
 
 	sb, err := d.cfg.Driver.Park(ctx, rt)
 	if err != nil {
 		return nil, err
 	}
 	in := &instance{p: p, sandbox: sb, output: newOutput(sb.Output(), p.log, p.rev.Version)}
+	if err := in.boot(ctx, g, rt, tree, secrets); err != nil {
+		in.end()
+		return nil, err
+	}
 	p.mu.Lock()
 	p.all[in] = struct{}{}
 	p.mu.Unlock()
-	// From here on destroy gives everything back, and counts the instance off; the
-	// caller does that for a start that failed.
-	if err := in.boot(ctx, g, rt, tree, secrets); err != nil {
-		in.once.Do(func() {
-			in.end()
-			p.mu.Lock()
-			delete(p.all, in)
-			p.mu.Unlock()
-		})
-		return nil, err
-	}
 	go func() {
 		<-sb.Done()
 		p.died(in)

@@ -24,7 +24,10 @@ type pool struct {
 	all      map[*instance]struct{}
 	waiters  list.List // of *waiter, first come first served
 	starting int
-	total    int // instances that exist or start
+	settling int           // instances that have answered and are about to be free
+	total    int           // instances that exist or start
+	took     time.Duration // what the last start took: how long settling is waited for
+	patience *time.Timer   // runs while an invocation waits for a settling instance
 	max      int
 	keep     time.Duration
 	retired  bool // nothing leads here any more
@@ -49,6 +52,12 @@ func newPool(d *Dispatcher, rev *lambent.Revision) *pool {
 	p := &pool{d: d, rev: rev, all: map[*instance]struct{}{}, log: d.cfg.Log(rev.Name)}
 	p.expiry = time.AfterFunc(time.Hour, p.expire)
 	p.expiry.Stop()
+	p.patience = time.AfterFunc(time.Hour, func() {
+		p.mu.Lock()
+		p.startUpToLocked(p.waiters.Len())
+		p.mu.Unlock()
+	})
+	p.patience.Stop()
 	return p
 }
 
@@ -115,9 +124,18 @@ func (p *pool) acquire(ctx context.Context, s *lambent.Scaling) (grant, error) {
 }
 
 // startLocked starts instances while there are invocations in line that none of
-// the starting ones is for.
+// the starting ones is for. An instance that has answered is usually free again
+// sooner than another could start: those are counted on for as long as a start
+// takes.
 func (p *pool) startLocked() {
-	for p.starting < p.waiters.Len() && p.total < p.max && p.d.admit(p) {
+	if p.settling > 0 && p.starting < p.waiters.Len() {
+		p.patience.Reset(p.took)
+	}
+	p.startUpToLocked(p.waiters.Len() - p.settling)
+}
+
+func (p *pool) startUpToLocked(n int) {
+	for p.starting < n && p.total < p.max && p.d.admit(p) {
 		p.starting++
 		p.total++
 		go p.start()
@@ -126,10 +144,14 @@ func (p *pool) startLocked() {
 
 // start makes one instance and offers it, or fails the first in line.
 func (p *pool) start() {
+	begun := time.Now()
 	in, err := p.launch(context.Background())
 	if err == nil {
 		in.cold = true
-		p.started()
+		p.mu.Lock()
+		p.starting--
+		p.took = time.Since(begun)
+		p.mu.Unlock()
 		p.release(in, nil)
 		return
 	}
@@ -149,10 +171,18 @@ func (p *pool) start() {
 	p.d.gone()
 }
 
-func (p *pool) started() {
+// settle releases an instance that has answered once the guest says that it can
+// take another invocation.
+func (p *pool) settle(in *instance) {
 	p.mu.Lock()
-	p.starting--
+	p.settling++
 	p.mu.Unlock()
+	in.guest.Settle(func(err error) {
+		p.mu.Lock()
+		p.settling--
+		p.mu.Unlock()
+		p.release(in, err)
+	})
 }
 
 // prepare makes one instance ahead of any invocation.
@@ -292,6 +322,7 @@ func (p *pool) removeIfEmptyLocked() {
 	if p.total == 0 && p.waiters.Len() == 0 && !p.removed {
 		p.removed = true
 		p.expiry.Stop()
+		p.patience.Stop()
 		p.d.pools.CompareAndDelete(p.rev.ID, p)
 	}
 }

@@ -40,7 +40,7 @@ type instance struct {
 
 	mu       sync.Mutex
 	conns    []*http1.Conn // open connections, closed by Stop
-	waiting  []*http1.Conn // connections that asked for the next invocation
+	waiting  []waiting     // connections that asked for the next invocation
 	arrived  chan struct{} // has a token after a connection came to wait
 	calls    []*call       // invocations that the code has
 	ready    chan struct{} // closed at the first `next`
@@ -49,6 +49,12 @@ type instance struct {
 	initDone chan struct{} // closed when initErr is set
 	settle   func(error)   // called back when a connection waits, or at death
 	ended    bool          // dead is closed
+}
+
+// A waiting connection's writer belongs to whoever takes it from the list.
+type waiting struct {
+	conn *http1.Conn
+	out  *http1.Writer
 }
 
 // A call is one invocation that the code has.
@@ -60,7 +66,7 @@ type call struct {
 // A response is what the code posted for a call.
 type response struct {
 	contentType string
-	body        []byte // of a buffered one, pooled if pooled
+	body        []byte // of a buffered one
 	fault       *lambent.Fault
 	conn        *http1.Conn   // of a streamed one: the body is still to be read
 	read        chan struct{} // closed once the invoking goroutine is done with conn
@@ -171,16 +177,14 @@ func (in *instance) untrack(c *http1.Conn) {
 	if i := slices.Index(in.conns, c); i >= 0 {
 		in.conns = slices.Delete(in.conns, i, i+1)
 	}
-	if i := slices.Index(in.waiting, c); i >= 0 {
-		in.waiting = slices.Delete(in.waiting, i, i+1)
-	}
+	in.waiting = slices.DeleteFunc(in.waiting, func(w waiting) bool { return w.conn == c })
 }
 
-// wait puts a connection aside until there is an invocation. From here on its
-// output belongs to whoever takes it.
+// wait puts a connection aside until there is an invocation.
 func (in *instance) wait(c *http1.Conn) {
+	w := waiting{c, c.HandOver()}
 	in.mu.Lock()
-	in.waiting = append(in.waiting, c)
+	in.waiting = append(in.waiting, w)
 	if !in.started {
 		in.started = true
 		close(in.ready)
@@ -197,16 +201,16 @@ func (in *instance) wait(c *http1.Conn) {
 	}
 }
 
-// take returns a connection that waits, and registers the call.
-func (in *instance) take(ctx context.Context, cl *call) (*http1.Conn, error) {
+// take returns the writer of a connection that waits, and registers the call.
+func (in *instance) take(ctx context.Context, cl *call) (*http1.Writer, error) {
 	for {
 		in.mu.Lock()
 		if n := len(in.waiting); n > 0 && !in.ended {
-			c := in.waiting[n-1]
+			w := in.waiting[n-1].out
 			in.waiting = in.waiting[:n-1]
 			in.calls = append(in.calls, cl)
 			in.mu.Unlock()
-			return c, nil
+			return w, nil
 		}
 		ended := in.ended
 		in.mu.Unlock()

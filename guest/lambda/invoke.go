@@ -24,11 +24,11 @@ func (in *instance) Invoke(ctx context.Context, inv *lambent.Invocation, out lam
 		return err
 	}
 	cl := &call{id: inv.ID, response: make(chan *response, 1)}
-	c, err := in.take(ctx, cl)
+	w, err := in.take(ctx, cl)
 	if err != nil {
 		return err
 	}
-	if err := in.deliver(ctx, c, inv, event); err != nil {
+	if err := in.deliver(ctx, w, inv, event); err != nil {
 		in.end()
 		return guest.ErrNotDelivered
 	}
@@ -49,26 +49,27 @@ func (in *instance) Invoke(ctx context.Context, inv *lambent.Invocation, out lam
 
 // deliver writes an invocation to a connection that waits, behind whatever
 // answers were held back there.
-func (in *instance) deliver(ctx context.Context, c *http1.Conn, inv *lambent.Invocation, event []byte) error {
-	c.Begin(http.StatusOK)
-	http1.Header(c, "Content-Type", "application/json")
-	http1.Header(c, "Lambda-Runtime-Aws-Request-Id", inv.ID)
+func (in *instance) deliver(ctx context.Context, w *http1.Writer, inv *lambent.Invocation, event []byte) error {
+	defer w.Recycle()
+	w.Begin(http.StatusOK)
+	w.Header("Content-Type", "application/json")
+	w.Header("Lambda-Runtime-Aws-Request-Id", inv.ID)
 	if deadline, ok := ctx.Deadline(); ok {
-		http1.Header(c, "Lambda-Runtime-Deadline-Ms", strconv.FormatInt(deadline.UnixMilli(), 10))
+		w.Header("Lambda-Runtime-Deadline-Ms", strconv.FormatInt(deadline.UnixMilli(), 10))
 	}
 	if inv.Target.Qualifier == "" {
-		http1.Header(c, "Lambda-Runtime-Invoked-Function-Arn", in.arn)
+		w.Header("Lambda-Runtime-Invoked-Function-Arn", in.arn)
 	} else {
-		http1.Header(c, "Lambda-Runtime-Invoked-Function-Arn", inv.Target.ARN())
+		w.Header("Lambda-Runtime-Invoked-Function-Arn", inv.Target.ARN())
 	}
-	http1.Header(c, "Lambda-Runtime-Trace-Id", traceID(inv))
+	w.Header("Lambda-Runtime-Trace-Id", traceID(inv))
 	if len(inv.ClientContext) > 0 {
-		http1.Header(c, "Lambda-Runtime-Client-Context", inv.ClientContext)
+		w.Header("Lambda-Runtime-Client-Context", string(inv.ClientContext))
 	}
-	if err := c.Body(event); err != nil {
+	if err := w.Body(event); err != nil {
 		return err
 	}
-	return c.Flush()
+	return w.Flush()
 }
 
 // relay turns what the code posted into the reply.

@@ -79,9 +79,10 @@ func (in *instance) answer(c *http1.Conn, req *http1.Request) error {
 const statusOK = `{"status":"OK"}`
 
 func reply(c *http1.Conn, status int, body string) error {
-	c.Begin(status)
-	http1.Header(c, "Content-Type", "application/json")
-	return c.Body([]byte(body))
+	w := c.Answer()
+	w.Begin(status)
+	w.Header("Content-Type", "application/json")
+	return w.Body([]byte(body))
 }
 
 func invalidID(c *http1.Conn) error {
@@ -95,17 +96,20 @@ func (in *instance) onResponse(c *http1.Conn, req *http1.Request, id []byte) err
 		return invalidID(c)
 	}
 	r := &response{contentType: string(req.Header("Content-Type"))}
-	switch mode := string(req.Header("Lambda-Runtime-Function-Response-Mode")); mode {
-	case "streaming":
+	mode := string(req.Header("Lambda-Runtime-Function-Response-Mode"))
+	if mode != "" && mode != "streaming" && mode != "buffered" {
+		r.fault = newFault(lambent.FaultHandler, "Runtime.InvalidResponseModeHeader", "", "Invalid response mode "+mode)
+		cl.response <- r
+		return reply(c, 400, `{"errorMessage":"Invalid response mode","errorType":"InvalidResponseModeHeader"}`)
+	}
+	// aws-lambda-go streams without saying so: a length that is not known beforehand
+	// and a type other than JSON tell.
+	chunked := req.ContentLength < 0
+	if mode == "streaming" || mode == "" && chunked && r.contentType != "application/json" {
 		r.conn, r.read = c, make(chan struct{})
 		cl.response <- r
 		<-r.read
 		return reply(c, 202, statusOK)
-	case "", "buffered":
-	default:
-		r.fault = newFault(lambent.FaultHandler, "Runtime.InvalidResponseModeHeader", "", "Invalid response mode "+mode)
-		cl.response <- r
-		return reply(c, 400, `{"errorMessage":"Invalid response mode","errorType":"InvalidResponseModeHeader"}`)
 	}
 	limit := in.limits.MaxPayload + responseSlack
 	var buf []byte
@@ -122,6 +126,9 @@ func (in *instance) onResponse(c *http1.Conn, req *http1.Request, id []byte) err
 		return err // the connection broke: the call ends with the process
 	}
 	r.body = body
+	if chunked {
+		r.fault = streamFault(c)
+	}
 	cl.response <- r
 	return reply(c, 202, statusOK)
 }

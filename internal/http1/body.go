@@ -104,7 +104,7 @@ func (c *Conn) sayContinue() error {
 		return nil
 	}
 	c.expect = false
-	c.out = append(c.out, "HTTP/1.1 100 Continue\r\n\r\n"...)
+	c.out.buf = append(c.out.buf, "HTTP/1.1 100 Continue\r\n\r\n"...)
 	return c.Flush()
 }
 

@@ -14,14 +14,12 @@ import (
 	"errors"
 	"io"
 	"net"
-	"net/http"
 	"strconv"
 )
 
 const (
-	maxHead  = 64 << 10 // bytes of request line and headers
-	maxLine  = 16 << 10 // bytes of a chunk-size or trailer line
-	coalesce = 16 << 10 // an answer's body up to this is copied behind its head
+	maxHead = 64 << 10 // bytes of request line and headers
+	maxLine = 16 << 10 // bytes of a chunk-size or trailer line
 )
 
 var (
@@ -30,12 +28,13 @@ var (
 	errChunk    = errors.New("http1: malformed chunked body")
 )
 
-// A Conn is one connection. It is used by one goroutine at a time.
+// A Conn is one connection. One goroutine reads requests from it and queues
+// answers; HandOver lets another one answer.
 type Conn struct {
 	nc   net.Conn
 	r    *bufio.Reader
-	out  []byte // answers that have not been written
-	head []byte // the current request's head; Request points into it
+	out  *Writer // answers that have not been written
+	head []byte  // the current request's head; Request points into it
 
 	body      body
 	keepAlive bool
@@ -44,7 +43,7 @@ type Conn struct {
 
 // NewConn returns a Conn that reads from and writes to nc.
 func NewConn(nc net.Conn) *Conn {
-	return &Conn{nc: nc, r: bufio.NewReaderSize(nc, 4096)}
+	return &Conn{nc: nc, r: bufio.NewReaderSize(nc, 4096), out: newWriter(nc)}
 }
 
 // Close closes the connection under it. It may be called at any time.
@@ -204,54 +203,18 @@ func equalFold(b []byte, s string) bool {
 // KeepAlive reports whether the client wants to send another request.
 func (c *Conn) KeepAlive() bool { return c.keepAlive }
 
-// Begin queues an answer's status line. Then come Header calls, then Body.
-func (c *Conn) Begin(status int) {
-	c.out = append(c.out, "HTTP/1.1 "...)
-	c.out = strconv.AppendInt(c.out, int64(status), 10)
-	c.out = append(c.out, ' ')
-	c.out = append(c.out, http.StatusText(status)...)
-	c.out = append(c.out, "\r\n"...)
-}
-
-// Header queues one header. A value with a line break in it is left out: nothing
-// a caller says may become another header.
-func Header[T string | []byte](c *Conn, name string, value T) {
-	for i := range len(value) {
-		if value[i] == '\r' || value[i] == '\n' || value[i] == 0 {
-			return
-		}
-	}
-	c.out = append(c.out, name...)
-	c.out = append(c.out, ": "...)
-	c.out = append(c.out, value...)
-	c.out = append(c.out, "\r\n"...)
-}
-
-// Body ends the head and queues a body. A large one is written at once, together
-// with whatever was queued, and not copied.
-func (c *Conn) Body(b []byte) error {
-	c.out = append(c.out, "Content-Length: "...)
-	c.out = strconv.AppendInt(c.out, int64(len(b)), 10)
-	c.out = append(c.out, "\r\n\r\n"...)
-	if len(b) <= coalesce {
-		c.out = append(c.out, b...)
-		return nil
-	}
-	bufs := net.Buffers{c.out, b}
-	_, err := bufs.WriteTo(c.nc)
-	c.out = c.out[:0]
-	return err
-}
+// Answer returns the writer that answers are queued with, in the order of the
+// requests. It is valid until HandOver.
+func (c *Conn) Answer() *Writer { return c.out }
 
 // Flush writes what is queued.
-func (c *Conn) Flush() error {
-	if len(c.out) == 0 {
-		return nil
-	}
-	_, err := c.nc.Write(c.out)
-	c.out = c.out[:0]
-	if cap(c.out) > 4*coalesce {
-		c.out = nil
-	}
-	return err
+func (c *Conn) Flush() error { return c.out.Flush() }
+
+// HandOver gives the writer away, with what is queued there, to whoever answers
+// the request that was read last. The reading goroutine may go on to Read: a
+// client that waits for its answer sends nothing that needs one.
+func (c *Conn) HandOver() *Writer {
+	w := c.out
+	c.out = newWriter(c.nc)
+	return w
 }

@@ -37,8 +37,8 @@ func serve(t *testing.T, send string, handle func(*http1.Conn, *http1.Request) s
 			break
 		}
 		text := handle(c, &req)
-		c.Begin(200)
-		if err = c.Body([]byte(text)); err != nil {
+		c.Answer().Begin(200)
+		if err = c.Answer().Body([]byte(text)); err != nil {
 			break
 		}
 	}
@@ -111,8 +111,8 @@ func TestAnswersGather(t *testing.T) {
 			if err := c.Read(&req); err != nil {
 				return
 			}
-			c.Begin(202 - i*2)
-			_ = c.Body(nil)
+			c.Answer().Begin(202 - i*2)
+			_ = c.Answer().Body(nil)
 		}
 		_ = c.Flush()
 	}()
@@ -127,9 +127,9 @@ func TestHeaderInjection(t *testing.T) {
 	client, server := net.Pipe()
 	c := http1.NewConn(server)
 	go func() {
-		c.Begin(200)
-		http1.Header(c, "A", "b\r\nEvil: yes")
-		_ = c.Body(nil)
+		c.Answer().Begin(200)
+		c.Answer().Header("A", "b\r\nEvil: yes")
+		_ = c.Answer().Body(nil)
 		_ = c.Flush()
 		c.Close()
 	}()

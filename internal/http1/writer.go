@@ -1,0 +1,85 @@
+package http1
+
+import (
+	"net"
+	"net/http"
+	"strconv"
+	"sync"
+)
+
+const (
+	coalesce   = 16 << 10 // an answer's body up to this is copied behind its head
+	keepWriter = 64 << 10 // bytes of buffer that a writer may keep for its next use
+)
+
+// A Writer gathers answers and writes them together. It is used by one goroutine
+// at a time.
+type Writer struct {
+	nc  net.Conn
+	buf []byte
+}
+
+var writers = sync.Pool{New: func() any { return new(Writer) }}
+
+func newWriter(nc net.Conn) *Writer {
+	w := writers.Get().(*Writer)
+	w.nc = nc
+	return w
+}
+
+// Recycle ends the use of a writer that was handed over.
+func (w *Writer) Recycle() {
+	w.nc, w.buf = nil, w.buf[:0]
+	if cap(w.buf) <= keepWriter {
+		writers.Put(w)
+	}
+}
+
+// Begin queues an answer's status line. Then come Header calls, then Body.
+func (w *Writer) Begin(status int) {
+	w.buf = append(w.buf, "HTTP/1.1 "...)
+	w.buf = strconv.AppendInt(w.buf, int64(status), 10)
+	w.buf = append(w.buf, ' ')
+	w.buf = append(w.buf, http.StatusText(status)...)
+	w.buf = append(w.buf, "\r\n"...)
+}
+
+// Header queues one header. A value with a line break in it is left out: nothing
+// a caller says may become another header.
+func (w *Writer) Header(name, value string) {
+	for i := range len(value) {
+		if value[i] == '\r' || value[i] == '\n' || value[i] == 0 {
+			return
+		}
+	}
+	w.buf = append(w.buf, name...)
+	w.buf = append(w.buf, ": "...)
+	w.buf = append(w.buf, value...)
+	w.buf = append(w.buf, "\r\n"...)
+}
+
+// Body ends the head and queues a body. A large one is written at once, together
+// with whatever was queued, and not copied.
+func (w *Writer) Body(b []byte) error {
+	w.buf = append(w.buf, "Content-Length: "...)
+	w.buf = strconv.AppendInt(w.buf, int64(len(b)), 10)
+	w.buf = append(w.buf, "\r\n\r\n"...)
+	if len(b) <= coalesce {
+		w.buf = append(w.buf, b...)
+		return nil
+	}
+	parts := net.Buffers{w.buf, b}
+	_, err := parts.WriteTo(w.nc)
+	w.buf = w.buf[:0]
+	return err
+}
+
+// Flush writes what is queued.
+func (w *Writer) Flush() error {
+	if len(w.buf) == 0 {
+		return nil
+	}
+	_, err := w.nc.Write(w.buf)
+	w.buf = w.buf[:0]
+	return err
+}
