@@ -36,6 +36,8 @@ func TestDetect(t *testing.T) {
 		"python, wrapped":             {[]string{"main.py", "from mangum import Mangum\nhandler = Mangum(app)\n"}, "python3", "main.handler", ""},
 		"python, imported":            {[]string{"app.py", "from shop.api import run as lambda_handler\n"}, "python3", "app.lambda_handler", ""},
 		"python, by parameters":       {[]string{"app.py", "def save(x): pass\ndef work(event: dict, context=None): pass\n"}, "python3", "app.work", ""},
+		"python, a log handler":       {[]string{"app.py", "handler = logging.StreamHandler()\ndef work(event, context): pass\n"}, "python3", "app.work", ""},
+		"python, main over lines":     {[]string{"main.py", "def main(\n    event, context\n): pass\n"}, "python3", "main.main", ""},
 		"python, main of two":         {[]string{"main.py", "def main(event, context): pass\n"}, "python3", "main.main", ""},
 		"python, over lines":          {[]string{"app.py", "def handler(\n    event,\n    context,\n):\n    pass\n"}, "python3", "app.handler", ""},
 		"python, a script first":      {[]string{"app.py", "def main():\n    pass\n", "handler.py", "def handler(e, c): pass"}, "python3", "handler.handler", ""},

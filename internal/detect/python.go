@@ -2,6 +2,7 @@ package detect
 
 import (
 	"io/fs"
+	"iter"
 	"regexp"
 	"strings"
 
@@ -42,52 +43,73 @@ func findPython(fsys fs.FS) (*found, error) {
 }
 
 // pythonHandler returns the handler's name by looking at the lines that start at
-// the margin, outside of strings in triple quotes.
+// the margin, outside of strings in triple quotes. A function by one of the usual
+// names comes first, then one of (event, context) by any name, then a usual name
+// for something else: `handler = Mangum(app)` is a handler, but
+// `handler = logging.StreamHandler()` beside a function is not.
 func pythonHandler(text string) string {
-	named := map[string]bool{}
-	var twoParams []string // functions of (event, context) under other names
-	quote := ""
-	for line := range strings.Lines(text) {
-		if quote != "" {
-			if strings.Contains(line, quote) {
-				quote = ""
-			}
-			continue
-		}
-		for _, q := range []string{`"""`, `'''`} {
-			if strings.Count(line, q)%2 == 1 {
-				quote = q
-			}
-		}
+	defined, bound := map[string]bool{}, map[string]bool{}
+	var ofEvent []string // functions of (event, context)
+	for line := range pythonLines(text) {
 		if m := pythonDef.FindStringSubmatch(line); m != nil {
-			first, rest, two := strings.Cut(m[2], ",")
-			// A main without parameters is a script's. A list that goes on in the
-			// next lines is taken to be long enough.
-			if m[1] != "main" || two || m[2] == "" && !strings.Contains(line, ")") {
-				named[m[1]] = true
+			name, list := m[1], strings.TrimSpace(m[2])
+			first, rest, two := strings.Cut(list, ",")
+			// A main without parameters is a script's; a list may go on in the next
+			// lines.
+			if name != "main" || two || !strings.Contains(line, ")") {
+				defined[name] = true
 			}
 			if two && parameter(first) == "event" && parameter(rest) == "context" {
-				twoParams = append(twoParams, m[1])
+				ofEvent = append(ofEvent, name)
 			}
-		} else if m := pythonAssign.FindStringSubmatch(line); m != nil && m[1] != "main" {
-			named[m[1]] = true // handler = Mangum(app)
+		} else if m := pythonAssign.FindStringSubmatch(line); m != nil {
+			bound[m[1]] = true
 		} else if m := pythonImport.FindStringSubmatch(line); m != nil {
 			for item := range strings.SplitSeq(strings.Trim(strings.TrimSpace(m[1]), "()"), ",") {
-				if fields := strings.Fields(item); len(fields) > 0 && fields[len(fields)-1] != "main" {
-					named[fields[len(fields)-1]] = true
+				if words := strings.Fields(item); len(words) > 0 { // "name" or "other as name"
+					bound[words[len(words)-1]] = true
 				}
 			}
 		}
 	}
+	delete(bound, "main")
 	for _, name := range pythonNames {
-		if named[name] {
+		if defined[name] {
 			return name
 		}
 	}
-	if len(twoParams) == 1 {
-		return twoParams[0]
+	if len(ofEvent) == 1 {
+		return ofEvent[0]
+	}
+	for _, name := range pythonNames {
+		if bound[name] {
+			return name
+		}
 	}
 	return ""
+}
+
+// pythonLines yields the lines that are not inside strings in triple quotes.
+func pythonLines(text string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		quote := ""
+		for line := range strings.Lines(text) {
+			if quote != "" {
+				if strings.Contains(line, quote) {
+					quote = ""
+				}
+				continue
+			}
+			for _, q := range []string{`"""`, "'''"} {
+				if strings.Count(line, q)%2 == 1 {
+					quote = q
+				}
+			}
+			if !yield(line) {
+				return
+			}
+		}
+	}
 }
 
 // parameter returns the name of the first parameter in a list: "event: dict" is
