@@ -77,7 +77,11 @@ func Open(dir string, limits lambent.Limits) (*Store, error) {
 	}
 	// Functions run under other users and must get through, whatever the umask.
 	for _, d := range []string{dir, s.path(treesDir)} {
-		if err := os.Chmod(d, 0o755); err != nil {
+		info, err := os.Stat(d)
+		if err == nil && info.Mode().Perm()&0o755 != 0o755 {
+			err = os.Chmod(d, 0o755)
+		}
+		if err != nil {
 			return nil, fileError(op, dir, err)
 		}
 	}
@@ -130,6 +134,8 @@ type Item struct {
 }
 
 // List returns everything that the store holds, in no order that means anything.
+// A collector should leave what was put within the last minutes: a deploy refers
+// to a tree only some time after it has put it.
 func (s *Store) List() ([]Item, error) {
 	var items []Item
 	for _, kind := range []string{treesDir, zipsDir} {

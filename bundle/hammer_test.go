@@ -18,7 +18,7 @@ func TestHammer(t *testing.T) {
 	s, dir := open(t, lambent.DefaultLimits())
 	var archives [][]byte
 	for i := range 3 {
-		archives = append(archives, makeZip(t, entry{"a", fmt.Sprint(i), 0o644}, entry{"d/b", "b", 0o755}, entry{"l", "d/b", link}))
+		archives = append(archives, makeZip(entry{"a", fmt.Sprint(i), 0o644}, entry{"d/b", "b", 0o755}, entry{"l", "d/b", link}))
 	}
 	var putters, collector sync.WaitGroup
 	stop := make(chan struct{})
@@ -70,7 +70,7 @@ func TestHammer(t *testing.T) {
 // before: what was put after List is Stale, so the collector leaves it.
 func TestCollectorDoesNotTakeWhatWasJustPut(t *testing.T) {
 	s, _ := open(t, lambent.DefaultLimits())
-	archive := makeZip(t, entry{"a", "b", 0o644})
+	archive := makeZip(entry{"a", "b", 0o644})
 	put(t, s, archive)
 	for range 50 {
 		items, err := s.List()
@@ -97,7 +97,7 @@ func BenchmarkPutZip(b *testing.B) {
 				for i := range files {
 					es = append(es, entry{fmt.Sprintf("d%d/f%d", i%20, i), fmt.Sprintln(time.Now(), n, i), 0o644})
 				}
-				archive := makeZip(b, es...)
+				archive := makeZip(es...)
 				b.StartTimer()
 				put(b, s, archive)
 			}

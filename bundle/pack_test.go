@@ -258,7 +258,7 @@ func TestFullDisk(t *testing.T) {
 	for i := range noise {
 		noise[i] = byte(i * i >> 8)
 	}
-	random := makeZip(t, entry{"zeros", strings.Repeat("0", 8<<20), 0o644})
+	random := makeZip(entry{"zeros", strings.Repeat("0", 8<<20), 0o644})
 	stored := bytes.NewReader(append(noise, random...))
 	for name, archive := range map[string]*bytes.Reader{"unpacked": bytes.NewReader(random), "as sent": stored} {
 		_, err := s.PutZip(t.Context(), archive)
@@ -267,5 +267,5 @@ func TestFullDisk(t *testing.T) {
 		}
 		leftovers(t, filepath.Join(dir, "code"))
 	}
-	put(t, s, makeZip(t, entry{"small", "fits", 0o644}))
+	put(t, s, makeZip(entry{"small", "fits", 0o644}))
 }
