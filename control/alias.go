@@ -24,7 +24,7 @@ func (c *Control) SetAlias(ctx context.Context, name lambent.Name, a lambent.Ali
 	if len(a.Description) > 256 {
 		return nil, lambent.Errorf(lambent.Invalid, op, "description is %d characters, over the limit of 256", len(a.Description))
 	}
-	return c.do(ctx, change{op: op, name: function, expect: expect, edit: func(r *record, _ bool) error {
+	return c.do(ctx, change{op: op, name: function, expect: expect, edit: func(r *record) error {
 		for _, v := range []string{a.Version, a.Other} {
 			if number, ok := parseLabel(v); v != "" && v != lambent.Latest && (!ok || !r.has(number)) {
 				return noQualifier(op, r, v)
@@ -68,7 +68,7 @@ func (c *Control) DeleteAlias(ctx context.Context, name lambent.Name, expect str
 	if err != nil {
 		return nil, err
 	}
-	return c.do(ctx, change{op: op, name: function, expect: expect, edit: func(r *record, _ bool) error {
+	return c.do(ctx, change{op: op, name: function, expect: expect, edit: func(r *record) error {
 		if _, ok := r.Aliases[alias]; !ok {
 			return noQualifier(op, r, alias)
 		}

@@ -22,9 +22,9 @@ type change struct {
 	// make allows the function not to be there yet, mustMake asks for it.
 	make, mustMake bool
 
-	// edit alters the record, which is new where made says so. It may be called
-	// again, on a newer record, when another change came in between.
-	edit func(r *record, made bool) error
+	// edit alters the record. It may be called again, on a newer record, when
+	// another change came in between.
+	edit func(*record) error
 
 	publish     bool   // what it makes of latest becomes a version, unless the last one is the same
 	description string // of that version
@@ -43,13 +43,15 @@ func (c *Control) do(ctx context.Context, ch change) (*lambent.Function, error) 
 	}
 	tried := "" // the configuration that passed its trial start
 	for {
-		old, err := c.read(ctx, ch.op, ch.name)
+		old, absentAt, err := c.read(ctx, ch.op, ch.name)
 		made := lambent.Is(err, lambent.NotFound) && ch.make
 		switch {
 		case made && ch.expect != "":
 			return nil, stale(ch.op, ch.name, ch.expect)
 		case made:
-			old = &record{Function: lambent.Function{Name: ch.name, URL: lambent.URL{Policy: lambent.URLNone}, Created: now()}}
+			old = &record{Function: lambent.Function{
+				Name: ch.name, Revision: absentAt, URL: lambent.URL{Policy: lambent.URLNone}, Created: now(),
+			}}
 		case err != nil:
 			return nil, err
 		case ch.mustMake:
@@ -61,7 +63,7 @@ func (c *Control) do(ctx context.Context, ch change) (*lambent.Function, error) 
 		if err != nil {
 			return nil, err
 		}
-		if err := ch.edit(next, made); err != nil {
+		if err := ch.edit(next); err != nil {
 			return nil, err
 		}
 		if err := next.Scaling.Validate(); err != nil {
@@ -78,12 +80,10 @@ func (c *Control) do(ctx context.Context, ch change) (*lambent.Function, error) 
 			}
 			tried = digest
 		}
-		err = c.write(ctx, ch, old, next)
+		err = c.write(ctx, ch, old, next, made)
 		switch {
 		case err == nil:
 			return &next.Function, nil
-		case lambent.Is(err, lambent.Exists) && ch.mustMake:
-			return nil, exists(ch.op, ch.name)
 		case lambent.Is(err, lambent.Stale) && ch.expect != "":
 			return nil, stale(ch.op, ch.name, ch.expect)
 		case !lambent.Is(err, lambent.Stale) && !lambent.Is(err, lambent.Exists):
@@ -127,7 +127,7 @@ func (c *Control) try(ctx context.Context, op string, r *record) error {
 
 // write puts a change into the store: the version first, if there is one to
 // publish, then the head that counts it. It returns when the directory has it.
-func (c *Control) write(ctx context.Context, ch change, old, next *record) error {
+func (c *Control) write(ctx context.Context, ch change, old, next *record, made bool) (err error) {
 	c.commit.Lock()
 	defer c.commit.Unlock()
 	if ch.publish {
@@ -136,31 +136,24 @@ func (c *Control) write(ctx context.Context, ch change, old, next *record) error
 			return err
 		}
 		if due {
-			if err := c.writeVersion(ctx, ch, old, next); err != nil {
+			stand := old.encode()
+			if made {
+				stand = placeholder
+			}
+			if err := c.writeVersion(ctx, ch, next, stand); err != nil {
 				return err
 			}
 		}
 	}
-	if next.Revision != 0 && bytes.Equal(old.encode(), next.encode()) {
+	if bytes.Equal(old.encode(), next.encode()) {
 		return nil
 	}
 	next.Modified = now()
-	if err := c.writeHead(ctx, next); err != nil {
+	if next.Revision, err = c.writeHead(ctx, next.Name, next.encode(), next.Revision); err != nil {
 		return err
 	}
 	c.functions.await(ctx, next.Revision)
 	return nil
-}
-
-// writeHead writes a head in place of the one that has its revision, and gives
-// it the new one.
-func (c *Control) writeHead(ctx context.Context, r *record) (err error) {
-	if r.Revision == 0 {
-		r.Revision, err = c.plug.Store.Create(ctx, headKey(r.Name), r.encode())
-	} else {
-		r.Revision, err = c.plug.Store.Update(ctx, headKey(r.Name), r.encode(), r.Revision)
-	}
-	return err
 }
 
 // publishDue reports whether latest differs from the last version.
@@ -184,17 +177,23 @@ func (c *Control) publishDue(ctx context.Context, r *record) (bool, error) {
 //
 // The key may be taken: by a publisher that crashed before it wrote its head, or
 // by one that is about to, in another process. Nobody can tell which, so the key
-// is taken over, and in this order: read its revision, rewrite the head as it is,
-// overwrite the key at the revision that was read. Rewriting the head makes the
-// other one's compare-and-set fail, so that it can never count a version that
-// holds our configuration; and if the other one overtakes us, our overwriting
-// fails, or our head does.
-func (c *Control) writeVersion(ctx context.Context, ch change, old, next *record) error {
+// is taken over, and in this order: read its revision, rewrite the head as it
+// stands (a placeholder, if there is no function yet), overwrite the key at the
+// revision that was read. Rewriting the head makes the other one's
+// compare-and-set fail, so that it can never count a version that holds our
+// configuration; and if the other one overtakes us, our overwriting fails, or our
+// head does.
+func (c *Control) writeVersion(ctx context.Context, ch change, next *record, stand []byte) error {
 	number := next.LastVersion + 1
 	v := lambent.Version{Number: number, Config: next.Latest, Description: ch.description, Published: now()}
 	value, err := json.Marshal(v)
 	if err != nil {
 		return lambent.Errorf(lambent.Internal, ch.op, "%w", err)
+	}
+	if next.Revision == 0 { // no head to compare with yet
+		if next.Revision, err = c.writeHead(ctx, next.Name, placeholder, 0); err != nil {
+			return err
+		}
 	}
 	at := versionKey(next.Name, number)
 	if _, err = c.plug.Store.Create(ctx, at, value); err == nil || !lambent.Is(err, lambent.Exists) {
@@ -208,15 +207,9 @@ func (c *Control) writeVersion(ctx context.Context, ch change, old, next *record
 	if err != nil {
 		return err
 	}
-	same := *old
-	if old.Revision == 0 { // no head to rewrite: the function is made without the version first
-		same = *next
-		same.Modified = now()
-	}
-	if err := c.writeHead(ctx, &same); err != nil {
+	if next.Revision, err = c.writeHead(ctx, next.Name, stand, next.Revision); err != nil {
 		return err
 	}
-	next.Revision = same.Revision
 	if _, err := c.plug.Store.Update(ctx, at, value, taken.Revision); err != nil {
 		return err
 	}

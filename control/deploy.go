@@ -35,7 +35,7 @@ func (c *Control) Create(ctx context.Context, r DeployRequest) (*lambent.Functio
 func (r DeployRequest) change(op string) change {
 	return change{
 		op: op, name: r.Name, expect: r.Expect, make: true, publish: r.Publish, description: r.Description,
-		edit: func(f *record, _ bool) error {
+		edit: func(f *record) error {
 			f.Latest = r.Config.WithDefaults()
 			if r.Scaling != nil {
 				f.Scaling = *r.Scaling
@@ -67,7 +67,7 @@ func (c *Control) UpdateConfig(ctx context.Context, r UpdateRequest) (*lambent.F
 func (r UpdateRequest) change(op string) change {
 	return change{
 		op: op, name: r.Name, expect: r.Expect, publish: r.Publish, description: r.Description,
-		edit: func(f *record, _ bool) error {
+		edit: func(f *record) error {
 			if r.Config != nil {
 				r.Config(&f.Latest)
 			}

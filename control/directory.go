@@ -1,6 +1,7 @@
 package control
 
 import (
+	"bytes"
 	"context"
 	"maps"
 	"math/rand/v2"
@@ -59,7 +60,7 @@ func (d *directory) apply(e store.Entry) {
 		return // not a head; nothing of ours writes such a key
 	}
 	k := key{project, name}
-	if e.Deleted {
+	if e.Deleted || bytes.Equal(e.Value, placeholder) {
 		d.heads.Delete(k)
 	} else if known, ok := d.heads.Load(k); ok {
 		known.(*function).replace(e)

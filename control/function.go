@@ -71,7 +71,7 @@ func (c *Control) Delete(ctx context.Context, name lambent.Name, expect string) 
 	c.commit.Lock()
 	defer c.commit.Unlock()
 	for {
-		r, err := c.read(ctx, op, name)
+		r, _, err := c.read(ctx, op, name)
 		if err != nil {
 			return err
 		}

@@ -150,13 +150,45 @@ func TestReferencesAndSweep(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	if _, err := s.Create(ctx, "head.default.gone", []byte("{}")); err != nil {
+		t.Fatal(err)
+	}
+	_, err = c.Get(named("gone"))
+	wantKind(t, err, lambent.NotFound)
 	if n, err := c.Sweep(ctx); n != 0 || err != nil {
 		t.Errorf("swept %d records that are young, %v", n, err)
 	}
 	defer control.SetSweepAge(0)()
-	if n, err := c.Sweep(ctx); n != 2 || err != nil {
-		t.Errorf("swept %d records, want 2; %v", n, err)
+	if n, err := c.Sweep(ctx); n != 3 || err != nil {
+		t.Errorf("swept %d records, want 3; %v", n, err)
 	}
 	wantServes(t, c, "f:1", 1)
 	wantServes(t, c, "f:2", 2)
+}
+
+// A placeholder, which a publisher of a new function may leave if it crashes, is
+// no function, and gives way to one.
+func TestPlaceholder(t *testing.T) {
+	ctx := t.Context()
+	s := openStore(t, t.TempDir())
+	for _, key := range []string{"head.default.f", "head.default.g"} {
+		if _, err := s.Create(ctx, key, []byte("{}")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c := openControl(t, everything(s))
+	_, err := c.Resolve(named("f"))
+	wantKind(t, err, lambent.NotFound)
+	if functions, _, err := c.List("default", "", 0); err != nil || len(functions) != 0 {
+		t.Errorf("%d functions, %v", len(functions), err)
+	}
+	wantKind(t, c.Delete(ctx, named("f"), ""), lambent.NotFound)
+	_, err = c.Publish(ctx, named("f"), "", "")
+	wantKind(t, err, lambent.NotFound)
+	if _, err := c.Create(ctx, control.DeployRequest{Name: named("f"), Config: config(1)}); err != nil {
+		t.Fatal(err)
+	}
+	wantServes(t, c, "f", 1)
+	deploy(t, c, "g", 2, true)
+	wantServes(t, c, "g:1", 2)
 }

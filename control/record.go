@@ -1,6 +1,7 @@
 package control
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"slices"
@@ -53,16 +54,33 @@ func decode(raw []byte, revision uint64) (*record, error) {
 	return &r, nil
 }
 
-// read returns the head as the store has it. Kind: NotFound.
-func (c *Control) read(ctx context.Context, op string, name lambent.Name) (*record, error) {
+// A placeholder is a head's record while there is no function: it gives a name
+// that is about to be used a revision to compare with. See writeVersion.
+var placeholder = []byte("{}")
+
+// read returns the head as the store has it. Kind: NotFound, when absentAt is the
+// revision that the function's first head is to replace, 0 for none.
+func (c *Control) read(ctx context.Context, op string, name lambent.Name) (r *record, absentAt uint64, err error) {
 	e, err := c.plug.Store.Get(ctx, headKey(name))
-	if lambent.Is(err, lambent.NotFound) {
-		return nil, noFunction(op, name)
+	switch {
+	case lambent.Is(err, lambent.NotFound):
+		return nil, 0, noFunction(op, name)
+	case err != nil:
+		return nil, 0, err
+	case bytes.Equal(e.Value, placeholder):
+		return nil, e.Revision, noFunction(op, name)
 	}
-	if err != nil {
-		return nil, err
+	r, err = decode(e.Value, e.Revision)
+	return r, 0, err
+}
+
+// writeHead puts a head's record in place of the one at a revision, 0 for none,
+// and returns the new revision.
+func (c *Control) writeHead(ctx context.Context, name lambent.Name, value []byte, at uint64) (uint64, error) {
+	if at == 0 {
+		return c.plug.Store.Create(ctx, headKey(name), value)
 	}
-	return decode(e.Value, e.Revision)
+	return c.plug.Store.Update(ctx, headKey(name), value, at)
 }
 
 // readVersion returns a version that a head says exists.

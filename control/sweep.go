@@ -1,11 +1,13 @@
 package control
 
 import (
+	"bytes"
 	"context"
 	"strings"
 	"time"
 
 	"lambent"
+	"lambent/store"
 )
 
 // SweepAge is how old something must be before its being referenced by nothing
@@ -37,6 +39,9 @@ func (c *Control) References(ctx context.Context) (map[string]bool, error) {
 		if err != nil {
 			return nil, err
 		}
+		if bytes.Equal(e.Value, placeholder) {
+			continue
+		}
 		r, err := decode(e.Value, e.Revision)
 		if err != nil {
 			return nil, err
@@ -56,38 +61,55 @@ func (c *Control) References(ctx context.Context) (map[string]bool, error) {
 	return used, nil
 }
 
-// Sweep deletes the records of versions that do not exist: what a crash left
-// between two writes, older than SweepAge. It returns how many there were.
-func (c *Control) Sweep(ctx context.Context) (int, error) {
-	swept := 0
-	for e, err := range c.plug.Store.List(ctx, versionPrefix) {
-		if err != nil {
-			return swept, err
+// Sweep deletes what a crash left between two writes: the records of versions
+// that do not exist, and placeholders, once they are older than SweepAge. It
+// returns how many there were.
+func (c *Control) Sweep(ctx context.Context) (swept int, err error) {
+	sweep := func(prefix string, left func(store.Entry) (bool, error)) error {
+		for e, err := range c.plug.Store.List(ctx, prefix) {
+			if err != nil {
+				return err
+			}
+			if time.Since(e.Modified) < sweepAge {
+				continue
+			}
+			is, err := left(e)
+			if err != nil {
+				return err
+			}
+			if !is {
+				continue
+			}
+			_, err = c.plug.Store.Delete(ctx, e.Key, e.Revision)
+			switch {
+			case err == nil:
+				swept++
+			case !lambent.Is(err, lambent.Stale): // else somebody took it over just now
+				return err
+			}
 		}
-		if time.Since(e.Modified) < sweepAge {
-			continue
-		}
-		words := strings.Split(e.Key, ".")
-		if len(words) != 4 {
-			continue
-		}
-		number, ok := parseLabel(words[3])
-		r, err := c.get("control.Sweep", lambent.Name{Project: words[1], Function: words[2]})
-		switch {
-		case lambent.Is(err, lambent.NotFound):
-		case err != nil:
-			return swept, err
-		case !ok || r.has(number):
-			continue
-		}
-		_, err = c.plug.Store.Delete(ctx, e.Key, e.Revision)
-		if lambent.Is(err, lambent.Stale) {
-			continue // a publish has taken the key over
-		}
-		if err != nil {
-			return swept, err
-		}
-		swept++
+		return nil
 	}
-	return swept, nil
+	if err := sweep(versionPrefix, c.isLeftVersion); err != nil {
+		return swept, err
+	}
+	err = sweep(headPrefix, func(e store.Entry) (bool, error) { return bytes.Equal(e.Value, placeholder), nil })
+	return swept, err
+}
+
+// isLeftVersion reports whether a version's record is counted by no head.
+func (c *Control) isLeftVersion(e store.Entry) (bool, error) {
+	words := strings.Split(e.Key, ".")
+	if len(words) != 4 {
+		return false, nil // not a version; nothing of ours writes such a key
+	}
+	r, err := c.get("control.Sweep", lambent.Name{Project: words[1], Function: words[2]})
+	if lambent.Is(err, lambent.NotFound) {
+		return true, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	number, ok := parseLabel(words[3])
+	return ok && !r.has(number), nil
 }

@@ -13,7 +13,7 @@ func (c *Control) Publish(ctx context.Context, name lambent.Name, description, e
 	const op = "control.Publish"
 	f, err := c.do(ctx, change{
 		op: op, name: name, expect: expect, publish: true, description: description,
-		edit: func(*record, bool) error { return nil },
+		edit: func(*record) error { return nil },
 	})
 	if err != nil {
 		return nil, err
@@ -74,7 +74,7 @@ func (c *Control) DeleteVersion(ctx context.Context, name lambent.Name) error {
 	}
 	function := name
 	function.Qualifier = ""
-	_, err := c.do(ctx, change{op: op, name: function, edit: func(r *record, _ bool) error {
+	_, err := c.do(ctx, change{op: op, name: function, edit: func(r *record) error {
 		if !r.has(number) {
 			return noQualifier(op, r, name.Qualifier)
 		}
@@ -104,7 +104,7 @@ func (c *Control) DeleteVersion(ctx context.Context, name lambent.Name) error {
 // Broken, Stale.
 func (c *Control) Rollback(ctx context.Context, name lambent.Name, number int, expect string) (*lambent.Function, error) {
 	const op = "control.Rollback"
-	return c.do(ctx, change{op: op, name: name, expect: expect, edit: func(r *record, _ bool) error {
+	return c.do(ctx, change{op: op, name: name, expect: expect, edit: func(r *record) error {
 		to, err := c.rollbackTarget(ctx, op, r, number)
 		if err != nil {
 			return err
