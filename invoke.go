@@ -2,6 +2,8 @@ package lambent
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/hex"
 	"io"
 	"time"
 )
@@ -91,4 +93,20 @@ func (f *Fault) Error() string { return f.Type + ": " + f.Message }
 // asynchronous invocation the Reply is nil, and a nil error means durable.
 type Invoker interface {
 	Invoke(context.Context, *Invocation, Reply) error
+}
+
+// NewID returns a random UUID (version 4), which is what clients expect of an
+// invocation's id.
+func NewID() string {
+	var b [16]byte
+	rand.Read(b[:])
+	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
+	var id [36]byte
+	hex.Encode(id[0:8], b[0:4])
+	hex.Encode(id[9:13], b[4:6])
+	hex.Encode(id[14:18], b[6:8])
+	hex.Encode(id[19:23], b[8:10])
+	hex.Encode(id[24:36], b[10:16])
+	id[8], id[13], id[18], id[23] = '-', '-', '-', '-'
+	return string(id[:])
 }

@@ -24,4 +24,5 @@ type Target struct {
 	Revision *Revision
 	Alias    string   // the alias that led here, or ""
 	Scaling  *Scaling // of the function, as of now
+	URL      *URL     // of the function, as of now
 }

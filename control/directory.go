@@ -146,7 +146,7 @@ func (d *directory) resolve(name lambent.Name) (lambent.Target, error) {
 			return lambent.Target{}, err
 		}
 	}
-	t := lambent.Target{Revision: a.latest, Scaling: a.scaling}
+	t := lambent.Target{Revision: a.latest, Scaling: a.scaling, URL: &a.record.URL}
 	label := name.Qualifier
 	if alias, ok := a.record.Aliases[label]; ok {
 		t.Alias = label

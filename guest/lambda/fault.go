@@ -1,8 +1,6 @@
 package lambda
 
 import (
-	"crypto/rand"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
 
@@ -12,7 +10,7 @@ import (
 // Fault implements guest.Instance: the failures that Lambda itself reports, word
 // for word as the service does.
 func (in *instance) Fault(kind lambent.FaultKind, inv *lambent.Invocation) *lambent.Fault {
-	id := newRequestID()
+	id := lambent.NewID()
 	if inv != nil {
 		id = inv.ID
 	}
@@ -76,13 +74,4 @@ func faultFromCode(kind lambent.FaultKind, header string, payload []byte) *lambe
 		f.Payload = newFault(kind, f.Type, "", "").Payload
 	}
 	return f
-}
-
-// newRequestID returns a random UUID, for what happens outside an invocation.
-func newRequestID() string {
-	var b [16]byte
-	rand.Read(b[:])
-	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
-	h := hex.EncodeToString(b[:])
-	return h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:]
 }

@@ -1,0 +1,254 @@
+// Package web is the HTTP face of functions: their URLs, at NAME.fn.HOST and
+// /fn/NAME. It turns a request into an invocation and the reply into an answer,
+// applies the URL's policy, and answers CORS pre-flights for functions that have
+// CORS configured. How a request looks to the code is the guest's to say.
+//
+// It does not decide which hosts are ours, and authenticates nobody itself: the
+// server plugs both in.
+package web
+
+import (
+	"encoding/json"
+	"errors"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"lambent"
+)
+
+// A Config is what the face needs. Its functions may be called concurrently.
+type Config struct {
+	Invoker lambent.Invoker
+	Resolve func(lambent.Name) (lambent.Target, error)
+	Allow   func(r *http.Request, project string) error // whether the bearer may call the project's functions
+}
+
+// A Face serves function URLs. The zero value is of no use; see New.
+type Face struct{ cfg Config }
+
+// New returns a Face.
+func New(cfg Config) *Face { return &Face{cfg} }
+
+// ParseHost reads "NAME.fn.rest" and "NAME.PROJECT.fn.rest", without a port, and
+// reports whether the host is one of the two.
+func ParseHost(host string) (n lambent.Name, rest string, ok bool) {
+	label, rest, found := strings.Cut(host, ".fn.")
+	if !found || label == "" {
+		return n, "", false
+	}
+	return parseLabel(label), rest, true
+}
+
+// parseLabel reads NAME or NAME.PROJECT.
+func parseLabel(label string) lambent.Name {
+	name, project, ok := strings.Cut(label, ".")
+	if !ok {
+		project = lambent.DefaultProject
+	}
+	return lambent.Name{Project: project, Function: name}
+}
+
+// ServeName answers a request to a function's own host.
+func (f *Face) ServeName(w http.ResponseWriter, r *http.Request, name lambent.Name) {
+	f.serve(w, r, name, r.URL.EscapedPath(), false)
+}
+
+// ServePath answers a request to /fn/NAME[.PROJECT][:QUALIFIER]/..., which shares
+// its origin with the API and the console. A page from there is put into a
+// sandbox by its headers, and cookies of ours do not pass.
+func (f *Face) ServePath(w http.ResponseWriter, r *http.Request) {
+	path := strings.TrimPrefix(r.URL.EscapedPath(), "/fn/")
+	label, rest, _ := strings.Cut(path, "/")
+	label, qualifier, _ := strings.Cut(label, ":")
+	name := parseLabel(label)
+	name.Qualifier = qualifier
+	f.serve(w, r, name, "/"+rest, true)
+}
+
+func (f *Face) serve(w http.ResponseWriter, r *http.Request, name lambent.Name, path string, shared bool) {
+	if shared {
+		w.Header()["Content-Security-Policy"] = []string{"sandbox"}
+	}
+	target, err := f.resolve(name)
+	if err != nil {
+		refuse(w, err)
+		return
+	}
+	if c := target.URL.CORS; c != nil && cors(w, r, c) {
+		return
+	}
+	if target.URL.Policy == lambent.URLToken {
+		if err := f.cfg.Allow(r, name.Project); err != nil {
+			refuse(w, err)
+			return
+		}
+	}
+	inv := &lambent.Invocation{ID: lambent.NewID(), Target: name, Trace: trace(r), HTTP: request(r, path, shared, target.URL.Stream)}
+	out := &reply{w: w, shared: shared}
+	w.Header()["X-Amzn-Requestid"] = []string{inv.ID}
+	if err := f.cfg.Invoker.Invoke(r.Context(), inv, out); err != nil {
+		if out.begun {
+			panic(http.ErrAbortHandler)
+		}
+		refuse(w, err)
+		return
+	}
+	if out.broken {
+		panic(http.ErrAbortHandler) // the client must not take what it has for the whole
+	}
+}
+
+// resolve finds a function that has a URL. Whether there is one without is not a
+// stranger's to know.
+func (f *Face) resolve(name lambent.Name) (lambent.Target, error) {
+	none := lambent.Errorf(lambent.NotFound, "web", "there is no function URL here: `lambent deploy --url public` makes one")
+	if name.Validate() != nil {
+		return lambent.Target{}, none
+	}
+	t, err := f.cfg.Resolve(name)
+	if lambent.Is(err, lambent.NotFound) || err == nil && (t.URL.Policy == lambent.URLNone || t.URL.Policy == "") {
+		return lambent.Target{}, none
+	}
+	return t, err
+}
+
+func trace(r *http.Request) string {
+	if t := r.Header.Get("X-Amzn-Trace-Id"); t != "" {
+		return t
+	}
+	return r.Header.Get("Traceparent")
+}
+
+func request(r *http.Request, path string, shared, stream bool) *lambent.Request {
+	ip, port, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		ip = r.RemoteAddr
+	}
+	scheme := "http"
+	if r.TLS != nil {
+		scheme = "https"
+	}
+	header := r.Header
+	if shared {
+		header = withoutOurCookies(header)
+	}
+	return &lambent.Request{
+		Method: r.Method, Proto: r.Proto, Scheme: scheme, Host: r.Host, Path: path, RawQuery: r.URL.RawQuery,
+		Header: header, Body: r.Body, ContentLength: r.ContentLength, RemoteIP: ip, RemotePort: port, Stream: stream,
+	}
+}
+
+// ours is how every cookie of the platform's own begins.
+const ours = "lambent_"
+
+func withoutOurCookies(h http.Header) http.Header {
+	cookies, ok := h["Cookie"]
+	if !ok || !strings.Contains(strings.Join(cookies, ";"), ours) {
+		return h
+	}
+	h = h.Clone()
+	var kept []string
+	for _, line := range cookies {
+		for c := range strings.SplitSeq(line, ";") {
+			if c = strings.TrimSpace(c); !strings.HasPrefix(c, ours) {
+				kept = append(kept, c)
+			}
+		}
+	}
+	h["Cookie"] = []string{strings.Join(kept, "; ")}
+	return h
+}
+
+// A reply writes a function's answer to the client.
+type reply struct {
+	w      http.ResponseWriter
+	shared bool
+	begun  bool
+	stream bool // the length is not known: what comes is passed on at once
+	broken bool // the function failed in the middle
+}
+
+// Begin implements lambent.Reply.
+func (o *reply) Begin(status int, header map[string][]string) error {
+	o.begun = true
+	h := o.w.Header()
+	for name, values := range header {
+		switch name {
+		case "Connection", "Keep-Alive", "Proxy-Connection", "Te", "Trailer", "Transfer-Encoding", "Upgrade":
+			continue // of the hop, not of the answer (RFC 9110, 7.6.1)
+		case "Content-Security-Policy":
+			h[name] = append(h[name], values...) // the browser obeys each of them
+			continue
+		case "Set-Cookie":
+			for _, v := range values {
+				if !o.shared || !strings.HasPrefix(strings.TrimSpace(v), ours) {
+					h[name] = append(h[name], v)
+				}
+			}
+			continue
+		}
+		h[name] = values
+	}
+	_, known := header["Content-Length"]
+	o.stream = !known
+	o.w.WriteHeader(status)
+	return nil
+}
+
+// Write implements lambent.Reply.
+func (o *reply) Write(b []byte) (int, error) {
+	n, err := o.w.Write(b)
+	if err == nil && o.stream {
+		err = http.NewResponseController(o.w).Flush()
+	}
+	return n, err
+}
+
+// End implements lambent.Reply.
+func (o *reply) End(res lambent.Result) {
+	switch {
+	case res.Fault == nil:
+	case o.begun:
+		o.broken = true
+	default: // AWS shows a caller nothing of the function's failure
+		o.w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		o.w.WriteHeader(http.StatusBadGateway)
+		_, _ = o.w.Write([]byte("Internal Server Error"))
+	}
+}
+
+// refuse answers for the platform, as AWS's function URLs do.
+func refuse(w http.ResponseWriter, err error) {
+	status, name := http.StatusInternalServerError, "ServiceException"
+	switch lambent.KindOf(err) {
+	case lambent.Invalid:
+		status, name = http.StatusBadRequest, "ValidationException"
+	case lambent.NotFound, lambent.Forbidden:
+		status, name = http.StatusForbidden, "AccessDeniedException"
+	case lambent.Unauthenticated:
+		status, name = http.StatusUnauthorized, "AccessDeniedException"
+		w.Header().Set("WWW-Authenticate", "Bearer")
+	case lambent.TooLarge:
+		status, name = http.StatusRequestEntityTooLarge, "RequestTooLargeException"
+	case lambent.Throttled:
+		status, name = http.StatusTooManyRequests, "TooManyRequestsException"
+		wait := int64(1)
+		if e, ok := errors.AsType[*lambent.Error](err); ok && e.RetryAfter > 0 {
+			wait = int64(e.RetryAfter.Seconds() + 0.999)
+		}
+		w.Header().Set("Retry-After", strconv.FormatInt(wait, 10))
+	case lambent.Unavailable:
+		status, name = http.StatusServiceUnavailable, "ServiceUnavailableException"
+	case lambent.NoSpace:
+		status, name = http.StatusInsufficientStorage, "ServiceException"
+	case lambent.Canceled:
+		status, name = 499, "ClientClosedRequest" // nobody reads it
+	}
+	body, _ := json.Marshal(struct{ Message string }{lambent.UserMessage(err)})
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Amzn-Errortype", name)
+	w.WriteHeader(status)
+	_, _ = w.Write(body)
+}
