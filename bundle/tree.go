@@ -9,12 +9,13 @@ import (
 	"lambent"
 )
 
-// Bounds of names. The first two are the kernel's; the third keeps recursion and
-// open directories small, and is far above what package managers make.
+// Bounds of names. The first two are the kernel's; the others keep recursion, open
+// directories and memory small, and are far above what package managers make.
 const (
-	maxPath  = 4096 // bytes
-	maxName  = 255  // bytes, of one path element
-	maxDepth = 128  // directories above a file
+	maxPath   = 4096 // bytes
+	maxName   = 255  // bytes, of one path element
+	maxDepth  = 128  // directories above a file
+	maxTarget = 1024 // bytes, of a link's target: all of them are in memory at once
 )
 
 // A node is a file, a link or a directory of a tree that is being read.
@@ -175,8 +176,8 @@ func (t *tree) follow(link *node) (*node, error) {
 		return link.leadsTo, nil
 	case link.walking:
 		return nil, t.refuse(link.name, "is a link that leads back to itself")
-	case link.target == "" || len(link.target) > maxPath || strings.ContainsRune(link.target, 0):
-		return nil, t.refuse(link.name, "is a link whose target is empty, over %d bytes, or has a NUL byte", maxPath)
+	case link.target == "" || len(link.target) > maxTarget || strings.ContainsRune(link.target, 0):
+		return nil, t.refuse(link.name, "is a link whose target is empty, over %d bytes, or has a NUL byte", maxTarget)
 	case strings.HasPrefix(link.target, "/"):
 		return nil, t.refuse(link.name, "is a link to the absolute path %.200q: links may lead inside the function's directory only", link.target)
 	}

@@ -92,7 +92,7 @@ func readLink(f *zip.File) (string, error) {
 		return "", err
 	}
 	defer r.Close()
-	b, err := io.ReadAll(io.LimitReader(r, maxPath+1))
+	b, err := io.ReadAll(io.LimitReader(r, maxTarget+1))
 	return string(b), err
 }
 

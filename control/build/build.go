@@ -32,6 +32,12 @@ type Options struct {
 	Proxy    string        // GOPROXY; empty: the toolchain's own default
 	SumDB    string        // GOSUMDB, likewise
 	NoSumDB  string        // GONOSUMDB, likewise
+
+	// GoCache and GoModCache replace what is below CacheDir. A server that runs its
+	// user's own code, such as a demo's, may share that user's caches: with an
+	// empty one the first build compiles half the standard library (20 s on two
+	// cores, against 0.7 s).
+	GoCache, GoModCache string
 }
 
 // A Builder builds. Its method may be called concurrently; the toolchain locks

@@ -30,12 +30,9 @@ func goEnv(t *testing.T, name string) string {
 // compiled packages are shared with it.
 func options(t *testing.T) build.Options {
 	t.Helper()
-	cache := t.TempDir()
-	if err := os.Symlink(goEnv(t, "GOCACHE"), filepath.Join(cache, "go-build")); err != nil {
-		t.Fatal(err)
-	}
 	return build.Options{
-		CacheDir: cache,
+		CacheDir: t.TempDir(),
+		GoCache:  goEnv(t, "GOCACHE"),
 		Path:     filepath.Join(goEnv(t, "GOROOT"), "bin"),
 		Proxy:    "file://" + goEnv(t, "GOMODCACHE") + "/cache/download",
 		SumDB:    "off",

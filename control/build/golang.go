@@ -2,6 +2,7 @@ package build
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -66,8 +67,8 @@ func (b *Builder) goEnv(home, cache string) []string {
 	env := []string{
 		"PATH=" + b.options.Path,
 		"HOME=" + home, "TMPDIR=" + home, "GOTMPDIR=" + home,
-		"GOCACHE=" + filepath.Join(cache, "go-build"),
-		"GOMODCACHE=" + filepath.Join(cache, "go-mod"),
+		"GOCACHE=" + cmp.Or(b.options.GoCache, filepath.Join(cache, "go-build")),
+		"GOMODCACHE=" + cmp.Or(b.options.GoModCache, filepath.Join(cache, "go-mod")),
 		"GOPATH=" + filepath.Join(home, "go"),
 		"GOFLAGS=-modcacherw", // so that removing the cache needs no more than the right to
 		"GOENV=off", "GOWORK=off", "GOTOOLCHAIN=local", "GOVCS=*:off", "CGO_ENABLED=0",
