@@ -101,9 +101,6 @@ func (s *Store) start(ctx context.Context) error {
 // for the error that a second server gets.
 func (s *Store) Announce(address string) error { return s.dir.announce(address) }
 
-// Dir returns the data directory.
-func (s *Store) Dir() string { return s.dir.path }
-
 // Close ends the watches, waiting for their functions to return, stops the
 // engine and unlocks the directory. It must not be called by a function that a
 // watch runs. Calling it again does nothing.

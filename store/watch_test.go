@@ -1,8 +1,10 @@
 package store_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"log/slog"
 	"maps"
 	"sync"
 	"testing"
@@ -129,5 +131,34 @@ func TestWatchEnds(t *testing.T) {
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// In an ordinary life, the ends of watches included, the engine has nothing to
+// say that an operator would see.
+func TestQuiet(t *testing.T) {
+	dir := t.TempDir()
+	var said bytes.Buffer
+	log := slog.New(slog.NewTextHandler(&said, &slog.HandlerOptions{Level: slog.LevelInfo}))
+	for round := range 2 {
+		s, err := store.Open(t.Context(), store.Options{Dir: dir, Log: log})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Watch(t.Context(), "", func(store.Entry) {}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Create(t.Context(), fmt.Sprintf("k%d", round), nil); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := list(t.Context(), s, ""); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if said.Len() > 0 {
+		t.Errorf("the log has %s", said.String())
 	}
 }
