@@ -28,6 +28,7 @@ type change struct {
 
 	publish     bool   // what it makes of latest becomes a version, unless the last one is the same
 	description string // of that version
+	untried     bool   // the code is not started on trial
 }
 
 // do carries out a change: reads, edits, checks, tries out, and writes by
@@ -75,7 +76,7 @@ func (c *Control) do(ctx context.Context, ch change) (*lambent.Function, error) 
 		// A configuration that stays is not judged again: limits may have been
 		// lowered, and whoever sets an alias need not answer for that.
 		if digest := next.Latest.Digest(); digest != tried && (made || digest != old.Latest.Digest()) {
-			if err := c.try(ctx, ch.op, next); err != nil {
+			if err := c.try(ctx, ch, next); err != nil {
 				return nil, err
 			}
 			tried = digest
@@ -99,7 +100,8 @@ func (c *Control) do(ctx context.Context, ch change) (*lambent.Function, error) 
 
 // try asks whether a new configuration can run: it is within the limits, its
 // runtime and code are here, and it starts.
-func (c *Control) try(ctx context.Context, op string, r *record) error {
+func (c *Control) try(ctx context.Context, ch change, r *record) error {
+	op := ch.op
 	if err := r.Latest.Validate(c.plug.Limits); err != nil {
 		return err
 	}
@@ -113,6 +115,9 @@ func (c *Control) try(ctx context.Context, op string, r *record) error {
 		if !c.plug.HasCode(layer) {
 			return lambent.Errorf(lambent.Invalid, op, "layer %s is not here: upload it first", layer)
 		}
+	}
+	if ch.untried {
+		return nil
 	}
 	config := r.Latest
 	err := c.plug.Check(ctx, lambent.NewRevision(r.Name, lambent.Latest, &config))

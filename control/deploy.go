@@ -16,6 +16,7 @@ type DeployRequest struct {
 	Publish bool             // also as a version, unless the last one is the same
 	// Description is that of the version.
 	Description string
+	Untried     bool // the code is not started on trial: whoever deploys knows why
 }
 
 // Deploy makes the function, or gives it a new configuration, in one
@@ -34,7 +35,7 @@ func (c *Control) Create(ctx context.Context, r DeployRequest) (*lambent.Functio
 
 func (r DeployRequest) change(op string) change {
 	return change{
-		op: op, name: r.Name, expect: r.Expect, make: true, publish: r.Publish, description: r.Description,
+		op: op, name: r.Name, expect: r.Expect, make: true, publish: r.Publish, description: r.Description, untried: r.Untried,
 		edit: func(f *record) error {
 			f.Latest = r.Config.WithDefaults()
 			if r.Scaling != nil {

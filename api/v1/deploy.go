@@ -1,0 +1,377 @@
+package v1
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+
+	"lambent"
+	"lambent/control"
+)
+
+// A DeployRequest says what a function is to be. What is left out stays as it
+// is, or is the default where the function is new.
+type DeployRequest struct {
+	Runtime     *string           `json:"runtime,omitempty" doc:"python3 and nodejs without a version mean the newest that is there" example:"python3.11"`
+	Handler     *string           `json:"handler,omitempty" example:"app.handler"`
+	MemoryMB    *int              `json:"memory_mb,omitempty" example:"128"`
+	TmpMB       *int              `json:"tmp_mb,omitempty" doc:"Size of /tmp" example:"512"`
+	Concurrency *int              `json:"concurrency,omitempty" doc:"Invocations at a time in one instance" example:"1"`
+	TimeoutMS   *int64            `json:"timeout_ms,omitempty" example:"3000"`
+	Env         map[string]string `json:"env,omitempty" doc:"As a whole: what is not in it is gone"`
+	Description *string           `json:"description,omitempty"`
+
+	Code   string `json:"code,omitempty" doc:"Digest of code that was uploaded" example:"9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"`
+	Zip    string `json:"zip,omitempty" doc:"Digest of the archive that it came in, for who downloads the code again"`
+	Source string `json:"source,omitempty" doc:"Digest of uploaded source to build; instead of code"`
+	Build  string `json:"build,omitempty" doc:"How to build the source" enum:"go" example:"go"`
+
+	Scaling *ScalingRequest `json:"scaling,omitempty"`
+	URL     *URLRequest     `json:"url,omitempty"`
+
+	ExpectRevision     string `json:"expect_revision,omitempty" doc:"Refuse unless the function is at this revision" example:"42"`
+	Publish            bool   `json:"publish,omitempty" doc:"Also as a version, unless the last one is the same"`
+	VersionDescription string `json:"version_description,omitempty" maxLength:"256"`
+	Check              *bool  `json:"check,omitempty" doc:"false: do not start the code on trial first" default:"true"`
+	DryRun             bool   `json:"dry_run,omitempty" doc:"Say what would be, and change nothing; code may be left out"`
+}
+
+// A ScalingRequest changes a Scaling. What is left out stays.
+type ScalingRequest struct {
+	MaxInstances *int   `json:"max_instances,omitempty" doc:"0: the server's limit" example:"10"`
+	KeepAliveMS  *int64 `json:"keep_alive_ms,omitempty" doc:"-1: the server's default" example:"600000"`
+	Reserved     *int   `json:"reserved,omitempty" doc:"-1: none" example:"10"`
+}
+
+// A URLRequest changes a URL. What is left out stays.
+type URLRequest struct {
+	Policy *lambent.URLPolicy `json:"policy,omitempty" doc:"One of none, public, token" example:"public"`
+	Stream *bool              `json:"stream,omitempty"`
+	CORS   *CORS              `json:"cors,omitempty" doc:"As a whole"`
+}
+
+// A DeployEvent is one line of the answer to a client that accepts
+// application/x-ndjson: any number with progress, then one with either of the
+// others.
+type DeployEvent struct {
+	Progress string    `json:"progress,omitempty" doc:"What the build says, as it says it"`
+	Function *Function `json:"function,omitempty" doc:"The function; the last line"`
+	Problem  *Problem  `json:"problem,omitempty" doc:"The refusal; the last line"`
+}
+
+const ndjson = "application/x-ndjson"
+
+type (
+	deployInput struct {
+		functionInput
+		Accept string `header:"Accept" hidden:"true"`
+		Body   DeployRequest
+	}
+	deployOutput struct{ Body func(huma.Context) }
+)
+
+func (s *service) deployOperation(api huma.API) {
+	operation(s, api, huma.Operation{
+		OperationID: "deploy", Method: http.MethodPut, Path: "/v1/functions/{name}", Tags: []string{"functions"},
+		Summary: "Deploy: make a function, or change it",
+		Description: "One change, whole or not at all: the code has been started once on trial before the function is touched, " +
+			"and the old one serves until then. A client that accepts application/x-ndjson is told of progress; its status is 200 in any case.",
+		MaxBodyBytes: 256 << 10,
+		Responses: map[string]*huma.Response{"200": {
+			Description: "The function",
+			Content: map[string]*huma.MediaType{
+				"application/json": {Schema: schema[Function](api)},
+				ndjson:             {Schema: schema[DeployEvent](api)},
+			},
+		}},
+	}, s.deploy)
+}
+
+func (s *service) deploy(ctx context.Context, in *deployInput) (*deployOutput, error) {
+	name, err := in.name(ctx, in.Name, "")
+	if err != nil {
+		return nil, err
+	}
+	if strings.Contains(in.Accept, ndjson) {
+		return &deployOutput{Body: func(hctx huma.Context) {
+			r, w := humago.Unwrap(hctx)
+			w.Header().Set("Content-Type", ndjson)
+			out := &eventWriter{w: w, flush: http.NewResponseController(w).Flush}
+			f, err := s.apply(ctx, name, &in.Body, out)
+			if err != nil {
+				out.send(DeployEvent{Problem: s.problem(lineOf(r), err)})
+				return
+			}
+			out.send(DeployEvent{Function: f})
+		}}, nil
+	}
+	f, err := s.apply(ctx, name, &in.Body, io.Discard)
+	if err != nil {
+		return nil, err
+	}
+	return &deployOutput{Body: func(hctx huma.Context) {
+		_, w := humago.Unwrap(hctx)
+		_ = writeJSON(w, f)
+	}}, nil
+}
+
+// An eventWriter sends what is written to it as lines of progress. A client that
+// is gone stops nothing here; the context does.
+type eventWriter struct {
+	w     io.Writer
+	flush func() error
+
+	mu   sync.Mutex // serialises lines: a build may write from several goroutines
+	line []byte     // not complete yet
+}
+
+const maxProgressLine = 8 << 10
+
+// Write implements io.Writer.
+func (e *eventWriter) Write(p []byte) (int, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.line = append(e.line, p...)
+	for {
+		at := bytes.IndexByte(e.line, '\n')
+		if at < 0 && len(e.line) < maxProgressLine {
+			return len(p), nil
+		}
+		rest := e.line[len(e.line):]
+		line := e.line
+		if at >= 0 {
+			line, rest = e.line[:at], e.line[at+1:]
+		}
+		e.sendLocked(DeployEvent{Progress: strings.ToValidUTF8(string(line), "\uFFFD")})
+		e.line = append(e.line[:0], rest...)
+	}
+}
+
+func (e *eventWriter) send(v DeployEvent) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if len(e.line) > 0 {
+		e.sendLocked(DeployEvent{Progress: strings.ToValidUTF8(string(e.line), "\uFFFD")})
+		e.line = nil
+	}
+	e.sendLocked(v)
+}
+
+func (e *eventWriter) sendLocked(v DeployEvent) {
+	if v == (DeployEvent{}) {
+		return // an empty line of progress says nothing
+	}
+	if json.NewEncoder(e.w).Encode(v) == nil {
+		_ = e.flush()
+	}
+}
+
+// apply carries out a deploy.
+func (s *service) apply(ctx context.Context, name lambent.Name, r *DeployRequest, progress io.Writer) (*Function, error) {
+	code, err := s.code(ctx, r, progress)
+	if err != nil {
+		return nil, err
+	}
+	// Another change may come in between reading the function and writing it; then
+	// this one is done again on the newer function, as control itself does.
+	for range 10 {
+		f, err := s.Control.Get(name)
+		made := lambent.Is(err, lambent.NotFound)
+		switch {
+		case made && r.ExpectRevision == "":
+			f = &lambent.Function{Name: name, URL: lambent.URL{Policy: lambent.URLNone}}
+		case err != nil:
+			return nil, err
+		}
+		expect := r.ExpectRevision
+		if expect == "" && !made {
+			expect = f.RevisionID()
+		}
+		if err := s.change(f, r, code); err != nil {
+			return nil, err
+		}
+		if made && f.Latest.Code == "" && !r.DryRun {
+			return nil, lambent.Errorf(lambent.Invalid, "v1.deploy", "function %q is new: its code is needed", name.Function).
+				WithHint("lambent deploy DIR --name %s", name)
+		}
+		if r.DryRun {
+			if err := s.rehearse(f); err != nil {
+				return nil, err
+			}
+			out := s.function(f)
+			return &out, nil
+		}
+		request := control.DeployRequest{
+			Name: name, Config: f.Latest, Scaling: &f.Scaling, URL: &f.URL, Expect: expect,
+			Publish: r.Publish, Description: r.VersionDescription, Untried: r.Check != nil && !*r.Check,
+		}
+		do := s.Control.Deploy
+		if made {
+			do = s.Control.Create
+		}
+		f, err = do(ctx, request)
+		moved := lambent.Is(err, lambent.Stale) || lambent.Is(err, lambent.Exists)
+		if moved && r.ExpectRevision == "" {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		out := s.function(f)
+		return &out, nil
+	}
+	return nil, lambent.Errorf(lambent.Unavailable, "v1.deploy", "function %q is being changed by others all the time: try again", name.Function)
+}
+
+// code returns the code of a deploy, which may have to be built; nil if it brings
+// none.
+func (s *service) code(ctx context.Context, r *DeployRequest, progress io.Writer) (*Code, error) {
+	const op = "v1.deploy"
+	switch {
+	case r.Source == "" && r.Build == "" && r.Code == "" && r.Zip == "":
+		return nil, nil
+	case r.Code != "" && (r.Source != "" || r.Build != ""):
+		return nil, lambent.Errorf(lambent.Invalid, op, "code and source are both given: one is enough")
+	case r.Code != "":
+		return s.uploaded(r.Code, r.Zip)
+	case r.Zip != "":
+		return nil, lambent.Errorf(lambent.Invalid, op, "zip is given without code: an upload answers with both")
+	case r.Source == "" || r.Build == "":
+		return nil, lambent.Errorf(lambent.Invalid, op, "source and build go together: one of them is missing")
+	case r.DryRun:
+		return nil, nil
+	}
+	code, err := s.Build(ctx, r.Build, r.Source, progress)
+	if err != nil {
+		return nil, err
+	}
+	return &code, nil
+}
+
+// uploaded returns what an earlier upload answered with. Whether the tree is here
+// is control's to check.
+func (s *service) uploaded(code, zip string) (*Code, error) {
+	out := &Code{Digest: code, Zip: zip}
+	if zip != "" {
+		path, err := s.Zip(zip)
+		if err != nil {
+			return nil, err
+		}
+		info, err := os.Stat(path)
+		if err != nil {
+			return nil, lambent.Errorf(lambent.NotFound, "v1.deploy", "archive %s is not here any more: upload it again", zip)
+		}
+		out.ZipBytes = info.Size()
+	}
+	return out, nil
+}
+
+// change applies a request to a function, in memory.
+func (s *service) change(f *lambent.Function, r *DeployRequest, code *Code) error {
+	c := &f.Latest
+	set(&c.Handler, r.Handler)
+	set(&c.MemoryMB, r.MemoryMB)
+	set(&c.TmpMB, r.TmpMB)
+	set(&c.Concurrency, r.Concurrency)
+	set(&c.Description, r.Description)
+	if r.TimeoutMS != nil {
+		c.Timeout = milliseconds(*r.TimeoutMS)
+	}
+	if r.Env != nil {
+		c.Env = r.Env
+	}
+	if r.Runtime != nil {
+		c.Runtime = s.runtime(*r.Runtime, c.Runtime)
+	}
+	if code != nil {
+		c.Code, c.CodeZip, c.CodeSize, c.Entries = code.Digest, code.Zip, code.ZipBytes, nil
+	}
+	if sc := r.Scaling; sc != nil {
+		set(&f.Scaling.MaxInstances, sc.MaxInstances)
+		if sc.KeepAliveMS != nil {
+			f.Scaling.KeepAlive = new(milliseconds(*sc.KeepAliveMS))
+			if *sc.KeepAliveMS == -1 {
+				f.Scaling.KeepAlive = nil
+			}
+		}
+		if sc.Reserved != nil {
+			f.Scaling.Reserved = sc.Reserved
+			if *sc.Reserved == -1 {
+				f.Scaling.Reserved = nil
+			}
+		}
+	}
+	if u := r.URL; u != nil {
+		set(&f.URL.Policy, u.Policy)
+		set(&f.URL.Stream, u.Stream)
+		if u.CORS != nil {
+			f.URL.CORS = u.CORS.root()
+		}
+	}
+	// Zero is what a field has before anyone says anything; said, it is a mistake
+	// that the default must not hide.
+	for _, z := range []struct {
+		name string
+		said *int
+	}{{"memory_mb", r.MemoryMB}, {"tmp_mb", r.TmpMB}, {"concurrency", r.Concurrency}} {
+		if z.said != nil && *z.said == 0 {
+			return lambent.Errorf(lambent.Invalid, "v1.deploy", "%s is 0: leave it out for the default", z.name)
+		}
+	}
+	if r.TimeoutMS != nil && *r.TimeoutMS == 0 {
+		return lambent.Errorf(lambent.Invalid, "v1.deploy", "timeout is 0: it is 1ms to %v", s.Limits.MaxTimeout)
+	}
+	*c = c.WithDefaults()
+	return nil
+}
+
+func set[T any](field *T, said *T) {
+	if said != nil {
+		*field = *said
+	}
+}
+
+// rehearse checks what can be checked of a function without its code.
+func (s *service) rehearse(f *lambent.Function) error {
+	c := f.Latest
+	if c.Code == "" {
+		c.Code = strings.Repeat("0", 64) // it is not there yet, which is all right
+	}
+	for _, check := range []func() error{
+		func() error { return c.Validate(s.Limits) },
+		f.Scaling.Validate,
+		f.URL.Validate,
+		func() error { return s.RuntimeKnown(c.Runtime) },
+	} {
+		if err := check(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// runtime completes a runtime that names no version: the one that the function
+// has, if it is of that family and still there, or the newest.
+func (s *service) runtime(asked, has string) string {
+	if asked != "python3" && asked != "nodejs" {
+		return asked
+	}
+	newest := asked
+	for _, r := range s.Runtimes() { // in order, the newest of a family last
+		if r.Name == has && strings.HasPrefix(has, asked) {
+			return has
+		}
+		if strings.HasPrefix(r.Name, asked) {
+			newest = r.Name
+		}
+	}
+	return newest
+}

@@ -1,0 +1,231 @@
+package v1
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"lambent"
+)
+
+// An Invocation is the usage record of one attempt: raw facts, no prices.
+type Invocation struct {
+	ID       string    `json:"id" example:"8f5c3a0e-6f0b-4b8e-9d5a-3f6f3f1f2a10"`
+	Attempt  int       `json:"attempt" doc:"From 1" example:"1"`
+	Project  string    `json:"project" example:"default"`
+	Function string    `json:"function" example:"thumbs"`
+	Version  string    `json:"version" example:"latest"`
+	Alias    string    `json:"alias,omitempty" doc:"That led to the version" example:"live"`
+	Trigger  string    `json:"trigger" doc:"What made it: invoke, http, or a trigger's id" example:"invoke"`
+	Runtime  string    `json:"runtime" example:"python3.11"`
+	Instance string    `json:"instance"`
+	Start    time.Time `json:"start" doc:"When the request arrived"`
+	End      time.Time `json:"end" doc:"When the answer's last byte was ready"`
+	QueueUS  int64     `json:"queue_us" doc:"Waited for an instance"`
+	InitUS   int64     `json:"init_us" doc:"Initialised the code; 0 on a warm start"`
+	RunUS    int64     `json:"run_us" doc:"In the function" example:"1234"`
+	BilledMS int64     `json:"billed_ms" example:"2"`
+	MemoryMB int       `json:"memory_mb" doc:"The limit" example:"128"`
+	TmpMB    int       `json:"tmp_mb" example:"512"`
+	PeakMB   int64     `json:"peak_mb" doc:"The most that the instance has used so far" example:"46"`
+	CPUUS    int64     `json:"cpu_us" doc:"CPU time of the sandbox"`
+	BytesIn  int64     `json:"bytes_in"`
+	BytesOut int64     `json:"bytes_out"`
+	Cold     bool      `json:"cold" doc:"An instance was started for it"`
+	Outcome  string    `json:"outcome" doc:"ok, or the kind of the fault" example:"ok"`
+	Error    string    `json:"error,omitempty" doc:"The fault's type" example:"ValueError"`
+}
+
+func invocation(u *lambent.Usage) Invocation {
+	return Invocation{
+		ID: u.ID, Attempt: u.Attempt, Project: u.Project, Function: u.Function, Version: u.Version, Alias: u.Alias,
+		Trigger: u.Trigger, Runtime: u.Runtime, Instance: u.Instance, Start: u.Start, End: u.End,
+		QueueUS: u.QueueUS, InitUS: u.InitUS, RunUS: u.RunUS, BilledMS: u.BilledMS, MemoryMB: u.MemoryMB, TmpMB: u.TmpMB,
+		PeakMB: u.PeakMB, CPUUS: u.CPUUS, BytesIn: u.BytesIn, BytesOut: u.BytesOut, Cold: u.Cold, Outcome: u.Outcome, Error: u.Error,
+	}
+}
+
+// An InvocationList holds usage records.
+type InvocationList struct {
+	Invocations []Invocation `json:"invocations" doc:"The newest first"`
+	More        bool         `json:"more,omitempty" doc:"There are older ones: ask again with until"`
+}
+
+// A Total is what one function used.
+type Total struct {
+	Project     string  `json:"project" example:"default"`
+	Function    string  `json:"function" example:"thumbs"`
+	Invocations int64   `json:"invocations" example:"1000"`
+	Errors      int64   `json:"errors"`
+	ColdStarts  int64   `json:"cold_starts"`
+	BilledMS    int64   `json:"billed_ms"`
+	GBSeconds   float64 `json:"gb_seconds" doc:"Billed time x memory limit" example:"12.5"`
+	TmpGBs      float64 `json:"tmp_gb_seconds" doc:"Billed time x what /tmp has over 512 MB"`
+	CPUUS       int64   `json:"cpu_us"`
+	BytesIn     int64   `json:"bytes_in"`
+	BytesOut    int64   `json:"bytes_out"`
+}
+
+// A Bill is what usage would cost by a price book. Amounts are decimal numbers.
+type Bill struct {
+	Book     string     `json:"book" example:"aws"`
+	Source   string     `json:"source,omitempty" doc:"Where the prices are from, and of when"`
+	Currency string     `json:"currency" example:"USD"`
+	Lines    []BillLine `json:"lines"`
+	Total    string     `json:"total" doc:"The sum of the lines" example:"0.000214"`
+}
+
+// A BillLine is one position.
+type BillLine struct {
+	Function string `json:"function" example:"thumbs"`
+	Item     string `json:"item" example:"duration"`
+	Quantity string `json:"quantity" example:"12.5"`
+	Unit     string `json:"unit" example:"GB-s"`
+	Price    string `json:"price" doc:"Of one unit" example:"0.0000166667"`
+	Amount   string `json:"amount" example:"0.000208"`
+}
+
+// A UsageReport says what functions used.
+type UsageReport struct {
+	Since     *time.Time `json:"since,omitempty"`
+	Until     time.Time  `json:"until"`
+	Functions []Total    `json:"functions"`
+	Bill      *Bill      `json:"bill,omitempty" doc:"Where a price book was asked for"`
+}
+
+type (
+	invocationsInput struct {
+		functionInput
+		Since string `query:"since" doc:"A time (RFC 3339), or a duration before now such as 5m" example:"24h"`
+		Until string `query:"until" doc:"Likewise"`
+		Limit int    `query:"limit" minimum:"1" maximum:"10000" default:"100" example:"100"`
+	}
+	invocationsOutput struct{ Body InvocationList }
+	invocationInput   struct {
+		Scope
+		ID string `path:"id" doc:"The invocation's id" example:"8f5c3a0e-6f0b-4b8e-9d5a-3f6f3f1f2a10"`
+	}
+	usageInput struct {
+		Scope
+		Since    string `query:"since" doc:"A time (RFC 3339), or a duration before now such as 30d" example:"30d"`
+		Until    string `query:"until" doc:"Likewise"`
+		Function string `query:"function" doc:"Only this one" example:"thumbs"`
+		Price    string `query:"price" doc:"A price book: aws" example:"aws"`
+	}
+	usageOutput struct{ Body UsageReport }
+)
+
+func (s *service) usageOperations(api huma.API) {
+	operation(s, api, huma.Operation{
+		OperationID: "list-invocations", Method: http.MethodGet, Path: "/v1/functions/{name}/invocations", Tags: []string{"invocations"},
+		Summary: "List a function's usage records",
+	}, s.listInvocations)
+	operation(s, api, huma.Operation{
+		OperationID: "get-invocation", Method: http.MethodGet, Path: "/v1/invocations/{id}", Tags: []string{"invocations"},
+		Summary:     "Get an invocation's usage records",
+		Description: "One for each attempt.",
+	}, s.getInvocation)
+	operation(s, api, huma.Operation{
+		OperationID: "usage", Method: http.MethodGet, Path: "/v1/usage", Tags: []string{"usage"},
+		Summary: "Sum up what functions used, and price it",
+	}, s.usage)
+}
+
+// between reads since and until.
+func (f *RecordFilter) between(since, until string) (err error) {
+	now := time.Now()
+	for _, b := range []struct {
+		name, said string
+		t          *time.Time
+	}{{"since", since, &f.Since}, {"until", until, &f.Until}} {
+		if *b.t, err = moment(b.said, now); err != nil {
+			return lambent.Errorf(lambent.Invalid, "v1.usage", "%s is %.100q: a time (RFC 3339) or a duration such as 30d is needed", b.name, b.said)
+		}
+	}
+	return nil
+}
+
+func (s *service) listInvocations(ctx context.Context, in *invocationsInput) (*invocationsOutput, error) {
+	name, err := in.name(ctx, in.Name, "")
+	if err != nil {
+		return nil, err
+	}
+	filter := RecordFilter{Project: name.Project, Function: name.Function}
+	if err := filter.between(in.Since, in.Until); err != nil {
+		return nil, err
+	}
+	out := &invocationsOutput{Body: InvocationList{Invocations: []Invocation{}}}
+	for u, err := range s.Records(ctx, filter) {
+		if err != nil {
+			return nil, err
+		}
+		if len(out.Body.Invocations) == in.Limit {
+			out.Body.More = true
+			break
+		}
+		out.Body.Invocations = append(out.Body.Invocations, invocation(u))
+	}
+	if len(out.Body.Invocations) == 0 { // a function that was deleted still has its records; one that never was is a mistake
+		if _, err := s.Control.Get(name); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// maxAttempts bounds what is read for one invocation.
+const maxAttempts = 1000
+
+func (s *service) getInvocation(ctx context.Context, in *invocationInput) (*invocationsOutput, error) {
+	project, err := in.project(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out := &invocationsOutput{Body: InvocationList{Invocations: []Invocation{}}}
+	for u, err := range s.Records(ctx, RecordFilter{Project: project, Request: in.ID}) {
+		if err != nil {
+			return nil, err
+		}
+		out.Body.Invocations = append(out.Body.Invocations, invocation(u))
+		if u.Attempt <= 1 || len(out.Body.Invocations) == maxAttempts {
+			break // the newest come first: nothing is before the first attempt
+		}
+	}
+	if len(out.Body.Invocations) == 0 {
+		return nil, lambent.Errorf(lambent.NotFound, "v1.invocation", "there is no record of invocation %.64q in project %q: it did not run, runs still, or is older than what is kept", in.ID, project)
+	}
+	return out, nil
+}
+
+func (s *service) usage(ctx context.Context, in *usageInput) (*usageOutput, error) {
+	project, err := in.project(ctx)
+	if err != nil {
+		return nil, err
+	}
+	filter := RecordFilter{Project: project, Function: in.Function}
+	if err := filter.between(in.Since, in.Until); err != nil {
+		return nil, err
+	}
+	totals, err := s.Totals(ctx, filter)
+	if err != nil {
+		return nil, err
+	}
+	out := &usageOutput{Body: UsageReport{Until: filter.Until, Functions: totals}}
+	if !filter.Since.IsZero() {
+		out.Body.Since = &filter.Since
+	}
+	if out.Body.Until.IsZero() {
+		out.Body.Until = time.Now().UTC()
+	}
+	if totals == nil {
+		out.Body.Functions = []Total{}
+	}
+	if in.Price != "" {
+		if out.Body.Bill, err = s.Price(in.Price, totals); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}

@@ -1,0 +1,119 @@
+// Package v1 is lambent's own API: REST with JSON under /v1/, described by the
+// OpenAPI 3.1 document at /v1/openapi.json, which is checked in beside this file.
+//
+// What it guarantees: every request is authenticated, and held to the project
+// that its credential is for; unknown fields, parameters and paths are refused
+// by name; every refusal is a problem (RFC 9457) with the kind of the error, one
+// line that says what is wrong, and the command that mends it. Archives, payloads
+// and logs pass through in bounded memory. An invocation's answer is the
+// function's bytes, unchanged.
+//
+// What it does not do: it listens nowhere, ends no TLS, and does not guard
+// against browsers (Host, Origin): the server does, for every face alike. What
+// operations mean is control's.
+package v1
+
+import (
+	"context"
+	"io"
+	"iter"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"lambent"
+	"lambent/auth"
+	"lambent/control"
+	"lambent/logs"
+)
+
+// A Config is what the server plugs in. All functions must be there, and may be
+// called concurrently.
+type Config struct {
+	Control *control.Control
+	Invoker lambent.Invoker
+	Limits  lambent.Limits
+	Logger  *slog.Logger // internal errors go there; nil: nowhere
+
+	// Authenticate returns who a request is from. Kind: Unauthenticated.
+	Authenticate func(*http.Request) (auth.Identity, error)
+
+	// HasCode and RuntimeKnown are those that control has.
+	HasCode      func(digest string) bool
+	RuntimeKnown func(name string) error
+
+	// PutCode stores an archive. Zip returns the file of one that is stored.
+	PutCode func(context.Context, io.Reader) (Code, error)
+	Zip     func(digest string) (path string, err error)
+
+	// Build makes what can run out of source that is stored, by its kind. What
+	// the toolchain says goes to progress.
+	Build func(ctx context.Context, kind, source string, progress io.Writer) (Code, error)
+
+	Logs *logs.Logs
+
+	// Records returns usage records, the newest first. Totals sums them for each
+	// function, and Price says what they cost by a price book.
+	Records func(context.Context, RecordFilter) iter.Seq2[*lambent.Usage, error]
+	Totals  func(context.Context, RecordFilter) ([]Total, error)
+	Price   func(book string, totals []Total) (*Bill, error)
+
+	// FunctionURL returns the address of a function's URL.
+	FunctionURL func(lambent.Name) string
+
+	Runtimes func() []lambent.Runtime
+	Server   func() Server
+}
+
+// A RecordFilter selects usage records.
+type RecordFilter struct {
+	Project      string
+	Function     string // empty: all
+	Request      string // empty: any
+	Since, Until time.Time
+}
+
+// service holds what the operations share.
+type service struct {
+	Config
+	mux     *http.ServeMux
+	openAPI []byte
+}
+
+// New returns the handler of everything under /v1/.
+func New(c Config) http.Handler {
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	s := &service{Config: c, mux: http.NewServeMux()}
+	api := s.newAPI()
+	s.codeOperations(api)
+	s.functionOperations(api)
+	s.versionOperations(api)
+	s.aliasOperations(api)
+	s.invokeOperations(api)
+	s.logOperations(api)
+	s.usageOperations(api)
+	s.serverOperations(api)
+	s.openAPI = document(api)
+	s.plain(api, &huma.Operation{
+		OperationID: "openapi", Method: http.MethodGet, Path: "/v1/openapi.json", Hidden: true,
+	}, auth.RoleInvoke, func(w http.ResponseWriter, _ *http.Request, _ string) error {
+		w.Header().Set("Content-Type", "application/openapi+json")
+		_, err := w.Write(s.openAPI)
+		return gone(err)
+	})
+	return s
+}
+
+// ServeHTTP implements http.Handler.
+func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	h, pattern := s.mux.Handler(r)
+	if pattern == "" {
+		s.refuseRoute(w, r, h)
+		return
+	}
+	s.mux.ServeHTTP(w, r)
+}
