@@ -194,36 +194,42 @@ type InvocationList struct {
 
 // A Total is what one function used.
 type Total struct {
-	Project     string  `json:"project"`
-	Function    string  `json:"function"`
-	Invocations int64   `json:"invocations"`
-	Errors      int64   `json:"errors"`
-	ColdStarts  int64   `json:"cold_starts"`
-	BilledMS    int64   `json:"billed_ms"`
-	GBSeconds   float64 `json:"gb_seconds"`     // Billed time x memory limit
-	TmpGBs      float64 `json:"tmp_gb_seconds"` // Billed time x what /tmp has over 512 MB
-	CPUUS       int64   `json:"cpu_us"`
-	BytesIn     int64   `json:"bytes_in"`
-	BytesOut    int64   `json:"bytes_out"`
+	Project      string  `json:"project"`
+	Function     string  `json:"function"`
+	Invocations  int64   `json:"invocations"` // Attempts
+	Errors       int64   `json:"errors"`      // Of them, that did not succeed
+	ColdStarts   int64   `json:"cold_starts"`
+	BilledMS     int64   `json:"billed_ms"`
+	GBSeconds    float64 `json:"gb_seconds"`     // Memory limit x billed time; a GB is 1024 MB
+	TmpGBSeconds float64 `json:"tmp_gb_seconds"` // What /tmp has over 512 MB x billed time
+	RunUS        int64   `json:"run_us"`
+	InitUS       int64   `json:"init_us"`
+	QueueUS      int64   `json:"queue_us"`
+	CPUUS        int64   `json:"cpu_us"`
+	BytesIn      int64   `json:"bytes_in"`
+	BytesOut     int64   `json:"bytes_out"`
+	PeakMB       int64   `json:"peak_mb"`          // The highest
+	Amount       string  `json:"amount,omitempty"` // What that costs, where a price book was asked for
 }
 
 // A Bill is what usage would cost by a price book. Amounts are decimal numbers.
 type Bill struct {
 	Book     string     `json:"book"`
-	Source   string     `json:"source,omitempty"` // Where the prices are from, and of when
+	Source   string     `json:"source,omitempty"` // Where the prices are published
+	Date     string     `json:"date,omitempty"`   // As of when
+	Note     string     `json:"note,omitempty"`
 	Currency string     `json:"currency"`
 	Lines    []BillLine `json:"lines"`
 	Total    string     `json:"total"` // The sum of the lines
 }
 
-// A BillLine is one position.
+// A BillLine is one item of one function.
 type BillLine struct {
 	Function string `json:"function"`
 	Item     string `json:"item"`
-	Quantity string `json:"quantity"`
 	Unit     string `json:"unit"`
-	Price    string `json:"price"` // Of one unit
-	Amount   string `json:"amount"`
+	Quantity string `json:"quantity"`
+	Amount   string `json:"amount"` // Rounded to ten decimal places
 }
 
 // A UsageReport says what functions used.

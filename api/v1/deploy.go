@@ -26,7 +26,7 @@ type DeployRequest struct {
 	TmpMB       *int              `json:"tmp_mb,omitempty" doc:"Size of /tmp" example:"512"`
 	Concurrency *int              `json:"concurrency,omitempty" doc:"Invocations at a time in one instance" example:"1"`
 	TimeoutMS   *int64            `json:"timeout_ms,omitempty" example:"3000"`
-	Env         map[string]string `json:"env,omitempty" doc:"As a whole: what is not in it is gone"`
+	Env         map[string]string `json:"env,omitzero" doc:"As a whole: what is not in it is gone"`
 	Description *string           `json:"description,omitempty"`
 
 	Code   string `json:"code,omitempty" doc:"Digest of code that was uploaded" example:"9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"`

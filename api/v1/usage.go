@@ -8,6 +8,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"lambent"
+	"lambent/meter"
 )
 
 // An Invocation is the usage record of one attempt: raw facts, no prices.
@@ -55,36 +56,61 @@ type InvocationList struct {
 
 // A Total is what one function used.
 type Total struct {
-	Project     string  `json:"project" example:"default"`
-	Function    string  `json:"function" example:"thumbs"`
-	Invocations int64   `json:"invocations" example:"1000"`
-	Errors      int64   `json:"errors"`
-	ColdStarts  int64   `json:"cold_starts"`
-	BilledMS    int64   `json:"billed_ms"`
-	GBSeconds   float64 `json:"gb_seconds" doc:"Billed time x memory limit" example:"12.5"`
-	TmpGBs      float64 `json:"tmp_gb_seconds" doc:"Billed time x what /tmp has over 512 MB"`
-	CPUUS       int64   `json:"cpu_us"`
-	BytesIn     int64   `json:"bytes_in"`
-	BytesOut    int64   `json:"bytes_out"`
+	Project      string  `json:"project" example:"default"`
+	Function     string  `json:"function" example:"thumbs"`
+	Invocations  int64   `json:"invocations" doc:"Attempts" example:"1000"`
+	Errors       int64   `json:"errors" doc:"Of them, that did not succeed"`
+	ColdStarts   int64   `json:"cold_starts"`
+	BilledMS     int64   `json:"billed_ms"`
+	GBSeconds    float64 `json:"gb_seconds" doc:"Memory limit x billed time; a GB is 1024 MB" example:"12.5"`
+	TmpGBSeconds float64 `json:"tmp_gb_seconds" doc:"What /tmp has over 512 MB x billed time"`
+	RunUS        int64   `json:"run_us"`
+	InitUS       int64   `json:"init_us"`
+	QueueUS      int64   `json:"queue_us"`
+	CPUUS        int64   `json:"cpu_us"`
+	BytesIn      int64   `json:"bytes_in"`
+	BytesOut     int64   `json:"bytes_out"`
+	PeakMB       int64   `json:"peak_mb" doc:"The highest"`
+	Amount       string  `json:"amount,omitempty" doc:"What that costs, where a price book was asked for" example:"0.0002083338"`
+}
+
+func total(t *meter.Total) Total {
+	return Total{
+		Project: t.Project, Function: t.Function, Invocations: t.Count, Errors: t.Errors, ColdStarts: t.ColdStarts, BilledMS: t.BilledMS,
+		GBSeconds: t.GBSeconds().InexactFloat64(), TmpGBSeconds: t.TmpGBSeconds().InexactFloat64(),
+		RunUS: t.RunUS, InitUS: t.InitUS, QueueUS: t.QueueUS, CPUUS: t.CPUUS, BytesIn: t.BytesIn, BytesOut: t.BytesOut, PeakMB: t.PeakMB,
+	}
 }
 
 // A Bill is what usage would cost by a price book. Amounts are decimal numbers.
 type Bill struct {
 	Book     string     `json:"book" example:"aws"`
-	Source   string     `json:"source,omitempty" doc:"Where the prices are from, and of when"`
+	Source   string     `json:"source,omitempty" doc:"Where the prices are published"`
+	Date     string     `json:"date,omitempty" doc:"As of when"`
+	Note     string     `json:"note,omitempty"`
 	Currency string     `json:"currency" example:"USD"`
 	Lines    []BillLine `json:"lines"`
-	Total    string     `json:"total" doc:"The sum of the lines" example:"0.000214"`
+	Total    string     `json:"total" doc:"The sum of the lines" example:"0.0002083338"`
 }
 
-// A BillLine is one position.
+// A BillLine is one item of one function.
 type BillLine struct {
 	Function string `json:"function" example:"thumbs"`
 	Item     string `json:"item" example:"duration"`
+	Unit     string `json:"unit" example:"GB-second"`
 	Quantity string `json:"quantity" example:"12.5"`
-	Unit     string `json:"unit" example:"GB-s"`
-	Price    string `json:"price" doc:"Of one unit" example:"0.0000166667"`
-	Amount   string `json:"amount" example:"0.000208"`
+	Amount   string `json:"amount" doc:"Rounded to ten decimal places" example:"0.0002083338"`
+}
+
+func bill(book *meter.PriceBook, b *meter.Bill) *Bill {
+	out := &Bill{
+		Book: book.Name, Source: book.Source, Date: book.Date, Note: book.Note, Currency: b.Currency,
+		Lines: make([]BillLine, 0, len(b.Lines)), Total: b.Total.String(),
+	}
+	for _, l := range b.Lines {
+		out.Lines = append(out.Lines, BillLine{l.Function, l.Item, l.Unit, l.Quantity.String(), l.Amount.String()})
+	}
+	return out
 }
 
 // A UsageReport says what functions used.
@@ -112,7 +138,7 @@ type (
 		Since    string `query:"since" doc:"A time (RFC 3339), or a duration before now such as 30d" example:"30d"`
 		Until    string `query:"until" doc:"Likewise"`
 		Function string `query:"function" doc:"Only this one" example:"thumbs"`
-		Price    string `query:"price" doc:"A price book: aws" example:"aws"`
+		Price    string `query:"price" doc:"A price book" example:"aws"`
 	}
 	usageOutput struct{ Body UsageReport }
 )
@@ -134,7 +160,7 @@ func (s *service) usageOperations(api huma.API) {
 }
 
 // between reads since and until.
-func (f *RecordFilter) between(since, until string) (err error) {
+func between(f *meter.Filter, since, until string) (err error) {
 	now := time.Now()
 	for _, b := range []struct {
 		name, said string
@@ -152,12 +178,12 @@ func (s *service) listInvocations(ctx context.Context, in *invocationsInput) (*i
 	if err != nil {
 		return nil, err
 	}
-	filter := RecordFilter{Project: name.Project, Function: name.Function}
-	if err := filter.between(in.Since, in.Until); err != nil {
+	filter := meter.Filter{Project: name.Project, Function: name.Function}
+	if err := between(&filter, in.Since, in.Until); err != nil {
 		return nil, err
 	}
 	out := &invocationsOutput{Body: InvocationList{Invocations: []Invocation{}}}
-	for u, err := range s.Records(ctx, filter) {
+	for u, err := range s.Ledger.Recent(ctx, filter) {
 		if err != nil {
 			return nil, err
 		}
@@ -184,7 +210,7 @@ func (s *service) getInvocation(ctx context.Context, in *invocationInput) (*invo
 		return nil, err
 	}
 	out := &invocationsOutput{Body: InvocationList{Invocations: []Invocation{}}}
-	for u, err := range s.Records(ctx, RecordFilter{Project: project, Request: in.ID}) {
+	for u, err := range s.Ledger.Recent(ctx, meter.Filter{Project: project, Request: in.ID}) {
 		if err != nil {
 			return nil, err
 		}
@@ -204,27 +230,35 @@ func (s *service) usage(ctx context.Context, in *usageInput) (*usageOutput, erro
 	if err != nil {
 		return nil, err
 	}
-	filter := RecordFilter{Project: project, Function: in.Function}
-	if err := filter.between(in.Since, in.Until); err != nil {
+	filter := meter.Filter{Project: project, Function: in.Function}
+	if err := between(&filter, in.Since, in.Until); err != nil {
 		return nil, err
 	}
-	totals, err := s.Totals(ctx, filter)
+	var book *meter.PriceBook
+	if in.Price != "" {
+		if book, err = meter.Book(in.Price); err != nil {
+			return nil, err
+		}
+	}
+	totals, err := s.Ledger.Sum(ctx, filter)
 	if err != nil {
 		return nil, err
 	}
-	out := &usageOutput{Body: UsageReport{Until: filter.Until, Functions: totals}}
+	out := &usageOutput{Body: UsageReport{Until: filter.Until, Functions: make([]Total, 0, len(totals))}}
+	for i := range totals {
+		out.Body.Functions = append(out.Body.Functions, total(&totals[i]))
+	}
 	if !filter.Since.IsZero() {
 		out.Body.Since = &filter.Since
 	}
 	if out.Body.Until.IsZero() {
 		out.Body.Until = time.Now().UTC()
 	}
-	if totals == nil {
-		out.Body.Functions = []Total{}
-	}
-	if in.Price != "" {
-		if out.Body.Bill, err = s.Price(in.Price, totals); err != nil {
-			return nil, err
+	if book != nil {
+		b := book.Price(totals)
+		out.Body.Bill = bill(book, &b)
+		for i := range totals {
+			out.Body.Functions[i].Amount = b.Of(totals[i].Project, totals[i].Function).String()
 		}
 	}
 	return out, nil

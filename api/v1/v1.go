@@ -16,10 +16,8 @@ package v1
 import (
 	"context"
 	"io"
-	"iter"
 	"log/slog"
 	"net/http"
-	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -27,6 +25,7 @@ import (
 	"lambent/auth"
 	"lambent/control"
 	"lambent/logs"
+	"lambent/meter"
 )
 
 // A Config is what the server plugs in. All functions must be there, and may be
@@ -52,27 +51,14 @@ type Config struct {
 	// the toolchain says goes to progress.
 	Build func(ctx context.Context, kind, source string, progress io.Writer) (Code, error)
 
-	Logs *logs.Logs
-
-	// Records returns usage records, the newest first. Totals sums them for each
-	// function, and Price says what they cost by a price book.
-	Records func(context.Context, RecordFilter) iter.Seq2[*lambent.Usage, error]
-	Totals  func(context.Context, RecordFilter) ([]Total, error)
-	Price   func(book string, totals []Total) (*Bill, error)
+	Logs   *logs.Logs
+	Ledger *meter.Ledger
 
 	// FunctionURL returns the address of a function's URL.
 	FunctionURL func(lambent.Name) string
 
 	Runtimes func() []lambent.Runtime
 	Server   func() Server
-}
-
-// A RecordFilter selects usage records.
-type RecordFilter struct {
-	Project      string
-	Function     string // empty: all
-	Request      string // empty: any
-	Since, Until time.Time
 }
 
 // service holds what the operations share.
