@@ -91,7 +91,7 @@ var (
 	// Long output is not for reviewing by eye.
 	longRun = regexp.MustCompile(`x{1000,}|y{1000,}|c{1000,}`)
 	// The stack of what require could not find names the client.
-	requireStack = regexp.MustCompile(`(\\n|\r|",")- /[^"\\\r\n]*(?:agent\.cjs|aws-client\.mjs|aws-lambda-ric/package/dist/index\.mjs)`)
+	requireStack = regexp.MustCompile(`(\\n|\r|",")- /[^"\\\r\n]*(?:agent\.cjs|aws-client\.mjs|aws-lambda-ric/[^"\\\r\n]*index\.mjs)`)
 )
 
 // normal takes out of a text what differs from one run, machine or client to the next.
@@ -108,6 +108,7 @@ func normal(s, task, opt string) string {
 	s = pythonLibrary.ReplaceAllString(s, "File ${1}/python/$2${1}, line N")
 	s = pythonFrozen.ReplaceAllString(s, "${1}N")
 	s = nodeFrame.ReplaceAllString(s, "")
+	s = strings.ReplaceAll(s, "at StreamingInvokeProcessor.handler ", "at Runtime.handler ") // client 4's word for it
 	s = longRun.ReplaceAllStringFunc(s, func(run string) string { return fmt.Sprintf("<%.1s, %d times>", run, len(run)) })
 	s = requireStack.ReplaceAllString(s, "$1- CLIENT")
 	return s

@@ -148,10 +148,19 @@ function headerSafe(text) {
 
 // --- Errors -------------------------------------------------------------------
 
+// named makes a class of errors of the platform. In client 4 the name is each
+// error's own property, which the log shows.
 function named(name) {
-  const kind = { [name]: class extends Error {} }[name];
-  kind.prototype.name = `Runtime.${name}`;
-  return kind;
+  const type = `Runtime.${name}`;
+  class PlatformError extends Error {
+    constructor(message) {
+      super(message);
+      if (MODERN) this.name = type;
+    }
+  }
+  Object.defineProperty(PlatformError, 'name', { value: name });
+  PlatformError.prototype.name = type;
+  return PlatformError;
 }
 
 const ImportModuleError = named('ImportModuleError');
@@ -175,6 +184,10 @@ const clean = (text) => text?.replaceAll('\x7f', '%7F');
 // documentOf returns the error document that the caller of the function gets.
 function documentOf(error) {
   try {
+    if (MODERN && error instanceof Error) {
+      return { errorType: clean(error.name), errorMessage: clean(error.message), trace: clean(error.stack)?.split('\n') ?? [] };
+    }
+    if (MODERN) return { errorType: typeof error, errorMessage: String(error), trace: [] };
     const looksIt = error && error.name && error.message && typeof error.stack === 'string';
     if (util.types.isNativeError(error) || looksIt) {
       return { errorType: clean(error.name), errorMessage: clean(error.message), trace: clean(error.stack).split('\n') };
@@ -465,19 +478,23 @@ function completeContext(context, headers) {
   else delete process.env._X_AMZN_TRACE_ID;
   const deadline = Number(headers['lambda-runtime-deadline-ms']);
   const { env } = process;
-  return Object.assign(context, {
+  const ofFunction = {
     functionVersion: env.AWS_LAMBDA_FUNCTION_VERSION,
     functionName: env.AWS_LAMBDA_FUNCTION_NAME,
     memoryLimitInMB: env.AWS_LAMBDA_FUNCTION_MEMORY_SIZE,
     logGroupName: env.AWS_LAMBDA_LOG_GROUP_NAME,
     logStreamName: env.AWS_LAMBDA_LOG_STREAM_NAME,
+  };
+  const ofInvocation = {
     clientContext: parseHeader(headers['lambda-runtime-client-context'], 'ClientContext'),
     identity: parseHeader(headers['lambda-runtime-cognito-identity'], 'CognitoIdentity'),
     invokedFunctionArn: headers['lambda-runtime-invoked-function-arn'],
     awsRequestId: headers['lambda-runtime-aws-request-id'],
     tenantId: headers['lambda-runtime-aws-tenant-id'],
+    ...(MODERN && { xRayTraceId: trace }),
     getRemainingTimeInMillis: () => deadline - Date.now(),
-  });
+  };
+  return Object.assign(context, ofFunction, ofInvocation);
 }
 
 function postResult(id, result, hold) {

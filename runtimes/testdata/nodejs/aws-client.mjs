@@ -43,5 +43,5 @@ const native = {
 };
 Module._extensions['.node'] = (module) => { module.exports = native; };
 
-const { run } = await import(client);
-await run(process.env.LAMBDA_TASK_ROOT, handler);
+const { run } = await import(client); // client 4 has no run: it starts by itself
+await run?.(process.env.LAMBDA_TASK_ROOT, handler);
