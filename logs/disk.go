@@ -18,7 +18,7 @@ const (
 	segmentSuffix = ".log"
 )
 
-// A segment is one file of a log. Its name is the moment that it was begun.
+// A segment is one file of a log. Its name is the time of its first line.
 type segment struct {
 	name string
 	size int64
@@ -112,7 +112,7 @@ func (d *disk) cut(b []byte) int {
 // append writes lines into the present segment, or a new one if they do not fit
 // there. After an error the files are as they were.
 func (d *disk) append(b []byte) error {
-	f, err := d.open(int64(len(b)))
+	f, err := d.open(b)
 	if err != nil {
 		return err
 	}
@@ -137,16 +137,19 @@ func (d *disk) append(b []byte) error {
 	return nil
 }
 
-// open opens the segment that n bytes go to.
-func (d *disk) open(n int64) (*os.File, error) {
-	if k := len(d.segments); k > 0 && d.segments[k-1].size+n <= d.logs.segment {
+// open opens the segment that lines go to.
+func (d *disk) open(b []byte) (*os.File, error) {
+	if k := len(d.segments); k > 0 && d.segments[k-1].size+int64(len(b)) <= d.logs.segment {
 		f, err := os.OpenFile(d.path(d.segments[k-1]), os.O_WRONLY|os.O_APPEND, 0)
 		if !errors.Is(err, fs.ErrNotExist) {
 			return f, err
 		}
 		d.segments = d.segments[:k-1] // somebody removed it
 	}
-	begun := time.Now().UTC().Truncate(time.Microsecond)
+	begun, err := time.Parse(timeLayout, string(b[:len(timeLayout)]))
+	if err != nil {
+		return nil, err
+	}
 	if k := len(d.segments); k > 0 {
 		if last := d.segments[k-1].begun(); !begun.After(last) { // names keep the order, whatever the clock does
 			begun = last.Add(time.Microsecond)

@@ -22,12 +22,18 @@ const (
 	dropMark   = "!" // in place of the version: lines were dropped
 )
 
-// appendEntry encodes a line as the package comment says.
-func appendEntry(b []byte, at time.Time, version, request string, text []byte) []byte {
+// appendEntry encodes a line as the package comment says. size is the length of
+// text encoded, as textLen has it.
+func appendEntry(b []byte, at time.Time, version, request string, text []byte, size int) []byte {
 	b = append(at.UTC().AppendFormat(b, timeLayout), ' ')
 	b = append(appendField(b, version), ' ')
 	b = append(appendField(b, request), ' ')
-	return append(appendText(b, text), '\n')
+	if size == len(text) {
+		b = append(b, text...)
+	} else {
+		b = appendText(b, text)
+	}
+	return append(b, '\n')
 }
 
 // appendDrop encodes a mark for n lines that are missing.
@@ -39,9 +45,9 @@ func appendDrop(b []byte, at time.Time, n int, reason string) []byte {
 	return append(appendText(b, []byte(reason)), '\n')
 }
 
-// entryLen is the length of an encoded line.
-func entryLen(version, request string, text []byte) int {
-	return len(timeLayout) + 1 + max(1, len(version)) + 1 + max(1, len(request)) + 1 + textLen(text) + 1
+// entryLen is the length of an encoded line, whose text has a length of size.
+func entryLen(version, request string, size int) int {
+	return len(timeLayout) + 1 + max(1, len(version)) + 1 + max(1, len(request)) + 1 + size + 1
 }
 
 // appendField encodes what has no spaces by its nature; if it has some after
@@ -50,12 +56,11 @@ func appendField(b []byte, s string) []byte {
 	if s == "" {
 		return append(b, noField...)
 	}
-	for i := range len(s) {
-		if c := s[i]; c <= ' ' || c == 0x7f {
-			c = '_'
-			b = append(b, c)
-		} else {
-			b = append(b, c)
+	n := len(b)
+	b = append(b, s...)
+	for i, c := range b[n:] {
+		if c <= ' ' || c == 0x7f {
+			b[n+i] = '_'
 		}
 	}
 	return b
@@ -64,7 +69,13 @@ func appendField(b []byte, s string) []byte {
 const hexDigits = "0123456789abcdef"
 
 // plain holds for the ASCII bytes that stand for themselves.
-func plain(c byte) bool { return c >= ' ' && c < 0x7f && c != '\\' || c == '\t' }
+var plain = func() (t [256]bool) {
+	for c := byte(' '); c < 0x7f; c++ {
+		t[c] = c != '\\'
+	}
+	t['\t'] = true
+	return t
+}()
 
 // textLen is the length of an encoded text.
 func textLen(text []byte) int {
@@ -72,7 +83,7 @@ func textLen(text []byte) int {
 	for i := 0; i < len(text); {
 		c := text[i]
 		switch {
-		case plain(c):
+		case plain[c]:
 			n++
 			i++
 		case c == '\\' || c == '\n' || c == '\r':
@@ -98,7 +109,7 @@ func appendText(b, text []byte) []byte {
 	start := 0 // of what stands for itself and is not yet copied
 	for i := 0; i < len(text); {
 		c := text[i]
-		if plain(c) {
+		if plain[c] {
 			i++
 			continue
 		}

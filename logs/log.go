@@ -41,7 +41,7 @@ type Log struct {
 // order of the calls, and a line that was stamped before the one ahead of it, as
 // happens between threads, gets that one's time.
 func (l *Log) Line(at time.Time, version, request string, text []byte) {
-	n := entryLen(version, request, text)
+	size := textLen(text)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.ended {
@@ -52,8 +52,8 @@ func (l *Log) Line(at time.Time, version, request string, text []byte) {
 	}
 	l.last = at
 	l.arm(false)
-	if l.dropped == 0 && l.room(n) {
-		l.buf = appendEntry(l.buf, at, version, request, text)
+	if l.dropped == 0 && l.room(entryLen(version, request, size)) {
+		l.buf = appendEntry(l.buf, at, version, request, text, size)
 		if len(l.buf) >= flushBytes {
 			l.arm(true)
 		}

@@ -15,7 +15,7 @@
 // # On disk
 //
 // A function's log is the directory DIR/project/function, of segments named for
-// the moment that they were begun, such as 20260102T030405.678901Z.log. A line
+// the time of their first line, such as 20260102T030405.678901Z.log. A line
 // is an entry, in the order that they came:
 //
 //	2026-01-02T03:04:05.678901Z latest 6bc0f2c8-... text of the line
