@@ -63,9 +63,11 @@ type Dispatcher struct {
 	draining  atomic.Bool
 	drained   chan struct{}
 	once      sync.Once // closes drained
+	noStarts  sync.Once // takes every token of starts
 
-	mu      sync.Mutex // guards starved; taken before no other lock
-	starved []*pool    // pools that could not start an instance for the node's limit
+	mu      sync.Mutex   // guards starved; a pool's lock may be held when it is taken
+	starved []*pool      // pools that could not start an instance for the node's limit
+	hungry  atomic.Int32 // len(starved)
 }
 
 var _ lambent.Invoker = (*Dispatcher)(nil)
@@ -163,8 +165,9 @@ func (d *Dispatcher) Changed(name lambent.Name) {
 	})
 }
 
-// admit counts one more instance against the node's limit, ending an idle one of
-// another pool if it must, and reports whether it may start.
+// admit counts one more instance against the node's limit and reports whether it
+// may start. If not, the pool is noted: it gets the place of one that ends, and
+// an idle one of another pool is ended for it. The caller holds p.mu.
 func (d *Dispatcher) admit(p *pool) bool {
 	for {
 		n := d.instances.Load()
@@ -175,23 +178,34 @@ func (d *Dispatcher) admit(p *pool) bool {
 			continue
 		}
 		d.mu.Lock()
-		d.starved = append(d.starved, p)
+		if !p.starved {
+			p.starved = true
+			d.starved = append(d.starved, p)
+			d.hungry.Add(1)
+		}
 		d.mu.Unlock()
+		if d.instances.Load() < int64(d.cfg.MaxInstances) {
+			continue // one ended before the pool was noted
+		}
 		go d.evictOldest()
 		return false
 	}
 }
 
-// gone gives an instance's place to a pool that waits for one.
+// gone counts an instance off, and lets pools that wait for a place start theirs.
 func (d *Dispatcher) gone() {
 	d.instances.Add(-1)
-	d.mu.Lock()
-	var p *pool
-	if len(d.starved) > 0 {
-		p, d.starved = d.starved[0], d.starved[1:]
-	}
-	d.mu.Unlock()
-	if p != nil {
+	for d.instances.Load() < int64(d.cfg.MaxInstances) {
+		d.mu.Lock()
+		if len(d.starved) == 0 {
+			d.mu.Unlock()
+			return
+		}
+		p := d.starved[0]
+		d.starved = d.starved[1:]
+		p.starved = false
+		d.hungry.Add(-1)
+		d.mu.Unlock()
 		p.mu.Lock()
 		p.startLocked()
 		p.mu.Unlock()
@@ -235,7 +249,7 @@ func (d *Dispatcher) Snapshot() (s Snapshot) {
 }
 
 // Close refuses new invocations, lets those under way end until ctx is done, and
-// destroys every instance.
+// destroys every instance. Calling it again does no harm.
 func (d *Dispatcher) Close(ctx context.Context) error {
 	d.draining.Store(true)
 	if d.inflight.Load() == 0 {
@@ -248,9 +262,11 @@ func (d *Dispatcher) Close(ctx context.Context) error {
 		err = lambent.Errorf(lambent.Canceled, "dispatch.Close", "%d invocations were cut off", d.inflight.Load())
 	}
 	d.cancel()
-	for range cap(d.starts) { // until no start is under way, and none begins
-		d.starts <- struct{}{}
-	}
+	d.noStarts.Do(func() {
+		for range cap(d.starts) { // until no start is under way, and none begins
+			d.starts <- struct{}{}
+		}
+	})
 	var wg sync.WaitGroup
 	d.pools.Range(func(_, v any) bool {
 		for _, in := range v.(*pool).close() {

@@ -32,6 +32,7 @@ type pool struct {
 	keep     time.Duration
 	retired  bool // nothing leads here any more
 	removed  bool // from the dispatcher's table
+	starved  bool // on the dispatcher's list; guarded by its lock
 	expiry   *time.Timer
 }
 
@@ -189,13 +190,14 @@ func (p *pool) settle(in *instance) {
 func (p *pool) prepare(ctx context.Context, s *lambent.Scaling) error {
 	p.mu.Lock()
 	p.scaleLocked(s)
+	admitted := p.d.admit(p)
+	if admitted {
+		p.total++
+	}
 	p.mu.Unlock()
-	if !p.d.admit(p) {
+	if !admitted {
 		return lambent.Errorf(lambent.Throttled, "dispatch.Prepare", "all %d instances of this server are busy", p.d.cfg.MaxInstances)
 	}
-	p.mu.Lock()
-	p.total++
-	p.mu.Unlock()
 	in, err := p.launch(ctx)
 	if err == nil {
 		p.release(in, nil)
@@ -231,7 +233,7 @@ func (p *pool) release(in *instance, err error) {
 			w.granted <- grant{instance: in}
 			return
 		}
-		if p.keep > 0 && !p.retired {
+		if p.keep > 0 && !p.retired && p.d.hungry.Load() == 0 {
 			in.idleSince = time.Now()
 			p.idle = append(p.idle, in)
 			if len(p.idle) == 1 {
