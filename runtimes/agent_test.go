@@ -58,6 +58,7 @@ type api struct {
 	mu      sync.Mutex
 	given   int
 	answers []answer
+	conns   sync.WaitGroup
 	idle    chan struct{} // closed when the runtime asks for more than there is
 }
 
@@ -108,12 +109,12 @@ func (a *api) listen(listener net.Listener) {
 			if err != nil {
 				return
 			}
-			go func() {
+			a.conns.Go(func() {
 				a.serve(conn, false)
 				if !a.waiting() {
 					conn.Close()
 				}
-			}()
+			})
 		}
 	}()
 }
@@ -288,12 +289,11 @@ func run(t *testing.T, rt lambent.Runtime, c call) transcript {
 	p := park(t, rt)
 	p.assign(t, c, task, opt)
 	a := newAPI(c.events)
-	served := make(chan error, 1)
-	go func() { served <- a.serve(p.conn, true) }()
+	a.conns.Go(func() { a.serve(p.conn, true) })
 	waited := a.wait(t, p.process)
 	p.conn.Close()
 	<-p.exited
-	<-served
+	a.conns.Wait()
 	return a.transcript(p.process, waited, task, opt)
 }
 
@@ -305,9 +305,8 @@ func (a *api) wait(t *testing.T, p *process) bool {
 	case <-a.idle:
 		return true
 	case <-p.exited:
-		// What it had said before must still be read.
-		time.Sleep(50 * time.Millisecond)
-		return false
+		a.conns.Wait() // what it had said before is read up to the end
+		return a.waiting()
 	}
 }
 

@@ -87,11 +87,13 @@ var (
 	pythonFrozen  = regexp.MustCompile(`(<frozen [\w.]+>\\?", line )\d+`)
 	// Frames of a Node.js client, and of Node.js itself, in the forms of a
 	// document, of an inspected error and of a line with '\r' in it.
-	nodeFrame = regexp.MustCompile(`(?:,"|\r) +at (?:[^"\r\n]*[ (])?(?:node:|file:///[^"\r\n]*(?:/aws-lambda-ric/|/aws-client\.mjs)|/[^"\r\n]*/(?:agent\.cjs|aws-lambda-ric/|aws-client\.mjs))[^"\r\n]*"?`)
+	nodeFrame = regexp.MustCompile(`(?:,"|\r|\n) +at (?:[^"\r\n]*[ (])?(?:node:|file:///[^"\r\n]*(?:/aws-lambda-ric/|/aws-client\.mjs)|/[^"\r\n]*/(?:nodejs/\w+\.cjs|aws-lambda-ric/|aws-client\.mjs))[^"\r\n]*"?`)
+	// What Node.js prints of itself.
+	nodeIdentity = regexp.MustCompile(`(\(node|Node\.js)[: ]v?[\d.]+`)
 	// Long output is not for reviewing by eye.
 	longRun = regexp.MustCompile(`x{1000,}|y{1000,}|c{1000,}`)
 	// The stack of what require could not find names the client.
-	requireStack = regexp.MustCompile(`(\\n|\r|",")- /[^"\\\r\n]*(?:agent\.cjs|aws-client\.mjs|aws-lambda-ric/[^"\\\r\n]*index\.mjs)`)
+	requireStack = regexp.MustCompile(`(\\n|\r|",")- /[^"\\\r\n]*(?:nodejs/agent\.cjs|aws-client\.mjs|aws-lambda-ric/[^"\\\r\n]*index\.mjs)`)
 )
 
 // normal takes out of a text what differs from one run, machine or client to the next.
@@ -108,6 +110,7 @@ func normal(s, task, opt string) string {
 	s = pythonLibrary.ReplaceAllString(s, "File ${1}/python/$2${1}, line N")
 	s = pythonFrozen.ReplaceAllString(s, "${1}N")
 	s = nodeFrame.ReplaceAllString(s, "")
+	s = nodeIdentity.ReplaceAllString(s, "$1 N")
 	s = strings.ReplaceAll(s, "at StreamingInvokeProcessor.handler ", "at Runtime.handler ") // client 4's word for it
 	s = longRun.ReplaceAllStringFunc(s, func(run string) string { return fmt.Sprintf("<%.1s, %d times>", run, len(run)) })
 	s = requireStack.ReplaceAllString(s, "$1- CLIENT")

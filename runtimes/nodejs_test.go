@@ -340,7 +340,7 @@ func runAWSNode(t *testing.T, rt lambent.Runtime, main string, c call) transcrip
 	conn, theirs := socketpair(t)
 	a := newAPI(c.events)
 	a.listen(listener) // init errors and streams go there
-	go a.serve(conn, false)
+	a.conns.Go(func() { a.serve(conn, false) })
 	env := functionEnv(c, task, opt)
 	env["AWS_LAMBDA_RUNTIME_API"] = listener.Addr().String()
 	argv := append(slices.Clone(rt.Boot[:len(rt.Boot)-1]), runner, main, c.handler) // the same flags

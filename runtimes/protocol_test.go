@@ -4,11 +4,9 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
-	"os"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -69,7 +67,7 @@ func TestEndWhileWaiting(t *testing.T) {
 		p := park(t, rt)
 		p.assign(t, c, task, opt)
 		a := newAPI(c.events)
-		go a.serve(p.conn, true)
+		a.conns.Go(func() { a.serve(p.conn, true) })
 		if !a.wait(t, p.process) {
 			t.Fatalf("the agent ended: %s", p.output.String())
 		}
@@ -136,7 +134,7 @@ func TestFragments(t *testing.T) {
 			p.conn = slowly{byteReader{p.conn, iotest.OneByteReader(p.conn)}}
 			p.assign(t, c, task, opt)
 			a := newAPI(c.events)
-			go a.serve(p.conn, hold)
+			a.conns.Go(func() { a.serve(p.conn, hold) })
 			a.wait(t, p.process)
 			if !a.waiting() {
 				t.Fatalf("the agent ended: %s", p.output.String())
@@ -247,6 +245,9 @@ func TestVersions(t *testing.T) {
 			names := []string{"echo", "raise", "no module", "no function", "no dot", "sys.exit", "named tuple", "decimal", "context", "logging", "logging as JSON", "environment", "in a package", "print"}
 			if strings.HasPrefix(rt.Name, "nodejs") {
 				language, cases = "nodejs", nodeCases
+				if rt.Name >= "nodejs24" {
+					language = "nodejs24"
+				}
 				names = []string{"echo", "throw", "no module", "module", "module by type", "cjs", "console", "stream, HTTP", "stream, throws midway", "environment", "nested export"}
 			}
 			golden := readGolden(t, language)
@@ -255,23 +256,4 @@ func TestVersions(t *testing.T) {
 			}
 		})
 	}
-}
-
-// memory returns the proportional set size of a process in kB.
-func memory(t testing.TB, pid int) (pss, rss string) {
-	t.Helper()
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
-	if err != nil {
-		t.Skip(err)
-	}
-	for line := range strings.Lines(string(b)) {
-		f := strings.Fields(line)
-		switch f[0] {
-		case "Pss:":
-			pss = f[1]
-		case "Rss:":
-			rss = f[1]
-		}
-	}
-	return pss, rss
 }
