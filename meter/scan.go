@@ -4,15 +4,12 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
-	"hash/crc32"
 	"io"
 	"io/fs"
 	"iter"
 	"os"
 	"slices"
-	"strconv"
 	"time"
 
 	"lambent"
@@ -62,6 +59,7 @@ func (l *Ledger) Recent(ctx context.Context, f Filter) iter.Seq2[*lambent.Usage,
 }
 
 func (l *Ledger) records(ctx context.Context, f Filter, backward bool) iter.Seq2[*lambent.Usage, error] {
+	f.Since, f.Until = f.Since.Truncate(time.Microsecond), f.Until.Truncate(time.Microsecond) // as records are
 	return func(yield func(*lambent.Usage, error) bool) {
 		needles := f.needles()
 		n := 0
@@ -199,21 +197,4 @@ func linesBackward(file io.ReaderAt, seg segment, each func(segment, int64, []by
 		end = end - n + int64(len(b))
 	}
 	return nil
-}
-
-// decode reads a line, and holds it against its checksum.
-func decode(line []byte) (*lambent.Usage, error) {
-	i := len(line) + 1 - crcLen
-	if i < 0 || !bytes.HasPrefix(line[i:], []byte(crcField)) {
-		return nil, lambent.Errorf(lambent.Internal, "meter", "a line of %d bytes does not end with a checksum", len(line))
-	}
-	want, err := strconv.ParseUint(string(line[i+len(crcField):i+len(crcField)+8]), 16, 32)
-	if sum := crc32.Checksum(line[:i], castagnoli); err != nil || sum != uint32(want) {
-		return nil, lambent.Errorf(lambent.Internal, "meter", "its checksum is %08x, and the line says %s", sum, line[i+len(crcField):i+len(crcField)+8])
-	}
-	u := new(lambent.Usage)
-	if err := json.Unmarshal(line, u); err != nil {
-		return nil, lambent.Errorf(lambent.Internal, "meter", "%w", err)
-	}
-	return u, nil
 }
