@@ -2,9 +2,10 @@
 // that grep reads, bounded in bytes and in age.
 //
 // What it guarantees: [Log.Line] never waits for the disk, for a reader or for
-// another function's log, and memory is bounded: where lines come faster than the
-// disk takes them, or the disk is full, they are dropped, and a line in their
-// place says how many. A crash of the process loses at most the last 100 ms; no
+// another function's log, and memory is bounded (4 MB that wait and 4 MB that are
+// written for a log, 64 MB for all): where lines come faster than the disk takes
+// them, or the disk is full, they are dropped, and a line in their place says how
+// many. A crash of the process loses at most the last 100 ms; no
 // line is half there for a reader except the last before a crash. An idle log
 // holds no file open and no buffer.
 //
