@@ -70,13 +70,7 @@ func (s *service) serverOperations(api huma.API) {
 		if _, err := in.project(ctx); err != nil {
 			return nil, err
 		}
-		out := s.Server()
-		l := s.Limits
-		out.Limits = Limits{
-			l.MinMemoryMB, l.MaxMemoryMB, l.MinTmpMB, l.MaxTmpMB, l.MaxTimeout.Milliseconds(), l.InitTimeout.Milliseconds(),
-			l.MaxConcurrency, l.MaxEnvBytes, l.MaxPayload, l.MaxStream, l.MaxZip, l.MaxTree, l.MaxFiles,
-		}
-		return &serverOutput{Body: out}, nil
+		return &serverOutput{Body: s.Server()}, nil
 	})
 	operation(s, api, huma.Operation{
 		OperationID: "list-runtimes", Method: http.MethodGet, Path: "/v1/runtimes", Tags: []string{"server"},

@@ -1,0 +1,305 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"lambent"
+	"lambent/client"
+	"lambent/internal/detect"
+)
+
+const deployHelp = `Deploy a directory or a zip archive ("-" is one on standard input). What kind of
+function it is is found out, and said; lambent.toml beside the code and the flags
+below have the last word, flags over the file. What neither says stays as it is.
+
+The code is started once on trial before the function is touched: a deploy that
+fails changes nothing. Standard output is the function's URL, if it has one.
+
+  lambent deploy                         the directory that you are in
+  lambent deploy hello --memory 256 --timeout 30s --env LOG_LEVEL=debug
+  lambent deploy build.zip --name hello --runtime python3.11 --handler app.handler
+  lambent deploy --dry-run               say what would be, and change nothing`
+
+// deployFlags are what the command line says about a deploy.
+type deployFlags struct {
+	name, runtime, handler, description, url string
+	memory, concurrency, max, min            int
+	timeout, keepAlive                       time.Duration
+	env, secrets, network                    []string
+	stream, publish, check, dryRun           bool
+	changed                                  func(flag string) bool
+	out                                      *output
+}
+
+func deployCommand(p *program) *cobra.Command {
+	var d deployFlags
+	c := &cobra.Command{
+		Use: "deploy [DIR|FILE.zip|-]", Short: "Make a function, or change it", Long: deployHelp, Args: args(0, "DIR"),
+	}
+	f := c.Flags()
+	f.StringVar(&d.name, "name", "", "the function's name (default: lambent.toml's, or the directory's); of several functions, the one to deploy")
+	f.StringVar(&d.runtime, "runtime", "", "such as python3.11, nodejs20.x or provided.al2023 (default: detected)")
+	f.StringVar(&d.handler, "handler", "", "such as app.handler (default: detected)")
+	f.IntVar(&d.memory, "memory", 0, "in MB, 128 to 10240")
+	f.DurationVar(&d.timeout, "timeout", 0, "of one invocation, such as 30s")
+	f.StringArrayVar(&d.env, "env", nil, "K=V; may be repeated")
+	f.StringArrayVar(&d.secrets, "secret", nil, "not in this release")
+	f.IntVar(&d.concurrency, "concurrency", 0, "invocations at a time in one instance")
+	f.IntVar(&d.max, "max", 0, "instances at most; 0: the server's limit")
+	f.IntVar(&d.min, "min", 0, "not in this release")
+	f.DurationVar(&d.keepAlive, "keep-alive", 0, "how long an idle instance is kept; 0s: not at all")
+	f.StringVar(&d.url, "url", "", "who may call the function by HTTP: public, token or none (default: for a new function, from a terminal, public in the default project, token in others)")
+	f.BoolVar(&d.stream, "stream", false, "the URL passes on what is written as it is written")
+	f.StringArrayVar(&d.network, "network", nil, "not in this release")
+	f.StringVar(&d.description, "description", "", "of the version that is published")
+	f.BoolVar(&d.publish, "publish", true, "publish a version, which rollback can go back to")
+	f.BoolVar(&d.check, "check", true, "start the code on trial first")
+	f.BoolVar(&d.dryRun, "dry-run", false, "say what would be, and change nothing")
+	d.out = outputFlag(c, "text", "json", "yaml", "name")
+	d.changed = f.Changed
+	c.RunE = func(c *cobra.Command, args []string) error {
+		arg := "."
+		if len(args) == 1 {
+			arg = args[0]
+		}
+		if err := d.validate(c); err != nil {
+			return err
+		}
+		src, err := p.open(arg)
+		if err != nil {
+			return err
+		}
+		defer src.close()
+		functions, err := p.detect(c, src, &d)
+		if err != nil {
+			return err
+		}
+		cl, err := p.connect()
+		if err != nil {
+			return err
+		}
+		defer cl.Close()
+		return p.deployAll(c.Context(), cl, src, functions, &d)
+	}
+	return c
+}
+
+// validate refuses what can be judged without looking at the code.
+func (d *deployFlags) validate(c *cobra.Command) error {
+	for _, later := range []string{"secret", "min", "network"} {
+		if d.changed(later) {
+			return notYet("--" + later)
+		}
+	}
+	if d.url != "" {
+		if err := (lambent.URL{Policy: lambent.URLPolicy(d.url)}).Validate(); err != nil {
+			return usagef(c, "--url: %s", lambent.UserMessage(err))
+		}
+	}
+	for _, kv := range d.env {
+		if k, _, ok := strings.Cut(kv, "="); !ok || k == "" {
+			return usagef(c, "--env %q: NAME=VALUE is needed", kv)
+		}
+	}
+	for flag, zero := range map[string]bool{"memory": d.memory == 0, "timeout": d.timeout == 0, "concurrency": d.concurrency == 0} {
+		if zero && d.changed(flag) {
+			return usagef(c, "--%s is 0: leave it out to keep what is", flag)
+		}
+	}
+	return nil
+}
+
+func notYet(what string) error {
+	return lambent.Errorf(lambent.Unsupported, "", "%s is not in this release: nothing was deployed", what)
+}
+
+// detect finds the functions to deploy, and says how.
+func (p *program) detect(c *cobra.Command, src *source, d *deployFlags) ([]detect.Function, error) {
+	project, err := detect.Detect(src.files)
+	given := d.runtime != "" && (d.handler != "" || strings.HasPrefix(d.runtime, "provided"))
+	if err != nil && given && !src.has(detect.File) {
+		// Whoever says all that detection would find is not stopped by it.
+		project, err = &detect.Project{Functions: []detect.Function{{Why: "runtime and handler as given"}}}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	for _, n := range project.Notes {
+		p.note("note: %s", n)
+	}
+	functions := project.Functions
+	if len(functions) > 1 && d.name != "" {
+		functions = nil
+		for _, f := range project.Functions {
+			if f.Name == d.name {
+				functions = []detect.Function{f}
+			}
+		}
+		if functions == nil {
+			return nil, usagef(c, "--name %q: %s has no [functions.%s]", d.name, detect.File, d.name)
+		}
+	}
+	if len(functions) > 1 {
+		for _, flag := range []string{"runtime", "handler"} {
+			if d.changed(flag) {
+				return nil, usagef(c, "--%s is for one function, and %s has %d: say which with --name", flag, detect.File, len(functions))
+			}
+		}
+	}
+	for i := range functions {
+		f := &functions[i]
+		switch {
+		case len(f.Secrets) > 0:
+			return nil, notYet(detect.File + ": secrets")
+		case len(f.Network) > 0:
+			return nil, notYet(detect.File + ": network")
+		case f.Min > 0:
+			return nil, notYet(detect.File + ": min")
+		}
+		if d.name != "" {
+			f.Name = d.name
+		}
+		if f.Name == "" {
+			f.Name = src.name
+		}
+		if err := (lambent.Name{Project: lambent.DefaultProject, Function: f.Name}).Validate(); err != nil {
+			return nil, usagef(c, "the function needs a name: %s; give one with --name", lambent.UserMessage(err))
+		}
+		if d.runtime != "" {
+			f.Runtime = d.runtime
+		}
+		if d.handler != "" {
+			f.Handler = d.handler
+		}
+		p.note("%s: %s", f.Name, explain(f))
+		for _, r := range f.Routes {
+			p.note("note: %s: the URL takes every method and path, not only %s", f.Name, strings.TrimSpace(r.Method+" "+r.Path))
+		}
+	}
+	return functions, nil
+}
+
+// explain says what was detected, and why.
+func explain(f *detect.Function) string {
+	what := f.Runtime
+	if f.Handler != "" {
+		what += ", handler " + f.Handler
+	}
+	if f.Build != "" {
+		what += ", built from " + strings.ToUpper(f.Build[:1]) + f.Build[1:] + " source"
+	}
+	return what + " (" + f.Why + ")"
+}
+
+// deployAll uploads the code once and deploys each function from it.
+func (p *program) deployAll(ctx context.Context, cl *client.Client, src *source, functions []detect.Function, d *deployFlags) error {
+	has := make([]*client.Function, len(functions)) // as they are now; nil: new
+	for i := range functions {
+		f, err := cl.Function(ctx, functions[i].Name)
+		switch {
+		case err == nil:
+			has[i] = f
+		case d.dryRun && lambent.Is(err, lambent.Unavailable):
+			return p.rehearseAlone(ctx, src, err)
+		case !lambent.Is(err, lambent.NotFound):
+			return err
+		}
+	}
+	var code *client.Code
+	var err error
+	if d.dryRun {
+		if err := p.rehearseCode(ctx, src); err != nil {
+			return err
+		}
+	} else if code, err = p.upload(ctx, cl, src); err != nil {
+		return err
+	}
+	done := []*client.Function{}
+	for i := range functions {
+		f, err := p.deployOne(ctx, cl, &functions[i], has[i], code, d)
+		if err != nil {
+			if len(done) > 0 {
+				p.note("deployed before that: %s", strings.Join(functionNames(done), ", "))
+			}
+			return err
+		}
+		done = append(done, f)
+	}
+	return p.printDeployed(done, d)
+}
+
+// deployOne deploys one function.
+func (p *program) deployOne(ctx context.Context, cl *client.Client, f *detect.Function, has *client.Function, code *client.Code, d *deployFlags) (*client.Function, error) {
+	r := p.request(f, has, d, cl.Project)
+	what := "starting %s on trial"
+	switch {
+	case code == nil:
+	case f.Build != "":
+		r.Source, r.Build = code.Digest, f.Build
+		what = "building %s, and starting it on trial"
+	default:
+		r.Code, r.Zip = code.Digest, code.Zip
+	}
+	stop := p.step(what, f.Name)
+	start := time.Now()
+	out, err := cl.Deploy(ctx, f.Name, r, func(line string) { p.note("  %s", line) })
+	stop()
+	if err != nil {
+		return nil, err
+	}
+	verb := "deployed"
+	switch {
+	case d.dryRun && has == nil:
+		verb = "would make"
+	case d.dryRun:
+		verb = "would change"
+	case has != nil && has.Revision == out.Revision:
+		verb = "nothing changed in"
+	}
+	c := &out.Configuration
+	p.note("%s %s: %s in %d MB, timeout %s%s", verb, out.Name, c.Runtime, c.MemoryMB, ms(c.TimeoutMS), took(start, d.dryRun))
+	return out, nil
+}
+
+func took(start time.Time, dryRun bool) string {
+	if dryRun {
+		return "; nothing was changed"
+	}
+	return fmt.Sprintf(", in %.2f s", time.Since(start).Seconds())
+}
+
+func (p *program) printDeployed(done []*client.Function, d *deployFlags) error {
+	switch d.out.format {
+	case "text":
+		for _, f := range done {
+			if f.URL.Href != "" {
+				if _, err := fmt.Fprintln(p.out, f.URL.Href); err != nil {
+					return err
+				}
+			}
+		}
+		if !d.dryRun && isTerminal(p.err) {
+			p.note("  try: lambent invoke %s -d '{}'", done[0].Name)
+		}
+		return nil
+	case "name":
+		return d.out.print(p.out, nil, functionNames(done), nil)
+	}
+	if len(done) == 1 {
+		return d.out.print(p.out, done[0], nil, nil)
+	}
+	return d.out.print(p.out, done, nil, nil)
+}
+
+func functionNames(functions []*client.Function) []string {
+	var names []string
+	for _, f := range functions {
+		names = append(names, f.Name)
+	}
+	return names
+}

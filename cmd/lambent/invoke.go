@@ -1,0 +1,99 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"lambent"
+	"lambent/client"
+)
+
+const invokeHelp = `Call a function. Standard output is what it returned, byte for byte. If the
+function fails, that is its error, the exit status is 1, and standard error has
+a line that says so.
+
+  lambent invoke hello -d '{"name":"you"}'
+  lambent invoke hello -d @event.json --report
+  lambent invoke hello:live --log < /dev/null
+  cat photo.jpg | lambent invoke thumbs -d @-`
+
+func invokeCommand(p *program) *cobra.Command {
+	var data, qualifier string
+	var report, log, async bool
+	c := &cobra.Command{
+		Use: "invoke NAME", Short: "Call a function", Long: invokeHelp, Args: args(1, "NAME"), ValidArgsFunction: p.completeFunctions,
+	}
+	f := c.Flags()
+	f.StringVarP(&data, "data", "d", "", "the payload: text, @FILE, or @- for standard input (default: {})")
+	f.StringVar(&qualifier, "qualifier", "", "a version or an alias (default: latest)")
+	f.BoolVar(&report, "report", false, "print the REPORT line on standard error")
+	f.BoolVar(&log, "log", false, "print the end of the invocation's log on standard error")
+	f.BoolVar(&async, "async", false, "not in this release")
+	_ = f.MarkHidden("async") // fails for a flag that is not there
+	c.RunE = func(c *cobra.Command, args []string) error {
+		if async {
+			return lambent.Errorf(lambent.Unsupported, "", "--async is not in this release: calls wait for their answer").
+				WithHint("lambent invoke %s", args[0])
+		}
+		cl, err := p.connect()
+		if err != nil {
+			return err
+		}
+		defer cl.Close()
+		name, inName, err := p.function(c, cl, args[0], true)
+		if err != nil {
+			return err
+		}
+		if inName != "" && qualifier != "" && inName != qualifier {
+			return usagef(c, "the name says %q and --qualifier %q: one is enough", inName, qualifier)
+		}
+		payload, err := p.payload(data)
+		if err != nil {
+			return err
+		}
+		defer payload.Close()
+		out, err := cl.Invoke(c.Context(), client.InvokeRequest{
+			Name: name, Qualifier: inName + qualifier, Payload: payload, Log: log || report,
+		}, p.out)
+		if err != nil {
+			return err
+		}
+		p.printLog(out.LogTail, log, report)
+		if out.Fault == "" {
+			return nil
+		}
+		p.complain(fmt.Sprintf("function %q failed (%s): %s", name, out.Fault, out.FaultMessage),
+			fmt.Sprintf("lambent logs %s --request %s", name, out.RequestID))
+		return errSilent
+	}
+	return c
+}
+
+// payload opens what -d names.
+func (p *program) payload(data string) (io.ReadCloser, error) {
+	switch {
+	case data == "@-":
+		return io.NopCloser(p.in), nil
+	case strings.HasPrefix(data, "@"):
+		f, err := os.Open(data[1:])
+		if err != nil {
+			return nil, lambent.Errorf(lambent.Invalid, "", "-d %s: %w", data, err)
+		}
+		return f, nil
+	}
+	return io.NopCloser(strings.NewReader(data)), nil
+}
+
+// printLog prints the end of a log, or only the line that reports.
+func (p *program) printLog(tail []byte, all, report bool) {
+	for line := range bytes.Lines(tail) {
+		if all || report && bytes.HasPrefix(line, []byte("REPORT ")) {
+			fmt.Fprintf(p.err, "%s\n", printable(strings.TrimRight(string(line), "\n")))
+		}
+	}
+}

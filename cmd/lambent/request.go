@@ -1,0 +1,100 @@
+package main
+
+import (
+	"cmp"
+	"maps"
+	"strings"
+
+	"lambent"
+	"lambent/client"
+	"lambent/internal/detect"
+)
+
+// request says what a function is to be: what lambent.toml says, and the flags
+// over it. What neither says stays out, and so stays as it is.
+func (p *program) request(f *detect.Function, has *client.Function, d *deployFlags, project string) *client.DeployRequest {
+	r := &client.DeployRequest{
+		Runtime: optional(f.Runtime), Handler: optional(f.Handler),
+		MemoryMB:    optional(cmp.Or(d.memory, f.MemoryMB)),
+		Concurrency: optional(cmp.Or(d.concurrency, f.Concurrency)),
+		TimeoutMS:   optional(cmp.Or(d.timeout, f.Timeout).Milliseconds()),
+		Env:         environment(f, has, d.env),
+		Publish:     d.publish, VersionDescription: d.description, DryRun: d.dryRun,
+	}
+	if !d.check {
+		r.Check = new(false)
+	}
+	r.Scaling = scaling(f, d)
+	if policy := p.policy(f, has, d, project); policy != "" || f.Stream || d.changed("stream") {
+		r.URL = &client.URLRequest{Policy: optional(policy)}
+		if f.Stream || d.changed("stream") {
+			r.URL.Stream = new(f.Stream)
+			if d.changed("stream") {
+				r.URL.Stream = &d.stream
+			}
+		}
+	}
+	return r
+}
+
+// optional is nil for what was not said.
+func optional[T comparable](v T) *T {
+	var zero T
+	if v == zero {
+		return nil
+	}
+	return &v
+}
+
+func scaling(f *detect.Function, d *deployFlags) *client.ScalingRequest {
+	s := &client.ScalingRequest{MaxInstances: optional(f.Max)}
+	if d.changed("max") {
+		s.MaxInstances = &d.max
+	}
+	if f.KeepAlive != nil {
+		s.KeepAliveMS = new(f.KeepAlive.Milliseconds())
+	}
+	if d.changed("keep-alive") {
+		s.KeepAliveMS = new(d.keepAlive.Milliseconds())
+	}
+	if *s == (client.ScalingRequest{}) {
+		return nil
+	}
+	return s
+}
+
+// environment is what the function's environment is to be: that of lambent.toml
+// or else what the function has, with the flags' variables on top.
+func environment(f *detect.Function, has *client.Function, flags []string) map[string]string {
+	env := f.Env
+	if len(flags) == 0 {
+		return env
+	}
+	if env == nil && has != nil {
+		env = has.Configuration.Env
+	}
+	out := make(map[string]string, len(env)+len(flags))
+	maps.Copy(out, env)
+	for _, kv := range flags {
+		k, v, _ := strings.Cut(kv, "=")
+		out[k] = v
+	}
+	return out
+}
+
+// policy says who may call the function's URL; "" leaves it as it is. A function
+// that has a trigger for HTTP asks for one, and so does whoever deploys a new one
+// from a terminal: a script has to say so.
+func (p *program) policy(f *detect.Function, has *client.Function, d *deployFlags, project string) lambent.URLPolicy {
+	if said := cmp.Or(lambent.URLPolicy(d.url), f.URL); said != "" {
+		return said
+	}
+	asked := len(f.Routes) > 0 && (has == nil || has.URL.Policy == lambent.URLNone)
+	if !asked && (has != nil || !isTerminal(p.out) && !isTerminal(p.err)) {
+		return ""
+	}
+	if cmp.Or(project, lambent.DefaultProject) == lambent.DefaultProject {
+		return lambent.URLPublic
+	}
+	return lambent.URLToken
+}

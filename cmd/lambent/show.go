@@ -1,0 +1,83 @@
+package main
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"lambent/client"
+)
+
+const showHelp = `Show one function: its configuration, scaling, URL and aliases.
+
+  lambent show hello
+  lambent show hello -o json`
+
+func showCommand(p *program) *cobra.Command {
+	c := &cobra.Command{
+		Use: "show NAME", Short: "Show a function", Long: showHelp, Args: args(1, "NAME"), ValidArgsFunction: p.completeFunctions,
+	}
+	o := outputFlag(c, "table", "json", "yaml", "name")
+	c.RunE = p.on(func(c *cobra.Command, cl *client.Client, name string, _ []string) error {
+		f, err := cl.Function(c.Context(), name)
+		if err != nil {
+			return err
+		}
+		return o.print(p.out, f, []string{f.Name}, describe(f))
+	})
+	return c
+}
+
+// describe lists what a person wants to know of a function. Values of its
+// environment stay out: they may be secret, and -o json has them.
+func describe(f *client.Function) table {
+	cfg := &f.Configuration
+	t := table{
+		{"name", f.Name},
+		{"project", f.Project},
+		{"runtime", cfg.Runtime},
+		{"handler", cfg.Handler},
+		{"memory", fmt.Sprintf("%d MB", cfg.MemoryMB)},
+		{"tmp", fmt.Sprintf("%d MB", cfg.TmpMB)},
+		{"timeout", ms(cfg.TimeoutMS)},
+		{"concurrency", fmt.Sprintf("%d in an instance", cfg.Concurrency)},
+		{"instances", instances(&f.Scaling)},
+		{"env", strings.Join(slices.Sorted(maps.Keys(cfg.Env)), " ")},
+		{"code", short(cfg.Code)},
+		{"url", cmpURL(&f.URL)},
+		{"last version", version(f.LastVersion)},
+	}
+	for _, n := range slices.Sorted(maps.Keys(f.Aliases)) {
+		t = append(t, []string{"alias " + n, split(f.Aliases[n])})
+	}
+	return append(t,
+		[]string{"arn", f.ARN}, []string{"revision", f.Revision},
+		[]string{"created", when(f.Created)}, []string{"modified", when(f.Modified)})
+}
+
+func instances(s *client.Scaling) string {
+	parts := []string{"as many as the server allows"}
+	if s.MaxInstances > 0 {
+		parts[0] = fmt.Sprintf("at most %d", s.MaxInstances)
+	}
+	if s.KeepAliveMS != nil {
+		parts = append(parts, "kept idle for "+ms(*s.KeepAliveMS))
+	}
+	if s.Reserved != nil {
+		parts = append(parts, fmt.Sprintf("%d reserved", *s.Reserved))
+	}
+	return strings.Join(parts, ", ")
+}
+
+func cmpURL(u *client.URL) string {
+	if u.Href == "" {
+		return string(u.Policy)
+	}
+	return u.Href + " (" + string(u.Policy) + ")"
+}
+
+// short is enough of a digest to tell it from others.
+func short(digest string) string { return digest[:min(12, len(digest))] }
