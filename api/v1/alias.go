@@ -39,16 +39,16 @@ type AliasList struct {
 }
 
 type (
-	aliasInput struct {
-		functionInput
+	AliasInput struct {
+		FunctionInput
 		Alias string `path:"alias" doc:"The alias's name" example:"live"`
 	}
 	setAliasInput struct {
-		aliasInput
+		AliasInput
 		Body AliasRequest
 	}
 	deleteAliasInput struct {
-		aliasInput
+		AliasInput
 		Expect string `query:"expect_revision" doc:"Refuse unless the function is at this revision" example:"42"`
 	}
 	aliasOutput       struct{ Body Alias }
@@ -74,7 +74,7 @@ func (s *service) aliasOperations(api huma.API) {
 	}, s.deleteAlias)
 }
 
-func (s *service) listAliases(ctx context.Context, in *functionInput) (*listAliasesOutput, error) {
+func (s *service) listAliases(ctx context.Context, in *FunctionInput) (*listAliasesOutput, error) {
 	name, err := in.name(ctx, in.Name, "")
 	if err != nil {
 		return nil, err
@@ -90,7 +90,7 @@ func (s *service) listAliases(ctx context.Context, in *functionInput) (*listAlia
 	return out, nil
 }
 
-func (s *service) getAlias(ctx context.Context, in *aliasInput) (*aliasOutput, error) {
+func (s *service) getAlias(ctx context.Context, in *AliasInput) (*aliasOutput, error) {
 	name, err := in.name(ctx, in.Name, in.Alias)
 	if err != nil {
 		return nil, err

@@ -71,7 +71,7 @@ const ndjson = "application/x-ndjson"
 
 type (
 	deployInput struct {
-		functionInput
+		FunctionInput
 		Accept string `header:"Accept" hidden:"true"`
 		Body   DeployRequest
 	}

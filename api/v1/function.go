@@ -118,15 +118,16 @@ func milliseconds(ms int64) time.Duration {
 	return time.Duration(max(-most, min(ms, most))) * time.Millisecond
 }
 
-// Inputs and outputs of the operations.
+// Inputs and outputs of the operations. Those that are embedded have capitals:
+// huma looks into no others.
 type (
-	functionInput struct {
+	FunctionInput struct {
 		Scope
 		Name string `path:"name" doc:"The function's name" example:"thumbs"`
 	}
 	// changeInput is that of a change without a body.
 	changeInput struct {
-		functionInput
+		FunctionInput
 		Expect string `query:"expect_revision" doc:"Refuse unless the function is at this revision" example:"42"`
 	}
 	functionOutput struct{ Body Function }
@@ -183,7 +184,7 @@ func (s *service) listFunctions(ctx context.Context, in *listInput) (*listOutput
 	return out, nil
 }
 
-func (s *service) getFunction(ctx context.Context, in *functionInput) (*functionOutput, error) {
+func (s *service) getFunction(ctx context.Context, in *FunctionInput) (*functionOutput, error) {
 	name, err := in.name(ctx, in.Name, "")
 	if err != nil {
 		return nil, err

@@ -1,6 +1,7 @@
 package v1
 
 import (
+	"context"
 	"encoding/json"
 	"net/http"
 	"net/url"
@@ -71,13 +72,23 @@ func (s *service) readLog(w http.ResponseWriter, r *http.Request, project string
 			return gone(err)
 		}
 	}
-	lines := s.Logs.Query
+	ctx, lines := r.Context(), s.Logs.Query
 	if follow {
 		lines = s.Logs.Follow
+		var stop context.CancelFunc
+		ctx, stop = context.WithCancel(ctx)
+		defer stop()
+		go func() {
+			select {
+			case <-s.Closing:
+				stop()
+			case <-ctx.Done():
+			}
+		}()
 	}
-	for e, err := range lines(r.Context(), name, filter) {
+	for e, err := range lines(ctx, name, filter) {
 		if err != nil {
-			if r.Context().Err() == nil {
+			if ctx.Err() == nil {
 				_ = out.Encode(LogLine{Time: time.Now().UTC(), Problem: s.problem(lineOf(r), err)})
 			}
 			return nil

@@ -123,7 +123,7 @@ type UsageReport struct {
 
 type (
 	invocationsInput struct {
-		functionInput
+		FunctionInput
 		Since string `query:"since" doc:"A time (RFC 3339), or a duration before now such as 5m" example:"24h"`
 		Until string `query:"until" doc:"Likewise"`
 		Limit int    `query:"limit" minimum:"1" maximum:"10000" default:"100" example:"100"`

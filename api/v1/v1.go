@@ -51,6 +51,10 @@ type Config struct {
 	// the toolchain says goes to progress.
 	Build func(ctx context.Context, kind, source string, progress io.Writer) (Code, error)
 
+	// Closing is closed when the server begins to shut down: whoever follows a log
+	// is let go. nil: never.
+	Closing <-chan struct{}
+
 	Logs   *logs.Logs
 	Ledger *meter.Ledger
 

@@ -43,22 +43,22 @@ type RollbackRequest struct {
 
 type (
 	publishInput struct {
-		functionInput
+		FunctionInput
 		Body *PublishRequest
 	}
 	versionOutput     struct{ Body Version }
 	listVersionsInput struct {
-		functionInput
+		FunctionInput
 		After int `query:"after" minimum:"0" doc:"Numbers after this one: next of the page before" example:"3"`
 		Limit int `query:"limit" minimum:"1" maximum:"1000" default:"100" doc:"The most that one page has" example:"100"`
 	}
 	listVersionsOutput struct{ Body VersionList }
 	versionInput       struct {
-		functionInput
+		FunctionInput
 		Version int `path:"version" minimum:"1" doc:"The number" example:"3"`
 	}
 	rollbackInput struct {
-		functionInput
+		FunctionInput
 		Body *RollbackRequest
 	}
 )

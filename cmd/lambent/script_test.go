@@ -1,0 +1,73 @@
+package main
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"lambent/server"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"lambent": main})
+}
+
+// TestScript runs testdata/script: each script is what a user types and sees,
+// with a server of its own, in this process.
+func TestScript(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:                 filepath.Join("testdata", "script"),
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		UpdateScripts:       os.Getenv("UPDATE") != "",
+		Setup: func(env *testscript.Env) error {
+			data, err := publicDir()
+			if err != nil {
+				return err
+			}
+			env.Defer(func() { os.RemoveAll(data) })
+			s, err := openServer(data)
+			if err != nil {
+				return err
+			}
+			served := make(chan struct{})
+			go func() { defer close(served); _ = s.Serve() }()
+			env.Defer(func() {
+				ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+				defer cancel()
+				if err := s.Close(ctx); err != nil {
+					t.Errorf("closing the server: %v", err)
+				}
+				<-served
+			})
+			env.Setenv("LAMBENT_URL", s.URL())
+			env.Setenv("LAMBENT_DATA", data)
+			env.Setenv("HOME", env.WorkDir)
+			env.Setenv("NO_COLOR", "1")
+			return nil
+		},
+		Condition: func(cond string) (bool, error) {
+			return cond == "root" && os.Geteuid() == 0, nil
+		},
+	})
+}
+
+// publicDir returns a directory that any user can reach: as root, functions run
+// under users of their own.
+func publicDir() (string, error) {
+	dir, err := os.MkdirTemp("/tmp", "lambent-script-")
+	if err != nil {
+		return "", err
+	}
+	return dir, os.Chmod(dir, 0o755)
+}
+
+func openServer(data string) (*server.Server, error) {
+	cfg := server.DefaultConfig(func(string) string { return "" })
+	cfg.Listen, cfg.Data = "127.0.0.1:0", data
+	return server.Open(context.Background(), cfg)
+}
