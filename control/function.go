@@ -107,3 +107,12 @@ func (c *Control) Delete(ctx context.Context, name lambent.Name, expect string) 
 		return nil
 	}
 }
+
+// Count returns how many functions there are, in all projects.
+func (c *Control) Count() int {
+	n := 0
+	for range c.functions.heads.Range {
+		n++
+	}
+	return n
+}

@@ -119,31 +119,26 @@ func (s *service) writeProblem(w http.ResponseWriter, p *Problem) {
 	_ = json.NewEncoder(w).Encode(p) // a client that is gone needs no answer
 }
 
-// refuseRoute answers where the mux has no route: h is its own refusal, which is
-// 405 with an Allow header, a redirect to a cleaned path, or 404.
-func (s *service) refuseRoute(w http.ResponseWriter, r *http.Request, h http.Handler) {
-	said := &refusal{header: http.Header{}}
-	h.ServeHTTP(said, r)
-	if said.status == http.StatusMethodNotAllowed {
-		allow := said.header.Get("Allow")
-		w.Header().Set("Allow", allow)
-		p := newProblem(lambent.Errorf(lambent.Invalid, "v1", "%.20s is not a method of %.200s: it has %s", r.Method, r.URL.Path, allow))
-		p.Status, p.Title = http.StatusMethodNotAllowed, http.StatusText(http.StatusMethodNotAllowed)
-		s.writeProblem(w, p)
+// noRoute answers for whatever no operation does: it is the route that any path
+// and method lead to in the end.
+func (s *service) noRoute(w http.ResponseWriter, r *http.Request) {
+	var allowed []string
+	other := &http.Request{Host: r.Host, URL: r.URL}
+	for _, other.Method = range []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodDelete} {
+		if _, pattern := s.mux.Handler(other); pattern != "/" {
+			allowed = append(allowed, other.Method)
+		}
+	}
+	if allowed == nil {
+		s.refuse(w, r, lambent.Errorf(lambent.NotFound, "v1", "there is no %.200s: /v1/openapi.json has the list", r.URL.Path))
 		return
 	}
-	s.writeProblem(w, newProblem(lambent.Errorf(lambent.NotFound, "v1", "there is no %.200s: /v1/openapi.json has the list", r.URL.Path)))
+	allow := strings.Join(allowed, ", ")
+	w.Header().Set("Allow", allow)
+	p := newProblem(lambent.Errorf(lambent.Invalid, "v1", "%.20s is not a method of %.200s: it has %s", r.Method, r.URL.Path, allow))
+	p.Status, p.Title = http.StatusMethodNotAllowed, http.StatusText(http.StatusMethodNotAllowed)
+	s.writeProblem(w, p)
 }
-
-// A refusal takes the mux's own answer.
-type refusal struct {
-	header http.Header
-	status int
-}
-
-func (r *refusal) Header() http.Header         { return r.header }
-func (r *refusal) Write(b []byte) (int, error) { return len(b), nil }
-func (r *refusal) WriteHeader(status int)      { r.status = status }
 
 // A humaContext lets a translated problem have another status than the error
 // that huma found: its refusals of input are 422 or 400, ours are one kind.

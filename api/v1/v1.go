@@ -95,15 +95,6 @@ func New(c Config) http.Handler {
 		_, err := w.Write(s.openAPI)
 		return gone(err)
 	})
-	return s
-}
-
-// ServeHTTP implements http.Handler.
-func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	h, pattern := s.mux.Handler(r)
-	if pattern == "" {
-		s.refuseRoute(w, r, h)
-		return
-	}
-	s.mux.ServeHTTP(w, r)
+	s.mux.HandleFunc("/", s.noRoute)
+	return s.mux
 }

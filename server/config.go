@@ -1,0 +1,153 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"lambent"
+)
+
+// A Config is everything that an operator decides about a server. Start from
+// [DefaultConfig].
+type Config struct {
+	Listen string // address of the one port
+	Data   string // data directory
+	Driver string // "auto" or "process"
+
+	KeepAlive    time.Duration // of idle instances, where a function does not say
+	Grace        time.Duration // that calls under way have at shutdown
+	MaxInstances int
+	MaxQueue     int // calls that wait, for each function
+
+	Hosts    []string // names, beside localhost and Listen's, that clients may call the server by
+	Insecure bool     // allow plain HTTP on an address that others can reach
+	TLSCert  string   // PEM files; both or none
+	TLSKey   string
+
+	Version string       // of the program
+	Logger  *slog.Logger // nil: nowhere
+}
+
+// DefaultListen is where a server listens, and clients look for one.
+const DefaultListen = "127.0.0.1:9700"
+
+// DefaultConfig returns the defaults. getenv is os.Getenv, or a test's.
+func DefaultConfig(getenv func(string) string) Config {
+	return Config{
+		Listen: DefaultListen, Data: DefaultData(getenv), Driver: "auto",
+		KeepAlive: 10 * time.Minute, Grace: 30 * time.Second, MaxInstances: 1000, MaxQueue: 1000, Version: "dev",
+	}
+}
+
+// DefaultData returns the data directory of whoever names none: LAMBENT_DATA, or
+// "lambent" in the XDG state directory, which for root is /var/lib: functions run
+// under other users and must be able to reach their code.
+func DefaultData(getenv func(string) string) string {
+	if d := getenv("LAMBENT_DATA"); d != "" {
+		return d
+	}
+	if d := getenv("XDG_STATE_HOME"); d != "" {
+		return filepath.Join(d, "lambent")
+	}
+	if os.Geteuid() == 0 {
+		return "/var/lib/lambent"
+	}
+	home := getenv("HOME")
+	if home == "" {
+		home = os.TempDir()
+	}
+	return filepath.Join(home, ".local", "state", "lambent")
+}
+
+// Validate checks every field; the error names the flag.
+func (c *Config) Validate() error {
+	bad := func(format string, args ...any) error {
+		return lambent.Errorf(lambent.Invalid, "serve", format, args...).WithHint("lambent serve --help")
+	}
+	host, port, err := net.SplitHostPort(c.Listen)
+	if err != nil || port == "" {
+		return bad("--listen %q is not an address like 127.0.0.1:9700", c.Listen)
+	}
+	switch {
+	case c.Data == "":
+		return bad("--data is empty")
+	case c.Driver != "auto" && c.Driver != "process":
+		return bad("--driver %q: this release has auto and process", c.Driver)
+	case c.KeepAlive < 0 || c.KeepAlive > 24*time.Hour:
+		return bad("--keep-alive %v is outside 0s to 24h", c.KeepAlive)
+	case c.Grace < 0 || c.Grace > time.Hour:
+		return bad("--grace %v is outside 0s to 1h", c.Grace)
+	case c.MaxInstances < 1 || c.MaxInstances > 4000:
+		return bad("--max-instances %d is outside 1 to 4000", c.MaxInstances)
+	case c.MaxQueue < 1 || c.MaxQueue > 1_000_000:
+		return bad("--max-queue %d is outside 1 to 1000000", c.MaxQueue)
+	case (c.TLSCert == "") != (c.TLSKey == ""):
+		return bad("--tls-cert and --tls-key go together")
+	case c.TLSCert == "" && !c.Insecure && !isLoopback(host):
+		return bad("--listen %s can be reached from other machines: give --tls-cert and --tls-key, or --insecure for plain HTTP", c.Listen)
+	}
+	for _, h := range c.Hosts {
+		if h == "" || strings.ContainsAny(h, "/: ") {
+			return bad("--host %q is not a host name", h)
+		}
+	}
+	return nil
+}
+
+func isLoopback(host string) bool {
+	if host == "localhost" {
+		return true
+	}
+	ip := net.ParseIP(host)
+	return ip != nil && ip.IsLoopback()
+}
+
+// listen takes the port.
+func listen(addr string) (net.Listener, error) {
+	l, err := net.Listen("tcp", addr)
+	if err == nil {
+		return l, nil
+	}
+	if isInUse(err) {
+		return nil, lambent.Errorf(lambent.Exists, "serve", "%s is in use by another program, perhaps another lambent: %w", addr, err).
+			WithHint("lambent serve --listen 127.0.0.1:0")
+	}
+	return nil, lambent.Errorf(lambent.Invalid, "serve", "cannot listen on %s: %w", addr, err).WithHint("lambent serve --listen %s", DefaultListen)
+}
+
+// prepareData makes the data directory. As root others may pass through it to the
+// code that functions run, and to nothing else.
+func prepareData(dir string) error {
+	mode := os.FileMode(0o700)
+	if os.Geteuid() == 0 {
+		mode = 0o711
+	}
+	if err := os.MkdirAll(dir, mode); err != nil {
+		if errors.Is(err, os.ErrPermission) {
+			return lambent.Errorf(lambent.Forbidden, "serve", "the data directory %s cannot be made: %w", dir, err).WithHint("lambent serve --data DIR")
+		}
+		return fmt.Errorf("the data directory: %w", err)
+	}
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	for d := filepath.Clean(dir); ; d = filepath.Dir(d) {
+		fi, err := os.Stat(d)
+		if err != nil {
+			return err
+		}
+		if fi.Mode().Perm()&0o001 == 0 {
+			return lambent.Errorf(lambent.Invalid, "serve", "functions run as users of their own and cannot reach the data directory %s: %s is closed to them", dir, d).
+				WithHint("lambent serve --data /var/lib/lambent   (or: chmod o+x %s)", d)
+		}
+		if d == filepath.Dir(d) {
+			return nil
+		}
+	}
+}

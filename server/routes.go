@@ -1,0 +1,145 @@
+package server
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"text/tabwriter"
+
+	"lambent"
+	"lambent/api/web"
+	"lambent/auth"
+)
+
+// A route is one row of the face: what answers where, and who may ask.
+type route struct {
+	where   string // a pattern of net/http on the server's own name, or a kind of host
+	what    string
+	who     string
+	handler http.Handler // nil: chosen by host, before the patterns
+}
+
+const (
+	anyone   = "anyone"
+	bearer   = "bearer token"
+	admin    = "bearer token of all projects"
+	urlRules = "as the function's URL policy says"
+)
+
+// routes is the whole face, in one table.
+func (s *Server) routes() []route {
+	return []route{
+		{"NAME.fn.HOST, NAME.PROJECT.fn.HOST", "a function's URL", urlRules, nil},
+		{"/fn/{function}/", "the same for clients without DNS, in a browser sandbox", urlRules, http.HandlerFunc(s.web.ServePath)},
+		{"/v1/", "the API; OpenAPI at /v1/openapi.json", bearer, s.api},
+		{"/healthz", "the process lives", anyone, http.HandlerFunc(s.health)},
+		{"/readyz", "the server takes calls", anyone, http.HandlerFunc(s.ready)},
+		{"/metrics", "Prometheus metrics", bearer, s.admin(s.metrics.Handler())},
+		{"/debug/", "profiles", admin, s.admin(debugHandler())},
+		{"/{$}", "what this is", anyone, http.HandlerFunc(s.root)},
+	}
+}
+
+// PrintRoutes writes the table, for `lambent serve --routes`.
+func PrintRoutes(w io.Writer) error {
+	t := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
+	fmt.Fprintln(t, "WHERE\tWHAT\tWHO")
+	for _, r := range new(Server).routes() {
+		fmt.Fprintf(t, "%s\t%s\t%s\n", r.where, r.what, r.who)
+	}
+	return t.Flush()
+}
+
+// handler is the one port: it tells hosts apart, and turns away those that are
+// not ours before anything else is looked at.
+func (s *Server) handler() http.Handler {
+	mux := http.NewServeMux()
+	// A page of another origin must not use what a browser knows of us. Functions
+	// decide that for themselves, so their path is beside it.
+	guard := http.NewCrossOriginProtection()
+	for _, r := range s.routes() {
+		switch {
+		case r.handler == nil:
+		case strings.HasPrefix(r.where, "/fn/"):
+			mux.Handle(r.where, r.handler)
+			mux.Handle(strings.TrimSuffix(r.where, "/"), r.handler)
+		default:
+			mux.Handle(r.where, guard.Handler(r.handler))
+		}
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		host := hostname(r.Host)
+		if name, rest, ok := web.ParseHost(host); ok && s.isOurs(rest) {
+			s.web.ServeName(w, r, name)
+			return
+		}
+		if !s.isOurs(host) {
+			// A rebound DNS name gets here: it must not reach anything of ours.
+			http.Error(w, fmt.Sprintf("this server is not called %.100q; start it with --host to allow the name", host), http.StatusMisdirectedRequest)
+			return
+		}
+		if isSigned(r) {
+			http.Error(w, "AWS's services are not part of this release", http.StatusNotImplemented)
+			return
+		}
+		mux.ServeHTTP(w, r)
+	})
+}
+
+// hostname is a Host header without its port, in lower case.
+func hostname(h string) string {
+	if name, _, err := net.SplitHostPort(h); err == nil {
+		h = name
+	}
+	return strings.ToLower(strings.Trim(h, "[]"))
+}
+
+// isOurs reports whether a name is one that this server answers to.
+func (s *Server) isOurs(host string) bool {
+	return slices.Contains(s.hosts, host)
+}
+
+// isSigned reports whether a request carries a SigV4 signature.
+func isSigned(r *http.Request) bool {
+	return strings.HasPrefix(r.Header.Get("Authorization"), "AWS4-HMAC-SHA256 ") || strings.Contains(r.URL.RawQuery, "X-Amz-Signature=")
+}
+
+// admin lets only bearers of a token for all projects through.
+func (s *Server) admin(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		id, err := s.identify(r)
+		if err == nil && (id.Project != "" || id.Role != auth.RoleAdmin) {
+			err = lambent.Errorf(lambent.Forbidden, "serve", "the token is not an administrator's")
+		}
+		if err != nil {
+			status := http.StatusUnauthorized
+			if lambent.Is(err, lambent.Forbidden) {
+				status = http.StatusForbidden
+			}
+			w.Header().Set("WWW-Authenticate", "Bearer")
+			http.Error(w, lambent.UserMessage(err), status)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+func (s *Server) health(w http.ResponseWriter, _ *http.Request) {
+	_, _ = io.WriteString(w, "ok\n")
+}
+
+func (s *Server) ready(w http.ResponseWriter, _ *http.Request) {
+	if s.closing.Load() {
+		http.Error(w, "shutting down", http.StatusServiceUnavailable)
+		return
+	}
+	_, _ = io.WriteString(w, "ready\n")
+}
+
+func (s *Server) root(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	_, _ = fmt.Fprintf(w, "lambent %s: serverless functions on this machine\n\n  lambent init hello && cd hello && lambent deploy && lambent invoke hello\n\nAPI: /v1/openapi.json\n", s.cfg.Version)
+}

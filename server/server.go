@@ -1,0 +1,467 @@
+// Package server makes one lambent server out of the parts: it opens them in the
+// order in which they need each other, plugs them together, serves the one port,
+// and closes them in reverse. It is the only package that names implementations,
+// and the only one below cmd that reads the environment.
+package server
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"lambent"
+	v1 "lambent/api/v1"
+	"lambent/api/web"
+	"lambent/auth"
+	"lambent/bundle"
+	"lambent/control"
+	"lambent/control/build"
+	"lambent/dispatch"
+	"lambent/guest"
+	"lambent/guest/lambda"
+	"lambent/internal/telemetry"
+	"lambent/logs"
+	"lambent/meter"
+	"lambent/runtimes"
+	"lambent/sandbox"
+	"lambent/sandbox/process"
+	"lambent/store"
+)
+
+// A Server is a running server.
+type Server struct {
+	cfg      Config
+	limits   lambent.Limits
+	started  time.Time
+	listener net.Listener
+	hosts    []string // that clients may call us by
+	log      *slog.Logger
+
+	store    *store.Store
+	code     *bundle.Store
+	builder  *build.Builder
+	runtimes []lambent.Runtime
+	logs     *logs.Logs
+	ledger   *meter.Ledger
+	keys     *auth.Keys
+	metrics  *telemetry.Metrics
+	driver   sandbox.Driver
+	dispatch *dispatch.Dispatcher
+	control  *control.Control
+	web      *web.Face
+	api      http.Handler
+	http     *http.Server
+
+	closing atomic.Bool
+	stop    context.CancelFunc // ends what runs in the background
+	closers []closer           // in the order of opening
+}
+
+// A closer gives back one part.
+type closer struct {
+	name  string
+	close func() error
+}
+
+// Open starts everything but the serving: when it returns, a request that comes
+// is answered as soon as Serve runs. On failure nothing is left open.
+func Open(ctx context.Context, cfg Config) (_ *Server, err error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	s := &Server{cfg: cfg, limits: lambent.DefaultLimits(), started: time.Now(), log: cfg.Logger}
+	s.limits.MaxConcurrency = 1 // until an instance can serve several at a time
+	background, stop := context.WithCancel(context.WithoutCancel(ctx))
+	s.stop = stop
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.closeAll())
+		}
+	}()
+	for _, step := range []func(context.Context) error{
+		s.openPort, s.openStore, s.openFiles, s.openDriver, s.openRuntimes, s.openDispatch, s.openControl, s.openFaces,
+	} {
+		if err := step(ctx); err != nil {
+			return nil, err
+		}
+	}
+	go s.collect(background)
+	return s, nil
+}
+
+func (s *Server) onClose(name string, close func() error) {
+	s.closers = append(s.closers, closer{name, close})
+}
+
+// openPort takes the port first: a second server is to fail before it touches
+// anything.
+func (s *Server) openPort(context.Context) error {
+	l, err := listen(s.cfg.Listen)
+	if err != nil {
+		return err
+	}
+	s.listener = l
+	s.onClose("port", func() error {
+		if err := l.Close(); !errors.Is(err, net.ErrClosed) {
+			return err
+		}
+		return nil
+	})
+	host, _, _ := net.SplitHostPort(s.cfg.Listen)
+	s.hosts = append([]string{"localhost", "127.0.0.1", "::1"}, s.cfg.Hosts...)
+	if host != "" && host != "0.0.0.0" && host != "::" {
+		s.hosts = append(s.hosts, host)
+	}
+	return nil
+}
+
+// openStore takes the data directory, which the store locks.
+func (s *Server) openStore(ctx context.Context) (err error) {
+	if err := prepareData(s.cfg.Data); err != nil {
+		return err
+	}
+	if s.store, err = store.Open(ctx, store.Options{Dir: s.cfg.Data, Log: s.log}); err != nil {
+		return err
+	}
+	s.onClose("store", s.store.Close)
+	return s.store.Announce(s.Addr())
+}
+
+// openFiles opens what is kept in files beside the store.
+func (s *Server) openFiles(context.Context) (err error) {
+	if s.code, err = bundle.Open(s.path("code"), s.limits); err != nil {
+		return err
+	}
+	s.builder = build.New(build.Options{CacheDir: s.path("build"), Path: os.Getenv("PATH"), Proxy: os.Getenv("GOPROXY"),
+		SumDB: os.Getenv("GOSUMDB"), NoSumDB: os.Getenv("GONOSUMDB"), GoCache: os.Getenv("LAMBENT_GOCACHE"), GoModCache: os.Getenv("LAMBENT_GOMODCACHE")})
+	if s.logs, err = logs.Open(logs.Options{Dir: s.path("logs"), Logger: s.log}); err != nil {
+		return err
+	}
+	s.onClose("logs", s.logs.Close)
+	if s.ledger, err = meter.Open(meter.Options{Dir: s.path("ledger"), Logger: s.log}); err != nil {
+		return err
+	}
+	s.onClose("ledger", s.ledger.Close)
+	s.keys, err = auth.Open(s.cfg.Data)
+	return err
+}
+
+func (s *Server) path(elem ...string) string {
+	return filepath.Join(append([]string{s.cfg.Data}, elem...)...)
+}
+
+// openDriver starts what isolates functions. "auto" takes the best that this
+// machine offers; this release has one.
+func (s *Server) openDriver(context.Context) error {
+	d, err := process.New(process.Options{Dir: s.path("run")})
+	if err != nil {
+		return err
+	}
+	s.driver = sandbox.Guard(d)
+	s.onClose("driver", d.Close)
+	return nil
+}
+
+// openRuntimes finds what can run here.
+func (s *Server) openRuntimes(ctx context.Context) error {
+	found, _, err := findRuntimes(ctx, s.path("runtimes"))
+	s.runtimes = found
+	return err
+}
+
+// findRuntimes installs the agents below dir and looks for interpreters.
+func findRuntimes(ctx context.Context, dir string) ([]lambent.Runtime, []runtimes.Missing, error) {
+	agents, err := runtimes.Install(dir)
+	if err != nil {
+		return nil, nil, err
+	}
+	found, missing := runtimes.Discover(ctx, runtimes.Options{
+		Agents: agents, Path: filepath.SplitList(os.Getenv("PATH")), Unprivileged: os.Geteuid() == 0,
+	})
+	return found, missing, nil
+}
+
+func (s *Server) runtime(name string) (lambent.Runtime, error) {
+	for _, r := range s.runtimes {
+		if r.Name == name {
+			return r, nil
+		}
+	}
+	return lambent.Runtime{}, runtimes.NotFound(name, s.runtimes)
+}
+
+func (s *Server) runtimeKnown(name string) error {
+	_, err := s.runtime(name)
+	return err
+}
+
+// openDispatch makes the synchronous path. What it asks of control is asked once
+// control is open.
+func (s *Server) openDispatch(context.Context) error {
+	s.metrics = telemetry.New(telemetry.Options{
+		Known: func(n lambent.Name) bool { _, err := s.control.Resolve(n); return err == nil },
+		Sandboxes: func() map[string]int {
+			n := s.dispatch.Snapshot()
+			return map[string]int{"idle": n.Idle, "busy": n.Busy, "starting": n.Starting}
+		},
+		QueueDepth: func() int { return s.dispatch.Snapshot().Queued },
+	})
+	s.dispatch = dispatch.New(dispatch.Config{
+		Resolve: func(n lambent.Name) (lambent.Target, error) { return s.control.Resolve(n) },
+		Usage: func(u *lambent.Usage) error {
+			if err := s.ledger.Append(u); err != nil {
+				return err
+			}
+			s.metrics.Observe(u)
+			return nil
+		},
+		Runtime: s.runtime, Tree: s.code.Path,
+		Log:    func(n lambent.Name) dispatch.Log { return s.logs.Function(n) },
+		Driver: s.driver, Guests: map[string]guest.Guest{"lambda": &lambda.Guest{Limits: s.limits}},
+		Limits: s.limits, Logger: s.log,
+		KeepAlive: s.cfg.KeepAlive, MaxInstances: s.cfg.MaxInstances, MaxQueue: s.cfg.MaxQueue,
+	})
+	s.onClose("dispatch", func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second) // Shutdown has given the grace
+		defer cancel()
+		return s.dispatch.Close(ctx)
+	})
+	return nil
+}
+
+// openControl reads the functions.
+func (s *Server) openControl(ctx context.Context) (err error) {
+	s.control, err = control.Open(ctx, control.Config{
+		Store: s.store, Limits: s.limits, HasCode: s.code.Has, RuntimeKnown: s.runtimeKnown,
+		Check: func(ctx context.Context, r *lambent.Revision) error { return s.dispatch.Prepare(ctx, r, nil) },
+	})
+	if err != nil {
+		return err
+	}
+	s.onClose("control", func() error { s.control.Close(); return nil })
+	s.control.OnChange(func(n lambent.Name) {
+		s.dispatch.Changed(n)
+		if _, err := s.control.Resolve(n); lambent.Is(err, lambent.NotFound) {
+			s.metrics.Remove(n)
+		}
+	})
+	return nil
+}
+
+// openFaces makes what answers on the port.
+func (s *Server) openFaces(context.Context) error {
+	invoker := throttleCounter{s.dispatch, s.metrics}
+	s.web = web.New(web.Config{Invoker: invoker, Resolve: s.control.Resolve, Allow: s.allow})
+	s.api = v1.New(v1.Config{
+		Control: s.control, Invoker: invoker, Limits: s.limits, Logger: s.log,
+		Authenticate: s.identify, HasCode: s.code.Has, RuntimeKnown: s.runtimeKnown,
+		PutCode: s.putCode, Zip: s.code.Zip, Build: s.build, Logs: s.logs, Ledger: s.ledger,
+		FunctionURL: s.functionURL,
+		Runtimes:    func() []lambent.Runtime { return s.runtimes },
+		Server:      s.describe,
+	})
+	s.http = &http.Server{
+		Handler: s.handler(), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
+		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+	}
+	return nil
+}
+
+// throttleCounter counts refusals for load beside what dispatch does.
+type throttleCounter struct {
+	lambent.Invoker
+	metrics *telemetry.Metrics
+}
+
+func (c throttleCounter) Invoke(ctx context.Context, inv *lambent.Invocation, r lambent.Reply) error {
+	err := c.Invoker.Invoke(ctx, inv, r)
+	if lambent.Is(err, lambent.Throttled) {
+		c.metrics.Throttled(inv.Target)
+	}
+	return err
+}
+
+// identify says who a request is from.
+func (s *Server) identify(r *http.Request) (auth.Identity, error) {
+	token, ok := auth.FromRequest(r)
+	if !ok {
+		return auth.Identity{}, lambent.Errorf(lambent.Unauthenticated, "auth", "this needs a token").
+			WithHint("set LAMBENT_TOKEN to the content of %s", s.path(auth.TokenFile))
+	}
+	return s.keys.Verify(token)
+}
+
+// allow is the rule of function URLs with the policy "token".
+func (s *Server) allow(r *http.Request, project string) error {
+	id, err := s.identify(r)
+	if err != nil {
+		return lambent.Errorf(lambent.Unauthenticated, "auth", "this function's URL needs a token of its project, as a bearer token")
+	}
+	if !id.Allows(project, auth.RoleInvoke) {
+		return lambent.Errorf(lambent.Forbidden, "auth", "the token does not allow to call functions of project %s", project)
+	}
+	return nil
+}
+
+func (s *Server) putCode(ctx context.Context, r io.Reader) (v1.Code, error) {
+	return asCode(s.code.PutZip(ctx, r))
+}
+
+func asCode(t bundle.Tree, err error) (v1.Code, error) {
+	return v1.Code{Digest: t.Digest, Zip: t.ZipDigest, ZipBytes: t.ZipSize, Bytes: t.Size, Files: t.Files}, err
+}
+
+// build runs the toolchain over a tree and keeps what comes out.
+func (s *Server) build(ctx context.Context, kind, source string, progress io.Writer) (v1.Code, error) {
+	src, err := s.code.Path(source)
+	if err != nil {
+		return v1.Code{}, err
+	}
+	out, err := os.MkdirTemp("", "lambent-build-")
+	if err != nil {
+		return v1.Code{}, lambent.Errorf(lambent.Internal, "build", "cannot make a directory for the result: %w", err)
+	}
+	defer os.RemoveAll(out)
+	if err := s.builder.Build(ctx, kind, src, out, progress); err != nil {
+		return v1.Code{}, err
+	}
+	return asCode(s.code.PutDir(ctx, out))
+}
+
+// functionURL is where a function's URL is; *.localhost needs no DNS.
+func (s *Server) functionURL(n lambent.Name) string {
+	host, port, err := net.SplitHostPort(s.Addr())
+	if err != nil || isLoopback(host) || host == "" || host == "::" || host == "0.0.0.0" {
+		host = "localhost"
+	}
+	if len(s.cfg.Hosts) > 0 {
+		host = s.cfg.Hosts[0]
+	}
+	scheme := "http"
+	if s.cfg.TLSCert != "" {
+		scheme = "https"
+	}
+	label := n.Function
+	if n.Project != lambent.DefaultProject {
+		label += "." + n.Project
+	}
+	return scheme + "://" + label + ".fn." + net.JoinHostPort(host, port) + "/"
+}
+
+func (s *Server) describe() v1.Server {
+	n := s.dispatch.Snapshot()
+	l := s.limits
+	return v1.Server{
+		Version: s.cfg.Version, Driver: "process", Isolation: s.driver.Isolation(), DataDir: s.cfg.Data,
+		Started: s.started, UptimeS: int64(time.Since(s.started).Seconds()), Functions: s.control.Count(),
+		Instances: v1.Instances{Idle: n.Idle, Busy: n.Busy, Starting: n.Starting, Queued: n.Queued},
+		Limits: v1.Limits{
+			MinMemoryMB: l.MinMemoryMB, MaxMemoryMB: l.MaxMemoryMB, MinTmpMB: l.MinTmpMB, MaxTmpMB: l.MaxTmpMB,
+			MaxTimeoutMS: l.MaxTimeout.Milliseconds(), InitTimeoutMS: l.InitTimeout.Milliseconds(), MaxConcurrency: l.MaxConcurrency,
+			EnvBytes: l.MaxEnvBytes, PayloadBytes: l.MaxPayload, StreamBytes: l.MaxStream,
+			ZipBytes: l.MaxZip, TreeBytes: l.MaxTree, Files: l.MaxFiles,
+		},
+	}
+}
+
+// Addr is the address that the server listens on.
+func (s *Server) Addr() string { return s.listener.Addr().String() }
+
+// URL is where clients on this machine find the server.
+func (s *Server) URL() string {
+	scheme := "http"
+	if s.cfg.TLSCert != "" {
+		scheme = "https"
+	}
+	host, port, _ := net.SplitHostPort(s.Addr())
+	if host == "::" || host == "0.0.0.0" {
+		host = "127.0.0.1"
+	}
+	return scheme + "://" + net.JoinHostPort(host, port)
+}
+
+// TokenFile is where the administrator's token is.
+func (s *Server) TokenFile() string { return s.path(auth.TokenFile) }
+
+// Isolation is what the sandbox driver promises.
+func (s *Server) Isolation() string { return s.driver.Isolation() }
+
+// Serve answers requests until Close. It returns nil after Close.
+func (s *Server) Serve() error {
+	var err error
+	if s.cfg.TLSCert != "" {
+		err = s.http.ServeTLS(s.listener, s.cfg.TLSCert, s.cfg.TLSKey)
+	} else {
+		err = s.http.Serve(s.listener)
+	}
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return lambent.Errorf(lambent.Internal, "serve", "serving ended: %w", err)
+}
+
+// Close refuses new calls, lets those under way end until ctx is done, and closes
+// everything in reverse order.
+func (s *Server) Close(ctx context.Context) error {
+	s.closing.Store(true)
+	drained := make(chan error, 1)
+	go func() { drained <- s.dispatch.Close(ctx) }()
+	err := s.http.Shutdown(ctx)
+	if err != nil {
+		_ = s.http.Close() // followers of logs, and whoever is slower than the grace
+		err = nil
+	}
+	return errors.Join(err, <-drained, s.closeAll())
+}
+
+func (s *Server) closeAll() error {
+	s.stop()
+	var errs []error
+	for i := len(s.closers) - 1; i >= 0; i-- {
+		if err := s.closers[i].close(); err != nil {
+			errs = append(errs, lambent.Errorf(lambent.Internal, "close "+s.closers[i].name, "%w", err))
+		}
+	}
+	s.closers = nil
+	return errors.Join(errs...)
+}
+
+// TuneMemory bounds the garbage that may pile up: the live data of an idle server
+// is some 20 MB, and the default lets as much again lie about after a burst.
+func TuneMemory() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(75)
+	}
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(memoryLimit())
+	}
+}
+
+// memoryLimit is half of the machine's memory: the rest is the functions'.
+func memoryLimit() int64 {
+	const atLeast = 256 << 20
+	b, err := os.ReadFile("/proc/meminfo")
+	if err != nil {
+		return 1 << 30
+	}
+	var kb int64
+	for _, c := range strings.TrimLeft(strings.TrimPrefix(string(b), "MemTotal:"), " ") {
+		if c < '0' || c > '9' {
+			break
+		}
+		kb = kb*10 + int64(c-'0')
+	}
+	return max(atLeast, kb<<10/2)
+}
