@@ -1,0 +1,95 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"lambent/server"
+)
+
+const serveHelp = `Start a server. It serves until it is interrupted (Ctrl-C) or gets SIGTERM: then
+it takes no more calls, lets those under way end within --grace, and ends. A second
+signal ends it at once. Whatever was acknowledged survives either, and kill -9 too.
+
+Standard output is the server's address, once it serves.
+
+  lambent serve
+  lambent serve --listen 127.0.0.1:0 --data ~/functions
+  lambent serve --listen :9700 --host box.lan --tls-cert box.pem --tls-key box.key
+  lambent serve --routes                 print what answers where, and to whom`
+
+func serveCommand(p *program) *cobra.Command {
+	cfg := server.DefaultConfig(p.getenv)
+	var routes bool
+	var level slog.Level
+	format := "text"
+	c := &cobra.Command{Use: "serve", Short: "Start a server", Long: serveHelp, Args: args(0)}
+	f := c.Flags()
+	f.StringVar(&cfg.Listen, "listen", cfg.Listen, "the address of the one port; port 0: any that is free")
+	f.StringVar(&cfg.Data, "data", cfg.Data, "the data directory (LAMBENT_DATA)")
+	f.StringVar(&cfg.Driver, "driver", cfg.Driver, "what isolates functions: auto or process")
+	f.DurationVar(&cfg.KeepAlive, "keep-alive", cfg.KeepAlive, "how long an idle instance is kept, where the function does not say")
+	f.IntVar(&cfg.MaxInstances, "max-instances", cfg.MaxInstances, "instances of all functions together")
+	f.IntVar(&cfg.MaxQueue, "max-queue", cfg.MaxQueue, "calls of one function that wait for an instance; more are refused")
+	f.DurationVar(&cfg.Grace, "grace", cfg.Grace, "how long calls under way may take at the end")
+	f.StringArrayVar(&cfg.Hosts, "host", nil, "a name that clients may call this server by, beside localhost; may be repeated")
+	f.StringVar(&cfg.TLSCert, "tls-cert", "", "serve HTTPS with this certificate (PEM)")
+	f.StringVar(&cfg.TLSKey, "tls-key", "", "and its key")
+	f.BoolVar(&cfg.Insecure, "insecure", false, "plain HTTP on an address that other machines can reach")
+	f.TextVar(&level, "log-level", slog.LevelInfo, "debug, info, warn or error")
+	f.StringVar(&format, "log-format", format, "text or json")
+	f.BoolVar(&routes, "routes", false, "print the routes and end")
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		if routes {
+			return server.PrintRoutes(p.out)
+		}
+		o := &slog.HandlerOptions{Level: level}
+		switch format {
+		case "text":
+			cfg.Logger = slog.New(slog.NewTextHandler(p.err, o))
+		case "json":
+			cfg.Logger = slog.New(slog.NewJSONHandler(p.err, o))
+		default:
+			return usagef(c, "--log-format %q: it is text or json", format)
+		}
+		cfg.Version = readBuildVersion().Version
+		return p.serve(c.Context(), cfg)
+	}
+	return c
+}
+
+// serve runs a server until ctx is done.
+func (p *program) serve(ctx context.Context, cfg server.Config) error {
+	start := time.Now()
+	s, err := server.Open(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	served := make(chan error, 1)
+	go func() { served <- s.Serve() }()
+	p.note("lambent %s serves, ready in %d ms", cfg.Version, time.Since(start).Milliseconds())
+	p.note("  data       %s", cfg.Data)
+	p.note("  token      %s", s.TokenFile())
+	p.note("  runtimes   %s", strings.Join(s.RuntimeNames(), ", "))
+	p.note("  isolation  %s", s.Isolation())
+	fmt.Fprintln(p.out, s.URL())
+
+	select {
+	case err = <-served: // the listener broke
+	case <-ctx.Done():
+		if n := s.InFlight(); n > 0 {
+			p.note("waiting for %d calls under way, %v at most; interrupt again to end at once", n, cfg.Grace)
+		}
+	}
+	grace, cancel := context.WithTimeout(context.Background(), cfg.Grace)
+	defer cancel()
+	if closed := s.Close(grace); err == nil {
+		err = closed
+	}
+	return err
+}
