@@ -40,6 +40,11 @@ type Config struct {
 	// Check starts a new revision on trial. A *lambent.Fault is its code's own
 	// failure, another error the platform's; after either nothing is changed.
 	Check func(context.Context, *lambent.Revision) error
+
+	// Deleted is called after a function was deleted, and before Delete returns,
+	// to remove what belongs to it elsewhere. Unlike OnChange's it may take its
+	// time. nil: there is nothing.
+	Deleted func(lambent.Name)
 }
 
 // A Control keeps the functions of a store. Its methods may be called

@@ -104,6 +104,9 @@ func (c *Control) Delete(ctx context.Context, name lambent.Name, expect string) 
 			_, _ = c.plug.Store.Delete(ctx, v.key, v.revision)
 		}
 		c.functions.await(ctx, deleted)
+		if c.plug.Deleted != nil {
+			c.plug.Deleted(name)
+		}
 		return nil
 	}
 }

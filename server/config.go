@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"lambent"
@@ -30,6 +31,10 @@ type Config struct {
 	TLSCert  string   // PEM files; both or none
 	TLSKey   string
 
+	Path                        string // PATH: where interpreters and toolchains are looked for
+	GoProxy, GoSumDB, GoNoSumDB string // GOPROXY, GOSUMDB, GONOSUMDB of builds; empty: the toolchain's own defaults
+	GoCache, GoModCache         string // of builds; empty: in the data directory (see build.Options)
+
 	Version string       // of the program
 	Logger  *slog.Logger // nil: nowhere
 }
@@ -37,11 +42,15 @@ type Config struct {
 // DefaultListen is where a server listens, and clients look for one.
 const DefaultListen = "127.0.0.1:9700"
 
-// DefaultConfig returns the defaults. getenv is os.Getenv, or a test's.
+// DefaultConfig returns the defaults, with what the environment says. getenv is
+// os.Getenv, or a test's; nothing in the server asks the environment again.
 func DefaultConfig(getenv func(string) string) Config {
 	return Config{
 		Listen: DefaultListen, Data: DefaultData(getenv), Driver: "auto",
-		KeepAlive: 10 * time.Minute, Grace: 30 * time.Second, MaxInstances: 1000, MaxQueue: 1000, Version: "dev",
+		KeepAlive: 10 * time.Minute, Grace: 30 * time.Second, MaxInstances: 1000, MaxQueue: 1000,
+		Path: getenv("PATH"), GoProxy: getenv("GOPROXY"), GoSumDB: getenv("GOSUMDB"), GoNoSumDB: getenv("GONOSUMDB"),
+		GoCache: getenv("LAMBENT_GOCACHE"), GoModCache: getenv("LAMBENT_GOMODCACHE"),
+		Version: "dev",
 	}
 }
 
@@ -114,7 +123,7 @@ func listen(addr string) (net.Listener, error) {
 	if err == nil {
 		return l, nil
 	}
-	if isInUse(err) {
+	if errors.Is(err, syscall.EADDRINUSE) {
 		return nil, lambent.Errorf(lambent.Exists, "serve", "%s is in use by another program, perhaps another lambent: %w", addr, err).
 			WithHint("lambent serve --listen 127.0.0.1:0")
 	}

@@ -19,7 +19,7 @@ type route struct {
 	where   string // a pattern of net/http on the server's own name, or a kind of host
 	what    string
 	who     string
-	handler http.Handler // nil: chosen by host, before the patterns
+	handler func(*Server) http.Handler // nil: chosen by host, before the patterns
 }
 
 const (
@@ -30,24 +30,23 @@ const (
 )
 
 // routes is the whole face, in one table.
-func (s *Server) routes() []route {
-	return []route{
-		{"NAME.fn.HOST, NAME.PROJECT.fn.HOST", "a function's URL", urlRules, nil},
-		{"/fn/{function}/", "the same for clients without DNS, in a browser sandbox", urlRules, http.HandlerFunc(s.web.ServePath)},
-		{"/v1/", "the API; OpenAPI at /v1/openapi.json", bearer, s.api},
-		{"/healthz", "the process lives", anyone, http.HandlerFunc(s.health)},
-		{"/readyz", "the server takes calls", anyone, http.HandlerFunc(s.ready)},
-		{"/metrics", "Prometheus metrics", bearer, s.admin(s.metrics.Handler())},
-		{"/debug/", "profiles", admin, s.admin(debugHandler())},
-		{"/{$}", "what this is", anyone, http.HandlerFunc(s.root)},
-	}
+var routes = []route{
+	{"NAME.fn.HOST, NAME.PROJECT.fn.HOST", "a function's URL", urlRules, nil},
+	{"/fn/{function}/", "the same for clients without DNS, in a browser sandbox", urlRules,
+		func(s *Server) http.Handler { return http.HandlerFunc(s.web.ServePath) }},
+	{"/v1/", "the API; OpenAPI at /v1/openapi.json", bearer, func(s *Server) http.Handler { return s.api }},
+	{"/healthz", "the process lives", anyone, func(*Server) http.Handler { return http.HandlerFunc(health) }},
+	{"/readyz", "the server takes calls", anyone, func(s *Server) http.Handler { return http.HandlerFunc(s.ready) }},
+	{"/metrics", "Prometheus metrics", admin, func(s *Server) http.Handler { return s.admin(s.metrics.Handler()) }},
+	{"/debug/", "profiles", admin, func(s *Server) http.Handler { return s.admin(debugHandler()) }},
+	{"/{$}", "what this is", anyone, func(s *Server) http.Handler { return http.HandlerFunc(s.root) }},
 }
 
 // PrintRoutes writes the table, for `lambent serve --routes`.
 func PrintRoutes(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
 	fmt.Fprintln(t, "WHERE\tWHAT\tWHO")
-	for _, r := range new(Server).routes() {
+	for _, r := range routes {
 		fmt.Fprintf(t, "%s\t%s\t%s\n", r.where, r.what, r.who)
 	}
 	return t.Flush()
@@ -60,17 +59,19 @@ func (s *Server) handler() http.Handler {
 	// A page of another origin must not use what a browser knows of us. Functions
 	// decide that for themselves, so their path is beside it.
 	guard := http.NewCrossOriginProtection()
-	for _, r := range s.routes() {
+	for _, r := range routes {
 		switch {
 		case r.handler == nil:
 		case strings.HasPrefix(r.where, "/fn/"):
-			mux.Handle(r.where, r.handler)
-			mux.Handle(strings.TrimSuffix(r.where, "/"), r.handler)
+			mux.Handle(r.where, r.handler(s))
+			mux.Handle(strings.TrimSuffix(r.where, "/"), r.handler(s))
 		default:
-			mux.Handle(r.where, guard.Handler(r.handler))
+			mux.Handle(r.where, guard.Handler(r.handler(s)))
 		}
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.serving.RLock()
+		defer s.serving.RUnlock()
 		host := hostname(r.Host)
 		if name, rest, ok := web.ParseHost(host); ok && s.isOurs(rest) {
 			s.web.ServeName(w, r, name)
@@ -127,16 +128,17 @@ func (s *Server) admin(next http.Handler) http.Handler {
 	})
 }
 
-func (s *Server) health(w http.ResponseWriter, _ *http.Request) {
+func health(w http.ResponseWriter, _ *http.Request) {
 	_, _ = io.WriteString(w, "ok\n")
 }
 
 func (s *Server) ready(w http.ResponseWriter, _ *http.Request) {
-	if s.closing.Load() {
+	select {
+	case <-s.closing:
 		http.Error(w, "shutting down", http.StatusServiceUnavailable)
-		return
+	default:
+		_, _ = io.WriteString(w, "ready\n")
 	}
-	_, _ = io.WriteString(w, "ready\n")
 }
 
 func (s *Server) root(w http.ResponseWriter, _ *http.Request) {

@@ -13,9 +13,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"runtime/debug"
-	"strings"
-	"sync/atomic"
+	"sync"
 	"time"
 
 	"lambent"
@@ -49,7 +47,7 @@ type Server struct {
 	store    *store.Store
 	code     *bundle.Store
 	builder  *build.Builder
-	runtimes []lambent.Runtime
+	runtimes func() []lambent.Runtime // waits until they are found
 	logs     *logs.Logs
 	ledger   *meter.Ledger
 	keys     *auth.Keys
@@ -61,9 +59,12 @@ type Server struct {
 	api      http.Handler
 	http     *http.Server
 
-	closing atomic.Bool
-	stop    context.CancelFunc // ends what runs in the background
-	closers []closer           // in the order of opening
+	background context.Context // ends with stop
+	stop       context.CancelFunc
+	running    sync.WaitGroup // what runs in the background
+	closing    chan struct{}  // closed when Close begins
+	serving    sync.RWMutex   // held for reading by each request, and by Close to wait for the last
+	closers    []closer       // in the order of opening
 }
 
 // A closer gives back one part.
@@ -81,23 +82,28 @@ func Open(ctx context.Context, cfg Config) (_ *Server, err error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	s := &Server{cfg: cfg, limits: lambent.DefaultLimits(), started: time.Now(), log: cfg.Logger}
+	s := &Server{cfg: cfg, limits: lambent.DefaultLimits(), started: time.Now(), log: cfg.Logger, closing: make(chan struct{})}
 	s.limits.MaxConcurrency = 1 // until an instance can serve several at a time
-	background, stop := context.WithCancel(context.WithoutCancel(ctx))
-	s.stop = stop
+	s.background, s.stop = context.WithCancel(context.WithoutCancel(ctx))
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.closeAll())
 		}
 	}()
-	for _, step := range []func(context.Context) error{
-		s.openPort, s.openStore, s.openFiles, s.openDriver, s.openRuntimes, s.openDispatch, s.openControl, s.openFaces,
+	for _, step := range []struct {
+		name string
+		open func(context.Context) error
+	}{
+		{"port", s.openPort}, {"store", s.openStore}, {"files", s.openFiles}, {"driver", s.openDriver},
+		{"runtimes", s.openRuntimes}, {"dispatch", s.openDispatch}, {"control", s.openControl}, {"faces", s.openFaces},
 	} {
-		if err := step(ctx); err != nil {
+		begun := time.Now()
+		if err := step.open(ctx); err != nil {
 			return nil, err
 		}
+		s.log.Debug("opened", "part", step.name, "took", time.Since(begun))
 	}
-	go s.collect(background)
+	s.running.Go(func() { s.collect(s.background) })
 	return s, nil
 }
 
@@ -144,8 +150,10 @@ func (s *Server) openFiles(context.Context) (err error) {
 	if s.code, err = bundle.Open(s.path("code"), s.limits); err != nil {
 		return err
 	}
-	s.builder = build.New(build.Options{CacheDir: s.path("build"), Path: os.Getenv("PATH"), Proxy: os.Getenv("GOPROXY"),
-		SumDB: os.Getenv("GOSUMDB"), NoSumDB: os.Getenv("GONOSUMDB"), GoCache: os.Getenv("LAMBENT_GOCACHE"), GoModCache: os.Getenv("LAMBENT_GOMODCACHE")})
+	s.builder = build.New(build.Options{
+		CacheDir: s.path("build"), Path: s.cfg.Path, Proxy: s.cfg.GoProxy, SumDB: s.cfg.GoSumDB, NoSumDB: s.cfg.GoNoSumDB,
+		GoCache: s.cfg.GoCache, GoModCache: s.cfg.GoModCache,
+	})
 	if s.logs, err = logs.Open(logs.Options{Dir: s.path("logs"), Logger: s.log}); err != nil {
 		return err
 	}
@@ -174,32 +182,36 @@ func (s *Server) openDriver(context.Context) error {
 	return nil
 }
 
-// openRuntimes finds what can run here.
-func (s *Server) openRuntimes(ctx context.Context) error {
-	found, _, err := findRuntimes(ctx, s.path("runtimes"))
-	s.runtimes = found
-	return err
-}
-
-// findRuntimes installs the agents below dir and looks for interpreters.
-func findRuntimes(ctx context.Context, dir string) ([]lambent.Runtime, []runtimes.Missing, error) {
-	agents, err := runtimes.Install(dir)
+// openRuntimes looks for what can run here, in the background: it executes each
+// interpreter, and some are scripts of version managers that take 200 ms. Whoever
+// needs a runtime waits; the server does not.
+func (s *Server) openRuntimes(context.Context) error {
+	agents, err := runtimes.Install(s.path("runtimes"))
 	if err != nil {
-		return nil, nil, err
+		return err
 	}
-	found, missing := runtimes.Discover(ctx, runtimes.Options{
-		Agents: agents, Path: filepath.SplitList(os.Getenv("PATH")), Unprivileged: os.Geteuid() == 0,
+	o := runtimes.Options{Agents: agents, Path: filepath.SplitList(s.cfg.Path), Unprivileged: os.Geteuid() == 0}
+	s.runtimes = sync.OnceValue(func() []lambent.Runtime {
+		begun := time.Now()
+		found, missing := runtimes.Discover(s.background, o)
+		for _, m := range missing {
+			s.log.Debug("an interpreter cannot be used", "path", m.Path, "runtime", m.Name, "why", m.Why)
+		}
+		s.log.Debug("runtimes found", "count", len(found), "took", time.Since(begun))
+		return found
 	})
-	return found, missing, nil
+	s.running.Go(func() { s.runtimes() })
+	return nil
 }
 
 func (s *Server) runtime(name string) (lambent.Runtime, error) {
-	for _, r := range s.runtimes {
+	found := s.runtimes()
+	for _, r := range found {
 		if r.Name == name {
 			return r, nil
 		}
 	}
-	return lambent.Runtime{}, runtimes.NotFound(name, s.runtimes)
+	return lambent.Runtime{}, runtimes.NotFound(name, found)
 }
 
 func (s *Server) runtimeKnown(name string) error {
@@ -245,7 +257,8 @@ func (s *Server) openDispatch(context.Context) error {
 func (s *Server) openControl(ctx context.Context) (err error) {
 	s.control, err = control.Open(ctx, control.Config{
 		Store: s.store, Limits: s.limits, HasCode: s.code.Has, RuntimeKnown: s.runtimeKnown,
-		Check: func(ctx context.Context, r *lambent.Revision) error { return s.dispatch.Prepare(ctx, r, nil) },
+		Check:   func(ctx context.Context, r *lambent.Revision) error { return s.dispatch.Prepare(ctx, r, nil) },
+		Deleted: s.deleted,
 	})
 	if err != nil {
 		return err
@@ -260,6 +273,14 @@ func (s *Server) openControl(ctx context.Context) (err error) {
 	return nil
 }
 
+// deleted removes what a function leaves outside of the store. What its last calls
+// still write is discarded.
+func (s *Server) deleted(n lambent.Name) {
+	if err := s.logs.Delete(n); err != nil {
+		s.log.Warn("the log of a deleted function cannot be removed", "function", n.String(), "error", err)
+	}
+}
+
 // openFaces makes what answers on the port.
 func (s *Server) openFaces(context.Context) error {
 	invoker := throttleCounter{s.dispatch, s.metrics}
@@ -269,8 +290,8 @@ func (s *Server) openFaces(context.Context) error {
 		Authenticate: s.identify, HasCode: s.code.Has, RuntimeKnown: s.runtimeKnown,
 		PutCode: s.putCode, Zip: s.code.Zip, Build: s.build, Logs: s.logs, Ledger: s.ledger,
 		FunctionURL: s.functionURL,
-		Runtimes:    func() []lambent.Runtime { return s.runtimes },
-		Server:      s.describe,
+		Runtimes:    s.runtimes, Closing: s.closing,
+		Server: s.describe,
 	})
 	s.http = &http.Server{
 		Handler: s.handler(), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
@@ -413,21 +434,23 @@ func (s *Server) Serve() error {
 }
 
 // Close refuses new calls, lets those under way end until ctx is done, and closes
-// everything in reverse order.
+// everything in reverse order. It may be called once.
 func (s *Server) Close(ctx context.Context) error {
-	s.closing.Store(true)
+	close(s.closing) // lets go of who follows logs
 	drained := make(chan error, 1)
 	go func() { drained <- s.dispatch.Close(ctx) }()
-	err := s.http.Shutdown(ctx)
-	if err != nil {
-		_ = s.http.Close() // followers of logs, and whoever is slower than the grace
-		err = nil
+	if s.http.Shutdown(ctx) != nil {
+		_ = s.http.Close() // who is slower than the grace
 	}
-	return errors.Join(err, <-drained, s.closeAll())
+	err := <-drained
+	s.serving.Lock() // the connections of what is left are closed: it ends now
+	defer s.serving.Unlock()
+	return errors.Join(err, s.closeAll())
 }
 
 func (s *Server) closeAll() error {
 	s.stop()
+	s.running.Wait()
 	var errs []error
 	for i := len(s.closers) - 1; i >= 0; i-- {
 		if err := s.closers[i].close(); err != nil {
@@ -436,32 +459,4 @@ func (s *Server) closeAll() error {
 	}
 	s.closers = nil
 	return errors.Join(errs...)
-}
-
-// TuneMemory bounds the garbage that may pile up: the live data of an idle server
-// is some 20 MB, and the default lets as much again lie about after a burst.
-func TuneMemory() {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(75)
-	}
-	if os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(memoryLimit())
-	}
-}
-
-// memoryLimit is half of the machine's memory: the rest is the functions'.
-func memoryLimit() int64 {
-	const atLeast = 256 << 20
-	b, err := os.ReadFile("/proc/meminfo")
-	if err != nil {
-		return 1 << 30
-	}
-	var kb int64
-	for _, c := range strings.TrimLeft(strings.TrimPrefix(string(b), "MemTotal:"), " ") {
-		if c < '0' || c > '9' {
-			break
-		}
-		kb = kb*10 + int64(c-'0')
-	}
-	return max(atLeast, kb<<10/2)
 }

@@ -67,7 +67,7 @@ func publicDir() (string, error) {
 }
 
 func openServer(data string) (*server.Server, error) {
-	cfg := server.DefaultConfig(func(string) string { return "" })
+	cfg := server.DefaultConfig(os.Getenv) // PATH has the toolchain
 	cfg.Listen, cfg.Data = "127.0.0.1:0", data
 	return server.Open(context.Background(), cfg)
 }
