@@ -348,7 +348,7 @@ func TestOnChange(t *testing.T) {
 		})
 	}
 	listen(c)
-	deploy(t, c, "f", 1, false)
+	deploy(t, c, "f", 1, true) // with a version the head is claimed first: nobody else's business
 	deploy(t, c, "f", 2, true)
 	if err := c.Delete(ctx, named("f"), ""); err != nil {
 		t.Fatal(err)

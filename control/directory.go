@@ -60,8 +60,9 @@ func (d *directory) apply(e store.Entry) {
 		return // not a head; nothing of ours writes such a key
 	}
 	k := key{project, name}
+	visible := true // to whom this change matters
 	if e.Deleted || bytes.Equal(e.Value, placeholder) {
-		d.heads.Delete(k)
+		_, visible = d.heads.LoadAndDelete(k)
 	} else if known, ok := d.heads.Load(k); ok {
 		known.(*function).replace(e)
 	} else {
@@ -71,7 +72,7 @@ func (d *directory) apply(e store.Entry) {
 
 	d.mu.Lock()
 	listeners := d.listeners
-	if !d.isFilled {
+	if !d.isFilled || !visible {
 		listeners = nil
 	}
 	d.mu.Unlock()

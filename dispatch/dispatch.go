@@ -159,6 +159,8 @@ func (d *Dispatcher) Changed(name lambent.Name) {
 			n.Qualifier = p.rev.Version
 			if t, err := d.cfg.Resolve(n); err != nil || t.Revision.ID != p.rev.ID {
 				p.retire()
+			} else {
+				p.revive() // a rollback leads to what a deploy has left
 			}
 		}
 		return true

@@ -463,6 +463,37 @@ func TestDeployDrains(t *testing.T) {
 	})
 }
 
+// A rollback leads to a revision whose last instance is still about to end.
+func TestRollbackToADrainingRevision(t *testing.T) {
+	for name, prepare := range map[string]bool{"on trial": true, "at once": false} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := &script{invoke: sleeper(5 * time.Second)}
+				b := newBench(t, s)
+				var wg sync.WaitGroup
+				wg.Go(func() { wantBody(t, b.call(t.Context()), "1") })
+				time.Sleep(time.Second)
+				b.deploy("other")
+				b.Changed(b.rev.Name)
+				b.deploy("1")
+				if prepare {
+					if err := b.Prepare(t.Context(), b.rev, nil); err != nil {
+						t.Fatal(err)
+					}
+				}
+				b.Changed(b.rev.Name)
+				for range 3 {
+					wantBody(t, b.call(t.Context()), "2")
+				}
+				wg.Wait()
+				if n := s.starts.Load(); n != 2 {
+					t.Errorf("%d starts, want 2: the revision's instances must serve again", n)
+				}
+			})
+		})
+	}
+}
+
 func TestPrepareLeavesAWarmInstance(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &script{init: func(context.Context, int) error { time.Sleep(time.Second); return nil }}

@@ -189,6 +189,11 @@ func (p *pool) settle(in *instance) {
 // prepare makes one instance ahead of any invocation.
 func (p *pool) prepare(ctx context.Context, s *lambent.Scaling) error {
 	p.mu.Lock()
+	if p.removed {
+		p.mu.Unlock()
+		return p.d.pool(lambent.Target{Revision: p.rev}).prepare(ctx, s)
+	}
+	p.retired = false // whoever asks is about to lead here, maybe again
 	p.scaleLocked(s)
 	admitted := p.d.admit(p)
 	if admitted {
@@ -292,6 +297,13 @@ func (p *pool) died(in *instance) {
 	if i >= 0 {
 		in.destroy()
 	}
+}
+
+// revive takes back a retirement: something leads here again.
+func (p *pool) revive() {
+	p.mu.Lock()
+	p.retired = false
+	p.mu.Unlock()
 }
 
 // retire ends the idle instances now and the busy ones when they are done. What
