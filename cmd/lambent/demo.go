@@ -194,7 +194,7 @@ func (d *demo) languages(ctx context.Context) error {
 		}
 		// Without the trial start the first call is a cold one.
 		if err := d.run(ctx,
-			command{args: []string{"deploy", source, "--url", "public", "--check=false"}, want: "deployed"},
+			command{args: []string{"deploy", source, "--check=false"}, want: "deployed"},
 			command{args: []string{"invoke", name, "-d", `{"name":"Ada"}`, "--report"}, want: "Init Duration", note: "cold"},
 			command{args: []string{"invoke", name, "-d", `{"name":"Ada"}`, "--report"}, want: "Hello, Ada!", note: "warm"},
 		); err != nil {
@@ -294,7 +294,7 @@ func (d *demo) tail(ctx context.Context) error {
 	if err := d.get(ctx, name, "?name=Linus", "Hello, Linus!"); err != nil {
 		return err
 	}
-	if err := shown.wait(ctx, "REPORT RequestId"); err != nil {
+	if err := shown.wait(ctx, "saying hello to Linus", "REPORT RequestId"); err != nil {
 		return d.failed("the log does not grow")
 	}
 	return nil
@@ -304,7 +304,7 @@ func (d *demo) tail(ctx context.Context) error {
 func (d *demo) bill(ctx context.Context) error {
 	d.say("\n== The bill, had it been AWS's")
 	if err := d.run(ctx,
-		command{args: []string{"invocations", d.deployed[0], "--limit", "3"}, want: "cold"},
+		command{args: []string{"invocations", d.deployed[0], "--limit", "3"}, want: "warm"},
 		command{args: []string{"usage"}, want: "all"},
 	); err != nil {
 		return err

@@ -30,13 +30,14 @@ func (d *demo) run(ctx context.Context, commands ...command) error {
 		if ctx.Err() != nil {
 			return lambent.Errorf(lambent.Canceled, "demo", "given up")
 		}
-		took := fmt.Sprintf("%.1f ms", float64(time.Since(begun).Microseconds())/1000)
+		took := elapsed(begun)
 		if c.note != "" {
 			took = c.note + ", " + took
 		}
 		if status != 0 {
 			took = fmt.Sprintf("exit status %d, %s", status, took)
 		}
+		shown.newLine()
 		d.say("  (%s)", took)
 		if status != c.status || !strings.Contains(shown.text(), c.want) {
 			return d.failed("lambent %s: exit status %d and %q were to come", strings.Join(c.args, " "), c.status, c.want)
@@ -56,9 +57,17 @@ func (d *demo) start(ctx context.Context, args ...string) (shown *screen, ended 
 	d.say("$ lambent %s", strings.Join(quoted, " "))
 	shown = &screen{w: d.out, news: make(chan struct{}, 1)}
 	status := make(chan int, 1)
-	p := &program{in: strings.NewReader(""), out: shown, err: shown, getenv: d.env}
+	p := &program{in: strings.NewReader(""), out: shown, err: aside{shown}, getenv: d.env}
 	go func() { status <- p.run(ctx, args) }()
 	return shown, status
+}
+
+func elapsed(begun time.Time) string {
+	d := time.Since(begun)
+	if d > time.Second {
+		return fmt.Sprintf("%.1f s", d.Seconds())
+	}
+	return fmt.Sprintf("%.1f ms", float64(d.Microseconds())/1000)
 }
 
 // env is the environment of the demo's commands.
@@ -102,7 +111,7 @@ func (d *demo) get(ctx context.Context, function, query, want string) error {
 	if err != nil || resp.StatusCode != http.StatusOK || !bytes.Contains(b, []byte(want)) {
 		return d.failed("%s answered %s %q, %v; %q was to come", resp.Request.URL, resp.Status, b, err, want)
 	}
-	d.say("  %s\n  (%s, %.1f ms)", printable(string(b)), resp.Status, float64(time.Since(begun).Microseconds())/1000)
+	d.say("  %s\n  (%s, %s)", printable(string(b)), resp.Status, elapsed(begun))
 	return nil
 }
 
@@ -139,15 +148,30 @@ func (s *screen) Write(b []byte) (int, error) {
 	return len(b), err
 }
 
+// newLine ends a line that has begun.
+func (s *screen) newLine() {
+	if t := s.text(); t != "" && !strings.HasSuffix(t, "\n") {
+		_, _ = io.WriteString(s, "\n")
+	}
+}
+
+// An aside is a screen's standard error: what it says stands on lines of its own.
+type aside struct{ *screen }
+
+func (a aside) Write(b []byte) (int, error) {
+	a.newLine()
+	return a.screen.Write(b)
+}
+
 func (s *screen) text() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return string(s.seen)
 }
 
-// wait returns when text has been printed.
-func (s *screen) wait(ctx context.Context, text string) error {
-	for !strings.Contains(s.text(), text) {
+// wait returns when these have been printed, one after the other.
+func (s *screen) wait(ctx context.Context, texts ...string) error {
+	for !inOrder(s.text(), texts) {
 		select {
 		case <-s.news:
 		case <-ctx.Done():
@@ -155,4 +179,15 @@ func (s *screen) wait(ctx context.Context, text string) error {
 		}
 	}
 	return nil
+}
+
+func inOrder(s string, texts []string) bool {
+	for _, t := range texts {
+		_, rest, ok := strings.Cut(s, t)
+		if !ok {
+			return false
+		}
+		s = rest
+	}
+	return true
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
@@ -236,16 +237,19 @@ func (p *program) deployAll(ctx context.Context, cl *client.Client, src *source,
 // deployOne deploys one function.
 func (p *program) deployOne(ctx context.Context, cl *client.Client, f *detect.Function, has *client.Function, code *client.Code, d *deployFlags) (*client.Function, error) {
 	r := p.request(f, has, d, cl.Project)
-	what := "starting %s on trial"
+	doing := []string{}
 	switch {
 	case code == nil:
 	case f.Build != "":
 		r.Source, r.Build = code.Digest, f.Build
-		what = "building %s, and starting it on trial"
+		doing = append(doing, "building")
 	default:
 		r.Code, r.Zip = code.Digest, code.Zip
 	}
-	stop := p.step(what, f.Name)
+	if d.check {
+		doing = append(doing, "starting on trial")
+	}
+	stop := p.step("%s: %s", f.Name, cmp.Or(strings.Join(doing, ", and "), "deploying"))
 	start := time.Now()
 	out, err := cl.Deploy(ctx, f.Name, r, func(line string) { p.note("  %s", line) })
 	stop()
