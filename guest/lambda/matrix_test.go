@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	_ "github.com/aws/aws-lambda-go/lambda" // of the suite's function in testdata, where go mod tidy does not look
+
 	"lambent"
 	"lambent/dispatch"
 	"lambent/guest"

@@ -1,0 +1,367 @@
+package lambent_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// A rule says what a package may import of ours beside the root, which everyone
+// may. Patterns are of one level: sandbox/* is each package below sandbox.
+type rule struct {
+	pkg     string
+	imports string
+	tests   string // what its tests may import beyond that: real parts to run with
+	why     string
+}
+
+// rules is the direction of the design: left may import right. A package without
+// a row fails, so that a new one gets its place on purpose.
+var rules = []rule{
+	{".", "", "", "the vocabulary: everyone imports it, so it imports no one"},
+	{"cmd/lambent", "server client bundle examples internal/detect internal/scaffold", "", "one verb to a file; bundle packs what a directory is deployed as, before it is sent"},
+	{"server", "api/* auth bundle client control control/build dispatch guest guest/* internal/* logs meter runtimes sandbox sandbox/process store", "examples server/servertest",
+		"the wiring: the only package that names implementations"},
+
+	{"server/servertest", "server client", "", "a server in process for whoever tests with one"},
+
+	{"api/v1", "auth control logs meter", "client server server/servertest", "our own API is a thin face over the core; it calls through lambent.Invoker, never dispatch"},
+	{"api/web", "", "auth client server server/servertest", "function URLs need an Invoker and a way to resolve names, and nothing else of ours"},
+	{"client", "", "server server/servertest", "what a user of the API may import without importing the platform"},
+
+	{"control", "store", "", "knows functions as records; code, runtimes and builds are functions that server hands it"},
+	{"control/build", "", "", "a toolchain over a directory: it knows no function"},
+	{"dispatch", "sandbox guest", "sandbox/fake", "the synchronous path: with no store in reach, nothing durable can be on it"},
+	{"auth", "internal/atomicfile", "", "keys in a file"},
+	{"logs", "", "", "what functions write, in files of its own"},
+	{"meter", "", "", "records in files of its own: the ledger is on the path of each call, the store is not"},
+	{"bundle", "", "", "files by digest: it knows no function"},
+	{"store", "internal/atomicfile", "", "records: it knows no function"},
+
+	{"guest", "sandbox", "", "the contract with the code inside a sandbox"},
+	{"guest/lambda", "guest sandbox internal/http1", "dispatch runtimes guest/guesttest sandbox/process", "a guest sees a sandbox through its contract, whatever the driver; its suite runs through real ones"},
+	{"guest/guesttest", "", "", "a suite speaks to a guest as callers do: by Invoker"},
+	{"sandbox", "", "", "the contract of drivers: data and descriptors only, so that a helper process can stand behind it"},
+	{"sandbox/sandboxtest", "sandbox", "", "a suite knows the contract alone"},
+	{"sandbox/*", "sandbox", "sandbox/sandboxtest", "a driver knows the contract, and no other driver"},
+	{"runtimes", "", "", "agents and interpreters are data to everyone else"},
+
+	{"internal/*", "", "", "leaves: each one job that knows nothing of the platform but its vocabulary"},
+	{"examples", "", "server client server/servertest", "functions as users write them; the tests run each on a server"},
+	{"bench", "server client", "*", "measures from outside, as a client"},
+	{"test/*", "server client", "*", "real clients against a real server"},
+}
+
+// modules is every module that the product's code may import, and who may: what
+// one costs and does for us is in RATIONALE.md.
+var modules = []rule{
+	{"github.com/nats-io", "store", "", "the engine: nothing else may know that there is one"},
+	{"github.com/danielgtaylor/huma", "api/v1", "", "REST and its OpenAPI document"},
+	{"github.com/prometheus/client_golang", "internal/telemetry", "", "metrics"},
+	{"github.com/shopspring/decimal", "meter", "", "money"},
+	{"github.com/klauspost/compress", "bundle", "", "deflate"},
+	{"github.com/BurntSushi/toml", "internal/detect", "", "lambent.toml"},
+	{"github.com/spf13/cobra", "cmd/lambent", "", "the command line"},
+	{"go.yaml.in/yaml", "cmd/lambent", "", "-o yaml"},
+	{"golang.org/x/term", "cmd/lambent", "", "is this a terminal?"},
+	{"golang.org/x/sys", "sandbox/* server internal/*", "", "system calls that the standard library lacks"},
+}
+
+// readsEnvironment are the packages that may read the environment: where a server
+// is configured, main, and what only tests import.
+var readsEnvironment = "server cmd/lambent */*test"
+
+// TestImports holds the code to rules and modules. Tests are held to what their
+// package may import and the row's further column; test-only modules are free.
+func TestImports(t *testing.T) {
+	for _, p := range packages(t) {
+		r, ok := rowOf(rules, p.name)
+		if !ok {
+			t.Errorf("%s has no row in rules: say what it may import, and why", p.name)
+			continue
+		}
+		for _, path := range p.Imports {
+			if ours, ok := own(path); ok {
+				if !matches(r.imports, ours) {
+					t.Errorf("%s imports %s; it may import %q: %s", p.name, ours, r.imports, r.why)
+				}
+			} else if strings.Contains(strings.Split(path, "/")[0], ".") {
+				checkModule(t, p.name, path)
+			}
+		}
+		for _, path := range append(p.TestImports, p.XTestImports...) {
+			if ours, ok := own(path); ok && ours != p.name && !matches(r.imports+" "+r.tests, ours) {
+				t.Errorf("the tests of %s import %s; they may import %q and %q: %s", p.name, ours, r.imports, r.tests, r.why)
+			}
+		}
+	}
+}
+
+func checkModule(t *testing.T, pkg, path string) {
+	t.Helper()
+	for _, m := range modules {
+		if path == m.pkg || strings.HasPrefix(path, m.pkg+"/") {
+			if !matches(m.imports, pkg) {
+				t.Errorf("%s imports %s, which is for %s: %s", pkg, path, m.imports, m.why)
+			}
+			return
+		}
+	}
+	t.Errorf("%s imports %s, which is not among modules: a new module is a decision, with a line in RATIONALE.md", pkg, path)
+}
+
+// TestRulesAreUsed fails for a row that no package needs any more; rows of what
+// is still to come are those with a directory that is not there.
+func TestRulesAreUsed(t *testing.T) {
+	all := packages(t)
+	for _, r := range rules {
+		dir, _, _ := strings.Cut(r.pkg, "*")
+		if _, err := os.Stat(filepath.FromSlash(dir)); errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if !slices.ContainsFunc(all, func(p goPackage) bool { return matches(r.pkg, p.name) }) {
+			t.Errorf("no package is %s", r.pkg)
+		}
+	}
+}
+
+// TestPackageComments: the comment says what the package is for.
+func TestPackageComments(t *testing.T) {
+	for _, p := range packages(t) {
+		want := "Package " + p.Name + " "
+		if p.Name == "main" {
+			want = "Command " + path.Base(p.name) + " "
+		}
+		doc := p.Doc
+		if len(p.GoFiles) == 0 { // tests alone
+			doc = testDoc(t, p)
+		}
+		if !strings.HasPrefix(doc, want) {
+			t.Errorf("%s: the package comment starts %.40q, not %q", p.name, doc, want)
+		}
+	}
+}
+
+// TestExitAndEnvironment: only main ends the process, and only the configuration
+// reads the environment. Everyone else is given what they need and returns errors.
+func TestExitAndEnvironment(t *testing.T) {
+	exits := map[string]bool{"os.Exit": true, "log.Fatal": true, "log.Fatalf": true, "log.Fatalln": true, "syscall.Exit": true}
+	environment := map[string]bool{"os.Getenv": true, "os.LookupEnv": true, "os.Environ": true, "os.ExpandEnv": true, "os.Setenv": true,
+		"os.Unsetenv": true, "os.Clearenv": true, "syscall.Getenv": true, "syscall.Environ": true}
+	for _, p := range packages(t) {
+		for _, name := range p.GoFiles {
+			file := filepath.Join(p.Dir, name)
+			fset := token.NewFileSet()
+			parsed, err := parser.ParseFile(fset, file, nil, parser.SkipObjectResolution)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ast.Inspect(parsed, func(n ast.Node) bool {
+				sel, ok := n.(*ast.SelectorExpr)
+				if !ok {
+					return true
+				}
+				x, ok := sel.X.(*ast.Ident)
+				if !ok {
+					return true
+				}
+				switch use := x.Name + "." + sel.Sel.Name; {
+				case exits[use] && p.Name != "main":
+					t.Errorf("%s: %s outside package main: return an error", fset.Position(n.Pos()), use)
+				case environment[use] && !matches(readsEnvironment, p.name):
+					t.Errorf("%s: %s outside of %s: take it as an option", fset.Position(n.Pos()), use, readsEnvironment)
+				}
+				return true
+			})
+		}
+	}
+}
+
+// TestNoMachinesPaths: nothing in the tree names a place on the machine of
+// somebody who worked on it.
+func TestNoMachinesPaths(t *testing.T) {
+	patterns := `/(home|Users)/[a-z][\w.-]*/|/root/[\w.]`
+	if here, err := os.Getwd(); err == nil && strings.Count(here, "/") > 1 {
+		patterns += `|` + regexp.QuoteMeta(here) + `\b`
+	}
+	place := regexp.MustCompile(`(^|[\s"'(=:])(` + patterns + `)`)
+	err := filepath.WalkDir(".", func(file string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && slices.Contains([]string{".git", ".venv", "bin", "dist", "node_modules", "__pycache__"}, d.Name()):
+			return filepath.SkipDir
+		case !d.Type().IsRegular():
+			return nil
+		}
+		b, err := os.ReadFile(file)
+		if err != nil || bytes.IndexByte(b, 0) >= 0 {
+			return err
+		}
+		for i, line := range bytes.Split(b, []byte("\n")) {
+			if m := place.FindSubmatch(line); m != nil {
+				t.Errorf("%s:%d names %s", file, i+1, m[2])
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestModulesAreDecided: each module that go.mod asks for by itself has its line
+// in RATIONALE.md.
+func TestModulesAreDecided(t *testing.T) {
+	b, err := os.ReadFile("RATIONALE.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := goCommand(t, "mod", "edit", "-json")
+	var mod struct {
+		Require []struct {
+			Path     string
+			Indirect bool
+		}
+	}
+	if err := json.Unmarshal(out, &mod); err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range mod.Require {
+		if !m.Indirect && !strings.Contains(string(b), "`"+m.Path+"`") {
+			t.Errorf("RATIONALE.md does not say what %s does for us and what it costs", m.Path)
+		}
+	}
+}
+
+// A goPackage is what `go list` says of one.
+type goPackage struct {
+	name                               string // below the module; "." is the root
+	Dir, Name, ImportPath, Doc         string
+	GoFiles                            []string
+	TestGoFiles, XTestGoFiles          []string
+	Imports, TestImports, XTestImports []string
+}
+
+// packages lists every package of the module, as another test may have done.
+func packages(t *testing.T) []goPackage {
+	t.Helper()
+	all, err := listed()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+var listed = sync.OnceValues(func() ([]goPackage, error) {
+	all := map[string]goPackage{}
+	// Files and imports are those of one system: look at both.
+	for _, system := range []string{"linux", "darwin"} {
+		cmd := exec.Command("go", "list", "-json", "./...")
+		cmd.Env = append(os.Environ(), "GOOS="+system, "CGO_ENABLED=0")
+		cmd.Stderr = os.Stderr
+		out, err := cmd.Output()
+		if err != nil {
+			return nil, err
+		}
+		for d := json.NewDecoder(bytes.NewReader(out)); ; {
+			var p goPackage
+			if err := d.Decode(&p); err == io.EOF {
+				break
+			} else if err != nil {
+				return nil, err
+			}
+			p.name, _ = own(p.ImportPath)
+			if q, ok := all[p.name]; ok {
+				p.GoFiles = append(p.GoFiles, q.GoFiles...)
+				p.Imports = append(p.Imports, q.Imports...)
+				p.TestImports = append(p.TestImports, q.TestImports...)
+				p.XTestImports = append(p.XTestImports, q.XTestImports...)
+			}
+			all[p.name] = p
+		}
+	}
+	var list []goPackage
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		p := all[name]
+		for _, names := range []*[]string{&p.GoFiles, &p.Imports, &p.TestImports, &p.XTestImports} {
+			slices.Sort(*names)
+			*names = slices.Compact(*names)
+		}
+		list = append(list, p)
+	}
+	return list, nil
+})
+
+// own returns the package below the module for an import path of ours.
+func own(path string) (string, bool) {
+	if path == "lambent" {
+		return ".", true
+	}
+	return strings.CutPrefix(path, "lambent/")
+}
+
+// rowOf returns the row of a package: an exact one, or the first pattern.
+func rowOf(rows []rule, pkg string) (rule, bool) {
+	for _, r := range rows {
+		if r.pkg == pkg {
+			return r, true
+		}
+	}
+	for _, r := range rows {
+		if matches(r.pkg, pkg) {
+			return r, true
+		}
+	}
+	return rule{}, false
+}
+
+// matches says whether a package is one of a list of patterns. The root always is.
+func matches(patterns, pkg string) bool {
+	if pkg == "." {
+		return true
+	}
+	return slices.ContainsFunc(strings.Fields(patterns), func(pattern string) bool {
+		ok, err := path.Match(pattern, pkg)
+		return ok && err == nil
+	})
+}
+
+// testDoc returns the comment of a package that consists of tests.
+func testDoc(t *testing.T, p goPackage) string {
+	t.Helper()
+	for _, name := range append(p.TestGoFiles, p.XTestGoFiles...) {
+		f, err := parser.ParseFile(token.NewFileSet(), filepath.Join(p.Dir, name), nil, parser.ParseComments|parser.PackageClauseOnly)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if f.Doc != nil {
+			return f.Doc.Text()
+		}
+	}
+	return ""
+}
+
+func goCommand(t *testing.T, args ...string) []byte {
+	t.Helper()
+	out, err := exec.Command("go", args...).Output()
+	if err != nil {
+		t.Fatalf("go %s: %v", strings.Join(args, " "), err)
+	}
+	return out
+}

@@ -1,0 +1,94 @@
+#!/usr/bin/env bash
+# Installs what the demo, the tests or CI need beside Go, and only what is missing.
+#
+#   tools/setup.sh demo    interpreters for the functions of `make demo`
+#   tools/setup.sh test    those, and what the tests compare our agents with
+#   tools/setup.sh ci      those, and a C compiler for the race detector
+#
+# System packages come from apt, by sudo where this is not root. Everything else
+# goes to .venv in the project, which `rm -rf .venv` forgets.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+# The versions of Node.js whose transcripts are in runtimes/testdata.
+node_versions=(20.20.2 24.21.0)
+
+say() { echo "setup: $*" >&2; }
+have() { command -v "$1" >/dev/null 2>&1; }
+
+# apt_packages prints the packages whose programs are missing.
+apt_packages() {
+  have python3 || echo python3
+  have node || have nodejs || echo nodejs
+  have curl || echo curl
+  [ "$1" = demo ] && return
+  python3 -c 'import ensurepip, venv' 2>/dev/null || echo python3-venv
+  have npm || echo npm
+  # As root, functions run under users of their own: they reach the system's
+  # interpreters, and none below somebody's home directory.
+  [ -x /usr/bin/python3 ] || [ -x /usr/local/bin/python3 ] || echo python3
+  [ -x /usr/bin/node ] || [ -x /usr/local/bin/node ] || echo nodejs
+  if [ "$1" = ci ]; then
+    have gcc || echo gcc
+    [ -e /usr/include/stdlib.h ] || echo libc6-dev
+  fi
+}
+
+install_packages() {
+  local packages
+  packages=$(apt_packages "$1" | sort -u | tr '\n' ' ')
+  [ -n "$packages" ] || return 0
+  if ! have apt-get; then
+    say "missing, and this is not Debian: please install $packages"
+    return 1
+  fi
+  local as_root=()
+  if [ "$(id -u)" != 0 ]; then
+    have sudo || { say "missing; as root: apt-get install $packages"; return 1; }
+    as_root=(sudo)
+  fi
+  say "apt-get install $packages"
+  "${as_root[@]}" apt-get update -qq
+  # shellcheck disable=SC2086 # a list of words
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $packages >/dev/null
+}
+
+# install_venv makes the Python whose pip fetches AWS's own client for the tests.
+install_venv() {
+  [ -x .venv/bin/pip ] && return
+  say "a Python environment in .venv"
+  python3 -m venv .venv
+}
+
+# install_node fetches versions of Node.js, which are packages of npm.
+install_node() {
+  local arch
+  case "$(uname -s)-$(uname -m)" in
+    Linux-x86_64) arch=linux-x64 ;;
+    Linux-aarch64) arch=linux-arm64 ;;
+    Darwin-arm64) arch=darwin-arm64 ;;
+    *) say "npm has no Node.js for $(uname -sm): its tests run on what is installed"; return 0 ;;
+  esac
+  for version in "${node_versions[@]}"; do
+    local dir=.venv/node-$version
+    [ -x "$dir/bin/node" ] && continue
+    say "Node.js $version in $dir"
+    rm -rf "$dir" "$dir.part"
+    mkdir -p "$dir.part"
+    npm install --silent --no-audit --no-fund --ignore-scripts --prefix "$dir.part" "node-$arch@$version"
+    mv "$dir.part/node_modules/node-$arch" "$dir"
+    rm -rf "$dir.part"
+  done
+}
+
+case "${1:-}" in
+  demo)
+    install_packages demo ;;
+  test | ci)
+    install_packages "$1"
+    install_venv
+    install_node ;;
+  *)
+    sed -n '2,9s/^# \{0,1\}//p' "$0" >&2
+    exit 2 ;;
+esac
