@@ -78,11 +78,13 @@ var (
 	pythonClient = regexp.MustCompile(`File (\\?")[^"\\]*/(?:agent|awslambdaric/\w+)\.py\\?", line \d+, in \w+(\\n|\r)(?:[^"\\\r]|\\[^n])*`)
 	// The same in what Python itself prints when it dies.
 	pythonClientFrame = regexp.MustCompile(`(?m)^  File (?:CLIENT|"CLIENT"|"<frozen runpy>", line \d+, in \w+|"[^"]*/(?:agent|awslambdaric/\w+)\.py".*)\n(?:    .*\n)*`)
-	// A warning about a coroutine names the client's line where it was dropped.
 	// What Python 3.11 and later draw under the lines of a traceback.
 	pythonCarets = regexp.MustCompile(`(\n|\\n) +[~^]+(?:\n|\\n)`)
 	// Frames of Python's own library: where it is and its line numbers vary.
 	pythonLibrary = regexp.MustCompile(`File (\\?")[^"\\]*/python3\.\d+/([^"\\]+)\\?", line \d+`)
+	// The same where a message names a file of it.
+	pythonLibraryFile = regexp.MustCompile(`\(/[^"\\()]*/python3\.\d+/([^"\\()]+)\)`)
+	// A warning about a coroutine names the client's line where it was dropped.
 	pythonWarning = regexp.MustCompile(`(?m)^(?:/.*: )?RuntimeWarning: .*\n(?:  .*\n)?`)
 	pythonFrozen  = regexp.MustCompile(`(<frozen [\w.]+>\\?", line )\d+`)
 	// Frames of a Node.js client, and of Node.js itself, in the forms of a
@@ -108,6 +110,7 @@ func normal(s, task, opt string) string {
 	s = pythonClient.ReplaceAllString(s, "File ${1}CLIENT${1}")
 	s = pythonWarning.ReplaceAllString(s, "")
 	s = pythonLibrary.ReplaceAllString(s, "File ${1}/python/$2${1}, line N")
+	s = pythonLibraryFile.ReplaceAllString(s, "(/python/$1)")
 	s = pythonFrozen.ReplaceAllString(s, "${1}N")
 	s = nodeFrame.ReplaceAllString(s, "")
 	s = nodeIdentity.ReplaceAllString(s, "$1 N")

@@ -355,7 +355,13 @@ func runAWSNode(t *testing.T, rt lambent.Runtime, main string, c call) transcrip
 // socketpair returns our end and the one to hand to a process.
 func socketpair(t *testing.T) (net.Conn, *os.File) {
 	t.Helper()
-	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	syscall.ForkLock.RLock() // so that no process started meanwhile inherits them; not every system has SOCK_CLOEXEC
+	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
+	if err == nil {
+		syscall.CloseOnExec(fds[0])
+		syscall.CloseOnExec(fds[1])
+	}
+	syscall.ForkLock.RUnlock()
 	if err != nil {
 		t.Fatal(err)
 	}
