@@ -75,9 +75,9 @@ func (p *program) serve(ctx context.Context, cfg server.Config) error {
 	p.note("lambent %s serves, ready in %d ms", cfg.Version, time.Since(start).Milliseconds())
 	p.note("  data       %s", cfg.Data)
 	p.note("  token      %s", s.TokenFile())
-	p.note("  runtimes   %s", strings.Join(s.RuntimeNames(), ", "))
 	p.note("  isolation  %s", s.Isolation())
 	fmt.Fprintln(p.out, s.URL())
+	p.note("  runtimes   %s", strings.Join(s.RuntimeNames(), ", ")) // last: they are still looked for
 
 	select {
 	case err = <-served: // the listener broke

@@ -1,0 +1,84 @@
+package server
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// hostFindings tells of the limits and kernel features that matter to functions:
+// what the drivers of this release use, and what isolation will need.
+func hostFindings(data string) []Finding {
+	var u unix.Utsname
+	_ = unix.Uname(&u) // fails for a bad address only
+	out := []Finding{{"system", "kernel", Good, unix.ByteSliceToString(u.Release[:]), ""}}
+
+	var r unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_NOFILE, &r) == nil {
+		f := Finding{"limit", "open files", Good, fmt.Sprint(r.Max), ""}
+		if r.Max < 16384 { // four for each of 4,000 instances
+			f.State, f.Detail, f.Mend = Absent, fmt.Sprintf("%d: enough for about %d instances at a time", r.Max, r.Max/6), "ulimit -n 65536"
+		}
+		out = append(out, f)
+	}
+	var info unix.Sysinfo_t
+	if unix.Sysinfo(&info) == nil {
+		out = append(out, Finding{"limit", "memory", Good, fmt.Sprintf("%d MB", uint64(info.Totalram)*uint64(info.Unit)>>20), ""})
+	}
+	var fs unix.Statfs_t
+	for dir := data; ; dir = filepath.Dir(dir) { // the nearest that is there
+		if unix.Statfs(dir, &fs) == nil {
+			break
+		}
+		if dir == filepath.Dir(dir) {
+			return out
+		}
+	}
+	free := int64(fs.Bavail) * fs.Bsize >> 20
+	f := Finding{"limit", "disk", Good, fmt.Sprintf("%d MB free for %s", free, data), ""}
+	if free < 1024 {
+		f.State, f.Mend = Absent, "lambent serve --data DIR, on a larger disk"
+	}
+	out = append(out, f)
+
+	feature := func(name string, ok bool, detail, mend string) {
+		f := Finding{"kernel", name, Good, detail, ""}
+		if !ok {
+			f.State, f.Mend = Absent, mend
+		}
+		out = append(out, f)
+	}
+	version, detail := cgroups()
+	feature("cgroups", version != "", detail, "")
+	max := strings.TrimSpace(read("/proc/sys/user/max_user_namespaces"))
+	feature("user namespaces", max != "" && max != "0", "at most "+max, "sysctl user.max_user_namespaces=65536")
+	feature("seccomp filters", strings.Contains(read("/proc/sys/kernel/seccomp/actions_avail"), "errno"), "by user programs", "")
+	fd, err := unix.OpenTree(unix.AT_FDCWD, "/", unix.OPEN_TREE_CLOEXEC)
+	if err == nil {
+		unix.Close(fd)
+	}
+	feature("mount API", err == nil, "open_tree, move_mount, mount_setattr", "")
+	return out
+}
+
+func read(file string) string {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return "" // a feature that cannot be read of is not there
+	}
+	return string(b)
+}
+
+// cgroups tells which version holds the memory controller.
+func cgroups() (version, detail string) {
+	if c := read("/sys/fs/cgroup/cgroup.controllers"); strings.Contains(c, "memory") {
+		return "v2", "v2: " + strings.TrimSpace(c)
+	}
+	if _, err := os.Stat("/sys/fs/cgroup/memory"); err == nil {
+		return "v1", "v1, with a memory controller"
+	}
+	return "", "no memory controller"
+}
