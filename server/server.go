@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -129,6 +130,9 @@ func (s *Server) openPort(context.Context) error {
 	s.hosts = append([]string{"localhost", "127.0.0.1", "::1"}, s.cfg.Hosts...)
 	if host != "" && host != "0.0.0.0" && host != "::" {
 		s.hosts = append(s.hosts, host)
+	}
+	for i, h := range s.hosts {
+		s.hosts[i] = strings.ToLower(h)
 	}
 	return nil
 }

@@ -23,8 +23,8 @@ type Scope struct {
 	ProjectQuery  string `query:"project" doc:"The project, for clients that cannot set headers" example:"default"`
 }
 
-// identityKey is where the middleware leaves who asks.
-type identityKey struct{}
+// projectKey is where the middleware leaves the project of a request.
+type projectKey struct{}
 
 // project decides whose functions a request is about, and whether who asks may
 // do there what needs a role.
@@ -48,14 +48,13 @@ func project(id auth.Identity, need auth.Role, header, query string) (string, er
 	return asked, nil
 }
 
-// project is that of an operation that huma serves; all of them are for
-// administrators.
+// project is that of a request that huma serves: the middleware has found it.
 func (in *Scope) project(ctx context.Context) (string, error) {
-	id, ok := ctx.Value(identityKey{}).(auth.Identity)
+	p, ok := ctx.Value(projectKey{}).(string)
 	if !ok {
 		return "", errors.New("v1: an operation without the middleware that authenticates")
 	}
-	return project(id, auth.RoleAdmin, in.ProjectHeader, in.ProjectQuery)
+	return p, nil
 }
 
 // name is that of a function in the path. The parts are checked one by one: an
@@ -76,15 +75,30 @@ func checkedName(project, function, qualifier string) (lambent.Name, error) {
 	return n, n.Validate()
 }
 
-// authenticate is huma's middleware: it leaves who asks in the context.
+// authenticate is huma's middleware. All of huma's operations are for
+// administrators, and nothing of a request is read before it is known to come from
+// one.
 func (s *service) authenticate(ctx huma.Context, next func(huma.Context)) {
 	r, w := humago.Unwrap(ctx)
-	id, err := s.Authenticate(r)
+	p, err := s.authorize(r, auth.RoleAdmin)
 	if err != nil {
 		s.refuse(w, r, err)
 		return
 	}
-	next(&humaContext{inner: huma.WithValue(ctx, identityKey{}, id)})
+	next(&humaContext{inner: huma.WithValue(ctx, projectKey{}, p)})
+}
+
+// authorize returns the project of a request that may do what needs a role.
+func (s *service) authorize(r *http.Request, need auth.Role) (string, error) {
+	id, err := s.Authenticate(r)
+	if err != nil {
+		return "", err
+	}
+	query := ""
+	if strings.Contains(r.URL.RawQuery, "project=") { // the hot path does not parse queries for nothing
+		query = r.URL.Query().Get("project")
+	}
+	return project(id, need, r.Header.Get(projectHeader), query)
 }
 
 // A plainHandler serves what huma would only slow down or hold in memory. The
@@ -103,16 +117,7 @@ func (s *service) plain(api huma.API, op *huma.Operation, need auth.Role, h plai
 		api.OpenAPI().AddOperation(op)
 	}
 	s.mux.HandleFunc(op.Method+" "+op.Path, func(w http.ResponseWriter, r *http.Request) {
-		id, err := s.Authenticate(r)
-		if err != nil {
-			s.refuse(w, r, err)
-			return
-		}
-		query := ""
-		if strings.Contains(r.URL.RawQuery, "project=") { // the hot path does not parse queries for nothing
-			query = r.URL.Query().Get("project")
-		}
-		p, err := project(id, need, r.Header.Get(projectHeader), query)
+		p, err := s.authorize(r, need)
 		if err == nil {
 			err = h(w, r, p)
 		}

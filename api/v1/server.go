@@ -66,19 +66,13 @@ func (s *service) serverOperations(api huma.API) {
 	operation(s, api, huma.Operation{
 		OperationID: "get-server", Method: http.MethodGet, Path: "/v1/server", Tags: []string{"server"},
 		Summary: "Get what the server says of itself",
-	}, func(ctx context.Context, in *Scope) (*serverOutput, error) {
-		if _, err := in.project(ctx); err != nil {
-			return nil, err
-		}
+	}, func(context.Context, *Scope) (*serverOutput, error) {
 		return &serverOutput{Body: s.Server()}, nil
 	})
 	operation(s, api, huma.Operation{
 		OperationID: "list-runtimes", Method: http.MethodGet, Path: "/v1/runtimes", Tags: []string{"server"},
 		Summary: "List runtimes",
-	}, func(ctx context.Context, in *Scope) (*runtimesOutput, error) {
-		if _, err := in.project(ctx); err != nil {
-			return nil, err
-		}
+	}, func(context.Context, *Scope) (*runtimesOutput, error) {
 		out := &runtimesOutput{Body: RuntimeList{Runtimes: []Runtime{}}}
 		for _, r := range s.Runtimes() {
 			out.Body.Runtimes = append(out.Body.Runtimes, Runtime{r.Name, r.Note})

@@ -85,7 +85,7 @@ func (f *Face) serve(w http.ResponseWriter, r *http.Request, name lambent.Name, 
 			return
 		}
 	}
-	inv := &lambent.Invocation{ID: lambent.NewID(), Target: name, Trace: trace(r), HTTP: request(r, path, shared, target.URL.Stream)}
+	inv := &lambent.Invocation{ID: lambent.NewID(), Target: name, Trace: trace(r), HTTP: request(r, path, target.URL.Stream)}
 	out := &reply{w: w, shared: shared}
 	w.Header()["X-Amzn-Requestid"] = []string{inv.ID}
 	if err := f.cfg.Invoker.Invoke(r.Context(), inv, out); err != nil {
@@ -121,7 +121,7 @@ func trace(r *http.Request) string {
 	return r.Header.Get("Traceparent")
 }
 
-func request(r *http.Request, path string, shared, stream bool) *lambent.Request {
+func request(r *http.Request, path string, stream bool) *lambent.Request {
 	ip, port, err := net.SplitHostPort(r.RemoteAddr)
 	if err != nil {
 		ip = r.RemoteAddr
@@ -130,18 +130,21 @@ func request(r *http.Request, path string, shared, stream bool) *lambent.Request
 	if r.TLS != nil {
 		scheme = "https"
 	}
-	header := r.Header
-	if shared {
-		header = withoutOurCookies(header)
-	}
 	return &lambent.Request{
 		Method: r.Method, Proto: r.Proto, Scheme: scheme, Host: r.Host, Path: path, RawQuery: r.URL.RawQuery,
-		Header: header, Body: r.Body, ContentLength: r.ContentLength, RemoteIP: ip, RemotePort: port, Stream: stream,
+		Header: withoutOurCookies(r.Header), Body: r.Body, ContentLength: r.ContentLength, RemoteIP: ip, RemotePort: port, Stream: stream,
 	}
 }
 
-// ours is how every cookie of the platform's own begins.
+// ours is how every cookie of the platform's own begins. A function's host may be
+// below the platform's, and so within reach of each other's cookies.
 const ours = "lambent_"
+
+// isOurs reports whether a cookie is the platform's. Browsers send one that was set
+// without a name, "=x=y", as if its name were x.
+func isOurs(cookie string) bool {
+	return strings.HasPrefix(strings.TrimLeft(cookie, "= \t"), ours)
+}
 
 func withoutOurCookies(h http.Header) http.Header {
 	cookies, ok := h["Cookie"]
@@ -152,12 +155,15 @@ func withoutOurCookies(h http.Header) http.Header {
 	var kept []string
 	for _, line := range cookies {
 		for c := range strings.SplitSeq(line, ";") {
-			if c = strings.TrimSpace(c); !strings.HasPrefix(c, ours) {
+			if c = strings.TrimSpace(c); !isOurs(c) {
 				kept = append(kept, c)
 			}
 		}
 	}
-	h["Cookie"] = []string{strings.Join(kept, "; ")}
+	delete(h, "Cookie")
+	if kept != nil {
+		h["Cookie"] = []string{strings.Join(kept, "; ")}
+	}
 	return h
 }
 
@@ -183,11 +189,15 @@ func (o *reply) Begin(status int, header map[string][]string) error {
 			continue
 		case "Set-Cookie":
 			for _, v := range values {
-				if !o.shared || !strings.HasPrefix(strings.TrimSpace(v), ours) {
+				if !isOurs(v) {
 					h[name] = append(h[name], v)
 				}
 			}
 			continue
+		case "Clear-Site-Data", "Service-Worker-Allowed", "Strict-Transport-Security":
+			if o.shared { // they speak for the whole origin
+				continue
+			}
 		}
 		h[name] = values
 	}
