@@ -293,8 +293,8 @@ func (r *integration) head() (int, map[string][]string, error) {
 	for name, values := range r.MultiValueHeaders {
 		header[http.CanonicalHeaderKey(name)] = values
 	}
-	for _, c := range r.Cookies {
-		header["Set-Cookie"] = append(header["Set-Cookie"], c)
+	if len(r.Cookies) > 0 {
+		header["Set-Cookie"] = append(header["Set-Cookie"], r.Cookies...)
 	}
 	delete(header, "Content-Length") // we know it better
 	if _, ok := header["Content-Type"]; !ok {
