@@ -9,9 +9,11 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"lambent"
@@ -48,10 +50,10 @@ func Discover(ctx context.Context, o Options) ([]lambent.Runtime, []Missing) {
 	}
 	var missing []Missing
 	seen := map[string]bool{}
-	for _, path := range candidates(o.Path) {
-		i, err := identify(ctx, path)
-		if err != nil {
-			missing = append(missing, Missing{Path: path, Why: err.Error()})
+	for _, c := range identifyAll(ctx, candidates(o.Path)) {
+		i := c.interpreter
+		if c.err != nil {
+			missing = append(missing, Missing{Path: c.file, Why: c.err.Error()})
 			continue
 		}
 		if seen[i.path] {
@@ -122,6 +124,31 @@ const (
 	pythonProbe = `import sys,os;print("%d.%d.%d"%sys.version_info[:3]);print(os.path.realpath(sys.executable));print(os.__file__)`
 	nodeProbe   = `console.log(process.versions.node);console.log(process.execPath)`
 )
+
+// A candidate is a file that was asked what it is.
+type candidate struct {
+	file string
+	interpreter
+	err error
+}
+
+// identifyAll identifies files, in their order. The wrappers of version managers
+// take up to 200 ms each, so several run at a time.
+func identifyAll(ctx context.Context, files []string) []candidate {
+	out := make([]candidate, len(files))
+	var wg sync.WaitGroup
+	slots := make(chan struct{}, 2*runtime.NumCPU())
+	for n, file := range files {
+		slots <- struct{}{}
+		wg.Go(func() {
+			i, err := identify(ctx, file)
+			out[n] = candidate{file, i, err}
+			<-slots
+		})
+	}
+	wg.Wait()
+	return out
+}
 
 // identify runs the file to learn what it is. A version manager's wrapper gives
 // the program behind it, which boots without the wrapper's shell.
