@@ -1,8 +1,8 @@
 package server
 
 import (
+	"crypto/tls"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"os"
@@ -130,6 +130,19 @@ func listen(addr string) (net.Listener, error) {
 	return nil, lambent.Errorf(lambent.Invalid, "serve", "cannot listen on %s: %w", addr, err).WithHint("lambent serve --listen %s", DefaultListen)
 }
 
+// certificate reads that of --tls-cert; nil without one.
+func certificate(cfg *Config) (*tls.Config, error) {
+	if cfg.TLSCert == "" {
+		return nil, nil
+	}
+	c, err := tls.LoadX509KeyPair(cfg.TLSCert, cfg.TLSKey)
+	if err != nil {
+		return nil, lambent.Errorf(lambent.Invalid, "serve", "the certificate of --tls-cert and --tls-key cannot be used: %w", err).
+			WithHint("lambent serve --help")
+	}
+	return &tls.Config{Certificates: []tls.Certificate{c}, NextProtos: []string{"h2", "http/1.1"}}, nil
+}
+
 // prepareData makes the data directory. As root others may pass through it to the
 // code that functions run, and to nothing else.
 func prepareData(dir string) error {
@@ -138,10 +151,11 @@ func prepareData(dir string) error {
 		mode = 0o711
 	}
 	if err := os.MkdirAll(dir, mode); err != nil {
+		kind := lambent.Invalid
 		if errors.Is(err, os.ErrPermission) {
-			return lambent.Errorf(lambent.Forbidden, "serve", "the data directory %s cannot be made: %w", dir, err).WithHint("lambent serve --data DIR")
+			kind = lambent.Forbidden
 		}
-		return fmt.Errorf("the data directory: %w", err)
+		return lambent.Errorf(kind, "serve", "the data directory %s cannot be made: %w", dir, err).WithHint("lambent serve --data DIR")
 	}
 	if os.Geteuid() != 0 {
 		return nil

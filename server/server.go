@@ -6,6 +6,7 @@ package server
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"log/slog"
@@ -42,7 +43,8 @@ type Server struct {
 	limits   lambent.Limits
 	started  time.Time
 	listener net.Listener
-	hosts    []string // that clients may call us by
+	tls      *tls.Config // nil: plain HTTP
+	hosts    []string    // that clients may call us by
 	log      *slog.Logger
 
 	store    *store.Store
@@ -114,7 +116,10 @@ func (s *Server) onClose(name string, close func() error) {
 
 // openPort takes the port first: a second server is to fail before it touches
 // anything.
-func (s *Server) openPort(context.Context) error {
+func (s *Server) openPort(context.Context) (err error) {
+	if s.tls, err = certificate(&s.cfg); err != nil {
+		return err
+	}
 	l, err := listen(s.cfg.Listen)
 	if err != nil {
 		return err
@@ -298,7 +303,7 @@ func (s *Server) openFaces(context.Context) error {
 		Server: s.describe,
 	})
 	s.http = &http.Server{
-		Handler: s.handler(), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
+		Handler: s.handler(), TLSConfig: s.tls, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
 		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
 	return nil
@@ -426,8 +431,8 @@ func (s *Server) Isolation() string { return s.driver.Isolation() }
 // Serve answers requests until Close. It returns nil after Close.
 func (s *Server) Serve() error {
 	var err error
-	if s.cfg.TLSCert != "" {
-		err = s.http.ServeTLS(s.listener, s.cfg.TLSCert, s.cfg.TLSKey)
+	if s.tls != nil {
+		err = s.http.ServeTLS(s.listener, "", "")
 	} else {
 		err = s.http.Serve(s.listener)
 	}
