@@ -1,0 +1,247 @@
+package examples_test
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"maps"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"lambent/server"
+	"lambent/server/servertest"
+)
+
+// An example is one that is deployed, as its reader would have it.
+type example struct {
+	*platform
+	name string   // of the function
+	url  *url.URL // that deploy printed
+}
+
+// cases says what each directory's function does. A directory without a case
+// fails, and so does a case without a directory.
+var cases = map[string]struct {
+	needs []string // programs, of the machine or the family of a runtime
+	check func(*testing.T, *example)
+}{
+	"aws-go-hello":      {[]string{"go"}, hello("go")},
+	"aws-node-hello":    {[]string{"nodejs"}, hello("nodejs")},
+	"aws-node-stream":   {[]string{"nodejs"}, stream},
+	"aws-python-errors": {[]string{"python"}, failures},
+	"aws-python-hello":  {[]string{"python"}, hello("python")},
+	"aws-shell-hello":   {[]string{"curl"}, hello("sh")},
+}
+
+func TestExamples(t *testing.T) {
+	dirs, err := filepath.Glob("*/lambent.toml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, dir := range dirs {
+		dirs[i] = filepath.Dir(dir)
+	}
+	if want := slices.Sorted(maps.Keys(cases)); !slices.Equal(dirs, want) {
+		t.Fatalf("the directories are %q, and the cases %q", dirs, want)
+	}
+	p := start(t)
+	for _, dir := range dirs {
+		t.Run(dir, func(t *testing.T) {
+			t.Parallel()
+			for _, needed := range cases[dir].needs {
+				p.need(t, needed)
+			}
+			cases[dir].check(t, p.deploy(t, dir))
+		})
+	}
+}
+
+// hello expects a greeting by name: called directly, and at the URL.
+func hello(language string) func(*testing.T, *example) {
+	return func(t *testing.T, e *example) {
+		check := func(said []byte, name string) {
+			t.Helper()
+			var answer struct{ Message, Runtime string }
+			if err := json.Unmarshal(said, &answer); err != nil {
+				t.Fatalf("%v: %q", err, said)
+			}
+			if answer.Message != "Hello, "+name+"!" || !strings.HasPrefix(answer.Runtime, family[language]) {
+				t.Errorf("the answer to %s is %s", name, said)
+			}
+		}
+		out, _ := e.lambent(t, 0, "invoke", e.name, "-d", `{"name": "Ada"}`)
+		check(out, "Ada")
+		out, _ = e.lambent(t, 0, "invoke", e.name)
+		check(out, "world")
+		check([]byte(e.get(t, "?name=Grace").Body), "Grace")
+		a := servertest.Do(t, e.server.Request(t, http.MethodGet, "/fn/"+e.name+"/?name=Edsger", nil)) // as its README says
+		check([]byte(a.Body), "Edsger")
+
+		out, _ = e.lambent(t, 0, "logs", e.name)
+		for _, name := range []string{"Ada", "world", "Grace", "Edsger"} {
+			if !bytes.Contains(out, []byte("saying hello to "+name+" in request ")) {
+				t.Errorf("the log says nothing of %s:\n%s", name, out)
+			}
+		}
+	}
+}
+
+// family is what the hellos say of their runtime, by language.
+var family = map[string]string{"go": "go1.", "nodejs": "nodejs ", "python": "python 3.", "sh": "sh"}
+
+// stream expects lines as they are made, and to see where a stream breaks off.
+func stream(t *testing.T, e *example) {
+	begun := time.Now()
+	resp, err := http.DefaultTransport.RoundTrip(e.request(t, "?count=3&delay=300"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if got := resp.Header.Get("Content-Type"); got != "text/plain; charset=utf-8" {
+		t.Errorf("the content type is %q", got)
+	}
+	lines := bufio.NewReader(resp.Body)
+	first, err := lines.ReadString('\n')
+	if err != nil || first != "1 of 3\n" {
+		t.Fatalf("the first line is %q, %v", first, err)
+	}
+	firstAfter := time.Since(begun)
+	rest, err := io.ReadAll(lines)
+	if err != nil || string(rest) != "2 of 3\n3 of 3\n" {
+		t.Errorf("the rest is %q, %v", rest, err)
+	}
+	// The function sleeps three times after its first line.
+	if gap := time.Since(begun) - firstAfter; gap < 600*time.Millisecond {
+		t.Errorf("the first line came %v before the end of a stream that takes 900 ms after it", gap)
+	}
+
+	resp, err = http.DefaultTransport.RoundTrip(e.request(t, "?count=5&delay=10&fail=2"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	got, err := io.ReadAll(resp.Body)
+	if string(got) != "1 of 5\n2 of 5\n" || !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("a stream that fails gives %q and ends with %v", got, err)
+	}
+
+	out, _ := e.lambent(t, 0, "invoke", e.name, "-d", `{"count": 2, "delay": 1}`)
+	if !bytes.HasSuffix(out, []byte("1 of 2\n2 of 2\n")) {
+		t.Errorf("a direct call gives %q", out)
+	}
+}
+
+// failures expects each way to fail to be told apart, and success after each.
+func failures(t *testing.T, e *example) {
+	for _, c := range []struct{ event, kind, out, says string }{
+		{`{"case": "error", "item": "tea"}`, "error", `"errorMessage": "tea is out of stock", "errorType": "OutOfStock"`, `OutOfStock: tea is out of stock`},
+		{`{"case": "exit", "code": 3}`, "exit", `"errorType":"Runtime.ExitError"`, `exit status 3`},
+		{`{"case": "slow"}`, "timeout", `"errorType":"Sandbox.Timedout"`, `Task timed out after 1.00 seconds`},
+		{`{"case": "memory"}`, "oom", `"errorType":"Runtime.OutOfMemory"`, `Runtime.OutOfMemory`},
+	} {
+		out, errs := e.lambent(t, 1, "invoke", e.name, "-d", c.event)
+		if !strings.Contains(string(out), c.out) {
+			t.Errorf("%s: the answer is %s, without %s", c.event, out, c.out)
+		}
+		if !strings.Contains(errs, "failed ("+c.kind+"): ") || !strings.Contains(errs, c.says) {
+			t.Errorf("%s: standard error says %s, not (%s) and %q", c.event, errs, c.kind, c.says)
+		}
+		if out, _ := e.lambent(t, 0, "invoke", e.name); !bytes.Contains(out, []byte(`"case": "ok"`)) {
+			t.Errorf("after %s: %s", c.event, out)
+		}
+	}
+	if a := e.get(t, "?case=error"); a.StatusCode != http.StatusBadGateway {
+		t.Errorf("at its URL a failure has status %d: %s", a.StatusCode, a.Body)
+	}
+	if a := e.get(t, ""); a.StatusCode != http.StatusOK || !strings.Contains(a.Body, "remaining_ms") {
+		t.Errorf("at its URL success has status %d: %s", a.StatusCode, a.Body)
+	}
+}
+
+// A platform is a server, and the program as users have it.
+type platform struct {
+	server  *servertest.Server
+	program string
+}
+
+func start(t *testing.T) *platform {
+	t.Helper()
+	program := filepath.Join(t.TempDir(), "lambent")
+	if out, err := exec.Command("go", "build", "-o", program, "lambent/cmd/lambent").CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, out)
+	}
+	return &platform{program: program, server: servertest.Start(t, func(c *server.Config) {
+		c.GoCache = goEnv(t, "GOCACHE") // compiled packages are this machine's, modules the server's own
+	})}
+}
+
+// deploy deploys a directory as its README says.
+func (p *platform) deploy(t *testing.T, dir string) *example {
+	t.Helper()
+	out, _ := p.lambent(t, 0, "deploy", dir)
+	u, err := url.Parse(strings.TrimSpace(string(out)))
+	if err != nil || u.Host == "" {
+		t.Fatalf("deploy prints %q, which is no URL: %v", out, err)
+	}
+	_, name, _ := strings.Cut(dir, "-")
+	return &example{platform: p, name: name, url: u}
+}
+
+// lambent runs the program and expects an exit status.
+func (p *platform) lambent(t *testing.T, status int, args ...string) (stdout []byte, stderr string) {
+	t.Helper()
+	var out, errs bytes.Buffer
+	cmd := exec.CommandContext(t.Context(), p.program, args...)
+	cmd.Env = append(os.Environ(), "LAMBENT_URL="+p.server.URL(), "LAMBENT_TOKEN="+p.server.Token, "LAMBENT_DATA=", "NO_COLOR=1")
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	err := cmd.Run()
+	if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
+	}
+	if got := cmd.ProcessState.ExitCode(); got != status {
+		t.Fatalf("lambent %s: exit status %d\n%s%s", strings.Join(args, " "), got, &out, &errs)
+	}
+	return out.Bytes(), errs.String()
+}
+
+// request asks at the function's URL. What resolves *.localhost is the client's
+// affair: here it is the test.
+func (e *example) request(t *testing.T, query string) *http.Request {
+	t.Helper()
+	return e.server.Request(t, http.MethodGet, "/"+query, nil, "Host", e.url.Host)
+}
+
+func (e *example) get(t *testing.T, query string) servertest.Answer {
+	t.Helper()
+	return servertest.Do(t, e.request(t, query))
+}
+
+// need skips a test without a program or runtime, or fails it in CI.
+func (p *platform) need(t *testing.T, what string) {
+	t.Helper()
+	if what == "python" || what == "nodejs" {
+		p.server.Newest(t, what)
+		return
+	}
+	if _, err := exec.LookPath(what); err != nil {
+		servertest.Missing(t, what+" is not installed")
+	}
+}
+
+func goEnv(t *testing.T, name string) string {
+	t.Helper()
+	out, err := exec.Command("go", "env", name).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(string(out))
+}
