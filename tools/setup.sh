@@ -3,7 +3,7 @@
 #
 #   tools/setup.sh demo    interpreters for the functions of `make demo`
 #   tools/setup.sh test    those, and what the tests compare our agents with
-#   tools/setup.sh ci      those, and a C compiler for the race detector
+#   tools/setup.sh ci      those, a C compiler for the race detector, and a browser
 #
 # System packages come from apt, by sudo where this is not root. Everything else
 # goes to .venv in the project, which `rm -rf .venv` forgets.
@@ -31,6 +31,7 @@ apt_packages() {
   if [ "$1" = ci ]; then
     have gcc || echo gcc
     [ -e /usr/include/stdlib.h ] || echo libc6-dev
+    have chromium || have google-chrome || echo chromium
   fi
 }
 
