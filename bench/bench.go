@@ -1,0 +1,128 @@
+// Package bench measures the whole program from outside: the built server as a
+// process, called over loopback by as small a client as will do. Its benchmarks
+// report what PERFORMANCE goals are about, latency beside CPU time, and next to
+// each figure the floor: the same handler, bare, in the same run. Machines drift
+// by a factor of two; ratios and differences inside one run hold.
+//
+//	go test -run '^$' -bench . -timeout 30m ./bench
+package bench
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// A Caller sends one request again and again over one connection, and reads its
+// answers. It costs a few microseconds, where net/http's client costs forty.
+type Caller struct {
+	conn    net.Conn
+	in      *bufio.Reader
+	request []byte
+	body    []byte
+}
+
+// NewCaller connects to addr and will POST payload to path.
+func NewCaller(addr, path, payload string) (*Caller, error) {
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		return nil, err
+	}
+	return &Caller{
+		conn: conn, in: bufio.NewReaderSize(conn, 16<<10), body: make([]byte, 16<<10),
+		request: fmt.Appendf(nil, "POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n%s", path, len(payload), payload),
+	}, nil
+}
+
+// Close ends the connection.
+func (c *Caller) Close() error { return c.conn.Close() }
+
+// Call makes one call and returns the answer's body, which is valid until the
+// next one. An answer that is not 200 is an error.
+func (c *Caller) Call() ([]byte, error) {
+	if _, err := c.conn.Write(c.request); err != nil {
+		return nil, err
+	}
+	status, err := c.in.ReadSlice('\n')
+	if err != nil {
+		return nil, err
+	}
+	ok := bytes.HasPrefix(status, []byte("HTTP/1.1 200"))
+	answer := string(bytes.TrimSpace(status))
+	length := -1
+	for {
+		line, err := c.in.ReadSlice('\n')
+		if err != nil {
+			return nil, err
+		}
+		if len(line) <= 2 {
+			break
+		}
+		if name, value, _ := bytes.Cut(line, []byte(":")); bytes.EqualFold(name, []byte("Content-Length")) {
+			if length, err = strconv.Atoi(string(bytes.TrimSpace(value))); err != nil || length > len(c.body) {
+				return nil, fmt.Errorf("Content-Length %s", value)
+			}
+		}
+	}
+	if length < 0 {
+		return nil, fmt.Errorf("%s without a length", answer)
+	}
+	if _, err := io.ReadFull(c.in, c.body[:length]); err != nil {
+		return nil, err
+	}
+	if !ok {
+		return nil, fmt.Errorf("%s: %s", answer, c.body[:length])
+	}
+	return c.body[:length], nil
+}
+
+// Latencies are those of calls, in any order.
+type Latencies []time.Duration
+
+// Percentile returns the p-th percentile, 0 to 100.
+func (l Latencies) Percentile(p float64) time.Duration {
+	if len(l) == 0 {
+		return 0
+	}
+	s := slices.Sorted(slices.Values(l))
+	return s[min(len(s)-1, int(float64(len(s))*p/100))]
+}
+
+// CPU returns what a process and its threads have computed, from the scheduler's
+// own nanoseconds: the ticks of /proc/PID/stat are 10 ms.
+func CPU(pid int) time.Duration {
+	var sum int64
+	files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
+	for _, f := range files {
+		b, err := os.ReadFile(f)
+		if err != nil {
+			continue // the thread ended
+		}
+		ns, _, _ := strings.Cut(string(b), " ")
+		n, _ := strconv.ParseInt(ns, 10, 64)
+		sum += n
+	}
+	return time.Duration(sum)
+}
+
+// RSS returns the resident memory of a process, in bytes.
+func RSS(pid int) int64 {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
+	if err != nil {
+		return 0
+	}
+	fields := strings.Fields(string(b))
+	if len(fields) < 2 {
+		return 0
+	}
+	pages, _ := strconv.ParseInt(fields[1], 10, 64)
+	return pages * int64(os.Getpagesize())
+}

@@ -1,0 +1,316 @@
+package bench_test
+
+import (
+	"archive/zip"
+	"bufio"
+	"bytes"
+	"fmt"
+	"io"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"lambent"
+	"lambent/bench"
+	"lambent/client"
+	"lambent/test/daemon"
+
+	_ "github.com/aws/aws-lambda-go/lambda" // of testdata/go, where go mod tidy does not look
+)
+
+func TestMain(m *testing.M) { os.Exit(daemon.Main(m)) }
+
+// payload is what every call sends, and gets back.
+const payload = "hello, lambent"
+
+// A language is one in which the echo is written.
+type language struct {
+	name, runtime, handler string
+	files                  func(b *testing.B) []string // of the function
+	bare                   func(b *testing.B) []string // argv of the floor; nil: none
+}
+
+var languages = []language{
+	{"python", "python3", "app.handler", inData("python/app.py"), command("python3", "python/bare.py")},
+	{"nodejs", "nodejs", "index.handler", inData("nodejs/index.mjs"), command("node", "nodejs/bare.mjs")},
+	{"go", "provided.al2023", "", goProgram, func(b *testing.B) []string { return append(goProgram(b), "bare") }},
+}
+
+func inData(file string) func(*testing.B) []string {
+	return func(*testing.B) []string { return []string{filepath.Join("testdata", file)} }
+}
+
+func command(interpreter, file string) func(*testing.B) []string {
+	return func(b *testing.B) []string {
+		program, err := exec.LookPath(interpreter)
+		if err != nil {
+			b.Skip(err)
+		}
+		return []string{program, filepath.Join("testdata", file)}
+	}
+}
+
+// goProgram builds the Go echo, once for each benchmark.
+func goProgram(b *testing.B) []string {
+	b.Helper()
+	file := filepath.Join(b.TempDir(), "bootstrap")
+	cmd := exec.Command("go", "build", "-o", file, "./testdata/go")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		b.Fatalf("go build: %v\n%s", err, out)
+	}
+	return []string{file}
+}
+
+// archive packs files, all of them executable, at its top.
+func archive(b *testing.B, files ...string) *bytes.Buffer {
+	b.Helper()
+	var out bytes.Buffer
+	z := zip.NewWriter(&out)
+	for _, f := range files {
+		h := &zip.FileHeader{Name: filepath.Base(f), Method: zip.Deflate}
+		h.SetMode(0o755)
+		w, err := z.CreateHeader(h)
+		if err != nil {
+			b.Fatal(err)
+		}
+		content, err := os.ReadFile(f)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if _, err := w.Write(content); err != nil {
+			b.Fatal(err)
+		}
+	}
+	if err := z.Close(); err != nil {
+		b.Fatal(err)
+	}
+	return &out
+}
+
+// start starts a server with the echo, and returns the address to call.
+func (l *language) start(b *testing.B) (d *daemon.Daemon, addr string) {
+	b.Helper()
+	d = daemon.Start(b, filepath.Join(daemon.Dir(b), "data"))
+	z := archive(b, l.files(b)...)
+	code, err := d.PutCode(b.Context(), z, int64(z.Len()))
+	if err != nil {
+		b.Fatal(err)
+	}
+	if _, err := d.Deploy(b.Context(), "echo", &client.DeployRequest{
+		Runtime: &l.runtime, Handler: &l.handler, Code: code.Digest, URL: &client.URLRequest{Policy: new(lambent.URLPublic)},
+	}, nil); err != nil {
+		b.Fatal(err)
+	}
+	u, err := url.Parse(d.URL)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return d, u.Host
+}
+
+// startBare starts the floor, and returns its address.
+func (l *language) startBare(b *testing.B) string {
+	b.Helper()
+	argv := l.bare(b)
+	cmd := exec.Command(argv[0], argv[1:]...)
+	cmd.Stderr = os.Stderr
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait() // it was killed
+	})
+	port, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		b.Fatal(err)
+	}
+	return "127.0.0.1:" + strings.TrimSpace(port)
+}
+
+func caller(b *testing.B, addr, path string) *bench.Caller {
+	b.Helper()
+	c, err := bench.NewCaller(addr, path, payload)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { c.Close() })
+	return c
+}
+
+// call makes n calls one after the other and appends how long each took.
+func call(b *testing.B, c *bench.Caller, n int, to bench.Latencies) bench.Latencies {
+	b.Helper()
+	for range n {
+		begun := time.Now()
+		got, err := c.Call()
+		if err != nil || string(got) != payload {
+			b.Fatalf("got %q, %v", got, err)
+		}
+		to = append(to, time.Since(begun))
+	}
+	return to
+}
+
+func us(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1000 }
+
+// BenchmarkWarm is one client's latency through a function's URL, over that of the
+// same handler bare, in blocks that take turns; and what a call costs our process.
+func BenchmarkWarm(b *testing.B) {
+	for _, l := range languages {
+		b.Run(l.name, func(b *testing.B) {
+			d, addr := l.start(b)
+			ours, bare := caller(b, addr, "/fn/echo/"), caller(b, l.startBare(b), "/")
+			call(b, ours, 500, nil)
+			call(b, bare, 500, nil)
+			const block = 250
+			var with, without bench.Latencies
+			var cpu time.Duration
+			b.ResetTimer()
+			for done := 0; done < b.N; done += block {
+				n := min(block, b.N-done)
+				before := bench.CPU(d.PID())
+				with = call(b, ours, n, with)
+				cpu += bench.CPU(d.PID()) - before
+				b.StopTimer()
+				without = call(b, bare, n, without)
+				b.StartTimer()
+			}
+			b.ReportMetric(0, "ns/op")
+			b.ReportMetric(us(without.Percentile(50)), "bare-p50-us")
+			b.ReportMetric(us(with.Percentile(50)), "p50-us")
+			b.ReportMetric(us(with.Percentile(99)), "p99-us")
+			b.ReportMetric(us(with.Percentile(50)-without.Percentile(50)), "over-p50-us")
+			b.ReportMetric(us(cpu)/float64(b.N), "cpu-us/call")
+		})
+	}
+}
+
+// BenchmarkLoad is 64 clients at once: the rate beside the bare handler's, CPU of
+// our process, and whether its memory grows. With -benchtime 60s it is the test
+// that nothing breaks and nothing leaks.
+func BenchmarkLoad(b *testing.B) {
+	const clients = 64
+	for _, l := range languages {
+		b.Run(l.name, func(b *testing.B) {
+			d, addr := l.start(b)
+			crowd(b, addr, "/fn/echo/", clients, 20*clients) // until all instances are there
+			floor := crowd(b, l.startBare(b), "/", clients, max(2*clients, min(b.N, 20_000)))
+			rss, cpu := bench.RSS(d.PID()), bench.CPU(d.PID())
+			b.ResetTimer()
+			r := crowd(b, addr, "/fn/echo/", clients, b.N)
+			b.StopTimer()
+			b.ReportMetric(0, "ns/op")
+			b.ReportMetric(r.rate, "calls/s")
+			b.ReportMetric(r.rate/floor.rate, "of-bare")
+			b.ReportMetric(us(r.all.Percentile(50)), "p50-us")
+			b.ReportMetric(us(r.all.Percentile(99)), "p99-us")
+			b.ReportMetric(us(bench.CPU(d.PID())-cpu)/float64(b.N), "cpu-us/call")
+			b.ReportMetric(float64(rss)/(1<<20), "rss-MB-before")
+			b.ReportMetric(float64(bench.RSS(d.PID()))/(1<<20), "rss-MB-after")
+		})
+	}
+}
+
+type crowdResult struct {
+	rate float64 // calls a second
+	all  bench.Latencies
+}
+
+// crowd makes n calls by so many clients.
+func crowd(b *testing.B, addr, path string, clients, n int) crowdResult {
+	b.Helper()
+	var left atomic.Int64
+	left.Store(int64(n))
+	each := make([]bench.Latencies, clients)
+	var wg sync.WaitGroup
+	begun := time.Now()
+	for i := range clients {
+		c := caller(b, addr, path)
+		wg.Go(func() {
+			for left.Add(-1) >= 0 {
+				start := time.Now()
+				if got, err := c.Call(); err != nil || string(got) != payload {
+					b.Errorf("got %q, %v", got, err)
+					return
+				}
+				each[i] = append(each[i], time.Since(start))
+			}
+		})
+	}
+	wg.Wait()
+	r := crowdResult{rate: float64(n) / time.Since(begun).Seconds()}
+	for _, l := range each {
+		r.all = append(r.all, l...)
+	}
+	if b.Failed() {
+		b.FailNow()
+	}
+	return r
+}
+
+// BenchmarkStart is the time from exec to the first answer, and the memory then,
+// of a server that has no functions, and of one that has 10,000.
+func BenchmarkStart(b *testing.B) {
+	for _, functions := range []int{0, 10_000} {
+		b.Run(fmt.Sprint(functions), func(b *testing.B) {
+			data := filepath.Join(daemon.Dir(b), "data")
+			fill(b, data, functions)
+			var ready bench.Latencies
+			var rss int64
+			for b.Loop() {
+				d := daemon.Start(b, data)
+				ready = append(ready, d.Ready)
+				time.Sleep(2 * time.Second) // idle: what the start needed is given back
+				rss = max(rss, bench.RSS(d.PID()))
+				d.Kill()
+			}
+			b.ReportMetric(0, "ns/op")
+			b.ReportMetric(float64(ready.Percentile(50).Microseconds())/1000, "ready-ms")
+			b.ReportMetric(float64(rss)/(1<<20), "rss-MB")
+		})
+	}
+}
+
+// fill deploys so many functions, which differ in their configuration.
+func fill(b *testing.B, data string, n int) {
+	b.Helper()
+	d := daemon.Start(b, data)
+	defer d.Kill()
+	dir := b.TempDir()
+	bootstrap := filepath.Join(dir, "bootstrap")
+	if err := os.WriteFile(bootstrap, []byte("#!/bin/sh\n"), 0o755); err != nil {
+		b.Fatal(err)
+	}
+	code, err := d.PutCode(b.Context(), io.Reader(archive(b, bootstrap)), -1)
+	if err != nil {
+		b.Fatal(err)
+	}
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for i := next.Add(1); i <= int64(n); i = next.Add(1) {
+				if _, err := d.Deploy(b.Context(), fmt.Sprintf("function-%05d", i), &client.DeployRequest{
+					Runtime: new("provided.al2023"), Code: code.Digest, Check: new(false), MemoryMB: new(128 + int(i%1024)),
+					Env: map[string]string{"LOG_LEVEL": "info", "TABLE": fmt.Sprintf("orders-%d", i)},
+				}, nil); err != nil {
+					b.Error(err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
