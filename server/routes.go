@@ -72,6 +72,9 @@ func (s *Server) handler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.serving.RLock()
 		defer s.serving.RUnlock()
+		if s.isClosing() {
+			w.Header().Set("Connection", "close") // the next request is for another server
+		}
 		host := hostname(r.Host)
 		if name, rest, ok := web.ParseHost(host); ok && s.isOurs(rest) {
 			s.web.ServeName(w, r, name)
@@ -133,11 +136,20 @@ func health(w http.ResponseWriter, _ *http.Request) {
 }
 
 func (s *Server) ready(w http.ResponseWriter, _ *http.Request) {
+	if s.isClosing() {
+		http.Error(w, "shutting down", http.StatusServiceUnavailable)
+		return
+	}
+	_, _ = io.WriteString(w, "ready\n")
+}
+
+// isClosing reports whether Close has begun.
+func (s *Server) isClosing() bool {
 	select {
 	case <-s.closing:
-		http.Error(w, "shutting down", http.StatusServiceUnavailable)
+		return true
 	default:
-		_, _ = io.WriteString(w, "ready\n")
+		return false
 	}
 }
 

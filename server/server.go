@@ -446,12 +446,12 @@ func (s *Server) Serve() error {
 // everything in reverse order. It may be called once.
 func (s *Server) Close(ctx context.Context) error {
 	close(s.closing) // lets go of who follows logs
-	drained := make(chan error, 1)
-	go func() { drained <- s.dispatch.Close(ctx) }()
+	// The port stays open until the last call has its answer, so that others are
+	// refused in words and not by a connection that is reset.
+	err := s.dispatch.Close(ctx)
 	if s.http.Shutdown(ctx) != nil {
 		_ = s.http.Close() // who is slower than the grace
 	}
-	err := <-drained
 	s.serving.Lock() // the connections of what is left are closed: it ends now
 	defer s.serving.Unlock()
 	return errors.Join(err, s.closeAll())
