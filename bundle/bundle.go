@@ -198,8 +198,8 @@ func (s *Store) Remove(item Item) error {
 // caller to know; anything else is the platform's own trouble.
 func fileError(op, dir string, err error) error {
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
-		return lambent.Errorf(lambent.NoSpace, op, "the server's disk is full: nothing was stored").
-			WithHint("free space below %s, then try again", dir)
+		return lambent.Errorf(lambent.NoSpace, op, "no space is left on the disk of the server's code %s: nothing was stored", dir).
+			WithHint("df -h %s", dir)
 	}
 	return lambent.Errorf(lambent.Internal, op, "%w", err)
 }
