@@ -63,8 +63,9 @@ var rules = []rule{
 
 	{"internal/*", "", "", "leaves: each one job that knows nothing of the platform but its vocabulary"},
 	{"examples", "", "server client server/servertest", "functions as users write them; the tests run each on a server"},
-	{"bench", "server client", "*", "measures from outside, as a client"},
-	{"test/*", "server client", "*", "real clients against a real server"},
+	{"bench", "client", "test/daemon", "measures from outside, as a client"},
+	{"test", "client test/daemon", "", "the whole program from outside: with nothing but a client in reach, a test cannot cheat"},
+	{"test/*", "client", "", "the program as a process, for tests"},
 }
 
 // modules is every module that the product's code may import, and who may: what
@@ -82,9 +83,9 @@ var modules = []rule{
 	{"golang.org/x/sys", "sandbox/* server internal/*", "", "system calls that the standard library lacks"},
 }
 
-// readsEnvironment are the packages that may read the environment: where a server
-// is configured, main, and what only tests import.
-var readsEnvironment = "server cmd/lambent */*test"
+// readsEnvironment are the packages that may read the environment: main, which
+// hands it to what configures a server, and what only tests import.
+var readsEnvironment = "cmd/lambent */*test test/*"
 
 // TestImports holds the code to rules and modules. Tests are held to what their
 // package may import and the row's further column; test-only modules are free.
@@ -157,8 +158,8 @@ func TestPackageComments(t *testing.T) {
 	}
 }
 
-// TestExitAndEnvironment: only main ends the process, and only the configuration
-// reads the environment. Everyone else is given what they need and returns errors.
+// TestExitAndEnvironment: only main ends the process, and only main reads the
+// environment. Everyone else is given what they need and returns errors.
 func TestExitAndEnvironment(t *testing.T) {
 	exits := map[string]bool{"os.Exit": true, "log.Fatal": true, "log.Fatalf": true, "log.Fatalln": true, "syscall.Exit": true}
 	environment := map[string]bool{"os.Getenv": true, "os.LookupEnv": true, "os.Environ": true, "os.ExpandEnv": true, "os.Setenv": true,
