@@ -40,6 +40,7 @@ var languages = []language{
 	{"python", "python3", "app.handler", inData("python/app.py"), command("python3", "python/bare.py")},
 	{"nodejs", "nodejs", "index.handler", inData("nodejs/index.mjs"), command("node", "nodejs/bare.mjs")},
 	{"go", "provided.al2023", "", goProgram, func(b *testing.B) []string { return append(goProgram(b), "bare") }},
+	{"shell", "provided.al2023", "", inData("shell/bootstrap"), nil},
 }
 
 func inData(file string) func(*testing.B) []string {
@@ -169,6 +170,9 @@ func us(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1000 }
 // same handler bare, in blocks that take turns; and what a call costs our process.
 func BenchmarkWarm(b *testing.B) {
 	for _, l := range languages {
+		if l.bare == nil {
+			continue
+		}
 		b.Run(l.name, func(b *testing.B) {
 			d, addr := l.start(b)
 			ours, bare := caller(b, addr, "/fn/echo/"), caller(b, l.startBare(b), "/")
@@ -206,14 +210,19 @@ func BenchmarkLoad(b *testing.B) {
 		b.Run(l.name, func(b *testing.B) {
 			d, addr := l.start(b)
 			crowd(b, addr, "/fn/echo/", clients, 20*clients) // until all instances are there
-			floor := crowd(b, l.startBare(b), "/", clients, max(2*clients, min(b.N, 20_000)))
+			var floor crowdResult
+			if l.bare != nil {
+				floor = crowd(b, l.startBare(b), "/", clients, max(2*clients, min(b.N, 20_000)))
+			}
 			rss, cpu := bench.RSS(d.PID()), bench.CPU(d.PID())
 			b.ResetTimer()
 			r := crowd(b, addr, "/fn/echo/", clients, b.N)
 			b.StopTimer()
 			b.ReportMetric(0, "ns/op")
 			b.ReportMetric(r.rate, "calls/s")
-			b.ReportMetric(r.rate/floor.rate, "of-bare")
+			if l.bare != nil {
+				b.ReportMetric(r.rate/floor.rate, "of-bare")
+			}
 			b.ReportMetric(us(r.all.Percentile(50)), "p50-us")
 			b.ReportMetric(us(r.all.Percentile(99)), "p99-us")
 			b.ReportMetric(us(bench.CPU(d.PID())-cpu)/float64(b.N), "cpu-us/call")
