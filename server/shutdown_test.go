@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"strconv"
 	"strings"
@@ -19,56 +18,13 @@ import (
 	"lambent/server/servertest"
 )
 
-// A gate is where functions wait: a call tells the test that it runs, and goes on
-// when the test says so.
-type gate struct {
-	*httptest.Server
-	arrived chan string // what the function says of itself
-	open    chan struct{}
-}
-
-func newGate(t *testing.T) *gate {
-	g := &gate{arrived: make(chan string, 100), open: make(chan struct{})}
-	g.Server = httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		g.arrived <- r.URL.RawQuery
-		select {
-		case <-g.open:
-		case <-r.Context().Done():
-		}
-	}))
-	t.Cleanup(func() { g.CloseClientConnections(); g.Close() })
-	return g
-}
-
-// waiting is a function that waits at the gate, and says its process there.
-func (g *gate) waiting() string {
-	return `import os, urllib.request
-def handler(event, context):
-    print("waiting")
-    urllib.request.urlopen("` + g.URL + `?%d" % os.getpid()).read()
-    return "done"
-`
-}
-
-// wait returns what the function says that arrives next.
-func (g *gate) wait(t *testing.T) string {
-	t.Helper()
-	select {
-	case s := <-g.arrived:
-		return s
-	case <-time.After(30 * time.Second):
-		t.Fatal("the function has not come to the gate")
-		return ""
-	}
-}
-
 func slow(r *client.DeployRequest) { r.TimeoutMS = new(int64(60_000)) }
 
 func TestShutdownFinishesCalls(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
-	g := newGate(t)
+	g := servertest.NewGate(t)
 	s := servertest.Start(t)
-	s.Python(t, "wait", g.waiting(), slow)
+	s.Python(t, "wait", g.Python(), slow)
 	s.Python(t, "hello", hello)
 
 	followed := make(chan error, 1)
@@ -85,7 +41,7 @@ func TestShutdownFinishesCalls(t *testing.T) {
 	}()
 	called := make(chan servertest.Answer, 1)
 	go func() { called <- s.Get(t, "/fn/wait/") }()
-	pid, _ := strconv.Atoi(g.wait(t))
+	pid, _ := strconv.Atoi(g.Wait(t))
 	for line := range lines { // the follower is there, and hears of the call
 		if line == "waiting" {
 			break
@@ -120,7 +76,7 @@ func TestShutdownFinishesCalls(t *testing.T) {
 		t.Fatalf("Close returned during a call: %v", err)
 	default:
 	}
-	close(g.open)
+	g.Open()
 	if a := <-called; a.StatusCode != http.StatusOK || a.Body != "done" {
 		t.Errorf("the call under way is answered %d %q", a.StatusCode, a.Body)
 	}
@@ -156,7 +112,7 @@ func checkNothingLeft(t *testing.T, data string, pids ...int) {
 // A call that outlasts the grace is cut off, and Close returns.
 func TestShutdownCutsOffCalls(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
-	g := newGate(t)
+	g := servertest.NewGate(t)
 	cfg := server.DefaultConfig(os.Getenv)
 	cfg.Listen, cfg.Data = "127.0.0.1:0", servertest.PublicDir(t)
 	inner, err := server.Open(t.Context(), cfg)
@@ -171,7 +127,7 @@ func TestShutdownCutsOffCalls(t *testing.T) {
 	}
 	s := &servertest.Server{Server: inner, Client: client.New(inner.URL(), strings.TrimSpace(string(token))), Data: cfg.Data}
 	defer s.Client.Close()
-	s.Python(t, "wait", g.waiting(), slow)
+	s.Python(t, "wait", g.Python(), slow)
 	type result struct {
 		outcome *client.Outcome
 		err     error
@@ -181,7 +137,7 @@ func TestShutdownCutsOffCalls(t *testing.T) {
 		o, err := s.Client.Invoke(t.Context(), client.InvokeRequest{Name: "wait"}, io.Discard)
 		called <- result{o, err}
 	}()
-	pid, _ := strconv.Atoi(g.wait(t))
+	pid, _ := strconv.Atoi(g.Wait(t))
 	ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
 	defer cancel()
 	begun := time.Now()
