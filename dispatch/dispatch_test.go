@@ -553,6 +553,32 @@ func TestACallerWhoLeavesTheLine(t *testing.T) {
 	})
 }
 
+// A grant and the end of the caller's patience at one moment: the instance must
+// not be lost between them.
+func TestACallerWhoLeavesAsItIsGranted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, &script{invoke: sleeper(time.Millisecond)})
+		b.scaling.MaxInstances = 1
+		for range 3000 {
+			var calls sync.WaitGroup
+			calls.Go(func() { b.call(t.Context()) })
+			synctest.Wait() // it runs, for a millisecond
+			for range 3 {
+				calls.Go(func() {
+					ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+					defer cancel()
+					b.call(ctx)
+				})
+			}
+			calls.Wait()
+			synctest.Wait()
+			if s := b.Snapshot(); s.Busy != 0 || s.Queued != 0 {
+				t.Fatalf("nobody calls, and there are %+v", s)
+			}
+		}
+	})
+}
+
 // A caller who leaves while the call runs does not stop it, as on Lambda.
 func TestACallerWhoLeavesARun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

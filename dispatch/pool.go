@@ -234,8 +234,8 @@ func (p *pool) release(in *instance, err error) {
 	p.mu.Lock()
 	if err == nil && !in.dead {
 		if w := p.nextLocked(); w != nil {
+			w.granted <- grant{instance: in} // under the lock: who leaves the line looks for it after taking that
 			p.mu.Unlock()
-			w.granted <- grant{instance: in}
 			return
 		}
 		if p.keep > 0 && !p.retired && p.d.hungry.Load() == 0 {
