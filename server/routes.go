@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"lambent"
 	"lambent/api/web"
@@ -78,6 +79,7 @@ func (s *Server) handler() http.Handler {
 		host := hostname(r.Host)
 		if name, rest, ok := web.ParseHost(host); ok && s.isOurs(rest) {
 			s.web.ServeName(w, r, name)
+			linger(w, r)
 			return
 		}
 		if !s.isOurs(host) {
@@ -90,7 +92,24 @@ func (s *Server) handler() http.Handler {
 			return
 		}
 		mux.ServeHTTP(w, r)
+		linger(w, r)
 	})
+}
+
+// linger reads the rest of a body that was refused for its size, within bounds:
+// net/http would close the connection, and a client that sends on finds it reset,
+// and may never see the answer.
+func linger(w http.ResponseWriter, r *http.Request) {
+	const most, longest = 32 << 20, 2 * time.Second
+	if r.ContentLength == 0 || r.ProtoMajor != 1 || r.Header["Expect"] != nil { // who expects to be asked first is not asked
+		return
+	}
+	var one [1]byte
+	if n, _ := r.Body.Read(one[:]); n == 0 {
+		return // it has been read, as nearly always
+	}
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(longest))
+	_, _ = io.CopyN(io.Discard, r.Body, most)
 }
 
 // hostname is a Host header without its port, in lower case.

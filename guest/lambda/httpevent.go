@@ -233,7 +233,7 @@ type integration struct {
 func parseHTTPResponse(body []byte) (status int, header map[string][]string, content []byte, err error) {
 	header = map[string][]string{"Content-Type": {"application/json"}}
 	trimmed := bytes.TrimSpace(body)
-	if len(trimmed) == 0 || bytes.Equal(trimmed, []byte("null")) {
+	if len(trimmed) == 0 {
 		return http.StatusOK, header, nil, nil
 	}
 	if trimmed[0] == '"' {
