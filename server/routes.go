@@ -20,7 +20,7 @@ type route struct {
 	where   string // a pattern of net/http on the server's own name, or a kind of host
 	what    string
 	who     string
-	handler func(*Server) http.Handler // nil: chosen by host, before the patterns
+	handler func(*Server) http.Handler // nil: a function's, chosen before the patterns
 }
 
 const (
@@ -33,8 +33,7 @@ const (
 // routes is the whole face, in one table.
 var routes = []route{
 	{"NAME.fn.HOST, NAME.PROJECT.fn.HOST", "a function's URL", urlRules, nil},
-	{"/fn/{function}/", "the same for clients without DNS, in a browser sandbox", urlRules,
-		func(s *Server) http.Handler { return http.HandlerFunc(s.web.ServePath) }},
+	{"/fn/{function}/", "the same for clients without DNS, in a browser sandbox", urlRules, nil},
 	{"/v1/", "the API; OpenAPI at /v1/openapi.json", bearer, func(s *Server) http.Handler { return s.api }},
 	{"/healthz", "the process lives", anyone, func(*Server) http.Handler { return http.HandlerFunc(health) }},
 	{"/readyz", "the server takes calls", anyone, func(s *Server) http.Handler { return http.HandlerFunc(s.ready) }},
@@ -57,16 +56,10 @@ func PrintRoutes(w io.Writer) error {
 // not ours before anything else is looked at.
 func (s *Server) handler() http.Handler {
 	mux := http.NewServeMux()
-	// A page of another origin must not use what a browser knows of us. Functions
-	// decide that for themselves, so their path is beside it.
+	// A page of another origin must not use what a browser knows of us.
 	guard := http.NewCrossOriginProtection()
 	for _, r := range routes {
-		switch {
-		case r.handler == nil:
-		case strings.HasPrefix(r.where, "/fn/"):
-			mux.Handle(r.where, r.handler(s))
-			mux.Handle(strings.TrimSuffix(r.where, "/"), r.handler(s))
-		default:
+		if r.handler != nil {
 			mux.Handle(r.where, guard.Handler(r.handler(s)))
 		}
 	}
@@ -91,7 +84,13 @@ func (s *Server) handler() http.Handler {
 			http.Error(w, "AWS's services are not part of this release", http.StatusNotImplemented)
 			return
 		}
-		mux.ServeHTTP(w, r)
+		if strings.HasPrefix(r.URL.Path, "/fn/") {
+			// Who may ask is for functions to decide, and so is what a path means: the
+			// mux would tidy it up.
+			s.web.ServePath(w, r)
+		} else {
+			mux.ServeHTTP(w, r)
+		}
 		linger(w, r)
 	})
 }

@@ -92,6 +92,7 @@ func TestEventPath(t *testing.T) {
 	for path, want := range map[string]string{
 		"/fn/echo": "/", "/fn/echo/": "/", "/fn/echo/a": "/a", "/fn/echo/fn/echo/": "/fn/echo/", "/fn/echo.default/x": "/x",
 		"/fn/echo:latest/x": "/x", "/fn/echo/a?": "/a", "/fn/echo/%2e%2e/x": "/../x", "/fn/echo/a%3Fb": "/a?b",
+		"/fn/echo/to/https://x//y/../z": "/to/https://x//y/../z", "/fn/echo//": "//",
 	} {
 		a := s.Get(t, path)
 		if a.StatusCode != http.StatusOK {

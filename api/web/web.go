@@ -10,6 +10,7 @@ package web
 import (
 	"encoding/json"
 	"errors"
+	"maps"
 	"net"
 	"net/http"
 	"strconv"
@@ -85,8 +86,8 @@ func (f *Face) serve(w http.ResponseWriter, r *http.Request, name lambent.Name, 
 			return
 		}
 	}
-	inv := &lambent.Invocation{ID: lambent.NewID(), Target: name, Trace: trace(r), HTTP: request(r, path, target.URL.Stream)}
-	out := &reply{w: w, shared: shared}
+	inv := &lambent.Invocation{ID: lambent.NewID(), Target: name, Trace: trace(r), HTTP: request(r, path, target.URL)}
+	out := &reply{w: w, shared: shared, cors: target.URL.CORS != nil}
 	w.Header()["X-Amzn-Requestid"] = []string{inv.ID}
 	if err := f.cfg.Invoker.Invoke(r.Context(), inv, out); err != nil {
 		if out.begun {
@@ -121,7 +122,7 @@ func trace(r *http.Request) string {
 	return r.Header.Get("Traceparent")
 }
 
-func request(r *http.Request, path string, stream bool) *lambent.Request {
+func request(r *http.Request, path string, u *lambent.URL) *lambent.Request {
 	ip, port, err := net.SplitHostPort(r.RemoteAddr)
 	if err != nil {
 		ip = r.RemoteAddr
@@ -130,9 +131,14 @@ func request(r *http.Request, path string, stream bool) *lambent.Request {
 	if r.TLS != nil {
 		scheme = "https"
 	}
+	header := withoutOurCookies(r.Header)
+	if u.Policy == lambent.URLToken { // it was for the server, and may open more than this function
+		header = maps.Clone(header)
+		delete(header, "Authorization")
+	}
 	return &lambent.Request{
 		Method: r.Method, Proto: r.Proto, Scheme: scheme, Host: r.Host, Path: path, RawQuery: r.URL.RawQuery,
-		Header: withoutOurCookies(r.Header), Body: r.Body, ContentLength: r.ContentLength, RemoteIP: ip, RemotePort: port, Stream: stream,
+		Header: header, Body: r.Body, ContentLength: r.ContentLength, RemoteIP: ip, RemotePort: port, Stream: u.Stream,
 	}
 }
 
@@ -171,6 +177,7 @@ func withoutOurCookies(h http.Header) http.Header {
 type reply struct {
 	w      http.ResponseWriter
 	shared bool
+	cors   bool // the URL's configuration has said what there is to say
 	begun  bool
 	stream bool // the length is not known: what comes is passed on at once
 	broken bool // the function failed in the middle
@@ -184,8 +191,8 @@ func (o *reply) Begin(status int, header map[string][]string) error {
 		switch name {
 		case "Connection", "Keep-Alive", "Proxy-Connection", "Te", "Trailer", "Transfer-Encoding", "Upgrade":
 			continue // of the hop, not of the answer (RFC 9110, 7.6.1)
-		case "Content-Security-Policy":
-			h[name] = append(h[name], values...) // the browser obeys each of them
+		case "Content-Security-Policy", "Vary":
+			h[name] = append(h[name], values...) // each of them counts
 			continue
 		case "Set-Cookie":
 			for _, v := range values {
@@ -198,6 +205,9 @@ func (o *reply) Begin(status int, header map[string][]string) error {
 			if o.shared { // they speak for the whole origin
 				continue
 			}
+		}
+		if o.cors && strings.HasPrefix(name, "Access-Control-") {
+			continue
 		}
 		h[name] = values
 	}
