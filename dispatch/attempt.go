@@ -185,7 +185,9 @@ func (a *attempt) finish(u *lambent.Usage, res lambent.Result, closeLog func(...
 		a.d.cfg.Logger.Error("a usage record cannot be written", "request", u.ID, "error", a.err)
 		return
 	}
-	if a.begin() == nil && a.held != nil {
+	// Of an answer that failed before its first byte nothing is passed on: the
+	// failure can still be the whole of it.
+	if (res.Fault == nil || a.begun) && a.begin() == nil && a.held != nil {
 		_, _ = a.reply.Write(a.held)
 	}
 	res.Version, res.Usage = u.Version, *u
