@@ -85,7 +85,6 @@ var pythonCases = map[string]call{
 	"raise in library":   python("import json", "json.loads('{')"),
 	"raise in lambda":    {files: map[string]string{"app.py": "h = lambda event, context: [][1]\n"}, handler: "app.h", events: one},
 	"wrong arity":        {files: map[string]string{"app.py": "def h(event):\n    pass\n"}, handler: "app.h", events: one},
-	"not callable":       {files: map[string]string{"app.py": "h = 7\n"}, handler: "app.h", events: one},
 	"recursion":          {files: map[string]string{"app.py": "import sys\nsys.setrecursionlimit(60)\ndef f():\n    return f()\ndef h(event, context):\n    try:\n        f()\n    except RecursionError as e:\n        return str(e)\n"}, handler: "app.h", events: one},
 	"sys.exit":           python("import sys", "print('bye')", "sys.exit(3)"),
 	"sys.exit with text": python("import sys", "sys.exit('bye')"),
@@ -109,6 +108,7 @@ var pythonCases = map[string]call{
 	"raise at load":       {files: map[string]string{"app.py": "print('loading')\n1 / 0\n"}, handler: "app.h"},
 	"key error at load":   {files: map[string]string{"app.py": "import os\nos.environ['TABLE']\n"}, handler: "app.h"},
 	"exit at load":        {files: map[string]string{"app.py": "import sys\nsys.exit(5)\n"}, handler: "app.h"},
+	"not callable":        {files: map[string]string{"app.py": "h = 7\n"}, handler: "app.h"},
 	"NUL in source":       {files: map[string]string{"app.py": "x = '\x00'\n"}, handler: "app.h"},
 
 	// Where handlers are.
@@ -214,8 +214,15 @@ func TestPythonIsAWS(t *testing.T) {
 	for name, s := range readGolden(t, "python") {
 		transported[name] = s.transportOnly()
 	}
+	differs := map[string]string{
+		"not callable": "AWS's fails each invocation: ours fails the load, as Node.js's does, so that such a deploy is refused",
+	}
 	for _, name := range caseNames(pythonCases) {
 		t.Run(name, func(t *testing.T) {
+			if why := differs[name]; why != "" {
+				t.Log(why)
+				return
+			}
 			check(t, transported, name, runAWSPython(t, rt.Boot[0], library, pythonCases[name]).transportOnly())
 		})
 	}

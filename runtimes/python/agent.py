@@ -420,9 +420,12 @@ def load(handler):
         where = '  File "%s" Line %s\n    %s' % (e.filename, e.lineno, e.text)
         raise Fault("Runtime.UserCodeSyntaxError", "Syntax error in module '%s': %s" % (module_name, e), [where])
     try:
-        return getattr(module, name)
+        handler = getattr(module, name)
     except AttributeError:
         raise Fault("Runtime.HandlerNotFound", "Handler '%s' missing on module '%s'" % (name, module_name))
+    if not callable(handler):
+        raise Fault("Runtime.HandlerNotFound", "Handler '%s' of module '%s' is not a function" % (name, module_name))
+    return handler
 
 
 def serve(connection, handler, logger, encoder, log_encoder):
