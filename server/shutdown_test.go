@@ -30,7 +30,7 @@ func TestShutdownFinishesCalls(t *testing.T) {
 	followed := make(chan error, 1)
 	lines := make(chan string, 100)
 	go func() {
-		for line, err := range s.Client.Logs(t.Context(), "wait", client.LogQuery{Follow: true}) {
+		for line, err := range s.Client.Logs(t.Context(), "wait", client.LogQuery{Follow: true, Since: "1h"}) {
 			if err != nil {
 				followed <- err
 				return
