@@ -119,7 +119,9 @@ func TestSlowFollower(t *testing.T) {
 			}
 		})
 		synctest.Wait()
-		put(l, "r", n, func(int) string { return text })
+		put(l, "r", 1, func(int) string { return text })
+		time.Sleep(time.Second) // it has the first line and is held: however it is scheduled, it takes no second batch
+		put(l, "r", n-1, func(int) string { return text })
 		close(held)
 		synctest.Wait()
 		if seen+dropped != n || dropped == 0 || marks != 1 || seen < 500 {

@@ -92,8 +92,8 @@ var (
 	nodeFrame = regexp.MustCompile(`(?:,"|\r|\n) +at (?:[^"\r\n]*[ (])?(?:node:|file:///[^"\r\n]*(?:/aws-lambda-ric/|/aws-client\.mjs)|/[^"\r\n]*/(?:nodejs/\w+\.cjs|aws-lambda-ric/|aws-client\.mjs))[^"\r\n]*"?`)
 	// What Node.js prints of itself.
 	nodeIdentity = regexp.MustCompile(`(\(node|Node\.js)[: ]v?[\d.]+`)
-	// Long output is not for reviewing by eye.
-	longRun = regexp.MustCompile(`x{1000,}|y{1000,}|c{1000,}`)
+	// Output of thousands of these is not for reviewing by eye.
+	longRun = regexp.MustCompile(`x{9,}|y{9,}|c{9,}`)
 	// The stack of what require could not find names the client.
 	requireStack = regexp.MustCompile(`(\\n|\r|",")- /[^"\\\r\n]*(?:nodejs/agent\.cjs|aws-client\.mjs|aws-lambda-ric/[^"\\\r\n]*index\.mjs)`)
 )
@@ -103,6 +103,12 @@ func normal(s, task, opt string) string {
 	if !utf8.ValidString(s) {
 		s = strconv.Quote(s) // JSON could not hold it
 	}
+	s = longRun.ReplaceAllStringFunc(s, func(run string) string { // first: the rest is slow on megabytes
+		if len(run) < 1000 {
+			return run
+		}
+		return fmt.Sprintf("<%.1s, %d times>", run, len(run))
+	})
 	s = strings.NewReplacer(task, "/var/task", opt, "/opt").Replace(s)
 	s = timestamp.ReplaceAllString(s, "TIME")
 	s = pythonCarets.ReplaceAllString(s, "$1")
@@ -115,7 +121,6 @@ func normal(s, task, opt string) string {
 	s = nodeFrame.ReplaceAllString(s, "")
 	s = nodeIdentity.ReplaceAllString(s, "$1 N")
 	s = strings.ReplaceAll(s, "at StreamingInvokeProcessor.handler ", "at Runtime.handler ") // client 4's word for it
-	s = longRun.ReplaceAllStringFunc(s, func(run string) string { return fmt.Sprintf("<%.1s, %d times>", run, len(run)) })
 	s = requireStack.ReplaceAllString(s, "$1- CLIENT")
 	return s
 }

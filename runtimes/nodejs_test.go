@@ -92,7 +92,7 @@ var nodeCases = map[string]call{
 	"killed":                async("process.kill(process.pid, 'SIGKILL'); await new Promise(() => setTimeout(() => {}, 1000))"),
 	"exit code":             async("process.exitCode = 5; return 1"),
 	"abort":                 node("exports.h = async () => { process.on('exit', (code) => console.log('exit', code)); process.exit(2) }"),
-	"handler on uncaught":   node("process.on('uncaughtException', () => console.log('mine too'))", "exports.h = () => { setTimeout(() => { throw new Error('x') }, 1) }"),
+	"handler on uncaught":   node("process.on('uncaughtException', () => console.log('mine too'))", "exports.h = () => { setTimeout(() => { throw new Error('x') }, 100) }"), // later than the next question
 	"rejected but handled":  node("exports.h = async () => { const p = Promise.reject(new Error('x')); p.catch(() => {}); return 'fine' }"),
 	"error with json cycle": async("const e = new Error('c'); e.self = e; throw e"),
 
