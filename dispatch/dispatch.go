@@ -54,7 +54,7 @@ type Config struct {
 type Dispatcher struct {
 	cfg    Config
 	starts chan struct{}      // a token for each start under way
-	pools  sync.Map           // revision id -> *pool
+	pools  sync.Map           // revision id -> *pool; one that is abandoned is its own key
 	alive  context.Context    // ends with Close: no start outlives it
 	cancel context.CancelFunc // of alive
 
@@ -157,9 +157,12 @@ func (d *Dispatcher) Changed(name lambent.Name) {
 		if p.rev.Name.Function == name.Function && p.rev.Name.Project == name.Project {
 			n := p.rev.Name
 			n.Qualifier = p.rev.Version
-			if t, err := d.cfg.Resolve(n); err != nil || t.Revision.ID != p.rev.ID {
+			switch t, err := d.cfg.Resolve(n); {
+			case lambent.Is(err, lambent.NotFound):
+				p.abandon()
+			case err != nil || t.Revision.ID != p.rev.ID:
 				p.retire()
-			} else {
+			default:
 				p.revive() // a rollback leads to what a deploy has left
 			}
 		}

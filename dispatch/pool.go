@@ -31,6 +31,7 @@ type pool struct {
 	max      int
 	keep     time.Duration
 	retired  bool // nothing leads here any more
+	gone     bool // abandoned: nothing will lead here again
 	removed  bool // from the dispatcher's table
 	starved  bool // on the dispatcher's list; guarded by its lock
 	expiry   *time.Timer
@@ -189,7 +190,7 @@ func (p *pool) settle(in *instance) {
 // prepare makes one instance ahead of any invocation.
 func (p *pool) prepare(ctx context.Context, s *lambent.Scaling) error {
 	p.mu.Lock()
-	if p.removed {
+	if p.removed || p.gone {
 		p.mu.Unlock()
 		return p.d.pool(lambent.Target{Revision: p.rev}).prepare(ctx, s)
 	}
@@ -302,8 +303,22 @@ func (p *pool) died(in *instance) {
 // revive takes back a retirement: something leads here again.
 func (p *pool) revive() {
 	p.mu.Lock()
-	p.retired = false
+	p.retired = p.gone
 	p.mu.Unlock()
+}
+
+// abandon retires the pool of what was deleted for good. What is made under its
+// name later is something else, though it be the same code: it has a pool and a
+// log of its own.
+func (p *pool) abandon() {
+	p.mu.Lock()
+	if !p.gone && !p.removed {
+		p.gone = true
+		p.d.pools.Store(p, p) // Close must find it
+		p.d.pools.CompareAndDelete(p.rev.ID, p)
+	}
+	p.mu.Unlock()
+	p.retire()
 }
 
 // retire ends the idle instances now and the busy ones when they are done. What
@@ -338,6 +353,7 @@ func (p *pool) removeIfEmptyLocked() {
 		p.expiry.Stop()
 		p.patience.Stop()
 		p.d.pools.CompareAndDelete(p.rev.ID, p)
+		p.d.pools.Delete(p)
 	}
 }
 
