@@ -293,7 +293,7 @@ func (s *Server) deleted(n lambent.Name) {
 // openFaces makes what answers on the port.
 func (s *Server) openFaces(context.Context) error {
 	invoker := throttleCounter{s.dispatch, s.metrics}
-	s.web = web.New(web.Config{Invoker: invoker, Resolve: s.control.Resolve, Allow: s.allow})
+	s.web = web.New(web.Config{Invoker: invoker, Resolve: s.control.Resolve, Allow: s.allow, MaxBody: s.limits.MaxPayload})
 	s.api = v1.New(v1.Config{
 		Control: s.control, Invoker: invoker, Limits: s.limits, Logger: s.log,
 		Authenticate: s.identify, HasCode: s.code.Has, RuntimeKnown: s.runtimeKnown,
@@ -452,6 +452,7 @@ func (s *Server) Close(ctx context.Context) error {
 	if s.http.Shutdown(ctx) != nil {
 		_ = s.http.Close() // who is slower than the grace
 	}
+	s.stop()
 	s.serving.Lock() // the connections of what is left are closed: it ends now
 	defer s.serving.Unlock()
 	return errors.Join(err, s.closeAll())

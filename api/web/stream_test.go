@@ -190,3 +190,41 @@ func TestBrokenRequests(t *testing.T) {
 		t.Errorf("afterwards: %d %s", a.StatusCode, a.Body)
 	}
 }
+
+// Who sends slowly keeps nobody waiting: an instance is taken once the request is
+// here.
+func TestSlowSender(t *testing.T) {
+	s := servertest.Start(t)
+	s.Python(t, "f", "def handler(event, context):\n    return event.get('body', 'none')\n", func(r *client.DeployRequest) {
+		r.Scaling = &client.ScalingRequest{MaxInstances: new(1)}
+	})
+	var slow []net.Conn
+	for range 5 {
+		c, err := net.Dial("tcp", s.Addr())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		fmt.Fprint(c, "POST /fn/f/ HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\nContent-Length: 4\r\n\r\nsl")
+		slow = append(slow, c)
+	}
+	for range 20 {
+		if a := s.Get(t, "/fn/f/"); a.StatusCode != 200 || a.Body != "none" {
+			t.Fatalf("%d %s", a.StatusCode, a.Body)
+		}
+	}
+	for _, c := range slow {
+		fmt.Fprint(c, "ow")
+		resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if b, err := io.ReadAll(resp.Body); string(b) != "slow" || err != nil {
+			t.Errorf("the slow one is answered %s %q, %v", resp.Status, b, err)
+		}
+	}
+	list, err := s.Client.Invocations(t.Context(), "f", client.Period{}, 1)
+	if err != nil || list.Invocations[0].BytesIn != 4 {
+		t.Errorf("%+v, %v", list, err)
+	}
+}

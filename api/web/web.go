@@ -8,8 +8,10 @@
 package web
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
+	"io"
 	"maps"
 	"net"
 	"net/http"
@@ -24,6 +26,7 @@ type Config struct {
 	Invoker lambent.Invoker
 	Resolve func(lambent.Name) (lambent.Target, error)
 	Allow   func(r *http.Request, project string) error // whether the bearer may call the project's functions
+	MaxBody int                                         // bytes of a request
 }
 
 // A Face serves function URLs. The zero value is of no use; see New.
@@ -86,7 +89,13 @@ func (f *Face) serve(w http.ResponseWriter, r *http.Request, name lambent.Name, 
 			return
 		}
 	}
+	body, err := readBody(r, f.cfg.MaxBody)
+	if err != nil {
+		refuse(w, err)
+		return
+	}
 	inv := &lambent.Invocation{ID: lambent.NewID(), Target: name, Trace: trace(r), HTTP: request(r, path, target.URL)}
+	inv.HTTP.Body, inv.HTTP.ContentLength = bytes.NewReader(body), int64(len(body))
 	out := &reply{w: w, shared: shared, cors: target.URL.CORS != nil}
 	w.Header()["X-Amzn-Requestid"] = []string{inv.ID}
 	if err := f.cfg.Invoker.Invoke(r.Context(), inv, out); err != nil {
@@ -122,6 +131,29 @@ func trace(r *http.Request) string {
 	return r.Header.Get("Traceparent")
 }
 
+// readBody takes in the whole body before there is an instance for it: who sends
+// slowly, or never ends, must not hold one.
+func readBody(r *http.Request, limit int) ([]byte, error) {
+	if r.ContentLength == 0 {
+		return nil, nil
+	}
+	tooLarge := func() error {
+		return lambent.Errorf(lambent.TooLarge, "web", "the request's body is over the limit of %d bytes", limit)
+	}
+	if r.ContentLength > int64(limit) {
+		return nil, tooLarge()
+	}
+	// What is announced is not believed: memory is for what has come.
+	buf := bytes.NewBuffer(make([]byte, 0, min(max(r.ContentLength, 0), 64<<10)+bytes.MinRead))
+	switch n, err := buf.ReadFrom(io.LimitReader(r.Body, int64(limit)+1)); {
+	case err != nil:
+		return nil, lambent.Errorf(lambent.Canceled, "web", "the request's body broke off: %w", err)
+	case n > int64(limit):
+		return nil, tooLarge()
+	}
+	return buf.Bytes(), nil
+}
+
 func request(r *http.Request, path string, u *lambent.URL) *lambent.Request {
 	ip, port, err := net.SplitHostPort(r.RemoteAddr)
 	if err != nil {
@@ -138,7 +170,7 @@ func request(r *http.Request, path string, u *lambent.URL) *lambent.Request {
 	}
 	return &lambent.Request{
 		Method: r.Method, Proto: r.Proto, Scheme: scheme, Host: r.Host, Path: path, RawQuery: r.URL.RawQuery,
-		Header: header, Body: r.Body, ContentLength: r.ContentLength, RemoteIP: ip, RemotePort: port, Stream: u.Stream,
+		Header: header, RemoteIP: ip, RemotePort: port, Stream: u.Stream,
 	}
 }
 
