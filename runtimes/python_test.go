@@ -109,7 +109,6 @@ var pythonCases = map[string]call{
 	"key error at load":   {files: map[string]string{"app.py": "import os\nos.environ['TABLE']\n"}, handler: "app.h"},
 	"exit at load":        {files: map[string]string{"app.py": "import sys\nsys.exit(5)\n"}, handler: "app.h"},
 	"not callable":        {files: map[string]string{"app.py": "h = 7\n"}, handler: "app.h"},
-	"NUL in source":       {files: map[string]string{"app.py": "x = '\x00'\n"}, handler: "app.h"},
 
 	// Where handlers are.
 	"in a folder":          {files: map[string]string{"a/b/mod.py": "def h(event, context):\n    return __name__\n"}, handler: "a/b/mod.h", events: one},
