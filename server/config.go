@@ -24,7 +24,8 @@ type Config struct {
 	KeepAlive    time.Duration // of idle instances, where a function does not say
 	Grace        time.Duration // that calls under way have at shutdown
 	MaxInstances int
-	MaxQueue     int // calls that wait, for each function
+	MaxQueue     int           // calls that wait, for each function
+	StallTimeout time.Duration // that a client may take nothing of its answer
 
 	Hosts    []string // names, beside localhost and Listen's, that clients may call the server by
 	Insecure bool     // allow plain HTTP on an address that others can reach
@@ -47,7 +48,7 @@ const DefaultListen = "127.0.0.1:9700"
 func DefaultConfig(getenv func(string) string) Config {
 	return Config{
 		Listen: DefaultListen, Data: DefaultData(getenv), Driver: "auto",
-		KeepAlive: 10 * time.Minute, Grace: 30 * time.Second, MaxInstances: 1000, MaxQueue: 1000,
+		KeepAlive: 10 * time.Minute, Grace: 30 * time.Second, MaxInstances: 1000, MaxQueue: 1000, StallTimeout: 30 * time.Second,
 		Path: getenv("PATH"), GoProxy: getenv("GOPROXY"), GoSumDB: getenv("GOSUMDB"), GoNoSumDB: getenv("GONOSUMDB"),
 		GoCache: getenv("LAMBENT_GOCACHE"), GoModCache: getenv("LAMBENT_GOMODCACHE"),
 		Version: "dev",
@@ -96,6 +97,8 @@ func (c *Config) Validate() error {
 		return bad("--max-instances %d is outside 1 to 4000", c.MaxInstances)
 	case c.MaxQueue < 1 || c.MaxQueue > 1_000_000:
 		return bad("--max-queue %d is outside 1 to 1000000", c.MaxQueue)
+	case c.StallTimeout <= 0:
+		return bad("the stall timeout %v is not positive", c.StallTimeout)
 	case (c.TLSCert == "") != (c.TLSKey == ""):
 		return bad("--tls-cert and --tls-key go together")
 	case c.TLSCert == "" && !c.Insecure && !isLoopback(host):

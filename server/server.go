@@ -430,11 +430,12 @@ func (s *Server) Isolation() string { return s.driver.Isolation() }
 
 // Serve answers requests until Close. It returns nil after Close.
 func (s *Server) Serve() error {
+	l := stallListener{s.listener, s.cfg.StallTimeout}
 	var err error
 	if s.tls != nil {
-		err = s.http.ServeTLS(s.listener, "", "")
+		err = s.http.ServeTLS(l, "", "")
 	} else {
-		err = s.http.Serve(s.listener)
+		err = s.http.Serve(l)
 	}
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"lambent/client"
+	"lambent/server"
 	"lambent/server/servertest"
 )
 
@@ -226,5 +227,37 @@ func TestSlowSender(t *testing.T) {
 	list, err := s.Client.Invocations(t.Context(), "f", client.Period{}, 1)
 	if err != nil || list.Invocations[0].BytesIn != 4 {
 		t.Errorf("%+v, %v", list, err)
+	}
+}
+
+// Who stops reading an answer holds the instance for a while, and no longer.
+func TestStalledReader(t *testing.T) {
+	s := servertest.Start(t, func(c *server.Config) { c.StallTimeout = 500 * time.Millisecond })
+	one := func(r *client.DeployRequest) { r.Scaling = &client.ScalingRequest{MaxInstances: new(1)} }
+	s.Python(t, "whole", "def handler(event, context):\n    return 'x' * (6 << 20) if event['rawPath'] == '/large' else 'small'\n", one)
+	s.Node(t, "stream", `export const handler = awslambda.streamifyResponse(async (event, out) => {
+  if (event.rawPath == "/large") for (let i = 0; i < 400; i++) await new Promise((ok) => out.write("x".repeat(64 << 10), ok))
+  else out.write("small")
+  out.end()
+})
+`, streams, one)
+	for _, name := range []string{"whole", "stream"} {
+		c, err := net.Dial("tcp", s.Addr())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		_ = c.(*net.TCPConn).SetReadBuffer(4 << 10)
+		fmt.Fprint(c, "GET /fn/"+name+"/large HTTP/1.1\r\nHost: localhost\r\n\r\n")
+		if _, err := io.ReadFull(c, make([]byte, 100)); err != nil { // it has begun
+			t.Fatal(err)
+		}
+		begun := time.Now()
+		if a := s.Get(t, "/fn/"+name+"/"); a.StatusCode != 200 || a.Body != "small" {
+			t.Errorf("%s: %d %s", name, a.StatusCode, a.Body)
+		}
+		if took := time.Since(begun); took > 10*time.Second {
+			t.Errorf("%s: the next call waited for %v", name, took)
+		}
 	}
 }

@@ -1,0 +1,47 @@
+package server
+
+import (
+	"net"
+	"time"
+)
+
+// stallWrite bounds how much of an answer one deadline is for.
+const stallWrite = 64 << 10
+
+// A stallListener accepts connections whose writes fail once the client has taken
+// nothing for too long. While an answer is being written its instance is not free,
+// and a client that stops reading would hold it for ever.
+type stallListener struct {
+	net.Listener
+	timeout time.Duration
+}
+
+func (l stallListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if t, ok := c.(*net.TCPConn); ok {
+		return stallConn{t, l.timeout}, err
+	}
+	return c, err
+}
+
+// A stallConn stays a TCP connection in all else: net/http closes its halves one
+// by one.
+type stallConn struct {
+	*net.TCPConn
+	timeout time.Duration
+}
+
+// Write implements net.Conn.
+func (c stallConn) Write(b []byte) (n int, err error) {
+	for {
+		part := b[n:min(len(b), n+stallWrite)]
+		if err := c.SetWriteDeadline(time.Now().Add(c.timeout)); err != nil {
+			return n, err
+		}
+		m, err := c.TCPConn.Write(part)
+		n += m
+		if err != nil || n == len(b) {
+			return n, err
+		}
+	}
+}
