@@ -10,6 +10,7 @@ import (
 	"slices"
 	"sync"
 	"syscall"
+	"time"
 
 	"lambent"
 	"lambent/guest"
@@ -80,12 +81,22 @@ func newInstance(sb sandbox.Sandbox, rt lambent.Runtime, limits lambent.Limits) 
 	}
 }
 
+// lastWords is how long a connection is read after its process has ended.
+const lastWords = 200 * time.Millisecond
+
 // Init implements guest.Instance.
 func (in *instance) Init(ctx context.Context, u guest.Unit) error {
 	in.unit, in.arn = u, u.Revision.Name.ARN()
 	env := in.environment()
+	heard := make(chan struct{}) // closed once all that an agent said has been read
 	go func() {
 		<-in.sandbox.Done()
+		// What it said last is in the connection still. A child that keeps the other
+		// end open is not waited for.
+		select {
+		case <-heard:
+		case <-time.After(lastWords):
+		}
 		in.end()
 	}()
 	if agent := in.sandbox.Agent(); agent != nil {
@@ -96,9 +107,15 @@ func (in *instance) Init(ctx context.Context, u guest.Unit) error {
 		if _, err := agent.Write(assignment(env, u)); err != nil {
 			return in.exitedDuringInit()
 		}
-		go in.serve(c)
-	} else if err := in.sandbox.Start([]string{"./bootstrap"}, environ(env)); err != nil {
-		return startFault(err)
+		go func() {
+			in.serve(c)
+			close(heard)
+		}()
+	} else {
+		close(heard) // clients of the API wait for the answer to what they say
+		if err := in.sandbox.Start([]string{"./bootstrap"}, environ(env)); err != nil {
+			return startFault(err)
+		}
 	}
 	select {
 	case <-in.ready:
@@ -120,6 +137,7 @@ func (in *instance) exitedDuringInit() error {
 		return in.initErr
 	case <-in.sandbox.Done():
 	}
+	<-in.dead
 	select {
 	case <-in.initDone:
 		return in.initErr
