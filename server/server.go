@@ -159,8 +159,12 @@ func (s *Server) openFiles(context.Context) (err error) {
 	if s.code, err = bundle.Open(s.path("code"), s.limits); err != nil {
 		return err
 	}
+	work := s.path("build", "work")
+	if err := errors.Join(os.RemoveAll(work), os.MkdirAll(work, 0o700)); err != nil { // what builds that were cut off have left
+		return lambent.Errorf(lambent.Internal, "serve", "%w", err)
+	}
 	s.builder = build.New(build.Options{
-		CacheDir: s.path("build"), Path: s.cfg.Path, Proxy: s.cfg.GoProxy, SumDB: s.cfg.GoSumDB, NoSumDB: s.cfg.GoNoSumDB,
+		CacheDir: s.path("build"), WorkDir: work, Path: s.cfg.Path, Proxy: s.cfg.GoProxy, SumDB: s.cfg.GoSumDB, NoSumDB: s.cfg.GoNoSumDB,
 		GoCache: s.cfg.GoCache, GoModCache: s.cfg.GoModCache,
 	})
 	if s.logs, err = logs.Open(logs.Options{Dir: s.path("logs"), Logger: s.log}); err != nil {
@@ -359,7 +363,7 @@ func (s *Server) build(ctx context.Context, kind, source string, progress io.Wri
 	if err != nil {
 		return v1.Code{}, err
 	}
-	out, err := os.MkdirTemp("", "lambent-build-")
+	out, err := os.MkdirTemp(s.path("build", "work"), "")
 	if err != nil {
 		return v1.Code{}, lambent.Errorf(lambent.Internal, "build", "cannot make a directory for the result: %w", err)
 	}

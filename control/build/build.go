@@ -27,6 +27,7 @@ import (
 // Options are what the server's configuration says about builds.
 type Options struct {
 	CacheDir string        // for compiled packages and downloaded modules; shared by all builds
+	WorkDir  string        // for what a build needs while it runs; empty: the system's for temporary files
 	Path     string        // PATH, where the toolchain is looked for
 	Timeout  time.Duration // of one build; 0: 5 minutes
 	Proxy    string        // GOPROXY; empty: the toolchain's own default

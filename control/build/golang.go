@@ -32,7 +32,7 @@ func (b *Builder) buildGo(ctx context.Context, src, out string, progress io.Writ
 	if out, err = filepath.Abs(out); err != nil {
 		return lambent.Errorf(lambent.Internal, goOp, "%w", err)
 	}
-	home, err := os.MkdirTemp("", "lambent-build-")
+	home, err := os.MkdirTemp(b.options.WorkDir, "lambent-build-")
 	if err != nil {
 		return lambent.Errorf(lambent.Internal, goOp, "%w", err)
 	}
