@@ -36,6 +36,10 @@ type Config struct {
 	GoProxy, GoSumDB, GoNoSumDB string // GOPROXY, GOSUMDB, GONOSUMDB of builds; empty: the toolchain's own defaults
 	GoCache, GoModCache         string // of builds; empty: in the data directory (see build.Options)
 
+	// OwnProgram says that this server is all that the program does: then it decides
+	// how many processors the program uses.
+	OwnProgram bool
+
 	Version string       // of the program
 	Logger  *slog.Logger // nil: nowhere
 }

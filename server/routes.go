@@ -70,7 +70,15 @@ func (s *Server) handler() http.Handler {
 			w.Header().Set("Connection", "close") // the next request is for another server
 		}
 		host := hostname(r.Host)
-		if name, rest, ok := web.ParseHost(host); ok && s.isOurs(rest) {
+		name, rest, ok := web.ParseHost(host)
+		isURL := ok && s.isOurs(rest)
+		weight := int32(heavy)
+		if isURL || strings.HasPrefix(r.URL.Path, "/fn/") || r.Method == http.MethodGet {
+			weight = light
+		}
+		s.processors.enter(weight)
+		defer s.processors.leave(weight)
+		if isURL {
 			s.web.ServeName(w, r, name)
 			linger(w, r)
 			return

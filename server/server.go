@@ -62,6 +62,8 @@ type Server struct {
 	api      http.Handler
 	http     *http.Server
 
+	processors *processors // nil: all of them, always
+
 	background context.Context // ends with stop
 	stop       context.CancelFunc
 	running    sync.WaitGroup // what runs in the background
@@ -99,6 +101,7 @@ func Open(ctx context.Context, cfg Config) (_ *Server, err error) {
 	}{
 		{"port", s.openPort}, {"store", s.openStore}, {"files", s.openFiles}, {"driver", s.openDriver},
 		{"runtimes", s.openRuntimes}, {"dispatch", s.openDispatch}, {"control", s.openControl}, {"faces", s.openFaces},
+		{"processors", s.openProcessors},
 	} {
 		begun := time.Now()
 		if err := step.open(ctx); err != nil {
@@ -309,6 +312,14 @@ func (s *Server) openFaces(context.Context) error {
 	s.http = &http.Server{
 		Handler: s.handler(), TLSConfig: s.tls, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
 		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+	}
+	return nil
+}
+
+func (s *Server) openProcessors(context.Context) error {
+	if s.cfg.OwnProgram {
+		s.processors = newProcessors()
+		s.onClose("processors", func() error { s.processors.close(); return nil })
 	}
 	return nil
 }

@@ -58,6 +58,8 @@ func serveCommand(p *program) *cobra.Command {
 			return usagef(c, "--log-format %q: it is text or json", format)
 		}
 		cfg.Version = readBuildVersion().Version
+		cfg.OwnProgram = p.getenv("GOMAXPROCS") == ""
+		server.TuneMemory(p.getenv)
 		return p.serve(c.Context(), cfg)
 	}
 	return c

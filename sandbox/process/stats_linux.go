@@ -36,8 +36,8 @@ func (s *statsReader) read() (cpuUS, rssBytes int64, err error) {
 	}
 	var ts unix.Timespec
 	var buf [512]byte
-	n, _ := s.stat.ReadAt(buf[:], 0)
-	children, rss, ok := parseStat(buf[:n])
+	n, _ := unix.Pread(int(s.stat.Fd()), buf[:], 0) // the File's own ReadAt would look for more
+	children, rss, ok := parseStat(buf[:max(0, n)])
 	if unix.ClockGettime(s.clock, &ts) != nil || !ok {
 		return s.last, 0, nil // it has ended
 	}
