@@ -49,8 +49,8 @@ var rules = []rule{
 	{"dispatch", "sandbox guest", "sandbox/fake", "the synchronous path: with no store in reach, nothing durable can be on it"},
 	{"auth", "internal/atomicfile", "", "keys in a file"},
 	{"logs", "", "", "what functions write, in files of its own"},
-	{"meter", "", "", "records in files of its own: the ledger is on the path of each call, the store is not"},
-	{"bundle", "", "", "files by digest: it knows no function"},
+	{"meter", "internal/atomicfile", "", "records in files of its own: the ledger is on the path of each call, the store is not"},
+	{"bundle", "internal/atomicfile", "", "files by digest: it knows no function"},
 	{"store", "internal/atomicfile", "", "records: it knows no function"},
 
 	{"guest", "sandbox", "", "the contract with the code inside a sandbox"},

@@ -28,6 +28,7 @@ import (
 	"time"
 
 	"lambent"
+	"lambent/internal/atomicfile"
 )
 
 // A Tree is what was put.
@@ -85,7 +86,7 @@ func Open(dir string, limits lambent.Limits) (*Store, error) {
 			return nil, fileError(op, dir, err)
 		}
 	}
-	if err := syncDir(dir); err != nil {
+	if err := atomicfile.SyncDir(dir); err != nil {
 		return nil, fileError(op, dir, err)
 	}
 	return s, nil
@@ -202,14 +203,4 @@ func fileError(op, dir string, err error) error {
 			WithHint("df -h %s", dir)
 	}
 	return lambent.Errorf(lambent.Internal, op, "%w", err)
-}
-
-// syncDir puts a directory's entries on the disk.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }

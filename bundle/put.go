@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"lambent"
+	"lambent/internal/atomicfile"
 )
 
 // PutZip stores an archive and the tree in it. Putting the same again costs no
@@ -117,7 +118,7 @@ func (s *Store) land(path, kind, digest string) error {
 	if err := os.Rename(path, place); err != nil {
 		return err
 	}
-	return syncDir(s.path(kind))
+	return atomicfile.SyncDir(s.path(kind))
 }
 
 // sendError phrases the failure of whoever sends the archive.

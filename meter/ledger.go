@@ -35,6 +35,7 @@ import (
 	"time"
 
 	"lambent"
+	"lambent/internal/atomicfile"
 )
 
 // Options say where a ledger lives and how much of it is kept.
@@ -236,7 +237,7 @@ func (l *Ledger) Sync() error {
 		errs = append(errs, file.Sync())
 	}
 	if named {
-		errs = append(errs, syncDir(l.o.Dir))
+		errs = append(errs, atomicfile.SyncDir(l.o.Dir)) // the names of new segments
 	}
 	if err := errors.Join(errs...); err != nil {
 		l.mu.Lock()
@@ -245,16 +246,6 @@ func (l *Ledger) Sync() error {
 		return explain("meter.Sync", l.o.Dir, err)
 	}
 	return nil
-}
-
-// syncDir makes the names of new segments survive a power cut.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }
 
 // Close syncs what was appended. Calling it again does nothing.

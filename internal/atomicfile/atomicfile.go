@@ -40,12 +40,12 @@ func Write(path string, data []byte, perm os.FileMode) (err error) {
 	if err = os.Rename(f.Name(), path); err != nil {
 		return err
 	}
-	return syncDir(dir)
+	return SyncDir(dir)
 }
 
-// syncDir makes a rename in dir survive a power cut. Its failure comes after
-// the rename, so that the caller must treat the content as unknown.
-func syncDir(dir string) error {
+// SyncDir makes the names in dir survive a power cut. Its failure comes after a
+// rename, so that the caller must treat the content as unknown.
+func SyncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {
 		return err
