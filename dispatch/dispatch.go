@@ -46,24 +46,30 @@ type Config struct {
 	KeepAlive    time.Duration // of idle instances, where the function does not say
 	MaxInstances int           // on this node
 	MaxQueue     int           // invocations that wait, per revision
-	Starts       int           // instances starting at a time; 0: twice the processors
+	Starts       int           // runtimes that boot at a time for calls that wait; 0: twice the processors
+	Parked       int           // sandboxes of each runtime that wait for cold starts, at most; 0: none
+	FreezeAfter  time.Duration // that an instance was idle; 0: never
 }
 
 // A Dispatcher runs invocations. It implements lambent.Invoker for synchronous
 // ones.
 type Dispatcher struct {
-	cfg    Config
-	starts chan struct{}      // a token for each start under way
-	pools  sync.Map           // revision id -> *pool; one that is abandoned is its own key
-	alive  context.Context    // ends with Close: no start outlives it
-	cancel context.CancelFunc // of alive
+	cfg     Config
+	starts  chan struct{} // a token for each runtime that boots for a call
+	parking *parking
+	pools   sync.Map           // revision id -> *pool; one that is abandoned is its own key
+	alive   context.Context    // ends with Close: no start outlives it
+	cancel  context.CancelFunc // of alive
+
+	startMu  sync.Mutex     // guards closed and what is added to starting
+	closed   bool           // nothing starts any more
+	starting sync.WaitGroup // what Close must wait for before it looks for what there is
 
 	instances atomic.Int64 // that exist or start
 	inflight  atomic.Int64
 	draining  atomic.Bool
 	drained   chan struct{}
 	once      sync.Once // closes drained
-	noStarts  sync.Once // takes every token of starts
 
 	mu      sync.Mutex   // guards starved; a pool's lock may be held when it is taken
 	starved []*pool      // pools that could not start an instance for the node's limit
@@ -82,6 +88,7 @@ func New(cfg Config) *Dispatcher {
 	}
 	d := &Dispatcher{cfg: cfg, starts: make(chan struct{}, cfg.Starts), drained: make(chan struct{})}
 	d.alive, d.cancel = context.WithCancel(context.Background())
+	d.parking = newParking(d)
 	return d
 }
 
@@ -235,8 +242,20 @@ func (d *Dispatcher) evictOldest() {
 	}
 }
 
+// begin registers a start, which ends with d.starting.Done, and reports whether it
+// may be.
+func (d *Dispatcher) begin() bool {
+	d.startMu.Lock()
+	defer d.startMu.Unlock()
+	if d.closed {
+		return false
+	}
+	d.starting.Add(1)
+	return true
+}
+
 // Snapshot counts instances by state.
-type Snapshot struct{ Idle, Busy, Starting, Queued int }
+type Snapshot struct{ Idle, Busy, Starting, Queued, Parked int }
 
 // Snapshot returns the counts as of now.
 func (d *Dispatcher) Snapshot() (s Snapshot) {
@@ -250,6 +269,7 @@ func (d *Dispatcher) Snapshot() (s Snapshot) {
 		p.mu.Unlock()
 		return true
 	})
+	s.Parked = d.parking.count()
 	return s
 }
 
@@ -266,12 +286,12 @@ func (d *Dispatcher) Close(ctx context.Context) error {
 	case <-ctx.Done():
 		err = lambent.Errorf(lambent.Canceled, "dispatch.Close", "%d invocations were cut off", d.inflight.Load())
 	}
+	d.startMu.Lock()
+	d.closed = true
+	d.startMu.Unlock()
 	d.cancel()
-	d.noStarts.Do(func() {
-		for range cap(d.starts) { // until no start is under way, and none begins
-			d.starts <- struct{}{}
-		}
-	})
+	d.parking.close()
+	d.starting.Wait()
 	var wg sync.WaitGroup
 	d.pools.Range(func(_, v any) bool {
 		for _, in := range v.(*pool).close() {

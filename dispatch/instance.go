@@ -26,6 +26,11 @@ type instance struct {
 	dead      bool      // guarded by p.mu
 
 	once sync.Once // destroys
+
+	freezer  sandbox.Freezer // nil: the driver has none
+	freezeMu sync.Mutex      // guards what follows; held while the sandbox is frozen or thawed
+	resting  bool            // on its pool's stack
+	frozen   bool
 }
 
 // A failure is a start that the code itself failed.
@@ -37,26 +42,19 @@ type failure struct {
 
 func (f *failure) Error() string { return f.fault.Error() }
 
-// launch takes a revision through Park, Attach, Assign and Init. Its error is a
+// launch takes a revision through Assign and Init, in a sandbox with its runtime
+// booted. Its error is a
 // *failure where the code is to blame.
 func (p *pool) launch(ctx context.Context) (*instance, error) {
 	d := p.d
-	select {
-	case d.starts <- struct{}{}:
-		defer func() { <-d.starts }()
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	case <-d.alive.Done():
+	if !d.begin() {
 		return nil, errDraining
 	}
+	defer d.starting.Done() // the instance is one that Close finds
 	cfg := p.rev.Config
 	rt, err := d.cfg.Runtime(cfg.Runtime)
 	if err != nil {
 		return nil, err
-	}
-	g, ok := d.cfg.Guests[rt.Guest]
-	if !ok {
-		return nil, lambent.Errorf(lambent.Unsupported, "dispatch", "runtime %s needs the guest %q, which this server does not have", rt.Name, rt.Guest)
 	}
 	tree, err := d.cfg.Tree(cfg.Code)
 	if err != nil {
@@ -72,12 +70,13 @@ func (p *pool) launch(ctx context.Context) (*instance, error) {
 	defer cancel()
 	defer context.AfterFunc(d.alive, cancel)()
 
-	sb, err := d.cfg.Driver.Park(ctx, rt)
+	b, err := d.parking.take(ctx, rt)
 	if err != nil {
 		return nil, err
 	}
-	in := &instance{p: p, sandbox: sb, output: newOutput(sb.Output(), p.log, p.rev.Version)}
-	if err := in.boot(ctx, g, rt, tree, secrets); err != nil {
+	in := &instance{p: p, sandbox: b.sandbox, guest: b.guest, output: newOutput(b.sandbox.Output(), p.log, p.rev.Version)}
+	in.freezer, _ = b.sandbox.(sandbox.Freezer)
+	if err := in.boot(ctx, tree, secrets); err != nil {
 		in.end()
 		return nil, err
 	}
@@ -85,21 +84,19 @@ func (p *pool) launch(ctx context.Context) (*instance, error) {
 	p.all[in] = struct{}{}
 	p.mu.Unlock()
 	go func() {
-		<-sb.Done()
+		<-in.sandbox.Done()
 		p.died(in)
 	}()
 	return in, nil
 }
 
-func (in *instance) boot(ctx context.Context, g guest.Guest, rt lambent.Runtime, tree string, secrets map[string]string) (err error) {
+func (in *instance) boot(ctx context.Context, tree string, secrets map[string]string) error {
 	cfg := in.p.rev.Config
-	if in.guest, err = g.Attach(ctx, in.sandbox, rt); err != nil {
-		return err
-	}
 	paths, err := in.sandbox.Assign(ctx, sandbox.Task{Code: tree, MemoryMB: cfg.MemoryMB, TmpMB: cfg.TmpMB})
 	if err != nil {
 		return err
 	}
+	in.cpuUS, _, _ = in.sandbox.Stats() // booting the runtime was ours, not the code's
 	start := time.Now()
 	err = in.guest.Init(ctx, guest.Unit{Revision: in.p.rev, Secrets: secrets, Paths: paths})
 	in.init = time.Since(start)
@@ -125,11 +122,7 @@ func (in *instance) destroy() {
 }
 
 func (in *instance) end() {
-	if in.guest != nil {
-		_ = in.guest.Stop(context.Background())
-	}
-	if err := in.sandbox.Destroy(); err != nil {
-		in.p.d.cfg.Logger.Error("a sandbox cannot be destroyed", "sandbox", in.sandbox.ID(), "error", err)
-	}
+	_ = in.guest.Stop(context.Background())
+	in.p.d.destroy(in.sandbox)
 	in.output.close()
 }

@@ -35,6 +35,8 @@ type pool struct {
 	removed  bool // from the dispatcher's table
 	starved  bool // on the dispatcher's list; guarded by its lock
 	expiry   *time.Timer
+	frost    *time.Timer // freezes what has been idle for long enough
+	freezing bool        // frost runs, or is about to
 }
 
 // A waiter is one invocation in line.
@@ -54,6 +56,8 @@ func newPool(d *Dispatcher, rev *lambent.Revision) *pool {
 	p := &pool{d: d, rev: rev, all: map[*instance]struct{}{}, log: d.cfg.Log(rev.Name)}
 	p.expiry = time.AfterFunc(time.Hour, p.expire)
 	p.expiry.Stop()
+	p.frost = time.AfterFunc(time.Hour, p.freeze)
+	p.frost.Stop()
 	p.patience = time.AfterFunc(time.Hour, func() {
 		p.mu.Lock()
 		p.startUpToLocked(p.waiters.Len())
@@ -94,6 +98,7 @@ func (p *pool) acquire(ctx context.Context, s *lambent.Scaling) (grant, error) {
 		p.idle[n-1] = nil
 		p.idle = p.idle[:n-1]
 		p.mu.Unlock()
+		in.wake()
 		return grant{instance: in}, nil
 	}
 	if p.waiters.Len() >= p.d.cfg.MaxQueue {
@@ -245,6 +250,11 @@ func (p *pool) release(in *instance, err error) {
 			if len(p.idle) == 1 {
 				p.expiry.Reset(p.keep)
 			}
+			if after := p.d.cfg.FreezeAfter; after > 0 && !p.freezing {
+				p.freezing = true
+				p.frost.Reset(after)
+			}
+			in.rest()
 			p.mu.Unlock()
 			return
 		}
@@ -351,6 +361,7 @@ func (p *pool) removeIfEmptyLocked() {
 	if p.total == 0 && p.waiters.Len() == 0 && !p.removed {
 		p.removed = true
 		p.expiry.Stop()
+		p.frost.Stop()
 		p.patience.Stop()
 		p.d.pools.CompareAndDelete(p.rev.ID, p)
 		p.d.pools.Delete(p)

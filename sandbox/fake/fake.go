@@ -32,6 +32,9 @@ type Driver struct {
 	// ParkErr and AssignErr, if set, may fail these calls.
 	ParkErr, AssignErr func() error
 
+	// OnPark, if set, is told of each box.
+	OnPark func(*Box)
+
 	// Silent leaves out Output, which is a real pipe otherwise.
 	Silent bool
 
@@ -70,6 +73,9 @@ func (d *Driver) Park(ctx context.Context, rt lambent.Runtime) (sandbox.Sandbox,
 		b.output, b.Stdout = r, w
 	}
 	d.alive.Add(1)
+	if d.OnPark != nil {
+		d.OnPark(b)
+	}
 	if len(rt.Boot) > 0 {
 		b.agent, b.Inside = net.Pipe()
 		b.start()
@@ -88,8 +94,9 @@ type Box struct {
 
 	// What the next calls of Stats return.
 	CPUUS, PeakBytes atomic.Int64
-	// Frozen is set between Freeze and Thaw.
-	Frozen atomic.Bool
+	// Frozen is set between Freeze and Thaw; Freezes counts them.
+	Frozen  atomic.Bool
+	Freezes atomic.Int64
 
 	driver    *Driver
 	id        string
@@ -169,7 +176,11 @@ func (b *Box) Stats() (cpuUS, peakBytes int64, err error) {
 }
 
 // Freeze implements sandbox.Freezer.
-func (b *Box) Freeze() error { b.Frozen.Store(true); return nil }
+func (b *Box) Freeze() error {
+	b.Freezes.Add(1)
+	b.Frozen.Store(true)
+	return nil
+}
 
 // Thaw implements sandbox.Freezer.
 func (b *Box) Thaw() error { b.Frozen.Store(false); return nil }

@@ -1,0 +1,125 @@
+package dispatch_test
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"lambent"
+	"lambent/dispatch"
+	"lambent/sandbox/fake"
+)
+
+func TestParkedServeColdStarts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, &script{}, func(c *dispatch.Config) { c.Parked, c.KeepAlive = 4, 0 })
+		wantBody(t, b.call(t.Context()), "1") // a miss: nothing is parked for what nobody wanted
+		synctest.Wait()
+		if n := b.Snapshot().Parked; n != 2 {
+			t.Fatalf("%d parked after the first call, want 2", n)
+		}
+		before := b.driver.Parked()
+		wantBody(t, b.call(t.Context()), "2")
+		synctest.Wait()
+		if made := b.driver.Parked() - before; made != 1 {
+			t.Errorf("%d sandboxes made for one that was taken", made)
+		}
+		for range 6 { // demand: as many as were wanted within two seconds wait, up to the limit
+			b.call(t.Context())
+		}
+		synctest.Wait()
+		if n := b.Snapshot().Parked; n != 4 {
+			t.Errorf("%d parked after many calls, want the limit of 4", n)
+		}
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if n := b.Snapshot().Parked; n != 2 {
+			t.Errorf("%d parked after a minute without calls, want 2", n)
+		}
+		made := b.driver.Parked()
+		time.Sleep(2 * time.Hour)
+		synctest.Wait()
+		if n := b.Snapshot().Parked; n != 2 || b.driver.Parked() == made {
+			t.Errorf("after hours %d are parked, %d of them new; want 2 that are not old", n, b.driver.Parked()-made)
+		}
+	})
+}
+
+func TestAWoundedParkedSandboxIsThrownAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, &script{}, func(c *dispatch.Config) {
+			c.Parked = 2
+			c.Runtime = func(string) (lambent.Runtime, error) {
+				return lambent.Runtime{Name: "r", Guest: "script", Boot: []string{"agent"}}, nil
+			}
+		})
+		var boxes []*fake.Box
+		var mu sync.Mutex
+		b.driver.OnPark = func(x *fake.Box) {
+			mu.Lock()
+			boxes = append(boxes, x)
+			mu.Unlock()
+		}
+		wound := make(chan *fake.Box)
+		b.driver.Program = func(x *fake.Box) int {
+			for {
+				select {
+				case hit := <-wound:
+					if hit == x {
+						return 1
+					}
+					wound <- hit
+				case <-x.Killed:
+					return 0
+				}
+			}
+		}
+		b.call(t.Context())
+		synctest.Wait()
+		wound <- boxes[slices.IndexFunc(boxes, func(x *fake.Box) bool { return x.Task.Code == "" })]
+		synctest.Wait()
+		if n := b.Snapshot().Parked; n != 1 {
+			t.Errorf("%d parked after one died, want 1", n)
+		}
+		if n := b.driver.Alive(); n != 2 {
+			t.Errorf("%d sandboxes exist, want the instance and the parked one", n)
+		}
+	})
+}
+
+func TestIdleInstancesAreFrozen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var box *fake.Box
+		b := newBench(t, &script{}, func(c *dispatch.Config) { c.FreezeAfter = time.Second })
+		b.driver.Program = func(x *fake.Box) int { <-x.Killed; return 0 }
+		b.driver.OnPark = func(x *fake.Box) { box = x }
+		for i := range 20 { // closely one after another
+			if r := b.call(context.Background()); r.err != nil {
+				t.Fatal(r.err)
+			}
+			if box.Frozen.Load() {
+				t.Fatalf("frozen between calls, at the %dth", i)
+			}
+			time.Sleep(900 * time.Millisecond)
+		}
+		if n := box.Freezes.Load(); n != 0 {
+			t.Errorf("frozen %d times between calls", n)
+		}
+		time.Sleep(1100 * time.Millisecond)
+		synctest.Wait()
+		if !box.Frozen.Load() {
+			t.Error("not frozen after two seconds of rest")
+		}
+		time.Sleep(10 * time.Second)
+		if n := box.Freezes.Load(); n != 1 {
+			t.Errorf("frozen %d times, want once", n)
+		}
+		wantBody(t, b.call(context.Background()), "1")
+		if box.Frozen.Load() {
+			t.Error("still frozen after a call")
+		}
+	})
+}
