@@ -81,6 +81,7 @@ var modules = []rule{
 	{"go.yaml.in/yaml", "cmd/lambent", "", "-o yaml"},
 	{"golang.org/x/term", "cmd/lambent", "", "is this a terminal?"},
 	{"github.com/vishvananda/netlink", "internal/netns", "", "the kernel's network: links, addresses, routes"},
+	{"github.com/google/nftables", "internal/netns", "", "the kernel's packet filter"},
 	{"golang.org/x/sys", "sandbox/* server internal/*", "", "system calls that the standard library lacks"},
 }
 

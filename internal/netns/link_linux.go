@@ -102,6 +102,7 @@ func (n *Nets) link(slot int, ns *os.File) (index int, err error) {
 		{"link", func() error { return in.LinkSetUp(end) }},
 		{"neighbour", func() error { return in.NeighSet(neighbour(end.Attrs().Index, gateway, outsideMAC)) }},
 		{"route", func() error { return in.RouteAdd(out) }},
+		{"host's forwarding", func() error { return n.routes.ours(outside.Name) }},
 		{"host's link", func() error { return n.host.LinkSetUp(outside) }},
 		{"host's neighbour", func() error { return n.host.NeighSet(neighbour(index, n.address(slot), insideMAC)) }},
 		{"host's route", func() error { return n.host.RouteReplace(back) }},

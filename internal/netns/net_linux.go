@@ -27,7 +27,8 @@ type Net struct {
 	file  *os.File // the namespace
 	door  *door
 
-	mu     sync.Mutex // guards what follows
+	mu     sync.Mutex // guards what follows, and is held while the fence changes for this network
+	policy *policy    // nil: the default
 	closed bool
 }
 
@@ -109,7 +110,7 @@ func (n *Net) Reset() error {
 	} else if used {
 		return ErrUsed
 	}
-	if err := n.door.reset(); err != nil {
+	if err := errors.Join(n.door.reset(), n.forget()); err != nil {
 		return lambent.Errorf(lambent.Internal, op, "cannot close what was open to the sandbox: %w", err)
 	}
 	return nil
@@ -138,6 +139,7 @@ func (n *Net) Close() error {
 	if closed {
 		return nil
 	}
+	err := n.forget()
 	if n.door != nil {
 		n.door.close()
 	}
@@ -147,5 +149,8 @@ func (n *Net) Close() error {
 	n.nets.mu.Lock()
 	delete(n.nets.open, n.slot)
 	n.nets.mu.Unlock()
+	if err != nil {
+		return lambent.Errorf(lambent.Internal, "netns.Close", "cannot remove the policy of slot %d: %w", n.slot, err)
+	}
 	return nil
 }

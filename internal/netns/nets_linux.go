@@ -31,6 +31,8 @@ type Nets struct {
 	log    *slog.Logger
 	home   *os.File        // the host's network namespace
 	host   *netlink.Handle // speaks to it, from any thread
+	fence  *fence
+	routes *forwarding
 
 	mu     sync.Mutex // guards what follows
 	open   map[int]*Net
@@ -58,6 +60,18 @@ func Open(o Options) (*Nets, error) {
 		n.release()
 		return nil, lambent.Errorf(lambent.Internal, op, "cannot remove what is left of the last run: %w", err)
 	}
+	n.fence = n.newFence()
+	left := n.fence.leftGuarded()
+	if err := n.fence.raise(left); err != nil {
+		n.release()
+		return nil, lambent.Errorf(lambent.Internal, op, "cannot load the rules of the packet filter (nf_tables): %w", err).
+			WithHint("modprobe -a nf_tables nft_fib_inet nft_masq nft_connlimit nft_reject_inet veth")
+	}
+	if n.routes, err = n.startForwarding(left); err != nil {
+		n.release()
+		return nil, lambent.Errorf(lambent.Internal, op, "cannot make the host forward what functions send: %w", err)
+	}
+	n.warnOfOthers()
 	return n, nil
 }
 
@@ -72,9 +86,15 @@ func (n *Nets) Close() error {
 		net.Close()
 	}
 	err := n.removeLinks()
+	if err == nil { // while there are interfaces there is a fence, and while interfaces forward
+		err = n.routes.stop()
+	}
+	if err == nil {
+		err = n.fence.remove()
+	}
 	n.release()
 	if err != nil {
-		return lambent.Errorf(lambent.Internal, "netns.Close", "cannot remove the sandboxes' interfaces: %w", err)
+		return lambent.Errorf(lambent.Internal, "netns.Close", "cannot remove the sandboxes' interfaces and rules: %w", err)
 	}
 	return nil
 }
