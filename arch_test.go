@@ -80,6 +80,8 @@ var modules = []rule{
 	{"github.com/spf13/cobra", "cmd/lambent", "", "the command line"},
 	{"go.yaml.in/yaml", "cmd/lambent", "", "-o yaml"},
 	{"golang.org/x/term", "cmd/lambent", "", "is this a terminal?"},
+	{"github.com/vishvananda/netlink", "internal/netns", "", "the kernel's network: links, addresses, routes"},
+	{"github.com/google/nftables", "internal/netns", "", "the kernel's packet filter"},
 	{"golang.org/x/sys", "sandbox/* server internal/*", "", "system calls that the standard library lacks"},
 }
 

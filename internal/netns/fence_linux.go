@@ -1,0 +1,284 @@
+package netns
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+	"os"
+	"slices"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/binaryutil"
+	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
+)
+
+// maxFlows is how many connections of one sandbox the host keeps track of at a
+// time: as many as it may have sockets. The host's table of them is everybody's.
+const maxFlows = 1024
+
+// connlimitOver is the kernel's NFT_CONNLIMIT_F_INV: match above the count.
+const connlimitOver = 1
+
+// A fence is the server's table of the host's packet filter. It judges by where
+// a packet comes from and where it goes, each packet anew, so that a change takes
+// effect at once. What is not from or to an interface of ours passes by.
+type fence struct {
+	home   *os.File
+	prefix string // of the names of our interfaces
+	from   netip.Prefix
+
+	table    *nftables.Table
+	policies *nftables.Set // sandbox -> where its packets are judged; the default has none
+	hosts    *nftables.Set // sandbox, address: what names have led to
+	services *nftables.Set // sandbox, address, port
+	guarded  *nftables.Set // interfaces that forward for our sake alone
+	named    *nftables.Chain
+	refuse   *nftables.Chain
+}
+
+func (n *Nets) newFence() *fence {
+	table := &nftables.Table{Family: nftables.TableFamilyINet, Name: fmt.Sprintf("lambent%d", n.server)}
+	return &fence{
+		home: n.home, prefix: n.linkPrefix(), from: n.prefix(), table: table,
+		policies: &nftables.Set{Table: table, Name: "policies", IsMap: true, KeyType: nftables.TypeIPAddr, DataType: nftables.TypeVerdict},
+		hosts: &nftables.Set{Table: table, Name: "hosts", Concatenation: true,
+			KeyType: nftables.MustConcatSetType(nftables.TypeIPAddr, nftables.TypeIPAddr)},
+		services: &nftables.Set{Table: table, Name: "services", Concatenation: true,
+			KeyType: nftables.MustConcatSetType(nftables.TypeIPAddr, nftables.TypeIPAddr, nftables.TypeInetService)},
+		guarded: &nftables.Set{Table: table, Name: "guarded", KeyType: nftables.TypeIFIndex, KeyByteOrder: binaryutil.NativeEndian},
+		named:   &nftables.Chain{Table: table, Name: "named"},
+		refuse:  &nftables.Chain{Table: table, Name: "refuse"},
+	}
+}
+
+// change makes one atomic alteration. A connection for each is a tenth of what
+// the kernel takes, and has no state that a failure could leave behind.
+func (f *fence) change(alter func(c *nftables.Conn) error) error {
+	c, err := nftables.New(nftables.WithNetNSFd(int(f.home.Fd())))
+	if err != nil {
+		return err
+	}
+	if err := alter(c); err != nil {
+		return err
+	}
+	return c.Flush()
+}
+
+func (f *fence) remove() error {
+	return f.change(func(c *nftables.Conn) error {
+		c.AddTable(f.table) // so that it is there to delete
+		c.DelTable(f.table)
+		return nil
+	})
+}
+
+// raise puts the table in place, in the stead of one that a crash left.
+func (f *fence) raise(guarded map[int]bool) error {
+	return f.change(func(c *nftables.Conn) error {
+		c.AddTable(f.table)
+		c.DelTable(f.table)
+		c.AddTable(f.table)
+
+		special := &nftables.Set{Table: f.table, Name: "special", KeyType: nftables.TypeIPAddr, Interval: true, Constant: true}
+		flows := &nftables.Set{Table: f.table, Name: "flows", KeyType: nftables.TypeIPAddr, Dynamic: true, Size: MaxSlots}
+		for _, s := range []struct {
+			set      *nftables.Set
+			elements []nftables.SetElement
+		}{{special, intervals(notPublic)}, {flows, nil}, {f.policies, nil}, {f.hosts, nil}, {f.services, nil}, {f.guarded, indexes(guarded)}} {
+			if err := c.AddSet(s.set, s.elements); err != nil {
+				return err
+			}
+		}
+
+		base := func(name string, t nftables.ChainType, hook *nftables.ChainHook, priority *nftables.ChainPriority) *nftables.Chain {
+			accept := nftables.ChainPolicyAccept
+			return c.AddChain(&nftables.Chain{Table: f.table, Name: name, Type: t, Hooknum: hook, Priority: priority, Policy: &accept})
+		}
+		rule := func(chain *nftables.Chain, parts ...[]expr.Any) {
+			c.AddRule(&nftables.Rule{Table: f.table, Chain: chain, Exprs: slices.Concat(parts...)})
+		}
+		leaving := c.AddChain(&nftables.Chain{Table: f.table, Name: "leaving"})
+		arriving := c.AddChain(&nftables.Chain{Table: f.table, Name: "arriving"})
+		c.AddChain(f.named)
+		c.AddChain(f.refuse)
+		refuse := jump(expr.VerdictGoto, f.refuse)
+
+		// Whoever sends must be who it says, before anything is remembered of it.
+		source := base("source", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, nftables.ChainPriorityRaw)
+		rule(source, comesFrom(f.prefix), notIPv4, drop)
+		rule(source, comesFrom(f.prefix), otherRouteBack, drop)
+
+		// The host itself has nothing for functions, but what one's policy opens.
+		input := base("input", nftables.ChainTypeFilter, nftables.ChainHookInput, nftables.ChainPriorityFilter)
+		rule(input, comesFrom(f.prefix), sourceAddress(1), verdictOf(f.policies))
+		rule(input, comesFrom(f.prefix), refuse)
+
+		forward := base("forward", nftables.ChainTypeFilter, nftables.ChainHookForward, nftables.ChainPriorityFilter)
+		rule(forward, goesTo(f.prefix), jump(expr.VerdictGoto, arriving))
+		rule(forward, comesFrom(f.prefix), jump(expr.VerdictGoto, leaving))
+		rule(forward, comesBy(f.guarded), notTo("lam"), drop)
+
+		// Nothing arrives but answers, and nothing goes from sandbox to sandbox.
+		rule(arriving, comesFrom("lam"), drop)
+		rule(arriving, answers, accept)
+		rule(arriving, drop)
+
+		rule(leaving, goesTo("lam"), refuse)
+		rule(leaving, overLimit(flows), drop)
+		rule(leaving, sourceAddress(1), verdictOf(f.policies))
+		rule(leaving, destination(1), in(special, 1), refuse)
+
+		// Code that may not connect is told so: waiting for it would cost it time.
+		rule(f.refuse, protocol(unix.IPPROTO_TCP), []expr.Any{&expr.Reject{Type: unix.NFT_REJECT_TCP_RST}})
+		rule(f.refuse, drop)
+
+		for _, p := range ports {
+			rule(f.named, protocol(p), sourceAddress(reg0), destination(reg1), port(reg2), in(f.services, reg0), accept)
+		}
+		rule(f.named, sourceAddress(reg0), destination(reg1), in(f.hosts, reg0), accept)
+
+		masquerade := base("masquerade", nftables.ChainTypeNAT, nftables.ChainHookPostrouting, nftables.ChainPriorityNATSource)
+		rule(masquerade, sourceAddress(1), isIn(f.from), []expr.Any{&expr.Masq{}})
+		return nil
+	})
+}
+
+// notPublic is what the internet is not: the parts of IANA's registry of
+// special-purpose addresses (IPv4) that are not globally reachable. Addresses of
+// the host itself are not on its forwarding path and need no list. In order.
+var notPublic = prefixes("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12",
+	"192.0.0.0/24", "192.0.2.0/24", "192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/3")
+
+func prefixes(s ...string) []netip.Prefix {
+	var out []netip.Prefix
+	for _, p := range s {
+		out = append(out, netip.MustParsePrefix(p))
+	}
+	return out
+}
+
+// intervals are prefixes, in order and apart, as a set has them.
+func intervals(list []netip.Prefix) []nftables.SetElement {
+	var out []nftables.SetElement
+	for _, p := range list {
+		out = append(out, nftables.SetElement{Key: p.Addr().AsSlice()})
+		a := p.Addr().As4()
+		// An interval up to the last address has no end.
+		if end := uint64(binary.BigEndian.Uint32(a[:])) + 1<<(32-p.Bits()); end < 1<<32 {
+			out = append(out, nftables.SetElement{Key: binary.BigEndian.AppendUint32(nil, uint32(end)), IntervalEnd: true})
+		}
+	}
+	return out
+}
+
+// Registers of four bytes, in which fields stand side by side as one key.
+const (
+	reg0 = unix.NFT_REG32_00 + iota
+	reg1
+	reg2
+)
+
+var (
+	drop   = []expr.Any{&expr.Verdict{Kind: expr.VerdictDrop}}
+	accept = []expr.Any{&expr.Verdict{Kind: expr.VerdictAccept}}
+
+	notIPv4 = []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: 1},
+		&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: []byte{unix.NFPROTO_IPV4}},
+	}
+	// The route to whom the packet says it is from leads somewhere else.
+	otherRouteBack = []expr.Any{
+		&expr.Fib{Register: 1, FlagSADDR: true, FlagIIF: true, ResultOIF: true},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: make([]byte, 4)},
+	}
+	answers = []expr.Any{
+		&expr.Ct{Key: expr.CtKeySTATE, Register: 1},
+		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 4, Xor: make([]byte, 4),
+			Mask: binary.NativeEndian.AppendUint32(nil, expr.CtStateBitESTABLISHED|expr.CtStateBitRELATED)},
+		&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: make([]byte, 4)},
+	}
+	// The host's own input has no interface to leave by.
+	forwarded = []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyOIF, Register: 1},
+		&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: make([]byte, 4)},
+	}
+
+	// ports are the protocols that have ports, at the same place.
+	ports = []byte{unix.IPPROTO_TCP, unix.IPPROTO_UDP}
+)
+
+// comesFrom and goesTo match interfaces whose names begin so.
+func comesFrom(prefix string) []expr.Any { return hasName(expr.MetaKeyIIFNAME, prefix) }
+func goesTo(prefix string) []expr.Any    { return hasName(expr.MetaKeyOIFNAME, prefix) }
+
+func notTo(prefix string) []expr.Any {
+	return []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyOIFNAME, Register: 1},
+		&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: []byte(prefix)},
+	}
+}
+
+func comesBy(links *nftables.Set) []expr.Any {
+	return append([]expr.Any{&expr.Meta{Key: expr.MetaKeyIIF, Register: 1}}, in(links, 1)...)
+}
+
+func hasName(key expr.MetaKey, prefix string) []expr.Any {
+	return []expr.Any{
+		&expr.Meta{Key: key, Register: 1},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte(prefix)},
+	}
+}
+
+func sourceAddress(reg uint32) []expr.Any { return header(reg, 12, 4) }
+func destination(reg uint32) []expr.Any   { return header(reg, 16, 4) }
+
+func header(reg, offset, length uint32) []expr.Any {
+	return []expr.Any{&expr.Payload{DestRegister: reg, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: length}}
+}
+
+// port loads the port that a packet of one of the protocols in ports goes to.
+func port(reg uint32) []expr.Any {
+	return []expr.Any{&expr.Payload{DestRegister: reg, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2}}
+}
+
+func protocol(p byte) []expr.Any {
+	return []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{p}},
+	}
+}
+
+// isIn matches an address in the first register.
+func isIn(p netip.Prefix) []expr.Any {
+	mask := binary.BigEndian.AppendUint32(nil, ^uint32(0)<<(32-p.Bits()))
+	return []expr.Any{
+		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 4, Mask: mask, Xor: make([]byte, 4)},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: p.Masked().Addr().AsSlice()},
+	}
+}
+
+func in(s *nftables.Set, reg uint32) []expr.Any {
+	return []expr.Any{&expr.Lookup{SourceRegister: reg, SetName: s.Name, SetID: s.ID}}
+}
+
+func verdictOf(s *nftables.Set) []expr.Any {
+	return []expr.Any{&expr.Lookup{SourceRegister: 1, SetName: s.Name, SetID: s.ID, IsDestRegSet: true}}
+}
+
+func jump(kind expr.VerdictKind, to *nftables.Chain) []expr.Any {
+	return []expr.Any{&expr.Verdict{Kind: kind, Chain: to.Name}}
+}
+
+// overLimit matches what would begin a connection over maxFlows of its source.
+func overLimit(flows *nftables.Set) []expr.Any {
+	return slices.Concat([]expr.Any{
+		&expr.Ct{Key: expr.CtKeySTATE, Register: 1},
+		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 4, Xor: make([]byte, 4),
+			Mask: binary.NativeEndian.AppendUint32(nil, expr.CtStateBitNEW)},
+		&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: make([]byte, 4)},
+	}, sourceAddress(1), []expr.Any{
+		&expr.Dynset{SrcRegKey: 1, SetName: flows.Name, SetID: flows.ID, Operation: unix.NFT_DYNSET_OP_ADD,
+			Exprs: []expr.Any{&expr.Connlimit{Count: maxFlows, Flags: connlimitOver}}},
+	})
+}

@@ -1,0 +1,156 @@
+package netns
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"strconv"
+	"sync"
+
+	"lambent"
+)
+
+// ErrUsed is what Reset returns for a network whose function has sent something
+// out of it. It must be closed: sockets in their last states, which anybody
+// inside may list, and the world's answers stay with it for minutes.
+var ErrUsed error = lambent.Errorf(lambent.Stale, "netns.Reset", "the network was used: close it and make another")
+
+// A Net is the network of one sandbox at a time. Its methods may be called
+// concurrently.
+type Net struct {
+	nets  *Nets
+	slot  int
+	index int      // of the interface on the host
+	file  *os.File // the namespace
+	door  *door
+
+	mu     sync.Mutex // guards what follows, and is held while the fence changes for this network
+	policy *policy    // nil: the default
+	closed bool
+}
+
+// Make makes the network of a slot, 0 to 4095, that no open one has. It is a
+// matter of milliseconds; do it where nobody waits.
+func (n *Nets) Make(slot int) (*Net, error) {
+	const op = "netns.Make"
+	if slot < 0 || slot >= MaxSlots {
+		return nil, lambent.Errorf(lambent.Invalid, op, "slot %d is outside 0 to %d", slot, MaxSlots-1)
+	}
+	net := &Net{nets: n, slot: slot}
+	if err := n.claim(net); err != nil {
+		return nil, err
+	}
+	var err error
+	net.file, err = n.unshared(net.furnish)
+	if err != nil {
+		net.Close()
+		return nil, lambent.Errorf(lambent.Internal, op, "cannot make the network of slot %d: %w", slot, err)
+	}
+	return net, nil
+}
+
+func (n *Nets) claim(net *Net) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.closed {
+		return lambent.Errorf(lambent.Unavailable, "netns.Make", "the networks are closed")
+	}
+	if n.open[net.slot] != nil {
+		return lambent.Errorf(lambent.Exists, "netns.Make", "slot %d has a network", net.slot)
+	}
+	n.open[net.slot] = net
+	return nil
+}
+
+// furnish puts into the new namespace, in which it is called, all that it has.
+func (n *Net) furnish(ns *os.File) error {
+	// Functions get no IPv6 beyond their own loopback: a second family to fence,
+	// for hosts that mostly have none.
+	err := os.WriteFile("/proc/sys/net/ipv6/conf/default/disable_ipv6", []byte("1"), 0)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if n.index, err = n.nets.link(n.slot, ns); err != nil {
+		return err
+	}
+	n.door, err = openDoor()
+	return err
+}
+
+// File is the namespace, for setns and clone. It belongs to the Net.
+func (n *Net) File() *os.File { return n.file }
+
+// Dial connects to a port of 127.0.0.1 inside.
+func (n *Net) Dial(ctx context.Context, port int) (net.Conn, error) {
+	var conn net.Conn
+	err := n.nets.within(n.file, func() (err error) {
+		conn, err = new(net.Dialer).DialContext(ctx, "tcp4", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+		return err
+	})
+	if err != nil {
+		return nil, lambent.Errorf(lambent.Unavailable, "netns.Dial", "cannot connect to port %d in the sandbox: %w", port, err)
+	}
+	return conn, nil
+}
+
+// Listen returns the listener of the platform inside, at 169.254.100.1:9001. The
+// socket is as old as the network: closing the listener stops accepting and ends
+// the connections that it accepted. There is one at a time.
+func (n *Net) Listen() (net.Listener, error) { return n.door.listen() }
+
+// Reset makes the network as new, for another sandbox; the processes of the last
+// must be dead. After an error, [ErrUsed] among them, the network must be closed.
+func (n *Net) Reset() error {
+	const op = "netns.Reset"
+	if used, err := n.used(); err != nil {
+		return lambent.Errorf(lambent.Internal, op, "cannot tell whether the network was used: %w", err)
+	} else if used {
+		return ErrUsed
+	}
+	if err := errors.Join(n.door.reset(), n.forget()); err != nil {
+		return lambent.Errorf(lambent.Internal, op, "cannot close what was open to the sandbox: %w", err)
+	}
+	return nil
+}
+
+// used says whether anything has come out of the namespace.
+func (n *Net) used() (bool, error) {
+	link, err := n.nets.host.LinkByIndex(n.index)
+	if err != nil {
+		return false, err
+	}
+	stats := link.Attrs().Statistics
+	if stats == nil {
+		return false, fmt.Errorf("interface %s has no counters", link.Attrs().Name)
+	}
+	return stats.RxPackets > 0, nil
+}
+
+// Close gives the network up. The kernel removes the namespace and its interface
+// in its own time, as soon as no process is in it.
+func (n *Net) Close() error {
+	n.mu.Lock()
+	closed := n.closed
+	n.closed = true
+	n.mu.Unlock()
+	if closed {
+		return nil
+	}
+	err := n.forget()
+	if n.door != nil {
+		n.door.close()
+	}
+	if n.file != nil {
+		n.file.Close()
+	}
+	n.nets.mu.Lock()
+	delete(n.nets.open, n.slot)
+	n.nets.mu.Unlock()
+	if err != nil {
+		return lambent.Errorf(lambent.Internal, "netns.Close", "cannot remove the policy of slot %d: %w", n.slot, err)
+	}
+	return nil
+}

@@ -1,0 +1,200 @@
+package netns_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"lambent/internal/netns"
+)
+
+func open(t testing.TB, server int) *netns.Nets {
+	t.Helper()
+	nets, err := netns.Open(netns.Options{Server: server, Log: slog.New(slog.NewTextHandler(t.Output(), nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := nets.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return nets
+}
+
+func mk(t testing.TB, nets *netns.Nets, slot int) *netns.Net {
+	t.Helper()
+	n, err := nets.Make(slot)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// inside runs f on a thread of a namespace, as a function in a sandbox would.
+func inside[T any](t testing.TB, ns *os.File, f func() (T, error)) (T, error) {
+	t.Helper()
+	type result struct {
+		v   T
+		err error
+	}
+	done := make(chan result)
+	go func() {
+		runtime.LockOSThread() // and never unlocked: the thread ends
+		var r result
+		if r.err = unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); r.err == nil {
+			r.v, r.err = f()
+		}
+		done <- r
+	}()
+	r := <-done
+	return r.v, r.err
+}
+
+func dialFrom(t testing.TB, ns *os.File, address string) (net.Conn, error) {
+	return inside(t, ns, func() (net.Conn, error) {
+		return net.DialTimeout("tcp4", address, time.Second)
+	})
+}
+
+func TestListen(t *testing.T) {
+	n := mk(t, open(t, 0), 7)
+	l, err := n.Listen()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := l.Addr().String(); got != "169.254.100.1:9001" {
+		t.Errorf("the listener's address is %s", got)
+	}
+	if _, err := n.Listen(); err == nil {
+		t.Error("there are two listeners")
+	}
+	c, err := dialFrom(t, n.File(), l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprintln(c, "hello")
+	if line, err := bufio.NewReader(s).ReadString('\n'); line != "hello\n" {
+		t.Errorf("read %q, %v", line, err)
+	}
+	waits := make(chan error)
+	go func() {
+		_, err := l.Accept()
+		waits <- err
+	}()
+	if err := l.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := <-waits; !errors.Is(err, net.ErrClosed) {
+		t.Errorf("Accept on a closed listener: %v", err)
+	}
+	if _, err := io.ReadAll(c); err == nil {
+		t.Error("the accepted connection outlived its listener")
+	}
+	if _, err := s.Write([]byte("x")); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("write after Close: %v", err)
+	}
+}
+
+func TestDial(t *testing.T) {
+	n := mk(t, open(t, 0), 0)
+	l, err := inside(t, n.File(), func() (net.Listener, error) { return net.Listen("tcp4", "127.0.0.1:8080") })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	c, err := n.Dial(context.Background(), 8080)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
+	if _, err := n.Dial(context.Background(), 8081); !errors.Is(err, unix.ECONNREFUSED) {
+		t.Errorf("nobody listens there, yet: %v", err)
+	}
+}
+
+// What the dead left unread must not reach whoever listens next.
+func TestResetDropsRequests(t *testing.T) {
+	n := mk(t, open(t, 0), 1)
+	for round := range 20 {
+		l, err := n.Listen()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var dead []net.Conn
+		for range 10 {
+			c, err := dialFrom(t, n.File(), l.Addr().String())
+			if err != nil {
+				t.Fatal(round, err)
+			}
+			fmt.Fprintln(c, "request of the dead")
+			dead = append(dead, c)
+		}
+		for range 3 {
+			if _, err := l.Accept(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if round%2 == 0 {
+			for _, c := range dead {
+				c.Close()
+			}
+		}
+		if err := n.Reset(); err != nil {
+			t.Fatal(err)
+		}
+		next, err := n.Listen()
+		if err != nil {
+			t.Fatal(err)
+		}
+		alive, err := dialFrom(t, n.File(), next.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintln(alive, "request of the living")
+		c, err := next.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if line, _ := bufio.NewReader(c).ReadString('\n'); !strings.Contains(line, "living") {
+			t.Fatalf("the next listener got %q", line)
+		}
+		if err := n.Reset(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkMake(b *testing.B) {
+	nets := open(b, 0)
+	slot := 0
+	for b.Loop() {
+		n := mk(b, nets, slot%netns.MaxSlots)
+		slot++
+		n.Close()
+	}
+}
+
+func BenchmarkReset(b *testing.B) {
+	n := mk(b, open(b, 0), 0)
+	for b.Loop() {
+		if err := n.Reset(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -1,0 +1,164 @@
+package lambent
+
+import (
+	"net/netip"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// A Network says what a function may connect to. Empty is the default: the
+// internet, but neither this machine nor private networks. ["none"] is nothing.
+// Otherwise exactly what its entries name, all of the form "10.1.2.0/24",
+// "10.1.2.0/24:5432", "db.internal" or "db.internal:5432". Make one with
+// [ParseNetwork].
+type Network []string
+
+const maxNetworkEntries = 64
+
+// A Destination is one entry of a Network: an address range or a host, and all
+// ports or one.
+type Destination struct {
+	Prefix netip.Prefix // IPv4; not valid where Host is set
+	Host   string       // in lower case, without the last dot
+	Port   uint16       // 0: all
+}
+
+// ParseNetwork reads "none", "default" or entries with commas between them, and
+// gives each its one spelling.
+func ParseNetwork(s string) (Network, error) {
+	switch s = strings.TrimSpace(s); s {
+	case "", "default":
+		return nil, nil
+	case "none":
+		return Network{"none"}, nil
+	}
+	var n Network
+	for entry := range strings.SplitSeq(s, ",") {
+		d, err := parseDestination(strings.TrimSpace(entry))
+		if err != nil {
+			return nil, err
+		}
+		n = append(n, d.String())
+	}
+	slices.Sort(n)
+	n = slices.Compact(n)
+	if len(n) > maxNetworkEntries {
+		return nil, Errorf(Invalid, "network", "network has %d entries, over the limit of %d", len(n), maxNetworkEntries)
+	}
+	return n, nil
+}
+
+// Validate accepts what ParseNetwork returns, and nothing else: two networks
+// that are the same are written the same.
+func (n Network) Validate() error {
+	parsed, err := ParseNetwork(n.String())
+	if err == nil && !slices.Equal(parsed, n) {
+		err = Errorf(Invalid, "network", "network %q is not written as %q", n.String(), parsed.String())
+	}
+	return err
+}
+
+// IsDefault reports whether n is what a function has whose owner says nothing.
+func (n Network) IsDefault() bool { return len(n) == 0 }
+
+// Destinations are what n opens. The default has none: it is open but for a list
+// that is not the owner's.
+func (n Network) Destinations() ([]Destination, error) {
+	if err := n.Validate(); err != nil {
+		return nil, err
+	}
+	if slices.Equal(n, Network{"none"}) {
+		return nil, nil
+	}
+	var out []Destination
+	for _, entry := range n {
+		d, err := parseDestination(entry)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, d)
+	}
+	return out, nil
+}
+
+// String is the inverse of ParseNetwork.
+func (n Network) String() string {
+	if n.IsDefault() {
+		return "default"
+	}
+	return strings.Join(n, ",")
+}
+
+// String returns the entry.
+func (d Destination) String() string {
+	s := d.Host
+	if s == "" {
+		s = d.Prefix.String()
+	}
+	if d.Port != 0 {
+		s += ":" + strconv.Itoa(int(d.Port))
+	}
+	return s
+}
+
+var (
+	hostRule  = regexp.MustCompile(`^([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\.)*[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?$`)
+	digitsEnd = regexp.MustCompile(`(^|\.)[0-9]+$`) // an address, or a slip of the pen in one
+
+	loopback4 = netip.MustParsePrefix("127.0.0.0/8")
+)
+
+func parseDestination(entry string) (Destination, error) {
+	bad := func(format string, args ...any) (Destination, error) {
+		return Destination{}, Errorf(Invalid, "network", "network entry %.80q "+format, append([]any{entry}, args...)...).
+			WithHint("--network none, or CIDR, CIDR:PORT, HOST or HOST:PORT with commas between them")
+	}
+	var d Destination
+	switch {
+	case entry == "":
+		return bad("is empty: an address or a host's name must stand there")
+	case entry == "none" || entry == "default":
+		return bad("stands alone or not at all")
+	case strings.Contains(entry, "://"):
+		return bad("is a URL: its host and port are what is opened, such as api.example.com:443")
+	case strings.Contains(entry, "*"):
+		return bad("has a wildcard: names are exact")
+	case strings.Count(entry, ":") > 1 || strings.ContainsAny(entry, "[]"):
+		e := Errorf(Unsupported, "network", "network entry %.80q is of IPv6, which functions do not have", entry)
+		return d, e.WithHint("give an IPv4 address, or the host's name")
+	}
+	where, port, hasPort := strings.Cut(entry, ":")
+	if hasPort {
+		p, err := strconv.ParseUint(port, 10, 16)
+		if err != nil || p == 0 {
+			return bad("has the port %q: a number from 1 to 65535", port)
+		}
+		d.Port = uint16(p)
+	}
+	if address, err := netip.ParseAddr(where); err == nil {
+		where = address.String() + "/32"
+	}
+	if strings.Contains(where, "/") || digitsEnd.MatchString(where) {
+		prefix, err := netip.ParsePrefix(where)
+		switch {
+		case err != nil:
+			return bad("has no address: 10.1.2.3 is one, 10.1.2.0/24 a range of them")
+		case prefix != prefix.Masked():
+			return bad("is not the first of its range: is %s meant, or %s?", prefix.Masked(), prefix.Addr())
+		case prefix.Bits() >= loopback4.Bits() && loopback4.Contains(prefix.Addr()):
+			return bad("is the loopback, which inside is the function's own: give the machine's address on its network")
+		}
+		d.Prefix = prefix
+		return d, nil
+	}
+	d.Host = strings.ToLower(strings.TrimSuffix(where, "."))
+	switch {
+	case d.Host == "localhost" || strings.HasSuffix(d.Host, ".localhost"):
+		return bad("is the loopback, which inside is the function's own: give the machine's address on its network")
+	case len(d.Host) > 253 || !hostRule.MatchString(d.Host):
+		return bad("has no host's name: letters, digits, '-', '_' and dots")
+	}
+	return d, nil
+}

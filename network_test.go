@@ -1,0 +1,105 @@
+package lambent_test
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+
+	"lambent"
+)
+
+func TestParseNetwork(t *testing.T) {
+	for in, want := range map[string]string{
+		"":                              "default",
+		"default":                       "default",
+		" none ":                        "none",
+		"10.0.0.0/8":                    "10.0.0.0/8",
+		"10.1.2.3":                      "10.1.2.3/32",
+		"10.1.2.3:5432":                 "10.1.2.3/32:5432",
+		"0.0.0.0/0:443":                 "0.0.0.0/0:443",
+		"169.254.169.254:80":            "169.254.169.254/32:80",
+		"DB.Internal.:5432":             "db.internal:5432",
+		"my_db, api.example.com:443":    "api.example.com:443,my_db",
+		"a:1,a:1,a:2":                   "a:1,a:2",
+		"10.0.0.0/8:443,10.0.0.0/8":     "10.0.0.0/8,10.0.0.0/8:443",
+		"xn--mnchen-3ya.example":        "xn--mnchen-3ya.example",
+		"3com.example:1,0.0.0.0/1:8080": "0.0.0.0/1:8080,3com.example:1",
+	} {
+		n, err := lambent.ParseNetwork(in)
+		if err != nil {
+			t.Errorf("%q: %v", in, err)
+			continue
+		}
+		if n.String() != want {
+			t.Errorf("%q: got %q, want %q", in, n.String(), want)
+		}
+		if err := n.Validate(); err != nil {
+			t.Errorf("%q: its own form is refused: %v", in, err)
+		}
+	}
+}
+
+func TestParseNetworkRefuses(t *testing.T) {
+	for in, want := range map[string]string{
+		"a,,b":                  "is empty",
+		"none,10.0.0.0/8":       "stands alone",
+		"https://example.com/":  "is a URL",
+		"*.example.com":         "names are exact",
+		"example.com:0":         "from 1 to 65535",
+		"example.com:65536":     "from 1 to 65535",
+		"example.com:https":     "from 1 to 65535",
+		"example.com:":          "from 1 to 65535",
+		"10.0.0.1/8":            "10.0.0.0/8 meant, or 10.0.0.1",
+		"10.0.0":                "has no address",
+		"10.0.0.256":            "has no address",
+		"10.0.0.0/33":           "has no address",
+		"db/24":                 "has no address",
+		"127.0.0.1:5432":        "machine's address on its network",
+		"localhost:5432":        "machine's address on its network",
+		"a.localhost":           "machine's address on its network",
+		"fd00::/8":              "IPv6",
+		"[::1]:80":              "IPv6",
+		"::ffff:10.0.0.1":       "IPv6",
+		"exa mple.com":          "has no host's name",
+		"-a.example":            "has no host's name",
+		"münchen.example":       "has no host's name",
+		strings.Repeat("a", 64): "has no host's name",
+	} {
+		_, err := lambent.ParseNetwork(in)
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v; want %q in it", in, err, want)
+		}
+	}
+	many := strings.Repeat("h,", 64)
+	if _, err := lambent.ParseNetwork(many + "h2"); err != nil {
+		t.Errorf("what stands there often counts once: %v", err)
+	}
+}
+
+func TestNetworkValidate(t *testing.T) {
+	for _, n := range []lambent.Network{{"default"}, {"10.1.2.3"}, {"b", "a"}, {"A"}, {"a,b"}, {""}, {"none", "none"}} {
+		if n.Validate() == nil {
+			t.Errorf("%q is accepted", n)
+		}
+	}
+}
+
+func TestDestinations(t *testing.T) {
+	n, err := lambent.ParseNetwork("10.0.0.0/8:443,db:5432,api")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := n.Destinations()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []lambent.Destination{{Prefix: netip.MustParsePrefix("10.0.0.0/8"), Port: 443}, {Host: "api"}, {Host: "db", Port: 5432}}
+	if len(got) != len(want) {
+		t.Fatalf("got %v", got)
+	}
+	for i := range want {
+		if got[i] != want[i] {
+			t.Errorf("got %v, want %v", got[i], want[i])
+		}
+	}
+}
