@@ -35,7 +35,7 @@ type rule struct {
 var rules = []rule{
 	{".", "", "", "the vocabulary: everyone imports it, so it imports no one"},
 	{"cmd/lambent", "server client bundle examples internal/detect internal/scaffold", "", "one verb to a file; bundle packs what a directory is deployed as, before it is sent"},
-	{"server", "api/* auth bundle client control control/build dispatch guest guest/* internal/* logs meter runtimes sandbox sandbox/process store", "examples server/servertest",
+	{"server", "api/* auth bundle client control control/build dispatch guest guest/* internal/* logs meter runtimes sandbox sandbox/namespace sandbox/process store", "examples server/servertest",
 		"the wiring: the only package that names implementations"},
 
 	{"server/servertest", "server client", "", "a server in process for whoever tests with one"},
@@ -54,11 +54,11 @@ var rules = []rule{
 	{"store", "internal/atomicfile", "", "records: it knows no function"},
 
 	{"guest", "sandbox", "", "the contract with the code inside a sandbox"},
-	{"guest/lambda", "guest sandbox internal/http1", "dispatch runtimes guest/guesttest sandbox/process", "a guest sees a sandbox through its contract, whatever the driver; its suite runs through real ones"},
+	{"guest/lambda", "guest sandbox internal/http1", "dispatch runtimes guest/guesttest sandbox/namespace sandbox/process", "a guest sees a sandbox through its contract, whatever the driver; its suite runs through real ones"},
 	{"guest/guesttest", "", "", "a suite speaks to a guest as callers do: by Invoker"},
 	{"sandbox", "", "", "the contract of drivers: data and descriptors only, so that a helper process can stand behind it"},
 	{"sandbox/sandboxtest", "sandbox", "", "a suite knows the contract alone"},
-	{"sandbox/*", "sandbox", "sandbox/sandboxtest", "a driver knows the contract, and no other driver"},
+	{"sandbox/*", "sandbox internal/*", "sandbox/sandboxtest", "a driver knows the contract, and no other driver"},
 	{"runtimes", "", "", "agents and interpreters are data to everyone else"},
 
 	{"internal/*", "", "", "leaves: each one job that knows nothing of the platform but its vocabulary"},
@@ -82,6 +82,8 @@ var modules = []rule{
 	{"golang.org/x/term", "cmd/lambent", "", "is this a terminal?"},
 	{"github.com/vishvananda/netlink", "internal/netns", "", "the kernel's network: links, addresses, routes"},
 	{"github.com/google/nftables", "internal/netns", "", "the kernel's packet filter"},
+	{"github.com/elastic/go-seccomp-bpf", "sandbox/namespace", "", "the system call filter, from names to the kernel's instructions"},
+	{"golang.org/x/net/bpf", "sandbox/namespace", "", "those instructions as bytes"},
 	{"golang.org/x/sys", "sandbox/* server internal/*", "", "system calls that the standard library lacks"},
 }
 

@@ -127,7 +127,7 @@ func TestScope(t *testing.T) {
 // Payloads and answers pass through as they are, whatever their size; whoever
 // gives up is told that they did.
 func TestInvoke(t *testing.T) {
-	s := servertest.Start(t)
+	s := servertest.Start(t, servertest.Plain)
 	g := servertest.NewGate(t)
 	s.Python(t, "echo", "def handler(event, context):\n    return event\n")
 	s.Python(t, "wait", g.Python(), func(r *client.DeployRequest) { r.TimeoutMS = new(int64(60_000)) })

@@ -27,6 +27,9 @@ type Options struct {
 	// Unprivileged accepts only interpreters that any user can reach and execute,
 	// as the users inside sandboxes must.
 	Unprivileged bool
+
+	// Accepts says why the sandbox driver cannot run a runtime; nil: it runs all.
+	Accepts func(lambent.Runtime) error
 }
 
 // A Missing is an interpreter that was found and cannot be offered.
@@ -74,7 +77,14 @@ func Discover(ctx context.Context, o Options) ([]lambent.Runtime, []Missing) {
 				continue
 			}
 		}
-		found[name] = i.runtime(name, o.Agents)
+		rt := i.runtime(name, o.Agents)
+		if o.Accepts != nil {
+			if err := o.Accepts(rt); err != nil {
+				missing = append(missing, Missing{Name: name, Path: i.path, Why: err.Error()})
+				continue
+			}
+		}
+		found[name] = rt
 	}
 	missing = slices.DeleteFunc(missing, func(m Missing) bool { _, ok := found[m.Name]; return ok })
 	return slices.SortedFunc(maps.Values(found), func(a, b lambent.Runtime) int { return compareNames(a.Name, b.Name) }), missing

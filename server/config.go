@@ -19,11 +19,12 @@ import (
 type Config struct {
 	Listen string // address of the one port
 	Data   string // data directory
-	Driver string // "auto" or "process"
+	Driver string // "auto", "namespace" or "process"
 
 	KeepAlive    time.Duration // of idle instances, where a function does not say
 	Grace        time.Duration // that calls under way have at shutdown
 	MaxInstances int
+	Parked       int           // sandboxes of each runtime that wait for cold starts
 	MaxQueue     int           // calls that wait, for each function
 	StallTimeout time.Duration // that a client may take nothing of its answer
 
@@ -51,8 +52,8 @@ const DefaultListen = "127.0.0.1:9700"
 // os.Getenv, or a test's; nothing in the server asks the environment again.
 func DefaultConfig(getenv func(string) string) Config {
 	return Config{
-		Listen: DefaultListen, Data: DefaultData(getenv), Driver: "auto",
-		KeepAlive: 10 * time.Minute, Grace: 30 * time.Second, MaxInstances: 1000, MaxQueue: 1000, StallTimeout: 30 * time.Second,
+		Listen: DefaultListen, Data: DefaultData(getenv), Driver: driverAuto,
+		KeepAlive: 10 * time.Minute, Grace: 30 * time.Second, MaxInstances: 1000, Parked: 16, MaxQueue: 1000, StallTimeout: 30 * time.Second,
 		Path: getenv("PATH"), GoProxy: getenv("GOPROXY"), GoSumDB: getenv("GOSUMDB"), GoNoSumDB: getenv("GONOSUMDB"),
 		GoCache: getenv("LAMBENT_GOCACHE"), GoModCache: getenv("LAMBENT_GOMODCACHE"),
 		Version: "dev",
@@ -91,14 +92,16 @@ func (c *Config) Validate() error {
 	switch {
 	case c.Data == "":
 		return bad("--data is empty")
-	case c.Driver != "auto" && c.Driver != "process":
-		return bad("--driver %q: this release has auto and process", c.Driver)
+	case c.Driver != driverAuto && c.Driver != driverNamespace && c.Driver != driverProcess:
+		return bad("--driver %q: there are auto, namespace and process", c.Driver)
 	case c.KeepAlive < 0 || c.KeepAlive > 24*time.Hour:
 		return bad("--keep-alive %v is outside 0s to 24h", c.KeepAlive)
 	case c.Grace < 0 || c.Grace > time.Hour:
 		return bad("--grace %v is outside 0s to 1h", c.Grace)
 	case c.MaxInstances < 1 || c.MaxInstances > 4000:
 		return bad("--max-instances %d is outside 1 to 4000", c.MaxInstances)
+	case c.Parked < 0 || c.Parked > 1000:
+		return bad("--parked %d is outside 0 to 1000", c.Parked)
 	case c.MaxQueue < 1 || c.MaxQueue > 1_000_000:
 		return bad("--max-queue %d is outside 1 to 1000000", c.MaxQueue)
 	case c.StallTimeout <= 0:

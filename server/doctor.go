@@ -12,6 +12,7 @@ import (
 
 	"lambent"
 	"lambent/runtimes"
+	"lambent/sandbox/namespace"
 )
 
 // A Finding is one thing that was looked at before a server is started.
@@ -38,12 +39,36 @@ func Examine(ctx context.Context, cfg Config) []Finding {
 	f := []Finding{{"system", "platform", Good, fmt.Sprintf("%s/%s, %d CPUs", runtime.GOOS, runtime.GOARCH, runtime.NumCPU()), ""}}
 	f = append(f, hostFindings(cfg.Data)...)
 	f = append(f, examineConfig(&cfg)...)
-	f = append(f, Finding{"driver", "process", Good, "no isolation beyond a user of its own for each sandbox, as root", ""},
-		Finding{"driver", "namespace", Absent, "not in this release", ""})
-	if os.Geteuid() != 0 {
-		f[len(f)-2].Detail = "no isolation: functions run as this user, as you do"
-	}
+	f = append(f, examineDrivers(&cfg)...)
 	return append(f, examineRuntimes(ctx, &cfg)...)
+}
+
+// examineDrivers tries what isolates functions.
+func examineDrivers(cfg *Config) []Finding {
+	plain := Finding{"driver", driverProcess, Good, "no isolation beyond a user of its own for each sandbox, as root", ""}
+	if os.Geteuid() != 0 {
+		plain.Detail = "no isolation: functions run as this user, as you do"
+	}
+	f := Finding{"driver", driverNamespace, Good, "", ""}
+	dir, err := os.MkdirTemp("", "lambent-doctor-")
+	if err == nil {
+		defer os.RemoveAll(dir)
+		var d *namespace.Driver
+		if d, err = namespace.New(namespace.Options{Dir: filepath.Join(dir, "run")}); err == nil {
+			f.Detail = d.Isolation()
+			err = d.Close()
+		}
+	}
+	if err != nil {
+		f.State, f.Detail = Absent, err.Error()
+		if runtime.GOOS == "linux" && os.Geteuid() != 0 {
+			f.Mend = "sudo lambent serve"
+		}
+	}
+	if cfg.Driver == driverNamespace && err != nil {
+		f.State = Failing
+	}
+	return []Finding{plain, f}
 }
 
 func examineConfig(cfg *Config) []Finding {

@@ -33,7 +33,6 @@ import (
 	"lambent/meter"
 	"lambent/runtimes"
 	"lambent/sandbox"
-	"lambent/sandbox/process"
 	"lambent/store"
 )
 
@@ -56,11 +55,15 @@ type Server struct {
 	keys     *auth.Keys
 	metrics  *telemetry.Metrics
 	driver   sandbox.Driver
-	dispatch *dispatch.Dispatcher
-	control  *control.Control
-	web      *web.Face
-	api      http.Handler
-	http     *http.Server
+
+	driverName string                      // as --driver names it
+	agents     string                      // where functions' sandboxes see the agents
+	accepts    func(lambent.Runtime) error // why the driver cannot run a runtime; nil: it runs all
+	dispatch   *dispatch.Dispatcher
+	control    *control.Control
+	web        *web.Face
+	api        http.Handler
+	http       *http.Server
 
 	processors *processors // nil: all of them, always
 
@@ -186,27 +189,11 @@ func (s *Server) path(elem ...string) string {
 	return filepath.Join(append([]string{s.cfg.Data}, elem...)...)
 }
 
-// openDriver starts what isolates functions. "auto" takes the best that this
-// machine offers; this release has one.
-func (s *Server) openDriver(context.Context) error {
-	d, err := process.New(process.Options{Dir: s.path("run")})
-	if err != nil {
-		return err
-	}
-	s.driver = sandbox.Guard(d)
-	s.onClose("driver", d.Close)
-	return nil
-}
-
 // openRuntimes looks for what can run here, in the background: it executes each
 // interpreter, and some are scripts of version managers that take 200 ms. Whoever
 // needs a runtime waits; the server does not.
 func (s *Server) openRuntimes(context.Context) error {
-	agents, err := runtimes.Install(s.path("runtimes"))
-	if err != nil {
-		return err
-	}
-	o := runtimes.Options{Agents: agents, Path: filepath.SplitList(s.cfg.Path), Unprivileged: os.Geteuid() == 0}
+	o := runtimes.Options{Agents: s.agents, Path: filepath.SplitList(s.cfg.Path), Unprivileged: os.Geteuid() == 0, Accepts: s.accepts}
 	s.runtimes = sync.OnceValue(func() []lambent.Runtime {
 		begun := time.Now()
 		found, missing := runtimes.Discover(s.background, o)
@@ -242,7 +229,7 @@ func (s *Server) openDispatch(context.Context) error {
 		Known: func(n lambent.Name) bool { _, err := s.control.Resolve(n); return err == nil },
 		Sandboxes: func() map[string]int {
 			n := s.dispatch.Snapshot()
-			return map[string]int{"idle": n.Idle, "busy": n.Busy, "starting": n.Starting}
+			return map[string]int{"idle": n.Idle, "busy": n.Busy, "starting": n.Starting, "parked": n.Parked}
 		},
 		QueueDepth: func() int { return s.dispatch.Snapshot().Queued },
 	})
@@ -259,7 +246,7 @@ func (s *Server) openDispatch(context.Context) error {
 		Log:    func(n lambent.Name) dispatch.Log { return s.logs.Function(n) },
 		Driver: s.driver, Guests: map[string]guest.Guest{"lambda": &lambda.Guest{Limits: s.limits}},
 		Limits: s.limits, Logger: s.log,
-		KeepAlive: s.cfg.KeepAlive, MaxInstances: s.cfg.MaxInstances, MaxQueue: s.cfg.MaxQueue,
+		KeepAlive: s.cfg.KeepAlive, MaxInstances: s.cfg.MaxInstances, MaxQueue: s.cfg.MaxQueue, Parked: s.cfg.Parked, FreezeAfter: time.Second,
 	})
 	s.onClose("dispatch", func() error {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second) // Shutdown has given the grace
@@ -409,7 +396,7 @@ func (s *Server) describe() v1.Server {
 	n := s.dispatch.Snapshot()
 	l := s.limits
 	return v1.Server{
-		Version: s.cfg.Version, Driver: "process", Isolation: s.driver.Isolation(), DataDir: s.cfg.Data,
+		Version: s.cfg.Version, Driver: s.driverName, Isolation: s.driver.Isolation(), DataDir: s.cfg.Data,
 		Started: s.started, UptimeS: int64(time.Since(s.started).Seconds()), Functions: s.control.Count(),
 		Instances: v1.Instances{Idle: n.Idle, Busy: n.Busy, Starting: n.Starting, Queued: n.Queued},
 		Limits: v1.Limits{

@@ -23,7 +23,7 @@ func slow(r *client.DeployRequest) { r.TimeoutMS = new(int64(60_000)) }
 func TestShutdownFinishesCalls(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
 	g := servertest.NewGate(t)
-	s := servertest.Start(t)
+	s := servertest.Start(t, servertest.Plain)
 	s.Python(t, "wait", g.Python(), slow)
 	s.Python(t, "hello", hello)
 
@@ -115,6 +115,7 @@ func TestShutdownCutsOffCalls(t *testing.T) {
 	g := servertest.NewGate(t)
 	cfg := server.DefaultConfig(os.Getenv)
 	cfg.Listen, cfg.Data = "127.0.0.1:0", servertest.PublicDir(t)
+	servertest.Plain(&cfg)
 	inner, err := server.Open(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)

@@ -13,7 +13,7 @@ import (
 // another function: what it writes is in a log of its own, and the instance of the
 // first one does not serve it.
 func TestMadeAgainDuringCall(t *testing.T) {
-	s := servertest.Start(t)
+	s := servertest.Start(t, servertest.Plain)
 	ctx := t.Context()
 	g := servertest.NewGate(t)
 	code := `import os, urllib.request

@@ -111,7 +111,7 @@ func TestQualifier(t *testing.T) {
 
 // What cannot be taken on is refused at once, with when to come again.
 func TestThrottle(t *testing.T) {
-	s := servertest.Start(t, func(c *server.Config) { c.MaxQueue = 1 })
+	s := servertest.Start(t, servertest.Plain, func(c *server.Config) { c.MaxQueue = 1 })
 	s.Python(t, "stopped", "def handler(event, context): pass\n", func(r *client.DeployRequest) {
 		r.Scaling = &client.ScalingRequest{Reserved: new(0)}
 	})

@@ -22,7 +22,7 @@ func streams(r *client.DeployRequest) { r.URL.Stream = new(true) }
 
 // What a function writes is on its way before the function goes on.
 func TestStream(t *testing.T) {
-	s := servertest.Start(t)
+	s := servertest.Start(t, servertest.Plain)
 	g := servertest.NewGate(t)
 	source := `import http from "node:http"
 export const handler = awslambda.streamifyResponse(async (event, out) => {
@@ -92,7 +92,7 @@ func TestStreamFails(t *testing.T) {
 
 // A caller who goes away does not stop the code, as on AWS, and is billed.
 func TestCallerGone(t *testing.T) {
-	s := servertest.Start(t)
+	s := servertest.Start(t, servertest.Plain)
 	g := servertest.NewGate(t)
 	s.Python(t, "f", g.Python(), func(r *client.DeployRequest) { r.TimeoutMS = new(int64(60_000)) })
 	c, err := net.Dial("tcp", s.Addr())

@@ -424,7 +424,8 @@ func (s suite) logCapture(t *testing.T) {
 		}
 	}
 	b := p.Call(t, `{"do":"echo","value":1}`)
-	if tail := string(b.Result.LogTail); strings.Contains(tail, "to stdout") || strings.Contains(tail, "Init Duration") {
+	// A busy machine may have started another instance for it.
+	if tail := string(b.Result.LogTail); strings.Contains(tail, "to stdout") || strings.Contains(tail, "Init Duration") != b.Result.Usage.Cold {
 		t.Errorf("the next call's tail has lines of another:\n%s", tail)
 	}
 }

@@ -13,7 +13,7 @@ import (
 // TestLastWords: what an agent said just before its process ended counts, however
 // busy the machine is: at the load, and in the middle of a call.
 func TestLastWords(t *testing.T) {
-	p := newPlatform(t)
+	p := newPlatform(t, "namespace")
 	code := filepath.Join(publicDir(t), "code")
 	if err := os.Mkdir(code, 0o755); err != nil {
 		t.Fatal(err)

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -20,6 +21,7 @@ import (
 	"lambent/guest/lambda"
 	"lambent/runtimes"
 	"lambent/sandbox"
+	"lambent/sandbox/namespace"
 	"lambent/sandbox/process"
 )
 
@@ -56,31 +58,50 @@ func publicDir(t *testing.T) string {
 	return dir
 }
 
-// platform runs functions with the process driver.
+// platform runs functions with one driver.
 type platform struct {
 	driver   sandbox.Driver
 	runtimes map[string]lambent.Runtime
+	parked   int // sandboxes that wait for cold starts
 }
 
-func newPlatform(t *testing.T) *platform {
+// drivers are those that the suite runs on: each opens its own, and says where it
+// shows the agents and what it cannot run.
+var drivers = map[string]func(t *testing.T, dir, agents string) (sandbox.Driver, runtimes.Options){
+	"process": func(t *testing.T, dir, agents string) (sandbox.Driver, runtimes.Options) {
+		d, err := process.New(process.Options{Dir: dir})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d, runtimes.Options{Agents: agents, Unprivileged: d.Unprivileged()}
+	},
+	"namespace": func(t *testing.T, dir, agents string) (sandbox.Driver, runtimes.Options) {
+		if os.Geteuid() != 0 || runtime.GOOS != "linux" {
+			missing(t, "the driver namespace needs Linux and root")
+		}
+		d, err := namespace.New(namespace.Options{Dir: dir, Agents: agents})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d, runtimes.Options{Agents: namespace.AgentsInside, Unprivileged: true, Accepts: namespace.Accepts}
+	},
+}
+
+func newPlatform(t *testing.T, driver string) *platform {
 	t.Helper()
-	d, err := process.New(process.Options{Dir: filepath.Join(publicDir(t), "run")})
+	agents, err := runtimes.Install(publicDir(t))
 	if err != nil {
 		t.Fatal(err)
 	}
+	d, o := drivers[driver](t, filepath.Join(publicDir(t), "run"), agents)
 	t.Cleanup(func() {
 		if err := d.Close(); err != nil {
 			t.Error(err)
 		}
 	})
-	agents, err := runtimes.Install(publicDir(t))
-	if err != nil {
-		t.Fatal(err)
-	}
 	p := &platform{driver: sandbox.Guard(d), runtimes: map[string]lambent.Runtime{}}
-	found, _ := runtimes.Discover(t.Context(), runtimes.Options{
-		Agents: agents, Path: filepath.SplitList(os.Getenv("PATH")), Unprivileged: d.Unprivileged(),
-	})
+	o.Path = filepath.SplitList(os.Getenv("PATH"))
+	found, _ := runtimes.Discover(t.Context(), o)
 	for _, r := range found {
 		p.runtimes[r.Name] = r
 	}
@@ -128,7 +149,7 @@ func (p *platform) deploy(t *testing.T, c lambent.Config) guesttest.Platform {
 		Log:     func(lambent.Name) dispatch.Log { return log },
 		Driver:  p.driver,
 		Guests:  map[string]guest.Guest{"lambda": &lambda.Guest{Limits: limits}},
-		Limits:  limits, KeepAlive: time.Minute, MaxInstances: 100, MaxQueue: 1000,
+		Limits:  limits, KeepAlive: time.Minute, MaxInstances: 100, MaxQueue: 1000, Parked: p.parked, FreezeAfter: time.Second,
 	})
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
@@ -151,7 +172,19 @@ func tree(t *testing.T, language string) string {
 }
 
 func TestMatrix(t *testing.T) {
-	p := newPlatform(t)
+	for driver := range drivers {
+		t.Run(driver, func(t *testing.T) { matrix(t, newPlatform(t, driver)) })
+	}
+}
+
+// TestMatrixParked runs the suite in sandboxes that were parked.
+func TestMatrixParked(t *testing.T) {
+	p := newPlatform(t, "namespace")
+	p.parked = 4
+	matrix(t, p)
+}
+
+func matrix(t *testing.T, p *platform) {
 	t.Run("python", func(t *testing.T) {
 		guesttest.Run(t, guesttest.Language{
 			Name: "python", Runtime: p.newest(t, "python"), Handler: "app.handler", Code: tree(t, "python"),

@@ -52,7 +52,7 @@ func (b *box) Exit() sandbox.Exit    { return b.exit }
 
 // boot starts the runtime's agent with one end of a socket pair as descriptor 3.
 func (b *box) boot() error {
-	ours, theirs, err := socketPair()
+	ours, theirs, err := sandbox.SocketPair()
 	if err != nil {
 		return lambent.Errorf(lambent.Internal, "process.Park", "cannot make a socket pair: %w", err)
 	}

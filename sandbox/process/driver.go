@@ -166,7 +166,7 @@ func (d *Driver) newBox(rt lambent.Runtime) (_ *box, err error) {
 			return nil, lambent.Errorf(lambent.Internal, op, "cannot give a sandbox its directory: %w", err)
 		}
 	}
-	if b.output, b.stdout, err = outputPipe(); err != nil {
+	if b.output, b.stdout, err = sandbox.OutputPipe(); err != nil {
 		return nil, lambent.Errorf(lambent.Internal, op, "cannot make a pipe: %w", err)
 	}
 	return b, nil

@@ -74,6 +74,10 @@ func Start(t testing.TB, change ...func(*server.Config)) *Server {
 	return out
 }
 
+// Plain has a server run functions as plain processes, for tests whose functions
+// reach into the test by the machine's network or files.
+func Plain(c *server.Config) { c.Driver = "process" }
+
 // Stop closes the server before its test ends, with ten seconds of grace.
 func (s *Server) Stop() error { return s.close() }
 

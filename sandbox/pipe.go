@@ -1,4 +1,4 @@
-package process
+package sandbox
 
 import (
 	"net"
@@ -6,9 +6,10 @@ import (
 	"syscall"
 )
 
-// outputPipe returns a pipe whose read end is non-blocking and whose write end,
+// OutputPipe returns a pipe whose read end is non-blocking and whose write end,
 // a child's standard output, is not: programs do not expect EAGAIN there.
-func outputPipe() (read, write *os.File, err error) {
+// For drivers: see [Sandbox.Output].
+func OutputPipe() (read, write *os.File, err error) {
 	var p [2]int
 	syscall.ForkLock.RLock()
 	err = syscall.Pipe(p[:])
@@ -28,9 +29,9 @@ func outputPipe() (read, write *os.File, err error) {
 	return os.NewFile(uintptr(p[0]), "output"), os.NewFile(uintptr(p[1]), "stdout"), nil
 }
 
-// socketPair returns a connected pair: ours for Go's poller, theirs blocking, to
-// be inherited.
-func socketPair() (ours net.Conn, theirs *os.File, err error) {
+// SocketPair returns a connected pair: ours for Go's poller, theirs blocking, to
+// be inherited. For drivers: see [Sandbox.Agent].
+func SocketPair() (ours net.Conn, theirs *os.File, err error) {
 	syscall.ForkLock.RLock()
 	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
 	if err == nil {

@@ -1,0 +1,361 @@
+//go:build amd64 || arm64
+
+package namespace
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"lambent"
+	"lambent/internal/cgroup"
+	"lambent/sandbox"
+)
+
+var (
+	_ sandbox.Sandbox = (*box)(nil)
+	_ sandbox.Freezer = (*box)(nil)
+)
+
+const (
+	parkedMemory = 256 << 20 // until a function's limit is known
+	processes    = 1024      // AWS's limit on processes and threads together
+	fullCPU      = 1769      // MB of memory that come with one processor, as on AWS
+)
+
+// A box is one sandbox. The fields without a comment are set by make, before the
+// box is handed out.
+type box struct {
+	driver *Driver
+	id     string
+	slot   *slot
+	group  *cgroup.Group
+	agent  net.Conn // nil: no agent
+	output *os.File // read end; the reader closes it
+	start  net.Conn // says what to run, and hears why that failed
+	status *os.File // hears of the init
+	pidfd  *os.File // of the init
+	pid    int      // of the init; 0: none yet
+	mounts *os.File // the mount namespace
+
+	destroy sync.Once
+	done    chan struct{}
+	exit    sandbox.Exit // written before done is closed
+
+	mu      sync.Mutex // guards what follows, and the group's reading from its removal
+	removed bool
+	cpuUS   int64 // last read
+	peak    int64
+}
+
+func newBox(d *Driver) *box {
+	var raw [16]byte
+	rand.Read(raw[:])
+	return &box{driver: d, id: hex.EncodeToString(raw[:]), done: make(chan struct{})}
+}
+
+func (b *box) ID() string            { return b.id }
+func (b *box) Output() *os.File      { return b.output }
+func (b *box) Done() <-chan struct{} { return b.done }
+func (b *box) Exit() sandbox.Exit    { return b.exit }
+func (b *box) Agent() net.Conn       { return b.agent }
+
+// make builds the sandbox and boots the runtime's agent in it, if it has one.
+func (b *box) make(r *root, rt lambent.Runtime) (err error) {
+	d := b.driver
+	if b.slot, err = d.slots.take(); err != nil {
+		return err
+	}
+	if b.group, err = d.groups.Make(fmt.Sprint(b.slot.number)); err != nil {
+		return err
+	}
+	if err := b.group.Limit(cgroup.Limits{MemoryBytes: parkedMemory, Pids: processes, CPU: 1000}); err != nil {
+		return err
+	}
+	if err := b.fork(r, len(rt.Boot) > 0); err != nil {
+		return lambent.Errorf(lambent.Internal, "namespace.Park", "cannot make a sandbox: %w", err)
+	}
+	go b.watch()
+	if b.mounts, err = os.Open(fmt.Sprintf("/proc/%d/ns/mnt", b.pid)); err != nil {
+		return lambent.Errorf(lambent.Internal, "namespace.Park", "%w", err)
+	}
+	if len(rt.Boot) > 0 {
+		return b.run("/", rt.Boot, envList(rt.Env))
+	}
+	return nil
+}
+
+// fork starts the init in everything that it is to be born in. init/init.c says
+// what each descriptor is.
+func (b *box) fork(r *root, agent bool) (err error) {
+	d := b.driver
+	var inside []*os.File // what the child gets; closed here
+	defer func() {
+		for _, f := range inside {
+			f.Close()
+		}
+	}()
+	keep := func(f *os.File, err error) (*os.File, error) {
+		if err == nil {
+			inside = append(inside, f)
+		}
+		return f, err
+	}
+	var stdout, status, start, agentInside *os.File
+	if b.output, stdout, err = sandbox.OutputPipe(); err != nil {
+		return err
+	}
+	inside = append(inside, stdout)
+	if b.status, status, err = sandbox.OutputPipe(); err != nil {
+		return err
+	}
+	inside = append(inside, status)
+	if b.start, start, err = sandbox.SocketPair(); err != nil {
+		return err
+	}
+	inside = append(inside, start)
+	if agent {
+		if b.agent, agentInside, err = sandbox.SocketPair(); err != nil {
+			return err
+		}
+		inside = append(inside, agentInside)
+	}
+	pidfd := -1
+	err = d.threads.do(func(t *thread) error {
+		tmp, err := keep(b.slot.disk.mount())
+		if err != nil {
+			return err
+		}
+		var files []uintptr
+		for _, f := range []*os.File{d.null, stdout, stdout, agentInside, status, start, b.slot.users, tmp, d.filter, d.init} {
+			if f == nil {
+				files = append(files, ^uintptr(0)) // closed
+			} else {
+				files = append(files, f.Fd())
+			}
+		}
+		attr := &syscall.ProcAttr{
+			Files: files, Env: []string{},
+			Sys: &syscall.SysProcAttr{
+				Cloneflags:  unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS,
+				UseCgroupFD: b.group.FD() >= 0, CgroupFD: b.group.FD(), PidFD: &pidfd,
+			},
+		}
+		return t.inNetwork(b.slot.net.File(), func() error {
+			if err := b.group.Join(); err != nil {
+				return err
+			}
+			err := t.inMounts(r.mounts, func() (err error) {
+				b.pid, err = syscall.ForkExec("/proc/self/fd/9", []string{"init"}, attr)
+				return err
+			})
+			return errors.Join(err, b.group.Leave())
+		})
+	})
+	if pidfd >= 0 {
+		b.pidfd = os.NewFile(uintptr(pidfd), "pidfd")
+	}
+	return err
+}
+
+// steps are those of init.c.
+var steps = []string{
+	"", "descriptors", "/proc", "hiding parts of /proc", "/tmp", "host name", "limits", "keyring", "user namespace", "groups", "bounding set", "ids", "capabilities",
+	"parent-death signal", "no_new_privs", "seccomp", "fork",
+}
+
+// watch hears what the init says, until it ends.
+func (b *box) watch() {
+	var last syscall.WaitStatus
+	told := false
+	for {
+		var m [6]byte
+		if _, err := io.ReadFull(b.status, m[:]); err != nil {
+			break // its end was closed by its death
+		}
+		value := binary.LittleEndian.Uint32(m[2:])
+		switch m[0] {
+		case 'X':
+			last, told = syscall.WaitStatus(value), true
+		case 'E':
+			b.driver.log.Error("a sandbox cannot be made", "step", steps[min(int(m[1]), len(steps)-1)], "error", syscall.Errno(value))
+		}
+	}
+	// The kernel lets process 1 go when nothing else is left of its namespace.
+	var ws syscall.WaitStatus
+	_ = again(func() error { _, err := syscall.Wait4(b.pid, &ws, 0, nil); return err })
+	if !told {
+		last = ws
+	}
+	b.exit.Code = last.ExitStatus()
+	if last.Signaled() {
+		b.exit.Signal = last.Signal()
+	}
+	kills, err := b.group.OOMKills()
+	b.exit.OOM = err == nil && kills > 0
+	close(b.done)
+}
+
+// run tells the waiting process what to run, and hears whether it does.
+func (b *box) run(dir string, argv, env []string) error {
+	fail := func(err error) error {
+		return lambent.Errorf(lambent.Internal, "namespace.Start", "cannot run %s: %w", argv[0], err)
+	}
+	var text []byte
+	for _, list := range [][]string{{dir}, argv, env} {
+		for _, s := range list {
+			text = append(append(text, s...), 0)
+		}
+	}
+	m := make([]byte, 0, 12+len(text))
+	for _, n := range []int{len(text), len(argv), len(env)} {
+		m = binary.LittleEndian.AppendUint32(m, uint32(n))
+	}
+	if _, err := b.start.Write(append(m, text...)); err != nil {
+		return fail(err)
+	}
+	_ = b.start.SetReadDeadline(time.Now().Add(10 * time.Second))
+	var errno [4]byte
+	switch _, err := io.ReadFull(b.start, errno[:]); {
+	case err == nil:
+		return fail(syscall.Errno(binary.LittleEndian.Uint32(errno[:])))
+	case errors.Is(err, io.EOF): // closed by exec, or by the end that Done tells of
+		return nil
+	default:
+		return fail(err)
+	}
+}
+
+// Assign implements sandbox.Sandbox.
+func (b *box) Assign(_ context.Context, t sandbox.Task) (sandbox.Paths, error) {
+	const op = "namespace.Assign"
+	if err := b.group.Limit(cgroup.Limits{MemoryBytes: int64(t.MemoryMB) << 20, Pids: processes, CPU: max(1, t.MemoryMB*1000/fullCPU)}); err != nil {
+		return sandbox.Paths{}, err
+	}
+	if err := b.slot.disk.grow(t.TmpMB); err != nil {
+		return sandbox.Paths{}, err
+	}
+	paths := sandbox.Paths{Task: taskDir, Tmp: tmpDir}
+	err := b.driver.threads.do(func(th *thread) error {
+		code, err := clone(t.Code, readOnly)
+		if err != nil {
+			return err
+		}
+		defer code.Close()
+		var opt *os.File
+		if t.Opt != "" {
+			if opt, err = clone(t.Opt, readOnly); err != nil {
+				return err
+			}
+			defer opt.Close()
+			paths.Opt = optDir
+		}
+		return th.inMounts(b.mounts, func() error {
+			if opt != nil {
+				if err := attach(opt, optDir); err != nil {
+					return err
+				}
+			}
+			return attach(code, taskDir)
+		})
+	})
+	if err != nil {
+		return paths, lambent.Errorf(lambent.Internal, op, "the code cannot be put in place: %w", err)
+	}
+	return paths, nil
+}
+
+// Start implements sandbox.Sandbox.
+func (b *box) Start(argv, env []string) error {
+	if len(argv) == 0 {
+		return lambent.Errorf(lambent.Internal, "namespace.Start", "no program named")
+	}
+	return b.run(taskDir, argv, env)
+}
+
+// Listen implements sandbox.Sandbox.
+func (b *box) Listen() (net.Listener, error) { return b.slot.net.Listen() }
+
+// Dial implements sandbox.Sandbox.
+func (b *box) Dial(ctx context.Context, port int) (net.Conn, error) {
+	return b.slot.net.Dial(ctx, port)
+}
+
+// Stats implements sandbox.Sandbox.
+func (b *box) Stats() (cpuUS, peakBytes int64, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.removed {
+		var errPeak error
+		b.cpuUS, err = b.group.CPU()
+		b.peak, errPeak = b.group.PeakMemory()
+		err = errors.Join(err, errPeak)
+	}
+	return b.cpuUS, b.peak, err
+}
+
+// Freeze implements sandbox.Freezer.
+func (b *box) Freeze() error { return b.group.Freeze() }
+
+// Thaw implements sandbox.Freezer.
+func (b *box) Thaw() error { return b.group.Thaw() }
+
+// Destroy implements sandbox.Sandbox.
+func (b *box) Destroy() (err error) {
+	b.destroy.Do(func() { err = b.end() })
+	return err
+}
+
+func (b *box) end() error {
+	var errs []error
+	if b.pid == 0 { // it was never born
+		b.exit = sandbox.Exit{Signal: syscall.SIGKILL}
+		close(b.done)
+	} else {
+		_ = unix.PidfdSendSignal(int(b.pidfd.Fd()), unix.SIGKILL, nil, 0) // it may have ended
+		errs = append(errs, b.group.Thaw())                               // in version 1 the frozen do not die
+		select {
+		case <-b.done:
+		case <-time.After(10 * time.Second):
+			return lambent.Errorf(lambent.Internal, "namespace.Destroy", "process %d does not end", b.pid)
+		}
+	}
+	for _, c := range []io.Closer{b.agent, b.start, b.status, b.pidfd, b.mounts} {
+		if c != nil {
+			c.Close()
+		}
+	}
+	if b.group != nil {
+		_, _, _ = b.Stats() // what is asked for later
+		b.mu.Lock()
+		b.removed = true
+		errs = append(errs, b.group.Remove())
+		b.mu.Unlock()
+	}
+	if b.slot != nil {
+		errs = append(errs, b.driver.slots.give(b.slot))
+	}
+	b.driver.mu.Lock()
+	delete(b.driver.boxes, b)
+	b.driver.mu.Unlock()
+	return errors.Join(errs...)
+}
+
+func envList(env map[string]string) []string {
+	list := make([]string, 0, len(env))
+	for k, v := range env {
+		list = append(list, k+"="+v)
+	}
+	return list
+}

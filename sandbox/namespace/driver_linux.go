@@ -1,0 +1,244 @@
+//go:build amd64 || arm64
+
+package namespace
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"time"
+
+	"lambent"
+	"lambent/internal/cgroup"
+	"lambent/internal/netns"
+	"lambent/sandbox"
+)
+
+var _ sandbox.Driver = (*Driver)(nil)
+
+// A Driver makes sandboxes out of Linux namespaces. It needs root.
+type Driver struct {
+	agents  string
+	dir     string
+	log     *slog.Logger
+	lease   *lease
+	init    *os.File // the first program of sandboxes
+	filter  *os.File // their system call filter
+	null    *os.File
+	threads *threads
+	groups  *cgroup.Tree
+	nets    *netns.Nets
+	slots   *slots
+
+	rootMu sync.Mutex // guards roots, and is held while one is made
+	roots  map[string]*root
+
+	mu     sync.Mutex // guards what follows
+	boxes  map[*box]struct{}
+	closed bool
+}
+
+var errClosed = lambent.Errorf(lambent.Unavailable, "namespace", "the sandbox driver is closed")
+
+// New opens the driver: it removes what an earlier one that was killed has left,
+// and makes one sandbox, so that what this machine cannot do is known now and not
+// at the first call. The error is Unsupported where the machine cannot.
+func New(o Options) (_ *Driver, err error) {
+	const op = "namespace.New"
+	if os.Geteuid() != 0 {
+		return nil, lambent.Errorf(lambent.Unsupported, op, "sandboxes of namespaces need root")
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	d := &Driver{agents: o.Agents, dir: o.Dir, log: o.Logger, roots: map[string]*root{}, boxes: map[*box]struct{}{}}
+	defer func() {
+		if err != nil {
+			_ = d.Close()
+		}
+	}()
+	if err := os.RemoveAll(o.Dir); err != nil {
+		return nil, lambent.Errorf(lambent.Internal, op, "cannot empty the sandbox directory: %w", err)
+	}
+	if err := os.MkdirAll(filepath.Join(o.Dir, "root"), 0o700); err != nil {
+		return nil, lambent.Errorf(lambent.Internal, op, "cannot make the sandbox directory: %w", err)
+	}
+	if d.null, err = os.OpenFile(os.DevNull, os.O_RDWR, 0); err != nil {
+		return nil, lambent.Errorf(lambent.Internal, op, "%w", err)
+	}
+	rules, err := filter()
+	if err != nil {
+		return nil, err
+	}
+	if d.filter, err = memoryFile("filter", rules); err != nil {
+		return nil, err
+	}
+	if d.init, err = initFile(); err != nil {
+		return nil, err
+	}
+	if d.lease, err = takeLease(); err != nil {
+		return nil, err
+	}
+	if d.groups, err = cgroup.Open(fmt.Sprintf("lambent-%d", d.lease.server)); err != nil {
+		return nil, err
+	}
+	if d.nets, err = netns.Open(netns.Options{Server: d.lease.server, Log: d.log}); err != nil {
+		return nil, err
+	}
+	// As many builders as processors: more would only make each sandbox take longer.
+	if d.threads, err = startThreads(max(2, runtime.NumCPU())); err != nil {
+		return nil, err
+	}
+	d.slots = &slots{lease: d.lease, init: d.init, dir: o.Dir, threads: d.threads, nets: d.nets}
+	return d, d.rehearse()
+}
+
+// initFile returns the first program of sandboxes. A memory file cannot be
+// executed while it is open for writing: it is opened again.
+func initFile() (*os.File, error) {
+	f, err := memoryFile("init", initProgram)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return os.Open(fmt.Sprintf("/proc/self/fd/%d", f.Fd()))
+}
+
+// rehearse makes a sandbox, all the way.
+func (d *Driver) rehearse() error {
+	const op = "namespace.New"
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	code, err := os.MkdirTemp(d.dir, "rehearsal-")
+	if err != nil {
+		return lambent.Errorf(lambent.Internal, op, "%w", err)
+	}
+	defer os.RemoveAll(code)
+	// The first program serves as the function, too: with an argument it reads its
+	// standard input, which is empty, and exits.
+	if err := errors.Join(os.Chmod(code, 0o755), os.WriteFile(filepath.Join(code, "bootstrap"), initProgram, 0o755)); err != nil {
+		return lambent.Errorf(lambent.Internal, op, "%w", err)
+	}
+	s, err := d.Park(ctx, lambent.Runtime{Name: "provided"})
+	if err != nil {
+		return err
+	}
+	defer s.Output().Close()
+	_, err = s.Assign(ctx, sandbox.Task{Code: code, MemoryMB: 128, TmpMB: diskMB})
+	if err == nil {
+		err = s.Start([]string{"./bootstrap", "rehearsal"}, nil)
+	}
+	if err == nil {
+		select {
+		case <-s.Done():
+			if e := s.Exit(); e != (sandbox.Exit{}) {
+				err = lambent.Errorf(lambent.Unsupported, op, "the first sandbox failed: %v", e)
+			}
+		case <-ctx.Done():
+			err = lambent.Errorf(lambent.Unsupported, op, "the first sandbox does not end")
+		}
+	}
+	return errors.Join(err, s.Destroy())
+}
+
+// Isolation implements sandbox.Driver.
+func (d *Driver) Isolation() string {
+	return fmt.Sprintf("isolated by namespaces, seccomp and control groups (v%d) of this machine's kernel, which all functions share", d.groups.Version())
+}
+
+// Park implements sandbox.Driver.
+func (d *Driver) Park(ctx context.Context, rt lambent.Runtime) (sandbox.Sandbox, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	r, err := d.root(rt)
+	if err != nil {
+		return nil, err
+	}
+	b := newBox(d)
+	d.mu.Lock()
+	closed := d.closed
+	if !closed {
+		d.boxes[b] = struct{}{}
+	}
+	d.mu.Unlock()
+	if closed {
+		return nil, errClosed
+	}
+	if err := b.make(r, rt); err != nil {
+		_ = b.Destroy()
+		if b.output != nil {
+			b.output.Close()
+		}
+		return nil, err
+	}
+	return b, nil
+}
+
+// root returns the root file system of a runtime's sandboxes, made at its first use.
+func (d *Driver) root(rt lambent.Runtime) (*root, error) {
+	show, err := visible(rt)
+	if err != nil {
+		return nil, err
+	}
+	key := rt.Root + "\x00" + show
+	d.rootMu.Lock()
+	defer d.rootMu.Unlock()
+	if r := d.roots[key]; r != nil {
+		return r, nil
+	}
+	r, err := makeRoot(d.threads, filepath.Join(d.dir, "root"), d.agents, show, rt)
+	if err == nil {
+		d.roots[key] = r
+	}
+	return r, err
+}
+
+// Close implements sandbox.Driver.
+func (d *Driver) Close() error {
+	d.mu.Lock()
+	if d.closed {
+		d.mu.Unlock()
+		return nil
+	}
+	d.closed = true
+	boxes := make([]*box, 0, len(d.boxes))
+	for b := range d.boxes {
+		boxes = append(boxes, b)
+	}
+	d.mu.Unlock()
+	var errs []error
+	for _, b := range boxes {
+		errs = append(errs, b.Destroy())
+	}
+	if d.slots != nil {
+		errs = append(errs, d.slots.close())
+	}
+	if d.threads != nil {
+		d.threads.close()
+	}
+	for _, r := range d.roots {
+		errs = append(errs, r.mounts.Close())
+	}
+	if d.nets != nil {
+		errs = append(errs, d.nets.Close())
+	}
+	if d.groups != nil {
+		errs = append(errs, d.groups.Close())
+	}
+	for _, f := range []*os.File{d.init, d.filter, d.null} {
+		if f != nil {
+			errs = append(errs, f.Close())
+		}
+	}
+	if d.lease != nil {
+		errs = append(errs, d.lease.close())
+	}
+	return errors.Join(append(errs, os.RemoveAll(d.dir))...)
+}

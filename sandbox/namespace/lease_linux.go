@@ -1,0 +1,79 @@
+//go:build amd64 || arm64
+
+package namespace
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"lambent"
+)
+
+// Users, networks and control groups are the machine's. Each server leases a
+// number by a lock on a file, and takes only what belongs to its number: several
+// servers run side by side, and a new one knows what its predecessor has left.
+const (
+	maxServers = 13   // so that the user ids of all slots fit below 2^32
+	maxSlots   = 4096 // for each server
+	leaseDir   = "/run/lambent"
+
+	firstUser    = 1 << 28 // above what distributions hand out
+	usersPerSlot = 1 << 16 // what programs expect of a user namespace
+)
+
+// A lease holds a number until it is closed.
+type lease struct {
+	server int
+	lock   *os.File
+}
+
+func takeLease() (*lease, error) {
+	const op = "namespace.New"
+	if err := os.MkdirAll(leaseDir, 0o755); err != nil {
+		return nil, lambent.Errorf(lambent.Internal, op, "cannot lease user ids: %w", err)
+	}
+	for n := range maxServers {
+		f, err := os.OpenFile(fmt.Sprintf("%s/sandboxes-%d.lock", leaseDir, n), os.O_CREATE|os.O_RDWR, 0o600)
+		if err != nil {
+			return nil, lambent.Errorf(lambent.Internal, op, "cannot lease user ids: %w", err)
+		}
+		if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
+			return &lease{n, f}, nil
+		}
+		f.Close()
+	}
+	return nil, lambent.Errorf(lambent.Unavailable, op, "%d servers have sandboxes on this machine already", maxServers)
+}
+
+func (l *lease) close() error { return l.lock.Close() }
+
+// firstUser is the id on the host of what is user 0 in a slot.
+func (l *lease) firstUser(slot int) int { return firstUser + (l.server*maxSlots+slot)*usersPerSlot }
+
+// makeUsers makes the user namespace of a slot.
+func makeUsers(init *os.File, first int) (*os.File, error) {
+	ids := []syscall.SysProcIDMap{{ContainerID: 0, HostID: first, Size: usersPerSlot}}
+	hold, let, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	defer hold.Close()
+	cmd := &exec.Cmd{
+		Path: "/proc/self/fd/3", Args: []string{"init", "hold"}, Stdin: hold, ExtraFiles: []*os.File{init}, Env: []string{},
+		SysProcAttr: &syscall.SysProcAttr{
+			Cloneflags: unix.CLONE_NEWUSER, UidMappings: ids, GidMappings: ids, GidMappingsEnableSetgroups: true,
+		},
+	}
+	if err := cmd.Start(); err != nil {
+		let.Close()
+		return nil, lambent.Errorf(lambent.Unsupported, "namespace.Park", "cannot make a user namespace: %w", err)
+	}
+	users, err := os.Open(fmt.Sprintf("/proc/%d/ns/user", cmd.Process.Pid))
+	let.Close()
+	_ = cmd.Wait()
+	return users, err
+}

@@ -1,0 +1,65 @@
+// Package namespace is the sandbox driver of Linux, as root: a sandbox is a set of
+// the kernel's namespaces (user, mount, pid, network, ipc, uts) with a root file
+// system of its own, control groups, a system call filter, and no privilege.
+//
+// It guarantees what the promises of the design say: the code inside sees no file,
+// process, memory, environment or network of the host's or of another function's,
+// and cannot use more memory, processor share, processes or disk than it was
+// given. It does not protect from the kernel itself, which all functions share:
+// who can exploit that gets out.
+//
+// Sandboxes are made ahead of use (parked), with a runtime booted in them, because
+// that takes 1 to 30 ms; to assign code and limits to one takes a fraction of a
+// millisecond. DESIGN.md tells how, in which order, and why.
+package namespace
+
+import (
+	"log/slog"
+	"path/filepath"
+	"strings"
+
+	"lambent"
+)
+
+// AgentsInside is where the agents' directory appears inside.
+const AgentsInside = "/var/runtime"
+
+// Options configure a Driver.
+type Options struct {
+	// Dir is where the driver keeps disks; it is emptied first, and removed by Close.
+	Dir string
+	// Agents is the directory of the runtimes' agents on the host; empty: none.
+	Agents string
+	// Logger gets what goes wrong where nobody can be told.
+	Logger *slog.Logger
+}
+
+// Accepts says why the driver cannot run a runtime of the host, or returns nil.
+func Accepts(rt lambent.Runtime) error {
+	_, err := visible(rt)
+	return err
+}
+
+// visible returns the directory outside of the system's that a runtime of the host
+// needs, if it needs one: where its interpreter is, with its library beside it.
+func visible(rt lambent.Runtime) (string, error) {
+	if len(rt.Boot) == 0 || rt.Root != "" {
+		return "", nil
+	}
+	program := filepath.Clean(rt.Boot[0])
+	for _, system := range []string{"/usr/", "/bin/", "/sbin/", "/lib/", "/lib64/"} {
+		if strings.HasPrefix(program, system) {
+			return "", nil
+		}
+	}
+	dir := filepath.Dir(program)
+	if filepath.Base(dir) == "bin" {
+		dir = filepath.Dir(dir)
+	}
+	// The prefix of an installation lies deeper than a home, and than what holds many.
+	parts := strings.Split(strings.Trim(dir, "/"), "/")
+	if len(parts) < 2 || len(parts) < 3 && parts[0] != "opt" {
+		return "", lambent.Errorf(lambent.Unsupported, "namespace.Park", "functions that ran on it would see all of %s", dir)
+	}
+	return dir, nil
+}

@@ -1,0 +1,236 @@
+//go:build amd64 || arm64
+
+package namespace
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"lambent"
+)
+
+// Where things are inside.
+const (
+	taskDir   = "/var/task"
+	optDir    = "/opt"
+	tmpDir    = "/tmp"
+	agentsDir = AgentsInside
+	resolver  = "169.254.100.1" // where internal/netns answers for the outside
+)
+
+// A root is the root file system of a runtime's sandboxes: a mount namespace that
+// is never run in, and that each of them is born with a copy of. Its content is a
+// small tmpfs with what the runtime needs mounted into it, all of it read-only.
+type root struct{ mounts *os.File }
+
+// ofHost is what sandboxes see of /etc where the runtime is the host's.
+var ofHost = []string{
+	"alternatives", "ca-certificates", "ca-certificates.conf", "crypto-policies", "debian_version", "fonts", "gai.conf", "java-*", "ld.so.cache", "ld.so.conf",
+	"ld.so.conf.d", "locale.alias", "localtime", "magic", "magic.mime", "mime.types", "os-release", "pki/ca-trust/extracted", "pki/java", "pki/tls/cert.pem", "pki/tls/certs",
+	"protocols", "python3*", "rpc", "services", "ssl/cert.pem", "ssl/certs", "ssl/openssl.cnf", "terminfo", "timezone",
+}
+
+// made is what every sandbox has in /etc instead.
+var made = map[string]string{
+	"passwd":        "root:x:0:0:root:/:/sbin/nologin\nsbx_user1051:x:993:990::/home/sbx_user1051:/sbin/nologin\nnobody:x:65534:65534:nobody:/:/sbin/nologin\n",
+	"group":         "root:x:0:\nsbx_user1051:x:990:\nnogroup:x:65534:\n",
+	"hostname":      "lambent\n",
+	"hosts":         "127.0.0.1 localhost\n127.0.0.1 lambent\n",
+	"resolv.conf":   "nameserver " + resolver + "\noptions timeout:5\n",
+	"nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\nservices: files\nprotocols: files\n",
+}
+
+// makeRoot builds the root of a runtime at dir, an empty directory that the root
+// does not need afterwards. show is a directory of the host to be seen, too.
+func makeRoot(ts *threads, dir, agents, show string, rt lambent.Runtime) (*root, error) {
+	type result struct {
+		root *root
+		err  error
+	}
+	done := make(chan result)
+	go func() {
+		runtime.LockOSThread() // the thread ends with its goroutine, and leaves the namespace behind
+		mounts, err := func() (*os.File, error) {
+			if err := unix.Unshare(unix.CLONE_FS); err != nil {
+				return nil, os.NewSyscallError("unshare", err)
+			}
+			if err := unix.Setns(int(ts.workshop.Fd()), unix.CLONE_NEWNS); err != nil {
+				return nil, os.NewSyscallError("setns", err)
+			}
+			if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
+				return nil, os.NewSyscallError("unshare", err)
+			}
+			if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+				return nil, os.NewSyscallError("mount", err)
+			}
+			return buildRoot(dir, agents, show, rt.Root)
+		}()
+		done <- result{&root{mounts}, err}
+	}()
+	r := <-done
+	if r.err != nil {
+		return nil, lambent.Errorf(lambent.Internal, "namespace.Park", "the root file system of %s: %w", rt.Name, r.err)
+	}
+	return r.root, nil
+}
+
+func buildRoot(dir, agents, show, from string) (*os.File, error) {
+	if err := unix.Mount("lambent", dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=0755,size=4m"); err != nil {
+		return nil, os.NewSyscallError("mount", err)
+	}
+	b := builder{from: from, to: dir}
+	if from == "" {
+		b.from = "/"
+		for _, name := range []string{"usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32"} {
+			b.show(name)
+		}
+		for _, pattern := range ofHost {
+			found, _ := filepath.Glob(filepath.Join(b.from, "etc", pattern))
+			for _, f := range found {
+				b.show(strings.TrimPrefix(f, "/"))
+			}
+		}
+		if show != "" {
+			b.show(strings.TrimPrefix(show, "/"))
+		}
+	} else {
+		b.showAll(".", "dev", "etc", "home", "opt", "proc", "root", "run", "sys", "tmp", "var")
+		b.showAll("etc", append(slices.Collect(maps.Keys(made)), "mtab")...)
+		b.showAll("var", "task", "runtime", "tmp", "run", "lib")
+		b.showAll("opt")
+	}
+	for _, d := range []string{"dev", "etc", "proc", "opt", "tmp", "var/task", "var/runtime"} {
+		b.mkdir(d)
+	}
+	for name, content := range made {
+		b.write("etc/"+name, content)
+	}
+	for link, target := range map[string]string{
+		"etc/mtab": "/proc/self/mounts", "var/tmp": tmpDir, "dev/shm": tmpDir, // disk-backed and limited, like all that is written
+		"dev/fd": "/proc/self/fd", "dev/stdin": "/proc/self/fd/0", "dev/stdout": "/proc/self/fd/1", "dev/stderr": "/proc/self/fd/2",
+	} {
+		b.link(link, target)
+	}
+	for _, name := range []string{"null", "zero", "full", "random", "urandom"} {
+		b.write("dev/"+name, "")
+		b.bind("/dev/"+name, "dev/"+name, device)
+	}
+	if agents != "" {
+		b.bind(agents, strings.TrimPrefix(agentsDir, "/"), readOnly)
+	}
+	if b.err != nil {
+		return nil, b.err
+	}
+	if err := unix.Chdir(dir); err != nil {
+		return nil, &os.PathError{Op: "chdir", Path: dir, Err: err}
+	}
+	if err := unix.PivotRoot(".", "."); err != nil {
+		return nil, os.NewSyscallError("pivot_root", err)
+	}
+	if err := unix.Unmount(".", unix.MNT_DETACH); err != nil { // the old root, which lies over the new one
+		return nil, os.NewSyscallError("umount", err)
+	}
+	// Of the host's processes, for the kernel to find the init by; each sandbox
+	// puts its own in its place before anything else.
+	if err := unix.Mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
+		return nil, os.NewSyscallError("mount", err)
+	}
+	if err := unix.Mount("", "/", "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV, ""); err != nil {
+		return nil, os.NewSyscallError("mount", err)
+	}
+	return os.Open("/proc/thread-self/ns/mnt")
+}
+
+// A builder fills a root. After its first failure it does nothing.
+type builder struct {
+	from, to string
+	err      error
+}
+
+// show makes what lies at name in the source appear at name. What is not there is
+// left out; symbolic links stay links.
+func (b *builder) show(name string) {
+	source := filepath.Join(b.from, name)
+	fi, err := os.Lstat(source)
+	if b.err != nil || errors.Is(err, fs.ErrNotExist) {
+		return
+	}
+	if err != nil {
+		b.err = err
+		return
+	}
+	switch {
+	case fi.Mode()&fs.ModeSymlink != 0:
+		target, err := os.Readlink(source)
+		if err != nil {
+			b.err = err
+			return
+		}
+		b.link(name, target)
+	case fi.IsDir():
+		b.mkdir(name)
+		b.bind(source, name, readOnly)
+	case fi.Mode().IsRegular():
+		b.write(name, "")
+		b.bind(source, name, readOnly)
+	}
+}
+
+// showAll shows the entries of a directory, if it is one, apart from some.
+func (b *builder) showAll(dir string, except ...string) {
+	source := filepath.Join(b.from, dir)
+	if fi, err := os.Lstat(source); err != nil || !fi.IsDir() { // a link may lead out of the root
+		return
+	}
+	entries, err := os.ReadDir(source)
+	if b.err != nil {
+		return
+	}
+	if err != nil {
+		b.err = err
+		return
+	}
+	for _, e := range entries {
+		if !slices.Contains(except, e.Name()) {
+			b.show(filepath.Join(dir, e.Name()))
+		}
+	}
+}
+
+func (b *builder) mkdir(name string) {
+	if b.err == nil {
+		b.err = os.MkdirAll(filepath.Join(b.to, name), 0o755)
+	}
+}
+
+func (b *builder) write(name, content string) {
+	b.mkdir(filepath.Dir(name))
+	if b.err == nil {
+		b.err = os.WriteFile(filepath.Join(b.to, name), []byte(content), 0o644)
+	}
+}
+
+func (b *builder) link(name, target string) {
+	b.mkdir(filepath.Dir(name))
+	if b.err == nil {
+		b.err = os.Symlink(target, filepath.Join(b.to, name))
+	}
+	if errors.Is(b.err, fs.ErrExist) {
+		b.err = fmt.Errorf("%s is there twice: %w", name, b.err)
+	}
+}
+
+func (b *builder) bind(source, name string, attributes uint64) {
+	if b.err == nil {
+		b.err = bind(source, filepath.Join(b.to, name), attributes)
+	}
+}
