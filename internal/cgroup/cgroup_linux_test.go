@@ -1,0 +1,470 @@
+package cgroup_test
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"lambent"
+	"lambent/internal/cgroup"
+)
+
+// The test program is also what runs in the groups.
+func TestMain(m *testing.M) {
+	switch os.Getenv("CGROUP_TEST_PROGRAM") {
+	case "":
+		os.Exit(m.Run())
+	case "spin":
+		fmt.Println("ready")
+		for i := uint(1); i > 0; i += 2 { // odd, for ever
+		}
+	case "wait":
+		fmt.Println("ready")
+	case "touch": // memory, as much as the argument says, and keep it
+		var mb int
+		fmt.Sscan(os.Args[1], &mb)
+		b, err := unix.Mmap(-1, 0, mb<<20, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
+		if err != nil {
+			panic(err)
+		}
+		for i := 0; i < len(b); i += 4096 {
+			b[i] = 1
+		}
+		fmt.Println("ready")
+	case "fork": // a process for each that waits, as many as there may be
+		n := 0
+		for fork() == nil {
+			n++
+		}
+		fmt.Println(n)
+	case "hop": // when told to, be gone before anyone has read who one is
+		fmt.Println("ready")
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		hop()
+	}
+	_, _ = io.Copy(io.Discard, os.Stdin)
+	os.Exit(0)
+}
+
+// fork starts a process that does nothing.
+func fork() error {
+	pid, _, errno := syscall.RawSyscall(syscall.SYS_CLONE, uintptr(syscall.SIGCHLD), 0, 0)
+	if errno != 0 {
+		return errno
+	}
+	for pid == 0 {
+		syscall.RawSyscall6(syscall.SYS_PPOLL, 0, 0, 0, 0, 0, 0)
+	}
+	return nil
+}
+
+// hop goes on in a child, and so on, for ever.
+func hop() {
+	for {
+		if pid, _, errno := syscall.RawSyscall(syscall.SYS_CLONE, uintptr(syscall.SIGCHLD), 0, 0); errno == 0 && pid != 0 {
+			syscall.RawSyscall(syscall.SYS_EXIT_GROUP, 0, 0, 0)
+		}
+	}
+}
+
+func open(t testing.TB) *cgroup.Tree {
+	t.Helper()
+	missing := ""
+	if os.Geteuid() != 0 {
+		missing = "root"
+	}
+	tree, err := (*cgroup.Tree)(nil), error(nil)
+	if missing == "" {
+		if tree, err = cgroup.Open("lambent-" + t.Name()); err == nil {
+			t.Cleanup(func() {
+				if err := tree.Close(); err != nil {
+					t.Error(err)
+				}
+			})
+			return tree
+		}
+		if !lambent.Is(err, lambent.Unsupported) {
+			t.Fatal(err)
+		}
+		missing = err.Error()
+	}
+	if os.Getenv("LAMBENT_TEST_REQUIRE") == "1" {
+		t.Fatal("needs " + missing)
+	}
+	t.Skip("needs " + missing)
+	return nil
+}
+
+func makeGroup(t testing.TB, tree *cgroup.Tree, name string, l cgroup.Limits) *cgroup.Group {
+	t.Helper()
+	g, err := tree.Make(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := g.Limit(l); err != nil {
+		t.Fatal(err)
+	}
+	return g
+}
+
+// A program runs in a group.
+type program struct {
+	*exec.Cmd
+	input  io.Closer
+	output io.Reader
+}
+
+func start(t testing.TB, g *cgroup.Group, what string, args ...string) *program {
+	t.Helper()
+	cmd := exec.Command("/proc/self/exe", args...)
+	cmd.Env = []string{"CGROUP_TEST_PROGRAM=" + what, "GOMAXPROCS=1"}
+	cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: g.FD() >= 0, CgroupFD: g.FD()}
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	if err := g.Join(); err != nil {
+		t.Fatal(err)
+	}
+	started := cmd.Start()
+	if err := g.Leave(); err != nil {
+		t.Fatal(err)
+	}
+	if started != nil {
+		t.Fatal(started)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	return &program{cmd, in, out}
+}
+
+// says reads what the program prints first; it fails where it prints nothing.
+func (p *program) says(t *testing.T) (word string) {
+	t.Helper()
+	if _, err := fmt.Fscanln(p.output, &word); err != nil {
+		t.Fatalf("the program says nothing: %v, %v", err, p.Wait())
+	}
+	return word
+}
+
+// eventually waits for what is bound to come.
+func eventually(t testing.TB, what string, yes func() bool) {
+	t.Helper()
+	for end := time.Now().Add(20 * time.Second); !yes(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("not within 20 s: " + what)
+		}
+	}
+}
+
+func cpu(t testing.TB, g *cgroup.Group) int64 {
+	t.Helper()
+	us, err := g.CPU()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return us
+}
+
+func ok(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestBornInside(t *testing.T) {
+	tree := open(t)
+	g := makeGroup(t, tree, "a", cgroup.Limits{})
+	p := start(t, g, "wait")
+	p.says(t)
+	for _, pid := range []int{p.Process.Pid, os.Getpid()} {
+		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
+		ok(t, err)
+		want := map[int]int{1: 5, 2: 1}[tree.Version()]
+		if pid == os.Getpid() {
+			want = 0
+		}
+		if n := strings.Count(string(b), "/lambent-TestBornInside/a\n"); n != want {
+			// Controllers that are mounted together are in one line.
+			if n == 0 || want == 0 {
+				t.Errorf("process %d is in:\n%s", pid, b)
+			}
+		}
+	}
+}
+
+func TestCPU(t *testing.T) {
+	g := makeGroup(t, open(t), "a", cgroup.Limits{CPU: 500})
+	if us := cpu(t, g); us != 0 {
+		t.Errorf("%d us before anything ran", us)
+	}
+	p := start(t, g, "spin")
+	p.says(t)
+	eventually(t, "100 ms of CPU", func() bool { return cpu(t, g) > 100_000 })
+	ok(t, p.Process.Kill())
+	_ = p.Wait()
+	used := p.ProcessState.UserTime() + p.ProcessState.SystemTime()
+	// The two are counted apart: by the scheduler, and by the tick.
+	if us := cpu(t, g); us < used.Microseconds()*8/10-20_000 || us > used.Microseconds()*12/10+20_000 {
+		t.Errorf("%d us; the process says %v", us, used)
+	}
+}
+
+func TestQuota(t *testing.T) {
+	g := makeGroup(t, open(t), "a", cgroup.Limits{CPU: 1000, QuotaCPU: 100})
+	p := start(t, g, "spin")
+	p.says(t)
+	begin, before := time.Now(), cpu(t, g)
+	eventually(t, "200 ms of CPU", func() bool { return cpu(t, g)-before > 200_000 })
+	if took := time.Since(begin); took < time.Second {
+		t.Errorf("a tenth of a processor gave 200 ms in %v", took)
+	}
+	ok(t, g.Limit(cgroup.Limits{CPU: 1000}))
+	ok(t, g.Limit(cgroup.Limits{CPU: 72}))
+	before = cpu(t, g)
+	eventually(t, "200 ms of CPU, without a quota", func() bool { return cpu(t, g)-before > 200_000 })
+}
+
+func TestFreeze(t *testing.T) {
+	g := makeGroup(t, open(t), "a", cgroup.Limits{CPU: 1000})
+	ok(t, g.Freeze()) // with nobody in it
+	ok(t, g.Thaw())
+	p := start(t, g, "spin")
+	p.says(t)
+	for range 20 {
+		ok(t, g.Freeze())
+		before := cpu(t, g)
+		time.Sleep(5 * time.Millisecond) // in which it would run
+		if us := cpu(t, g) - before; us > 0 {
+			t.Fatalf("%d us of CPU while frozen", us)
+		}
+		ok(t, g.Freeze())
+		ok(t, g.Thaw())
+		eventually(t, "it runs on", func() bool { return cpu(t, g) > before })
+	}
+	ok(t, g.Freeze())
+	ok(t, g.Kill())
+	if err := p.Wait(); err == nil || err.Error() != "signal: killed" {
+		t.Errorf("frozen and killed, the process ended by: %v", err)
+	}
+	ok(t, g.Remove())
+}
+
+func TestOutOfMemory(t *testing.T) {
+	tree := open(t)
+	g := makeGroup(t, tree, "a", cgroup.Limits{MemoryBytes: 64 << 20})
+	if n, err := g.OOMKills(); err != nil || n != 0 {
+		t.Errorf("OOMKills = %d, %v before anything ran", n, err)
+	}
+	other := start(t, g, "wait")
+	other.says(t)
+	p := start(t, g, "touch", "100")
+	if err := p.Wait(); err == nil || err.Error() != "signal: killed" {
+		t.Errorf("100 MB in a group of 64: %v", err)
+	}
+	if n, err := g.OOMKills(); err != nil || n < 1 {
+		t.Errorf("OOMKills = %d, %v", n, err)
+	}
+	if peak, err := g.PeakMemory(); err != nil || peak < 60<<20 || peak > 66<<20 { // who is being killed may take a little more
+		t.Errorf("PeakMemory = %d MB, %v", peak>>20, err)
+	}
+	if tree.Version() == 2 { // all of them die
+		if err := other.Wait(); err == nil || err.Error() != "signal: killed" {
+			t.Errorf("the other process: %v", err)
+		}
+	}
+}
+
+func TestPeakMemory(t *testing.T) {
+	g := makeGroup(t, open(t), "a", cgroup.Limits{MemoryBytes: 256 << 20})
+	p := start(t, g, "touch", "100")
+	p.says(t)
+	ok(t, g.Kill())
+	_ = p.Wait()
+	if peak, err := g.PeakMemory(); err != nil || peak < 100<<20 || peak > 140<<20 {
+		t.Errorf("PeakMemory = %d MB, %v after 100 MB", peak>>20, err)
+	}
+}
+
+func TestMemoryInUse(t *testing.T) {
+	g := makeGroup(t, open(t), "a", cgroup.Limits{MemoryBytes: 256 << 20})
+	p := start(t, g, "touch", "100")
+	p.says(t)
+	if err := g.Limit(cgroup.Limits{MemoryBytes: 32 << 20}); !lambent.Is(err, lambent.Unavailable) {
+		t.Errorf("32 MB for who uses 100: %v", err)
+	}
+	for _, mb := range []int64{512, 128, 160, 0, 140} { // up and down, and neither disturbs it
+		if err := g.Limit(cgroup.Limits{MemoryBytes: mb << 20}); err != nil {
+			t.Errorf("%d MB: %v", mb, err)
+		}
+	}
+	if n, err := g.OOMKills(); err != nil || n != 0 {
+		t.Errorf("OOMKills = %d, %v", n, err)
+	}
+	p.input.Close()
+	if err := p.Wait(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestPids(t *testing.T) {
+	g := makeGroup(t, open(t), "a", cgroup.Limits{Pids: 40})
+	p := start(t, g, "fork")
+	var n int
+	if _, err := fmt.Sscan(p.says(t), &n); err != nil || n < 20 || n >= 40 { // its own threads count
+		t.Errorf("%d processes more, %v in a group of 40", n, err)
+	}
+	ok(t, g.Kill())
+	_ = p.Wait()
+	ok(t, g.Remove())
+}
+
+// TestKillForking: a process that has forked and gone by the time that one has
+// read its id does not get away.
+func TestKillForking(t *testing.T) {
+	tree := open(t)
+	for i := range 10 {
+		g := makeGroup(t, tree, fmt.Sprint(i), cgroup.Limits{Pids: 1000})
+		var programs []*program
+		for range 4 {
+			p := start(t, g, "hop")
+			p.says(t)
+			programs = append(programs, p)
+		}
+		for _, p := range programs {
+			p.input.Close()
+			ok(t, p.Wait()) // it is another by now
+		}
+		ok(t, g.Kill())
+		ok(t, g.Remove())
+	}
+}
+
+// TestLeftovers: a tree that is opened again, after a crash, ends what is left in
+// it; the frozen too.
+func TestLeftovers(t *testing.T) {
+	tree := open(t)
+	var programs []*program
+	for i := range 5 {
+		g := makeGroup(t, tree, fmt.Sprint(i), cgroup.Limits{Pids: 100})
+		p := start(t, g, []string{"spin", "wait", "fork"}[i%3])
+		p.says(t)
+		programs = append(programs, p)
+		if i%2 == 0 {
+			ok(t, g.Freeze())
+		}
+	}
+	again := open(t)
+	for _, p := range programs {
+		if err := p.Wait(); err == nil || err.Error() != "signal: killed" {
+			t.Errorf("%s ended by: %v", p.Env[0], err)
+		}
+	}
+	for i := range 5 { // so their names are free
+		g := makeGroup(t, again, fmt.Sprint(i), cgroup.Limits{})
+		ok(t, g.Remove())
+	}
+}
+
+func TestClose(t *testing.T) {
+	tree := open(t)
+	g := makeGroup(t, tree, "a", cgroup.Limits{})
+	start(t, g, "spin").says(t)
+	ok(t, tree.Close())
+	left, err := filepath.Glob("/sys/fs/cgroup/{,*/}lambent-" + t.Name())
+	more, _ := filepath.Glob("/sys/fs/cgroup/*/lambent-" + t.Name())
+	if left = append(left, more...); err != nil || len(left) > 0 {
+		t.Errorf("left: %v, %v", left, err)
+	}
+}
+
+// TestMakeTwice: a group that is there already is refused, and stays whole.
+func TestMakeTwice(t *testing.T) {
+	tree := open(t)
+	g := makeGroup(t, tree, "a", cgroup.Limits{})
+	if _, err := tree.Make("a"); !errors.Is(err, os.ErrExist) {
+		t.Errorf("made twice: %v", err)
+	}
+	start(t, g, "wait").says(t)
+}
+
+func BenchmarkMakeRemove(b *testing.B) {
+	tree := open(b)
+	for b.Loop() {
+		g := makeGroup(b, tree, "a", cgroup.Limits{MemoryBytes: 256 << 20, Pids: 64, CPU: 1000})
+		ok(b, g.Remove())
+	}
+}
+
+func BenchmarkLimit(b *testing.B) {
+	g := makeGroup(b, open(b), "a", cgroup.Limits{MemoryBytes: 256 << 20, Pids: 64, CPU: 1000})
+	for i := 0; b.Loop(); i++ {
+		ok(b, g.Limit(cgroup.Limits{MemoryBytes: int64(128+i%2) << 20, Pids: 256 + i%2, CPU: 72 + i%2}))
+	}
+}
+
+func BenchmarkJoinLeave(b *testing.B) {
+	g := makeGroup(b, open(b), "a", cgroup.Limits{})
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	for b.Loop() {
+		ok(b, g.Join())
+		ok(b, g.Leave())
+	}
+}
+
+func BenchmarkCPU(b *testing.B) {
+	g := makeGroup(b, open(b), "a", cgroup.Limits{})
+	b.ReportAllocs()
+	for b.Loop() {
+		cpu(b, g)
+	}
+}
+
+func BenchmarkPeakMemory(b *testing.B) {
+	g := makeGroup(b, open(b), "a", cgroup.Limits{})
+	b.ReportAllocs()
+	for b.Loop() {
+		_, err := g.PeakMemory()
+		ok(b, err)
+	}
+}
+
+func BenchmarkOOMKills(b *testing.B) {
+	g := makeGroup(b, open(b), "a", cgroup.Limits{})
+	b.ReportAllocs()
+	for b.Loop() {
+		_, err := g.OOMKills()
+		ok(b, err)
+	}
+}
+
+func BenchmarkFreezeThaw(b *testing.B) {
+	g := makeGroup(b, open(b), "a", cgroup.Limits{CPU: 1000})
+	p := start(b, g, "wait")
+	var word string
+	fmt.Fscanln(p.output, &word)
+	for b.Loop() {
+		ok(b, g.Freeze())
+		ok(b, g.Thaw())
+	}
+}
