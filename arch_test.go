@@ -82,6 +82,7 @@ var modules = []rule{
 	{"golang.org/x/term", "cmd/lambent", "", "is this a terminal?"},
 	{"github.com/vishvananda/netlink", "internal/netns", "", "the kernel's network: links, addresses, routes"},
 	{"github.com/google/nftables", "internal/netns", "", "the kernel's packet filter"},
+	{"golang.org/x/net/dns/dnsmessage", "internal/netns", "", "the names that functions ask for"},
 	{"golang.org/x/sys", "sandbox/* server internal/*", "", "system calls that the standard library lacks"},
 }
 
