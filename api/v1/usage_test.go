@@ -98,7 +98,7 @@ func TestUsage(t *testing.T) {
 
 // What the server says of itself.
 func TestServer(t *testing.T) {
-	s := servertest.Start(t)
+	s := servertest.Start(t, servertest.Plain)
 	info, err := s.Client.Server(t.Context())
 	if err != nil || info.Driver != "process" || !strings.HasPrefix(info.Isolation, "NOT ISOLATED") || info.DataDir != s.Data ||
 		info.Limits.PayloadBytes != 6<<20 || info.Limits.MaxConcurrency != 1 || info.Functions != 0 {

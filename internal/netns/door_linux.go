@@ -12,8 +12,8 @@ import (
 	"lambent"
 )
 
-// A door is the socket inside at which the platform listens. It is opened once;
-// listeners on it come and go.
+// A door is a socket inside at which the platform listens. It is opened once, as
+// the namespace has to be entered for that; listeners on it come and go.
 type door struct {
 	socket *net.TCPListener
 
@@ -22,10 +22,10 @@ type door struct {
 }
 
 // openDoor must be called in the namespace.
-func openDoor() (*door, error) {
+func openDoor(port string) (*door, error) {
 	var c net.ListenConfig
 	c.SetMultipathTCP(false) // needless here, and its sockets cannot be emptied
-	l, err := c.Listen(context.Background(), "tcp4", platform+":9001")
+	l, err := c.Listen(context.Background(), "tcp4", net.JoinHostPort(platform, port))
 	if err != nil {
 		return nil, err
 	}

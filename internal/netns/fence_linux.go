@@ -121,7 +121,7 @@ func (f *fence) raise(guarded map[int]bool) error {
 
 		// Nothing arrives but answers, and nothing goes from sandbox to sandbox.
 		rule(arriving, comesFrom("lam"), drop)
-		rule(arriving, answers, accept)
+		rule(arriving, established, accept)
 		rule(arriving, drop)
 
 		rule(leaving, goesTo("lam"), refuse)
@@ -146,8 +146,9 @@ func (f *fence) raise(guarded map[int]bool) error {
 
 // notPublic is what the internet is not: the parts of IANA's registry of
 // special-purpose addresses (IPv4) that are not globally reachable. Addresses of
-// the host itself are not on its forwarding path and need no list. In order.
-var notPublic = prefixes("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12",
+// the host itself are not on its forwarding path and need no list. One is of
+// nobody else's list: Azure's for its machines' secrets. In order.
+var notPublic = prefixes("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "168.63.129.16/32", "169.254.0.0/16", "172.16.0.0/12",
 	"192.0.0.0/24", "192.0.2.0/24", "192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/3")
 
 func prefixes(s ...string) []netip.Prefix {
@@ -192,7 +193,7 @@ var (
 		&expr.Fib{Register: 1, FlagSADDR: true, FlagIIF: true, ResultOIF: true},
 		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: make([]byte, 4)},
 	}
-	answers = []expr.Any{
+	established = []expr.Any{
 		&expr.Ct{Key: expr.CtKeySTATE, Register: 1},
 		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 4, Xor: make([]byte, 4),
 			Mask: binary.NativeEndian.AppendUint32(nil, expr.CtStateBitESTABLISHED|expr.CtStateBitRELATED)},

@@ -6,9 +6,14 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"net/netip"
 	"os"
 	"strconv"
 	"sync"
+	"sync/atomic"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"lambent"
 )
@@ -26,6 +31,7 @@ type Net struct {
 	index int      // of the interface on the host
 	file  *os.File // the namespace
 	door  *door
+	names atomic.Pointer[nameServer]
 
 	mu     sync.Mutex // guards what follows, and is held while the fence changes for this network
 	policy *policy    // nil: the default
@@ -39,17 +45,18 @@ func (n *Nets) Make(slot int) (*Net, error) {
 	if slot < 0 || slot >= MaxSlots {
 		return nil, lambent.Errorf(lambent.Invalid, op, "slot %d is outside 0 to %d", slot, MaxSlots-1)
 	}
-	net := &Net{nets: n, slot: slot}
-	if err := n.claim(net); err != nil {
+	made := &Net{nets: n, slot: slot}
+	if err := n.claim(made); err != nil {
 		return nil, err
 	}
+	defer n.making.Done()
 	var err error
-	net.file, err = n.unshared(net.furnish)
-	if err != nil {
-		net.Close()
+	if made.file, err = n.unshared(made.furnish); err != nil {
+		made.Close()
 		return nil, lambent.Errorf(lambent.Internal, op, "cannot make the network of slot %d: %w", slot, err)
 	}
-	return net, nil
+	made.names.Load().start()
+	return made, nil
 }
 
 func (n *Nets) claim(net *Net) error {
@@ -62,6 +69,7 @@ func (n *Nets) claim(net *Net) error {
 		return lambent.Errorf(lambent.Exists, "netns.Make", "slot %d has a network", net.slot)
 	}
 	n.open[net.slot] = net
+	n.making.Add(1)
 	return nil
 }
 
@@ -76,7 +84,11 @@ func (n *Net) furnish(ns *os.File) error {
 	if n.index, err = n.nets.link(n.slot, ns); err != nil {
 		return err
 	}
-	n.door, err = openDoor()
+	if n.door, err = openDoor("9001"); err != nil {
+		return err
+	}
+	names, err := n.nets.relay.openNames(n)
+	n.names.Store(names)
 	return err
 }
 
@@ -110,7 +122,7 @@ func (n *Net) Reset() error {
 	} else if used {
 		return ErrUsed
 	}
-	if err := errors.Join(n.door.reset(), n.forget()); err != nil {
+	if err := errors.Join(n.door.reset(), n.names.Load().reset(), n.forget()); err != nil {
 		return lambent.Errorf(lambent.Internal, op, "cannot close what was open to the sandbox: %w", err)
 	}
 	return nil
@@ -130,27 +142,60 @@ func (n *Net) used() (bool, error) {
 }
 
 // Close gives the network up. The kernel removes the namespace and its interface
-// in its own time, as soon as no process is in it.
+// in its own time, as soon as no process and no connection is in it.
 func (n *Net) Close() error {
-	n.mu.Lock()
-	closed := n.closed
-	n.closed = true
-	n.mu.Unlock()
-	if closed {
+	used, first := n.release()
+	if !first {
 		return nil
 	}
 	err := n.forget()
+	if used {
+		// What the world still has to say is not for the slot's next.
+		err = errors.Join(err, n.nets.forgetFlows(netip.PrefixFrom(n.address(), 32)))
+	}
+	if err != nil { // and the slot stays taken: its next would have this one's rules
+		return lambent.Errorf(lambent.Internal, "netns.Close", "cannot remove what the host has of slot %d: %w", n.slot, err)
+	}
+	n.nets.leave(n)
+	return nil
+}
+
+// release closes what is inside, once.
+func (n *Net) release() (used, first bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.closed {
+		return false, false
+	}
+	n.closed = true
+	if n.index > 0 {
+		out, err := n.used()
+		used = out || err != nil
+	}
 	if n.door != nil {
 		n.door.close()
+	}
+	if names := n.names.Load(); names != nil {
+		names.close()
 	}
 	if n.file != nil {
 		n.file.Close()
 	}
-	n.nets.mu.Lock()
-	delete(n.nets.open, n.slot)
-	n.nets.mu.Unlock()
-	if err != nil {
-		return lambent.Errorf(lambent.Internal, "netns.Close", "cannot remove the policy of slot %d: %w", n.slot, err)
+	return used, true
+}
+
+func (n *Nets) leave(net *Net) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	delete(n.open, net.slot)
+}
+
+// forgetFlows removes what the host remembers of connections from there.
+func (n *Nets) forgetFlows(from netip.Prefix) error {
+	var filter netlink.ConntrackFilter
+	if err := filter.AddIPNet(netlink.ConntrackOrigSrcIP, &net.IPNet{IP: from.Addr().AsSlice(), Mask: net.CIDRMask(from.Bits(), 32)}); err != nil {
+		return err
 	}
-	return nil
+	_, err := n.host.ConntrackDeleteFilters(netlink.ConntrackTable, unix.AF_INET, &filter)
+	return err
 }

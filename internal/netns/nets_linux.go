@@ -1,8 +1,12 @@
 package netns
 
 import (
+	"cmp"
+	"fmt"
 	"log/slog"
+	"maps"
 	"os"
+	"slices"
 	"sync"
 
 	"github.com/vishvananda/netlink"
@@ -22,7 +26,9 @@ type Options struct {
 	// Server is 0 to 12, and no other server's on this machine: names and
 	// addresses are made from it.
 	Server int
-	Log    *slog.Logger
+	// ResolvConf says who resolves names; empty: /etc/resolv.conf.
+	ResolvConf string
+	Log        *slog.Logger
 }
 
 // Nets are the networks of one server. Its methods may be called concurrently.
@@ -33,6 +39,9 @@ type Nets struct {
 	host   *netlink.Handle // speaks to it, from any thread
 	fence  *fence
 	routes *forwarding
+	relay  *relay
+
+	making sync.WaitGroup
 
 	mu     sync.Mutex // guards what follows
 	open   map[int]*Net
@@ -48,58 +57,88 @@ func Open(o Options) (*Nets, error) {
 		return nil, lambent.Errorf(lambent.Invalid, op, "server number %d is outside 0 to %d", o.Server, MaxServers-1)
 	}
 	n := &Nets{server: o.Server, log: o.Log, open: map[int]*Net{}}
-	var err error
-	if n.home, err = os.Open("/proc/thread-self/ns/net"); err != nil {
-		return nil, lambent.Errorf(lambent.Internal, op, "cannot open the host's network namespace: %w", err)
-	}
-	if n.host, err = netlink.NewHandle(unix.NETLINK_ROUTE, unix.NETLINK_NETFILTER); err != nil {
-		n.home.Close()
-		return nil, lambent.Errorf(lambent.Internal, op, "cannot speak to the kernel's network: %w", err)
-	}
-	if err := n.removeLinks(); err != nil {
-		n.release()
-		return nil, lambent.Errorf(lambent.Internal, op, "cannot remove what is left of the last run: %w", err)
-	}
-	n.fence = n.newFence()
-	left := n.fence.leftGuarded()
-	if err := n.fence.raise(left); err != nil {
-		n.release()
-		return nil, lambent.Errorf(lambent.Internal, op, "cannot load the rules of the packet filter (nf_tables): %w", err).
-			WithHint("modprobe -a nf_tables nft_fib_inet nft_masq nft_connlimit nft_reject_inet veth")
-	}
-	if n.routes, err = n.startForwarding(left); err != nil {
-		n.release()
-		return nil, lambent.Errorf(lambent.Internal, op, "cannot make the host forward what functions send: %w", err)
+	if err := n.start(cmp.Or(o.ResolvConf, "/etc/resolv.conf")); err != nil {
+		_ = n.shut()
+		return nil, lambent.Errorf(lambent.Internal, op, "cannot prepare the host's network for sandboxes: %w", err).
+			WithHint("lambent doctor")
 	}
 	n.warnOfOthers()
 	return n, nil
 }
 
-// Close closes every network and removes all that the server had on the host.
-func (n *Nets) Close() error {
-	n.mu.Lock()
-	n.closed = true
-	open := n.open
-	n.open = nil
-	n.mu.Unlock()
-	for _, net := range open {
-		net.Close()
+func (n *Nets) start(resolvConf string) (err error) {
+	if n.home, err = os.Open("/proc/thread-self/ns/net"); err != nil {
+		return err
 	}
-	err := n.removeLinks()
-	if err == nil { // while there are interfaces there is a fence, and while interfaces forward
-		err = n.routes.stop()
+	if n.host, err = netlink.NewHandle(unix.NETLINK_ROUTE, unix.NETLINK_NETFILTER); err != nil {
+		return err
 	}
-	if err == nil {
-		err = n.fence.remove()
+	if err := n.removeLinks(); err != nil {
+		return fmt.Errorf("interfaces of the last run: %w", err)
 	}
-	n.release()
-	if err != nil {
-		return lambent.Errorf(lambent.Internal, "netns.Close", "cannot remove the sandboxes' interfaces and rules: %w", err)
+	fence := n.newFence()
+	left := fence.leftGuarded()
+	if err := fence.raise(left); err != nil {
+		return fmt.Errorf("rules of the packet filter: %w", err)
+	}
+	n.fence = fence
+	if err := n.forgetFlows(n.prefix()); err != nil {
+		return fmt.Errorf("connections of the last run: %w", err)
+	}
+	if n.routes, err = n.startForwarding(left); err != nil {
+		return fmt.Errorf("forwarding: %w", err)
+	}
+	if n.relay, err = n.startRelay(resolvConf); err != nil {
+		return fmt.Errorf("name server: %w", err)
 	}
 	return nil
 }
 
-func (n *Nets) release() {
+// Close closes every network and removes all that the server had on the host.
+func (n *Nets) Close() error {
+	n.mu.Lock()
+	closed := n.closed
+	n.closed = true
+	n.mu.Unlock()
+	if closed {
+		return nil
+	}
+	n.making.Wait()
+	for _, net := range n.all() {
+		net.release()
+	}
+	if err := n.shut(); err != nil {
+		return lambent.Errorf(lambent.Internal, "netns.Close", "cannot remove all that sandboxes had of the host's network: %w", err)
+	}
+	return nil
+}
+
+func (n *Nets) all() []*Net {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.Collect(maps.Values(n.open))
+}
+
+// shut undoes start, as far as it came. While there are interfaces there is a
+// fence, and while others forward for our sake.
+func (n *Nets) shut() error {
+	if n.relay != nil {
+		n.relay.close()
+	}
+	if n.host == nil {
+		return nil
+	}
+	err := n.removeLinks()
+	if err == nil && n.fence != nil {
+		err = n.forgetFlows(n.prefix())
+	}
+	if err == nil && n.routes != nil {
+		err = n.routes.stop()
+	}
+	if err == nil && n.fence != nil {
+		err = n.fence.remove()
+	}
 	n.host.Close()
 	n.home.Close()
+	return err
 }

@@ -59,6 +59,12 @@ func (n *Net) Allow(network lambent.Network) error {
 	return nil
 }
 
+func (n *Net) current() *policy {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.policy
+}
+
 // forget brings back the default.
 func (n *Net) forget() error {
 	n.mu.Lock()
