@@ -22,7 +22,7 @@ import (
 )
 
 // packages are those whose tests run in the machine.
-var packages = []string{"internal/cgroup", "internal/netns"}
+var packages = []string{"internal/cgroup", "internal/netns", "sandbox/namespace"}
 
 // kernels are what tools/setup.sh fetches.
 var kernels = []string{"6.1", "6.12"}
