@@ -2,7 +2,8 @@
 # Installs what the demo, the tests or CI need beside Go, and only what is missing.
 #
 #   tools/setup.sh demo    interpreters for the functions of `make demo`
-#   tools/setup.sh test    those, and what the tests compare our agents with
+#   tools/setup.sh test    those, what the tests compare our agents with, and a virtual
+#                          machine with other kernels (test/vm)
 #   tools/setup.sh ci      those, a C compiler for the race detector, and a browser
 #
 # System packages come from apt, by sudo where this is not root. Everything else
@@ -13,8 +14,13 @@ cd "$(dirname "$0")/.."
 # The versions of Node.js whose transcripts are in runtimes/testdata.
 node_versions=(20.20.2 24.21.0)
 
+# The kernels of test/vm, as Debian has them: the oldest that people run sandboxes
+# on, and a newer one.
+kernels=(6.1 6.12)
+
 say() { echo "setup: $*" >&2; }
 have() { command -v "$1" >/dev/null 2>&1; }
+as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
 
 # apt_packages prints the packages whose programs are missing.
 apt_packages() {
@@ -28,6 +34,12 @@ apt_packages() {
   # interpreters, and none below somebody's home directory.
   [ -x /usr/bin/python3 ] || [ -x /usr/local/bin/python3 ] || echo python3
   [ -x /usr/bin/node ] || [ -x /usr/local/bin/node ] || echo nodejs
+  if [ "$(uname -sm)" = "Linux x86_64" ]; then
+    have qemu-system-x86_64 || echo qemu-system-x86
+    [ -x /bin/busybox ] || echo busybox-static
+    have mke2fs || [ -x /sbin/mke2fs ] || echo e2fsprogs
+    have xz || echo xz-utils
+  fi
   if [ "$1" = ci ]; then
     have gcc || echo gcc
     [ -e /usr/include/stdlib.h ] || echo libc6-dev
@@ -43,15 +55,11 @@ install_packages() {
     say "missing, and this is not Debian: please install $packages"
     return 1
   fi
-  local as_root=()
-  if [ "$(id -u)" != 0 ]; then
-    have sudo || { say "missing; as root: apt-get install $packages"; return 1; }
-    as_root=(sudo)
-  fi
+  [ "$(id -u)" = 0 ] || have sudo || { say "missing; as root: apt-get install $packages"; return 1; }
   say "apt-get install $packages"
-  "${as_root[@]}" apt-get update -qq
+  as_root apt-get update -qq
   # shellcheck disable=SC2086 # a list of words
-  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $packages >/dev/null
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $packages >/dev/null
 }
 
 # install_venv makes the Python whose pip fetches AWS's own client for the tests.
@@ -82,14 +90,40 @@ install_node() {
   done
 }
 
+# install_kernels fetches Debian's kernels, without installing them: the image and
+# the modules, unpacked. Which is the latest of a version changes every few weeks.
+install_kernels() {
+  [ "$(uname -sm)" = "Linux x86_64" ] || return 0
+  local version dir package
+  for version in "${kernels[@]}"; do
+    dir=.venv/linux-$version
+    [ -e "$dir/vmlinuz" ] && continue
+    have apt-get || { say "no Linux $version for test/vm: this is not Debian"; continue; }
+    as_root apt-get update -qq
+    package=$(apt-cache search --names-only "^linux-image-${version//./\\.}\\.[0-9].*-cloud-amd64\$" | cut -d' ' -f1 | sort -V | tail -1)
+    [ -n "$package" ] || { say "no Linux $version for test/vm: apt has none"; continue; }
+    say "$package in $dir"
+    rm -rf "$dir" "$dir.part"
+    mkdir -p "$dir.part"
+    (cd "$dir.part" && apt-get download -qq -o APT::Sandbox::User=root "$package" && dpkg-deb -x ./*.deb .)
+    find "$dir.part" -name '*.ko.xz' -exec unxz {} +
+    mkdir "$dir.part/done"
+    mv "$dir.part"/boot/vmlinuz-* "$dir.part/done/vmlinuz"
+    find "$dir.part" -type d -path '*/modules/*/kernel' -exec mv {} "$dir.part/done/modules" ';' -prune
+    mv "$dir.part/done" "$dir"
+    rm -rf "$dir.part"
+  done
+}
+
 case "${1:-}" in
   demo)
     install_packages demo ;;
   test | ci)
     install_packages "$1"
     install_venv
-    install_node ;;
+    install_node
+    install_kernels ;;
   *)
-    sed -n '2,9s/^# \{0,1\}//p' "$0" >&2
+    sed -n '2,10s/^# \{0,1\}//p' "$0" >&2
     exit 2 ;;
 esac

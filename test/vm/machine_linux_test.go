@@ -1,0 +1,112 @@
+package vm
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+const (
+	qemu  = "qemu-system-x86_64"
+	cache = "../../.venv" // of tools/setup.sh
+
+	exitLine = "VMEXIT " // with a number, the last that a machine says
+	noStatus = -1        // of one that never said it
+)
+
+// A machine boots, does one job and ends. Whatever is done in it is gone then.
+type machine struct {
+	kernel string // directory of vmlinuz and modules
+	root   string // image of its file system
+	init   string // this program, for the inside
+}
+
+// run does a job, in a directory of its files by their names there, and returns
+// its exit status. What the job prints goes to out; if the machine fails, so does
+// what its kernel said.
+func (m machine) run(t *testing.T, limit time.Duration, out io.Writer, argv []string, files map[string]string) int {
+	t.Helper()
+	dir := t.TempDir()
+	initrd, console := filepath.Join(dir, "initrd"), filepath.Join(dir, "console")
+	if err := m.writeInitrd(initrd, argv, files); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	// Not -M microvm, which has no clock to measure its processor's by, and hangs
+	// on one boot in three. What is written to the image goes to a temporary file.
+	cmd := exec.CommandContext(ctx, find(qemu), "-M", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "1024",
+		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+		"-kernel", filepath.Join(m.kernel, "vmlinuz"), "-initrd", initrd, "-append", "console=ttyS0 reboot=t panic=-1 quiet",
+		"-serial", "file:"+console,
+		"-device", "virtio-serial-pci", "-chardev", "file,id=out,path=/dev/stdout", "-device", "virtserialport,chardev=out",
+		"-drive", "if=none,id=root,format=raw,snapshot=on,file="+m.root, "-device", "virtio-blk-pci,drive=root")
+	cmd.Stderr = out
+	// A machine without its test would run on for ever.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	pipe, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	status := noStatus
+	for r := bufio.NewReader(pipe); ; {
+		line, err := r.ReadString('\n')
+		if code, ok := strings.CutPrefix(line, exitLine); ok {
+			if n, err := strconv.Atoi(strings.TrimSpace(code)); err == nil {
+				status = n
+			}
+		} else {
+			fmt.Fprint(out, line)
+		}
+		if err != nil {
+			break
+		}
+	}
+	err = cmd.Wait()
+	if status == noStatus {
+		said, _ := os.ReadFile(console)
+		fmt.Fprintf(out, "\nthe machine gave no status; %v, %v; its kernel said:\n%s\n", err, ctx.Err(), said[max(0, len(said)-8<<10):])
+	}
+	t.Logf("%s %s: status %d in %.1f s", filepath.Base(m.kernel), strings.Join(argv, " "), status, time.Since(began).Seconds())
+	return status
+}
+
+// build compiles what runs inside, which has no C library: the packages' tests,
+// and these.
+func build(t *testing.T) map[string]string {
+	t.Helper()
+	dir := t.TempDir()
+	programs := map[string]string{}
+	for _, pkg := range append([]string{self}, packages...) {
+		programs[pkg] = filepath.Join(dir, strings.ReplaceAll(pkg, "/", "."))
+		cmd := exec.Command("go", "test", "-c", "-ldflags=-s -w", "-o", programs[pkg], "lambent/"+pkg)
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("go test -c %s: %v\n%s", pkg, err, out)
+		}
+	}
+	return programs
+}
+
+const self = "test/vm"
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
