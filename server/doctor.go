@@ -54,7 +54,7 @@ func examineDrivers(cfg *Config) []Finding {
 	if err == nil {
 		defer os.RemoveAll(dir)
 		var d *namespace.Driver
-		if d, err = namespace.New(namespace.Options{Dir: filepath.Join(dir, "run")}); err == nil {
+		if d, err = namespace.New(namespace.Options{Dir: dir}); err == nil {
 			f.Detail = d.Isolation()
 			err = d.Close()
 		}

@@ -26,7 +26,7 @@ func (s *Server) openDriver(context.Context) error {
 	}
 	var d sandbox.Driver
 	if s.cfg.Driver != driverProcess {
-		d, err = namespace.New(namespace.Options{Dir: s.path("run"), Agents: agents, Logger: s.log})
+		d, err = namespace.New(namespace.Options{Dir: s.cfg.Data, Agents: agents, Logger: s.log})
 		switch {
 		case err == nil:
 			s.driverName, s.agents, s.accepts = driverNamespace, namespace.AgentsInside, namespace.Accepts

@@ -79,7 +79,7 @@ var drivers = map[string]func(t *testing.T, dir, agents string) (sandbox.Driver,
 		if os.Geteuid() != 0 || runtime.GOOS != "linux" {
 			missing(t, "the driver namespace needs Linux and root")
 		}
-		d, err := namespace.New(namespace.Options{Dir: dir, Agents: agents})
+		d, err := namespace.New(namespace.Options{Dir: filepath.Dir(dir), Agents: agents})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -19,9 +19,37 @@ type Group struct {
 	name   string
 	limits Limits // as they are
 
-	// Held descriptors: an open costs more than the read.
-	dir            *os.File // version 2
-	cpu, peak, oom *os.File
+	dir *os.File // version 2: held for FD
+	Meter
+}
+
+// A Meter reads what a group has used. It is its own type because it needs no
+// more than descriptors, which another process may hold: see Files. Its methods
+// may be called concurrently.
+type Meter struct {
+	version        int
+	cpu, peak, oom *os.File // held: an open costs more than the read
+}
+
+// NewMeter returns the meter of a group in another process, from its version and
+// what Files returned there.
+func NewMeter(version int, files []*os.File) (*Meter, error) {
+	if (version != 1 && version != 2) || len(files) != 3 {
+		return nil, lambent.Errorf(lambent.Internal, "cgroup.NewMeter", "version %d, %d files", version, len(files))
+	}
+	return &Meter{version, files[0], files[1], files[2]}, nil
+}
+
+// Files are the descriptors that the meter reads. They belong to it.
+func (m *Meter) Files() []*os.File { return []*os.File{m.cpu, m.peak, m.oom} }
+
+// Close closes them.
+func (m *Meter) Close() {
+	for _, f := range m.Files() {
+		if f != nil {
+			f.Close()
+		}
+	}
 }
 
 // Limits are what the processes of a group may use together. Zero: no limit.
@@ -34,7 +62,7 @@ type Limits struct {
 
 // Make makes a group, empty and without limits.
 func (t *Tree) Make(name string) (_ *Group, err error) {
-	g := &Group{tree: t, name: name}
+	g := &Group{tree: t, name: name, Meter: Meter{version: t.version}}
 	defer func() {
 		if err != nil {
 			err = lambent.Errorf(lambent.Internal, "cgroup.Make", "cannot make control group %s: %w", name, err)

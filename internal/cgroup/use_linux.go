@@ -12,11 +12,11 @@ import (
 
 // CPU returns the processor time used so far in us, of all that ever ran in the
 // group. While something runs it may be some ms behind (version 1: one tick).
-func (g *Group) CPU() (us int64, err error) {
-	if g.tree.version == 2 {
-		return number(g.cpu, "usage_usec ")
+func (m *Meter) CPU() (us int64, err error) {
+	if m.version == 2 {
+		return number(m.cpu, "usage_usec ")
 	}
-	ns, err := number(g.cpu, "")
+	ns, err := number(m.cpu, "")
 	return ns / 1000, err
 }
 
@@ -27,11 +27,11 @@ func (g *Group) CPU() (us int64, err error) {
 // A group cannot be handed on with a fresh peak: Linux 6.1 refuses to reset
 // memory.peak, 6.12 does it for one descriptor, and what the predecessor left in
 // the page cache would count in each of them.
-func (g *Group) PeakMemory() (int64, error) { return number(g.peak, "") }
+func (m *Meter) PeakMemory() (int64, error) { return number(m.peak, "") }
 
 // OOMKills returns how many processes the kernel has killed for the memory limit.
 // In version 1 it kills one at a time, and the others run on; in version 2 all.
-func (g *Group) OOMKills() (int64, error) { return number(g.oom, "oom_kill ") }
+func (m *Meter) OOMKills() (int64, error) { return number(m.oom, "oom_kill ") }
 
 // number reads the number that follows a key, which is in the file once.
 func number(f *os.File, key string) (int64, error) {

@@ -239,6 +239,10 @@ func (b *box) run(dir string, argv, env []string) error {
 
 // Assign implements sandbox.Sandbox.
 func (b *box) Assign(_ context.Context, t sandbox.Task) (sandbox.Paths, error) {
+	return b.assign(t, b.driver.code)
+}
+
+func (b *box) assign(t sandbox.Task, from place) (sandbox.Paths, error) {
 	const op = "namespace.Assign"
 	if err := b.group.Limit(cgroup.Limits{MemoryBytes: int64(t.MemoryMB) << 20, Pids: processes, CPU: max(1, t.MemoryMB*1000/fullCPU)}); err != nil {
 		return sandbox.Paths{}, err
@@ -247,27 +251,35 @@ func (b *box) Assign(_ context.Context, t sandbox.Task) (sandbox.Paths, error) {
 		return sandbox.Paths{}, err
 	}
 	paths := sandbox.Paths{Task: taskDir, Tmp: tmpDir}
+	trees := map[string]string{taskDir: t.Code}
+	if t.Opt != "" {
+		paths.Opt, trees[optDir] = optDir, t.Opt
+	}
 	err := b.driver.threads.do(func(th *thread) error {
-		code, err := clone(t.Code, readOnly)
-		if err != nil {
-			return err
-		}
-		defer code.Close()
-		var opt *os.File
-		if t.Opt != "" {
-			if opt, err = clone(t.Opt, readOnly); err != nil {
+		mounts := map[string]*os.File{}
+		defer func() {
+			for _, m := range mounts {
+				m.Close()
+			}
+		}()
+		for target, dir := range trees {
+			f, err := from.directory(dir)
+			if err != nil {
 				return err
 			}
-			defer opt.Close()
-			paths.Opt = optDir
+			mounts[target], err = clone(f, readOnly)
+			f.Close()
+			if err != nil {
+				return err
+			}
 		}
 		return th.inMounts(b.mounts, func() error {
-			if opt != nil {
-				if err := attach(opt, optDir); err != nil {
+			for target, m := range mounts {
+				if err := attach(m, target); err != nil {
 					return err
 				}
 			}
-			return attach(code, taskDir)
+			return nil
 		})
 	})
 	if err != nil {

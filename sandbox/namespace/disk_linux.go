@@ -33,12 +33,12 @@ var emptyDisk []byte // see tmp/build.go
 //
 // It is used by one sandbox at a time, and so by one goroutine.
 type disk struct {
-	path   string // of the file; the place where it is mounted in the workshop is path + ".mount"
-	image  *os.File
-	device *os.File
-	dir    *os.File // its root directory
-	sizeMB int
-	clean  traces
+	mounted string // where, in the workshop
+	image   *os.File
+	device  *os.File
+	dir     *os.File // its root directory
+	sizeMB  int
+	clean   traces
 }
 
 // traces is what a disk that was written to has changed.
@@ -48,16 +48,18 @@ type traces struct {
 	allocated             int64            // sectors of the file
 }
 
-// makeDisk runs on a thread in the workshop.
-func makeDisk(path string) (_ *disk, err error) {
-	d := &disk{path: path, sizeMB: diskMB}
+// makeDisk makes a disk whose file is in dir, without a name, so that a crash
+// leaves nothing. It runs on a thread in the workshop, where the disk is mounted
+// under a name.
+func makeDisk(dir *os.File, name string) (_ *disk, err error) {
+	d := &disk{mounted: filepath.Join(workshopDir, name), sizeMB: diskMB}
 	defer func() {
 		if err != nil {
 			d.remove()
 			err = lambent.Errorf(lambent.Unsupported, "namespace.Park", "a disk for /tmp: %w", err)
 		}
 	}()
-	if d.image, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600); err != nil {
+	if d.image, err = namelessFile(dir); err != nil {
 		return nil, err
 	}
 	if err := writeDisk(d.image); err != nil {
@@ -66,19 +68,33 @@ func makeDisk(path string) (_ *disk, err error) {
 	if d.device, err = attachLoop(d.image); err != nil {
 		return nil, err
 	}
-	mount := path + ".mount"
-	if err := os.Mkdir(mount, 0o700); err != nil {
+	if err := os.Mkdir(d.mounted, 0o700); err != nil {
 		return nil, err
 	}
 	// What is in the sparse file and was never written is zero already.
-	if err := unix.Mount(d.device.Name(), mount, "ext4", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOATIME, "noinit_itable"); err != nil {
+	if err := unix.Mount(d.device.Name(), d.mounted, "ext4", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOATIME, "noinit_itable"); err != nil {
 		return nil, &os.PathError{Op: "mount", Path: d.device.Name(), Err: err}
 	}
-	if d.dir, err = os.Open(mount); err != nil {
+	if d.dir, err = os.Open(d.mounted); err != nil {
 		return nil, err
 	}
 	d.clean, err = d.traces()
 	return d, err
+}
+
+func namelessFile(dir *os.File) (*os.File, error) {
+	fd, err := unix.Openat(int(dir.Fd()), ".", unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
+	if err == nil {
+		return os.NewFile(uintptr(fd), "disk"), nil
+	}
+	if !errors.Is(err, unix.EOPNOTSUPP) && !errors.Is(err, unix.EISDIR) {
+		return nil, &os.PathError{Op: "open", Path: dir.Name(), Err: err}
+	}
+	f, err := os.CreateTemp(dir.Name(), ".disk-") // a file system without such files: for a moment it has a name
+	if err == nil {
+		err = os.Remove(f.Name())
+	}
+	return f, err
 }
 
 func writeDisk(image *os.File) error {
@@ -185,7 +201,7 @@ func (d *disk) ioctl(request uintptr, arg unsafe.Pointer) error {
 
 // mount returns a mount of the disk to be handed to a sandbox. It runs on a thread
 // in the workshop.
-func (d *disk) mount() (*os.File, error) { return clone(d.path+".mount", writable) }
+func (d *disk) mount() (*os.File, error) { return clone(d.dir, writable) }
 
 func (d *disk) traces() (t traces, err error) {
 	var fs unix.Statfs_t
@@ -223,14 +239,12 @@ func (d *disk) remove() {
 		_ = d.ioctl(shutdown, unsafe.Pointer(&flags))
 		d.dir.Close()
 	}
-	mount := d.path + ".mount"
-	_ = unix.Unmount(mount, unix.MNT_DETACH)
-	_ = os.Remove(mount)
+	_ = unix.Unmount(d.mounted, unix.MNT_DETACH)
+	_ = os.Remove(d.mounted)
 	if d.device != nil {
 		d.device.Close()
 	}
 	if d.image != nil {
 		d.image.Close()
 	}
-	_ = os.Remove(filepath.Clean(d.path))
 }

@@ -25,7 +25,9 @@ var _ sandbox.Driver = (*Driver)(nil)
 // A Driver makes sandboxes out of Linux namespaces. It needs root.
 type Driver struct {
 	agents  string
-	dir     string
+	code    place
+	rootsAt place
+	dir     *os.File // for the files of disks
 	log     *slog.Logger
 	lease   *lease
 	init    *os.File // the first program of sandboxes
@@ -57,17 +59,20 @@ func New(o Options) (_ *Driver, err error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	d := &Driver{agents: o.Agents, dir: o.Dir, log: o.Logger, roots: map[string]*root{}, boxes: map[*box]struct{}{}}
+	d := &Driver{agents: o.Agents, log: o.Logger, roots: map[string]*root{}, boxes: map[*box]struct{}{}}
 	defer func() {
 		if err != nil {
 			_ = d.Close()
 		}
 	}()
-	if err := os.RemoveAll(o.Dir); err != nil {
-		return nil, lambent.Errorf(lambent.Internal, op, "cannot empty the sandbox directory: %w", err)
+	if d.dir, err = os.Open(o.Dir); err != nil {
+		return nil, lambent.Errorf(lambent.Invalid, op, "the directory for disks: %w", err)
 	}
-	if err := os.MkdirAll(filepath.Join(o.Dir, "root"), 0o700); err != nil {
-		return nil, lambent.Errorf(lambent.Internal, op, "cannot make the sandbox directory: %w", err)
+	if d.code, err = placeAt(o.Code); err != nil {
+		return nil, lambent.Errorf(lambent.Invalid, op, "the directory of code: %w", err)
+	}
+	if d.rootsAt, err = placeAt(o.Roots); err != nil {
+		return nil, lambent.Errorf(lambent.Invalid, op, "the directory of roots: %w", err)
 	}
 	if d.null, err = os.OpenFile(os.DevNull, os.O_RDWR, 0); err != nil {
 		return nil, lambent.Errorf(lambent.Internal, op, "%w", err)
@@ -95,7 +100,7 @@ func New(o Options) (_ *Driver, err error) {
 	if d.threads, err = startThreads(max(2, runtime.NumCPU())); err != nil {
 		return nil, err
 	}
-	d.slots = &slots{lease: d.lease, init: d.init, dir: o.Dir, threads: d.threads, nets: d.nets}
+	d.slots = &slots{lease: d.lease, init: d.init, dir: d.dir, threads: d.threads, nets: d.nets}
 	return d, d.rehearse()
 }
 
@@ -115,14 +120,13 @@ func (d *Driver) rehearse() error {
 	const op = "namespace.New"
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	code, err := os.MkdirTemp(d.dir, "rehearsal-")
-	if err != nil {
-		return lambent.Errorf(lambent.Internal, op, "%w", err)
-	}
-	defer os.RemoveAll(code)
 	// The first program serves as the function, too: with an argument it reads its
 	// standard input, which is empty, and exits.
-	if err := errors.Join(os.Chmod(code, 0o755), os.WriteFile(filepath.Join(code, "bootstrap"), initProgram, 0o755)); err != nil {
+	code := filepath.Join(workshopDir, "rehearsal")
+	err := d.threads.do(func(*thread) error {
+		return errors.Join(os.Mkdir(code, 0o755), os.WriteFile(filepath.Join(code, "bootstrap"), initProgram, 0o755))
+	})
+	if err != nil {
 		return lambent.Errorf(lambent.Internal, op, "%w", err)
 	}
 	s, err := d.Park(ctx, lambent.Runtime{Name: "provided"})
@@ -130,7 +134,7 @@ func (d *Driver) rehearse() error {
 		return err
 	}
 	defer s.Output().Close()
-	_, err = s.Assign(ctx, sandbox.Task{Code: code, MemoryMB: 128, TmpMB: diskMB})
+	_, err = s.(*box).assign(sandbox.Task{Code: code, MemoryMB: 128, TmpMB: diskMB}, place{})
 	if err == nil {
 		err = s.Start([]string{"./bootstrap", "rehearsal"}, nil)
 	}
@@ -193,7 +197,12 @@ func (d *Driver) root(rt lambent.Runtime) (*root, error) {
 	if r := d.roots[key]; r != nil {
 		return r, nil
 	}
-	r, err := makeRoot(d.threads, filepath.Join(d.dir, "root"), d.agents, show, rt)
+	if rt.Root != "" {
+		if rt.Root, err = d.rootsAt.path(rt.Root); err != nil {
+			return nil, err
+		}
+	}
+	r, err := makeRoot(d.threads, d.agents, show, rt)
 	if err == nil {
 		d.roots[key] = r
 	}
@@ -232,7 +241,7 @@ func (d *Driver) Close() error {
 	if d.groups != nil {
 		errs = append(errs, d.groups.Close())
 	}
-	for _, f := range []*os.File{d.init, d.filter, d.null} {
+	for _, f := range []*os.File{d.init, d.filter, d.null, d.dir} {
 		if f != nil {
 			errs = append(errs, f.Close())
 		}
@@ -240,5 +249,5 @@ func (d *Driver) Close() error {
 	if d.lease != nil {
 		errs = append(errs, d.lease.close())
 	}
-	return errors.Join(append(errs, os.RemoveAll(d.dir))...)
+	return errors.Join(errs...)
 }

@@ -3,6 +3,7 @@
 package namespace
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -21,6 +22,8 @@ const (
 	maxSlots   = 4096 // for each server
 	leaseDir   = "/run/lambent"
 
+	workshopDir = leaseDir + "/workshop" // empty, but for the threads of each server
+
 	firstUser    = 1 << 28 // above what distributions hand out
 	usersPerSlot = 1 << 16 // what programs expect of a user namespace
 )
@@ -33,7 +36,7 @@ type lease struct {
 
 func takeLease() (*lease, error) {
 	const op = "namespace.New"
-	if err := os.MkdirAll(leaseDir, 0o755); err != nil {
+	if err := errors.Join(os.MkdirAll(leaseDir, 0o755), os.MkdirAll(workshopDir, 0o700)); err != nil {
 		return nil, lambent.Errorf(lambent.Internal, op, "cannot lease user ids: %w", err)
 	}
 	for n := range maxServers {

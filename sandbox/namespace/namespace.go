@@ -26,10 +26,14 @@ const AgentsInside = "/var/runtime"
 
 // Options configure a Driver.
 type Options struct {
-	// Dir is where the driver keeps disks; it is emptied first, and removed by Close.
+	// Dir is where the files of disks are, which have no names: it is not changed.
 	Dir string
 	// Agents is the directory of the runtimes' agents on the host; empty: none.
 	Agents string
+	// Code and Roots are directories below which the code that is assigned, and the
+	// root file systems of runtimes, must lie. Whoever may write there can put
+	// nothing else of the machine into a sandbox. Empty: anywhere.
+	Code, Roots string
 	// Logger gets what goes wrong where nobody can be told.
 	Logger *slog.Logger
 }

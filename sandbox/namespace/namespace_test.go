@@ -4,7 +4,6 @@ package namespace_test
 
 import (
 	"os"
-	"path/filepath"
 	"testing"
 
 	"lambent/sandbox"
@@ -37,7 +36,7 @@ func codeDir(t *testing.T) string {
 func open(t testing.TB, agents string) *namespace.Driver {
 	t.Helper()
 	needRoot(t)
-	d, err := namespace.New(namespace.Options{Dir: filepath.Join(t.TempDir(), "run"), Agents: agents})
+	d, err := namespace.New(namespace.Options{Dir: t.TempDir(), Agents: agents})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -49,9 +49,14 @@ var made = map[string]string{
 	"nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\nservices: files\nprotocols: files\n",
 }
 
-// makeRoot builds the root of a runtime at dir, an empty directory that the root
-// does not need afterwards. show is a directory of the host to be seen, too.
-func makeRoot(ts *threads, dir, agents, show string, rt lambent.Runtime) (*root, error) {
+// makeRoot builds the root of a runtime. show is a directory of the host to be
+// seen, too: one that any user can reach, so that nobody learns more by it.
+func makeRoot(ts *threads, agents, show string, rt lambent.Runtime) (*root, error) {
+	if show != "" {
+		if err := public(show); err != nil {
+			return nil, err
+		}
+	}
 	type result struct {
 		root *root
 		err  error
@@ -72,7 +77,7 @@ func makeRoot(ts *threads, dir, agents, show string, rt lambent.Runtime) (*root,
 			if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 				return nil, os.NewSyscallError("mount", err)
 			}
-			return buildRoot(dir, agents, show, rt.Root)
+			return buildRoot(workshopDir, agents, show, rt.Root)
 		}()
 		done <- result{&root{mounts}, err}
 	}()
@@ -83,6 +88,24 @@ func makeRoot(ts *threads, dir, agents, show string, rt lambent.Runtime) (*root,
 	return r.root, nil
 }
 
+// public says why some user may be unable to reach a directory, or returns nil.
+func public(dir string) error {
+	for d := filepath.Clean(dir); ; d = filepath.Dir(d) {
+		fi, err := os.Lstat(d)
+		if err != nil {
+			return lambent.Errorf(lambent.NotFound, "namespace.Park", "%w", err)
+		}
+		if !fi.IsDir() || fi.Mode().Perm()&0o001 == 0 {
+			return lambent.Errorf(lambent.Forbidden, "namespace.Park", "functions may not see %s: %s is closed to others (mode %v)", dir, d, fi.Mode())
+		}
+		if d == filepath.Dir(d) {
+			return nil
+		}
+	}
+}
+
+// buildRoot builds it over dir, in the calling thread's namespace, which becomes
+// the root's.
 func buildRoot(dir, agents, show, from string) (*os.File, error) {
 	if err := unix.Mount("lambent", dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=0755,size=4m"); err != nil {
 		return nil, os.NewSyscallError("mount", err)
@@ -159,49 +182,56 @@ type builder struct {
 // show makes what lies at name in the source appear at name. What is not there is
 // left out; symbolic links stay links.
 func (b *builder) show(name string) {
-	source := filepath.Join(b.from, name)
-	fi, err := os.Lstat(source)
-	if b.err != nil || errors.Is(err, fs.ErrNotExist) {
+	if b.err != nil {
 		return
 	}
+	source := filepath.Join(b.from, name)
+	f, err := open(source, unix.O_PATH)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ELOOP) { // a link on the way: what it leads to is shown itself
+		return
+	}
+	if err != nil {
+		b.err = err
+		return
+	}
+	defer f.Close()
+	fi, err := f.Stat()
 	if err != nil {
 		b.err = err
 		return
 	}
 	switch {
 	case fi.Mode()&fs.ModeSymlink != 0:
-		target, err := os.Readlink(source)
+		target := make([]byte, unix.PathMax)
+		n, err := unix.Readlinkat(int(f.Fd()), "", target)
 		if err != nil {
-			b.err = err
+			b.err = &fs.PathError{Op: "readlink", Path: source, Err: err}
 			return
 		}
-		b.link(name, target)
+		b.link(name, string(target[:n]))
 	case fi.IsDir():
 		b.mkdir(name)
-		b.bind(source, name, readOnly)
+		b.mount(f, name, readOnly)
 	case fi.Mode().IsRegular():
 		b.write(name, "")
-		b.bind(source, name, readOnly)
+		b.mount(f, name, readOnly)
 	}
 }
 
 // showAll shows the entries of a directory, if it is one, apart from some.
 func (b *builder) showAll(dir string, except ...string) {
-	source := filepath.Join(b.from, dir)
-	if fi, err := os.Lstat(source); err != nil || !fi.IsDir() { // a link may lead out of the root
+	f, err := open(filepath.Join(b.from, dir), unix.O_RDONLY|unix.O_DIRECTORY)
+	if err != nil { // not there, or a link, which may lead out of the root
 		return
 	}
-	entries, err := os.ReadDir(source)
-	if b.err != nil {
-		return
-	}
-	if err != nil {
+	defer f.Close()
+	names, err := f.Readdirnames(-1)
+	if b.err == nil {
 		b.err = err
-		return
 	}
-	for _, e := range entries {
-		if !slices.Contains(except, e.Name()) {
-			b.show(filepath.Join(dir, e.Name()))
+	for _, name := range names {
+		if !slices.Contains(except, name) {
+			b.show(filepath.Join(dir, name))
 		}
 	}
 }
@@ -233,4 +263,17 @@ func (b *builder) bind(source, name string, attributes uint64) {
 	if b.err == nil {
 		b.err = bind(source, filepath.Join(b.to, name), attributes)
 	}
+}
+
+func (b *builder) mount(of *os.File, name string, attributes uint64) {
+	if b.err != nil {
+		return
+	}
+	m, err := clone(of, attributes)
+	if err != nil {
+		b.err = err
+		return
+	}
+	defer m.Close()
+	b.err = attach(m, filepath.Join(b.to, name))
 }

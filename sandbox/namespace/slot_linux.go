@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"sync"
 
 	"lambent"
@@ -26,7 +25,7 @@ type slot struct {
 type slots struct {
 	lease   *lease
 	init    *os.File
-	dir     string // for disks
+	dir     *os.File // for the files of disks
 	threads *threads
 	nets    *netns.Nets
 
@@ -76,7 +75,7 @@ func (s *slots) complete(sl *slot) (err error) {
 	}
 	if sl.disk == nil {
 		return s.threads.do(func(*thread) (err error) {
-			sl.disk, err = makeDisk(filepath.Join(s.dir, fmt.Sprint(sl.number)))
+			sl.disk, err = makeDisk(s.dir, fmt.Sprintf("disk-%d", sl.number))
 			return err
 		})
 	}

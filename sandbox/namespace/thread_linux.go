@@ -18,8 +18,8 @@ import (
 // because they never end while it lives (Go ends threads at will).
 //
 // All of them live in one mount namespace, the workshop: a copy of the host's in
-// which the driver mounts what the host need not see. What the host mounts later
-// appears there too.
+// which the driver mounts what the host need not see, on a small tmpfs at
+// workshopDir. What the host mounts later appears there too.
 type threads struct {
 	work     chan func(*thread)
 	workshop *os.File // the mount namespace
@@ -64,6 +64,9 @@ func (ts *threads) enter(first bool) (*thread, error) {
 			return nil, os.NewSyscallError("unshare", err)
 		}
 		if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
+			return nil, os.NewSyscallError("mount", err)
+		}
+		if err := unix.Mount("lambent", workshopDir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=0700,size=4m"); err != nil {
 			return nil, os.NewSyscallError("mount", err)
 		}
 		ns, err := os.Open("/proc/thread-self/ns/mnt")
