@@ -35,7 +35,7 @@ type rule struct {
 var rules = []rule{
 	{".", "", "", "the vocabulary: everyone imports it, so it imports no one"},
 	{"cmd/lambent", "server client bundle examples internal/detect internal/scaffold", "", "one verb to a file; bundle packs what a directory is deployed as, before it is sent"},
-	{"server", "api/* auth bundle client control control/build dispatch guest guest/* internal/* logs meter runtimes sandbox sandbox/namespace sandbox/process store", "examples server/servertest",
+	{"server", "api/* auth bundle client control control/build dispatch guest guest/* internal/* logs meter runtimes sandbox sandbox/jail sandbox/namespace sandbox/process store", "examples server/servertest",
 		"the wiring: the only package that names implementations"},
 
 	{"server/servertest", "server client", "", "a server in process for whoever tests with one"},
@@ -58,6 +58,7 @@ var rules = []rule{
 	{"guest/guesttest", "", "", "a suite speaks to a guest as callers do: by Invoker"},
 	{"sandbox", "", "", "the contract of drivers: data and descriptors only, so that a helper process can stand behind it"},
 	{"sandbox/sandboxtest", "sandbox", "", "a suite knows the contract alone"},
+	{"sandbox/jail", "sandbox internal/*", "sandbox/sandboxtest sandbox/namespace sandbox/fake", "the driver of two processes: it serves any driver, and its suite a real one"},
 	{"sandbox/*", "sandbox internal/*", "sandbox/sandboxtest", "a driver knows the contract, and no other driver"},
 	{"runtimes", "", "", "agents and interpreters are data to everyone else"},
 

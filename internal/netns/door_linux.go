@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -89,6 +90,9 @@ type listener struct {
 }
 
 func (l *listener) Addr() net.Addr { return l.door.socket.Addr() }
+
+// SyscallConn is the socket's, for whoever hands it to another process.
+func (l *listener) SyscallConn() (syscall.RawConn, error) { return l.door.socket.SyscallConn() }
 
 func (l *listener) isClosed() bool {
 	l.mu.Lock()

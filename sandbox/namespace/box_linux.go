@@ -317,6 +317,9 @@ func (b *box) Stats() (cpuUS, peakBytes int64, err error) {
 	return b.cpuUS, b.peak, err
 }
 
+// Meter is what Stats reads. It is valid until Destroy.
+func (b *box) Meter() *cgroup.Meter { return &b.group.Meter }
+
 // Freeze implements sandbox.Freezer.
 func (b *box) Freeze() error { return b.group.Freeze() }
 

@@ -156,6 +156,9 @@ func (d *Driver) Isolation() string {
 	return fmt.Sprintf("isolated by namespaces, seccomp and control groups (v%d) of this machine's kernel, which all functions share", d.groups.Version())
 }
 
+// Meters is the version of the control groups that sandboxes' meters read.
+func (d *Driver) Meters() int { return d.groups.Version() }
+
 // Park implements sandbox.Driver.
 func (d *Driver) Park(ctx context.Context, rt lambent.Runtime) (sandbox.Sandbox, error) {
 	if err := ctx.Err(); err != nil {

@@ -1,0 +1,256 @@
+package jail
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"lambent"
+	"lambent/sandbox"
+)
+
+const (
+	version    = 1
+	maxMessage = 64 << 10 // an environment has 4 KB, an event does not come this way
+	maxFiles   = 8        // descriptors with one message
+)
+
+// A hello is the jail's first message, with the outcome of opening its driver.
+type hello struct {
+	Version   int
+	Isolation string
+	Meters    int // version of the control groups, as cgroup.NewMeter wants it
+	Failed    *failure
+}
+
+// A request is answered by the response of its number.
+type request struct {
+	Number  uint64
+	Op      operation
+	Sandbox uint64           `json:",omitempty"` // the number of its park
+	Runtime *lambent.Runtime `json:",omitempty"` // of park
+	Task    *sandbox.Task    `json:",omitempty"` // of assign
+	Argv    []string         `json:",omitempty"` // of start
+	Env     []string         `json:",omitempty"`
+	Port    int              `json:",omitempty"` // of dial
+}
+
+type operation string
+
+const (
+	park    operation = "park"    // answered with: output, meters (3), agent if there is one
+	assign  operation = "assign"  // answered with paths
+	start   operation = "start"   //
+	listen  operation = "listen"  // answered with the listener
+	dial    operation = "dial"    // answered with the connection
+	freeze  operation = "freeze"  //
+	thaw    operation = "thaw"    //
+	destroy operation = "destroy" //
+)
+
+// A response answers a request; with Number 0 it tells that a sandbox has ended.
+type response struct {
+	Number  uint64
+	Failed  *failure       `json:",omitempty"`
+	ID      string         `json:",omitempty"` // of park
+	Paths   *sandbox.Paths `json:",omitempty"`
+	Sandbox uint64         `json:",omitempty"` // that has ended
+	Exit    *sandbox.Exit  `json:",omitempty"`
+}
+
+// A failure is a [lambent.Error] on its way, with the system's error number if it
+// has one: guests tell by it what is the code's fault.
+type failure struct {
+	Kind, Op, Message, Hint string
+	Errno                   syscall.Errno `json:",omitempty"`
+}
+
+func failureOf(err error) *failure {
+	if err == nil {
+		return nil
+	}
+	f := &failure{Kind: lambent.KindOf(err).String(), Message: err.Error()}
+	if e, ok := errors.AsType[*lambent.Error](err); ok {
+		f.Op, f.Message, f.Hint = e.Op, e.Message, e.Hint
+	}
+	errors.As(err, &f.Errno)
+	return f
+}
+
+func (f *failure) error() error {
+	if f == nil {
+		return nil
+	}
+	e := &lambent.Error{Kind: lambent.ParseKind(f.Kind), Op: f.Op, Message: f.Message, Hint: f.Hint}
+	if f.Errno != 0 {
+		e.Err = f.Errno
+	}
+	return e
+}
+
+// check refuses a request that is not whole or outside of the bounds.
+func (r *request) check(l *lambent.Limits) error {
+	bad := func(format string, args ...any) error {
+		return lambent.Errorf(lambent.Invalid, "jail", format, args...)
+	}
+	text := append(append([]string{}, r.Argv...), r.Env...)
+	switch {
+	case r.Number == 0:
+		return bad("a request without a number")
+	case r.Op != park && r.Sandbox == 0:
+		return bad("%q of no sandbox", r.Op)
+	case r.Op == park && r.Runtime == nil, r.Op == assign && r.Task == nil, r.Op == start && len(r.Argv) == 0:
+		return bad("%q lacks what it is about", r.Op)
+	case r.Op == assign && (r.Task.MemoryMB < 1 || r.Task.MemoryMB > l.MaxMemoryMB):
+		return bad("memory of %d MB", r.Task.MemoryMB)
+	case r.Op == assign && (r.Task.TmpMB < 1 || r.Task.TmpMB > l.MaxTmpMB):
+		return bad("a disk of %d MB", r.Task.TmpMB)
+	case r.Op == dial && (r.Port < 1 || r.Port > 65535):
+		return bad("port %d", r.Port)
+	}
+	if r.Runtime != nil {
+		text = append(append(text, r.Runtime.Root), r.Runtime.Boot...)
+		for k, v := range r.Runtime.Env {
+			if k == "" || strings.Contains(k, "=") {
+				return bad("a variable named %q", k)
+			}
+			text = append(text, k, v)
+		}
+	}
+	if r.Task != nil {
+		text = append(text, r.Task.Code, r.Task.Opt)
+	}
+	for _, s := range text {
+		if strings.ContainsRune(s, 0) {
+			return bad("a string with a zero byte")
+		}
+	}
+	return nil
+}
+
+// A link is one end of the socket pair. Messages are whole or not at all; send may
+// be called concurrently, receive not.
+type link struct{ conn *net.UnixConn }
+
+// Pair returns the two ends that a jail and its server are connected by: of the
+// server's, which is inherited over an exec, and of the jail's.
+func Pair() (server, jail *os.File, err error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, lambent.Errorf(lambent.Internal, "jail", "socketpair: %w", err)
+	}
+	return os.NewFile(uintptr(fds[0]), "jail"), os.NewFile(uintptr(fds[1]), "server"), nil
+}
+
+// newLink takes over a file that Pair has returned.
+func newLink(f *os.File) (*link, error) {
+	defer f.Close() // FileConn has a duplicate
+	c, err := net.FileConn(f)
+	if err != nil {
+		return nil, lambent.Errorf(lambent.Internal, "jail", "%w", err)
+	}
+	u, ok := c.(*net.UnixConn)
+	if !ok {
+		c.Close()
+		return nil, lambent.Errorf(lambent.Internal, "jail", "%v is no socket of a jail", c.LocalAddr())
+	}
+	return &link{u}, nil
+}
+
+// send sends a message with descriptors, which stay the caller's.
+func (l *link) send(message any, files ...syscall.Conn) error {
+	b, err := json.Marshal(message)
+	if err != nil {
+		return lambent.Errorf(lambent.Internal, "jail", "%w", err)
+	}
+	if len(b) > maxMessage {
+		return lambent.Errorf(lambent.TooLarge, "jail", "a message of %d bytes, %d are possible", len(b), maxMessage)
+	}
+	var oob []byte
+	if len(files) > 0 {
+		fds := make([]int, len(files))
+		for i, f := range files {
+			if fds[i], err = descriptor(f); err != nil {
+				return lambent.Errorf(lambent.Internal, "jail", "%w", err)
+			}
+		}
+		oob = unix.UnixRights(fds...)
+	}
+	if _, _, err := l.conn.WriteMsgUnix(b, oob, nil); err != nil {
+		return lambent.Errorf(lambent.Unavailable, "jail", "the other side is gone: %w", err)
+	}
+	return nil
+}
+
+// descriptor returns the number of what the caller keeps open.
+func descriptor(c syscall.Conn) (fd int, err error) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return -1, err
+	}
+	err = raw.Control(func(n uintptr) { fd = int(n) })
+	return fd, err
+}
+
+// receive returns the next message's bytes, which are valid until the next call,
+// and its descriptors.
+func (l *link) receive(buf []byte) ([]byte, []*os.File, error) {
+	oob := make([]byte, unix.CmsgSpace(maxFiles*4))
+	n, oobn, flags, _, err := l.conn.ReadMsgUnix(buf, oob)
+	files := filesOf(oob[:oobn])
+	if err == nil && n == 0 {
+		err = errors.New("the other side is gone")
+	}
+	if err == nil && flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) != 0 {
+		err = fmt.Errorf("a message of more than %d bytes or %d descriptors", maxMessage, maxFiles)
+	}
+	if err != nil {
+		closeAll(files)
+		return nil, nil, lambent.Errorf(lambent.Unavailable, "jail", "%w", err)
+	}
+	return buf[:n], files, nil
+}
+
+func filesOf(oob []byte) (files []*os.File) {
+	messages, err := unix.ParseSocketControlMessage(oob)
+	if err != nil {
+		return nil
+	}
+	for _, m := range messages {
+		fds, err := unix.ParseUnixRights(&m)
+		if err != nil {
+			continue
+		}
+		for _, fd := range fds {
+			unix.CloseOnExec(fd)
+			files = append(files, os.NewFile(uintptr(fd), "of the jail"))
+		}
+	}
+	return files
+}
+
+func closeAll(files []*os.File) {
+	for _, f := range files {
+		f.Close()
+	}
+}
+
+// decode reads a message strictly: what the protocol does not have is an error.
+func decode(b []byte, into any) error {
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	if err := d.Decode(into); err != nil {
+		return lambent.Errorf(lambent.Invalid, "jail", "a message that is none: %w", err)
+	}
+	if d.More() {
+		return lambent.Errorf(lambent.Invalid, "jail", "more than one message at once")
+	}
+	return nil
+}

@@ -1,0 +1,246 @@
+package jail
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"os"
+	"sync"
+	"syscall"
+
+	"lambent"
+	"lambent/internal/cgroup"
+	"lambent/sandbox"
+)
+
+// Options configure the jail's side.
+type Options struct {
+	Limits lambent.Limits // what no function may be given more than
+	Logger *slog.Logger   // nil: nowhere
+}
+
+// maxUnderWay bounds the requests that are served at a time: others wait.
+const maxUnderWay = 64
+
+// Serve is the jail: it opens a driver, says how that went, and serves requests
+// from the other end until that is gone; then it closes the driver. It takes over
+// the socket. The error is the driver's, or tells of a message that was none.
+func Serve(socket *os.File, o Options, open func() (sandbox.Driver, error)) error {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	l, err := newLink(socket)
+	if err != nil {
+		return err
+	}
+	defer l.conn.Close()
+	d, err := open()
+	if err != nil {
+		_ = l.send(hello{Version: version, Failed: failureOf(err)}) // whoever is not there need not know
+		return err
+	}
+	j := &jail{Options: o, link: l, driver: sandbox.Guard(d), boxes: map[uint64]*held{}, slots: make(chan struct{}, maxUnderWay)}
+	j.ctx, j.cancel = context.WithCancel(context.Background())
+	err = j.serve(hello{Version: version, Isolation: d.Isolation(), Meters: metersOf(d)})
+	j.cancel()
+	j.busy.Wait()
+	if e := d.Close(); err == nil {
+		err = e
+	}
+	return err
+}
+
+// metersOf returns the version of the control groups that a driver measures by.
+func metersOf(d sandbox.Driver) int {
+	if m, ok := d.(interface{ Meters() int }); ok {
+		return m.Meters()
+	}
+	return 0
+}
+
+// metered is a sandbox that is measured by descriptors.
+type metered interface{ Meter() *cgroup.Meter }
+
+type jail struct {
+	Options
+	link   *link
+	driver sandbox.Driver
+	slots  chan struct{} // a token for each request under way
+	ctx    context.Context
+	cancel context.CancelFunc
+	busy   sync.WaitGroup
+
+	mu    sync.Mutex // guards boxes
+	boxes map[uint64]*held
+}
+
+// A held sandbox is one that the other side knows by number.
+type held struct {
+	sandbox.Sandbox
+	listener net.Listener // guarded by the jail's lock
+}
+
+func (j *jail) serve(first hello) error {
+	if err := j.link.send(first); err != nil {
+		return nil // nobody is there any more
+	}
+	buf := make([]byte, maxMessage)
+	for {
+		b, files, err := j.link.receive(buf)
+		if err != nil {
+			return nil
+		}
+		closeAll(files) // nobody has a reason to send any
+		var r request
+		if err := decode(b, &r); err != nil {
+			return err
+		}
+		j.slots <- struct{}{}
+		j.busy.Go(func() {
+			defer func() { <-j.slots }()
+			j.answer(&r)
+		})
+	}
+}
+
+// answer serves one request.
+func (j *jail) answer(r *request) {
+	out := response{Number: r.Number}
+	var files []syscall.Conn
+	err := r.check(&j.Limits)
+	if err == nil {
+		if r.Op == park {
+			j.park(r)
+			return
+		}
+		files, err = j.do(r, &out)
+	}
+	out.Failed = failureOf(err)
+	if err := j.link.send(out, files...); err != nil {
+		j.Logger.Debug("an answer cannot be sent", "op", r.Op, "error", err)
+	}
+	if r.Op == dial { // the other side has it
+		for _, f := range files {
+			f.(net.Conn).Close()
+		}
+	}
+}
+
+// park makes a sandbox and hands over what it is used by.
+func (j *jail) park(r *request) {
+	out := response{Number: r.Number}
+	sb, err := j.driver.Park(j.ctx, *r.Runtime)
+	if err != nil {
+		out.Failed = failureOf(err)
+		_ = j.link.send(out)
+		return
+	}
+	h := &held{Sandbox: sb}
+	j.mu.Lock()
+	_, taken := j.boxes[r.Number]
+	if !taken {
+		j.boxes[r.Number] = h
+	}
+	j.mu.Unlock()
+	var files []syscall.Conn
+	if taken {
+		err = lambent.Errorf(lambent.Invalid, "jail", "request %d was there before", r.Number)
+	} else {
+		files, err = handover(sb)
+	}
+	if err == nil {
+		out.ID = sb.ID()
+		err = j.link.send(out, files...)
+	} else {
+		out.Failed = failureOf(err)
+		_ = j.link.send(out)
+	}
+	// What the other side has is closed here, so that its ends are seen there.
+	sb.Output().Close()
+	if a := sb.Agent(); a != nil {
+		a.Close()
+	}
+	if err != nil {
+		if !taken {
+			j.forget(r.Number)
+		}
+		_ = sb.Destroy()
+		return
+	}
+	j.busy.Go(func() {
+		select {
+		case <-sb.Done():
+			exit := sb.Exit()
+			_ = j.link.send(response{Sandbox: r.Number, Exit: &exit})
+		case <-j.ctx.Done():
+		}
+	})
+}
+
+// handover returns the descriptors that a park is answered with.
+func handover(sb sandbox.Sandbox) ([]syscall.Conn, error) {
+	files := []syscall.Conn{sb.Output()}
+	m, ok := sandbox.Unwrap(sb).(metered)
+	if !ok {
+		return nil, lambent.Errorf(lambent.Unsupported, "jail", "sandboxes of this driver are not measured by descriptors")
+	}
+	for _, f := range m.Meter().Files() {
+		files = append(files, f)
+	}
+	if a := sb.Agent(); a != nil {
+		files = append(files, a.(syscall.Conn))
+	}
+	return files, nil
+}
+
+func (j *jail) forget(number uint64) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	delete(j.boxes, number)
+}
+
+// do serves what is asked of a sandbox.
+func (j *jail) do(r *request, out *response) ([]syscall.Conn, error) {
+	j.mu.Lock()
+	h := j.boxes[r.Sandbox]
+	j.mu.Unlock()
+	if h == nil {
+		return nil, lambent.Errorf(lambent.Unavailable, "jail", "there is no sandbox %d", r.Sandbox)
+	}
+	switch r.Op {
+	case assign:
+		paths, err := h.Assign(j.ctx, *r.Task)
+		out.Paths = &paths
+		return nil, err
+	case start:
+		return nil, h.Start(r.Argv, r.Env)
+	case listen:
+		l, err := h.Listen()
+		if err != nil {
+			return nil, err
+		}
+		j.mu.Lock()
+		h.listener = l // it stays open: closing it would end what the other side accepts
+		j.mu.Unlock()
+		return []syscall.Conn{l.(syscall.Conn)}, nil
+	case dial:
+		c, err := h.Dial(j.ctx, r.Port)
+		if err != nil {
+			return nil, err
+		}
+		return []syscall.Conn{c.(syscall.Conn)}, nil
+	case freeze, thaw:
+		f, ok := h.Sandbox.(sandbox.Freezer)
+		if !ok {
+			return nil, lambent.Errorf(lambent.Unsupported, "jail", "sandboxes of this driver do not freeze")
+		}
+		if r.Op == freeze {
+			return nil, f.Freeze()
+		}
+		return nil, f.Thaw()
+	case destroy:
+		j.forget(r.Sandbox)
+		return nil, h.Destroy()
+	}
+	return nil, lambent.Errorf(lambent.Invalid, "jail", "there is no operation %.20q", r.Op)
+}
