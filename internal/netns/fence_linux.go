@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"sync"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
@@ -35,6 +36,9 @@ type fence struct {
 	guarded  *nftables.Set // interfaces that forward for our sake alone
 	named    *nftables.Chain
 	refuse   *nftables.Chain
+
+	mu   sync.Mutex // guards what follows, over the whole of a change
+	conn *nftables.Conn
 }
 
 func (n *Nets) newFence() *fence {
@@ -52,25 +56,42 @@ func (n *Nets) newFence() *fence {
 	}
 }
 
-// change makes one atomic alteration. A connection for each is a tenth of what
-// the kernel takes, and has no state that a failure could leave behind.
+// change makes one atomic alteration. The connection is kept: closing one waits
+// for the kernel to free what was deleted by it, which takes it milliseconds.
 func (f *fence) change(alter func(c *nftables.Conn) error) error {
-	c, err := nftables.New(nftables.WithNetNSFd(int(f.home.Fd())))
-	if err != nil {
-		return err
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.conn == nil {
+		c, err := nftables.New(nftables.WithNetNSFd(int(f.home.Fd())), nftables.AsLasting())
+		if err != nil {
+			return err
+		}
+		f.conn = c
 	}
-	if err := alter(c); err != nil {
-		return err
+	err := alter(f.conn)
+	if err == nil {
+		err = f.conn.Flush()
 	}
-	return c.Flush()
+	if err != nil { // it may have more to say, which would be taken for the next answer
+		_ = f.conn.CloseLasting()
+		f.conn = nil
+	}
+	return err
 }
 
 func (f *fence) remove() error {
-	return f.change(func(c *nftables.Conn) error {
+	err := f.change(func(c *nftables.Conn) error {
 		c.AddTable(f.table) // so that it is there to delete
 		c.DelTable(f.table)
 		return nil
 	})
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.conn != nil {
+		_ = f.conn.CloseLasting()
+		f.conn = nil
+	}
+	return err
 }
 
 // raise puts the table in place, in the stead of one that a crash left.
@@ -115,8 +136,8 @@ func (f *fence) raise(guarded map[int]bool) error {
 		rule(input, comesFrom(f.prefix), refuse)
 
 		forward := base("forward", nftables.ChainTypeFilter, nftables.ChainHookForward, nftables.ChainPriorityFilter)
-		rule(forward, goesTo(f.prefix), jump(expr.VerdictGoto, arriving))
 		rule(forward, comesFrom(f.prefix), jump(expr.VerdictGoto, leaving))
+		rule(forward, goesTo(f.prefix), jump(expr.VerdictGoto, arriving))
 		rule(forward, comesBy(f.guarded), notTo("lam"), drop)
 
 		// Nothing arrives but answers, and nothing goes from sandbox to sandbox.
