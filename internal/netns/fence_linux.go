@@ -30,12 +30,17 @@ type fence struct {
 	from   netip.Prefix
 
 	table    *nftables.Table
-	policies *nftables.Set // sandbox -> where its packets are judged; the default has none
+	policies *nftables.Set // sandbox -> number of its judge; the default has none
+	verdicts *nftables.Set // number -> chain
 	hosts    *nftables.Set // sandbox, address: what names have led to
 	services *nftables.Set // sandbox, address, port
 	guarded  *nftables.Set // interfaces that forward for our sake alone
 	named    *nftables.Chain
 	refuse   *nftables.Chain
+
+	judging sync.Mutex // guards what follows, over the whole of apply and withdraw; before mu
+	judges  map[string]*judge
+	last    uint32 // number of a judge
 
 	mu   sync.Mutex // guards what follows, over the whole of a change
 	conn *nftables.Conn
@@ -44,8 +49,9 @@ type fence struct {
 func (n *Nets) newFence() *fence {
 	table := &nftables.Table{Family: nftables.TableFamilyINet, Name: fmt.Sprintf("lambent%d", n.server)}
 	return &fence{
-		home: n.home, prefix: n.linkPrefix(), from: n.prefix(), table: table,
-		policies: &nftables.Set{Table: table, Name: "policies", IsMap: true, KeyType: nftables.TypeIPAddr, DataType: nftables.TypeVerdict},
+		home: n.home, prefix: n.linkPrefix(), from: n.prefix(), table: table, judges: map[string]*judge{},
+		policies: &nftables.Set{Table: table, Name: "policies", IsMap: true, KeyType: nftables.TypeIPAddr, DataType: nftables.TypeMark},
+		verdicts: &nftables.Set{Table: table, Name: "verdicts", IsMap: true, KeyType: nftables.TypeMark, DataType: nftables.TypeVerdict},
 		hosts: &nftables.Set{Table: table, Name: "hosts", Concatenation: true,
 			KeyType: nftables.MustConcatSetType(nftables.TypeIPAddr, nftables.TypeIPAddr)},
 		services: &nftables.Set{Table: table, Name: "services", Concatenation: true,
@@ -106,7 +112,7 @@ func (f *fence) raise(guarded map[int]bool) error {
 		for _, s := range []struct {
 			set      *nftables.Set
 			elements []nftables.SetElement
-		}{{special, intervals(notPublic)}, {flows, nil}, {f.policies, nil}, {f.hosts, nil}, {f.services, nil}, {f.guarded, indexes(guarded)}} {
+		}{{special, intervals(notPublic)}, {flows, nil}, {f.policies, nil}, {f.verdicts, nil}, {f.hosts, nil}, {f.services, nil}, {f.guarded, indexes(guarded)}} {
 			if err := c.AddSet(s.set, s.elements); err != nil {
 				return err
 			}
@@ -132,7 +138,7 @@ func (f *fence) raise(guarded map[int]bool) error {
 
 		// The host itself has nothing for functions, but what one's policy opens.
 		input := base("input", nftables.ChainTypeFilter, nftables.ChainHookInput, nftables.ChainPriorityFilter)
-		rule(input, comesFrom(f.prefix), sourceAddress(1), verdictOf(f.policies))
+		rule(input, comesFrom(f.prefix), f.judged())
 		rule(input, comesFrom(f.prefix), refuse)
 
 		forward := base("forward", nftables.ChainTypeFilter, nftables.ChainHookForward, nftables.ChainPriorityFilter)
@@ -147,7 +153,7 @@ func (f *fence) raise(guarded map[int]bool) error {
 
 		rule(leaving, goesTo("lam"), refuse)
 		rule(leaving, overLimit(flows), drop)
-		rule(leaving, sourceAddress(1), verdictOf(f.policies))
+		rule(leaving, f.judged())
 		rule(leaving, destination(1), in(special, 1), refuse)
 
 		// Code that may not connect is told so: waiting for it would cost it time.
@@ -284,8 +290,11 @@ func in(s *nftables.Set, reg uint32) []expr.Any {
 	return []expr.Any{&expr.Lookup{SourceRegister: reg, SetName: s.Name, SetID: s.ID}}
 }
 
-func verdictOf(s *nftables.Set) []expr.Any {
-	return []expr.Any{&expr.Lookup{SourceRegister: 1, SetName: s.Name, SetID: s.ID, IsDestRegSet: true}}
+// judged goes to the chain of the sandbox's policy, if it has one.
+func (f *fence) judged() []expr.Any {
+	return append(sourceAddress(1),
+		&expr.Lookup{SourceRegister: 1, DestRegister: 1, IsDestRegSet: true, SetName: f.policies.Name, SetID: f.policies.ID},
+		&expr.Lookup{SourceRegister: 1, IsDestRegSet: true, SetName: f.verdicts.Name, SetID: f.verdicts.ID})
 }
 
 func jump(kind expr.VerdictKind, to *nftables.Chain) []expr.Any {
