@@ -246,6 +246,9 @@ func (b *box) Assign(_ context.Context, t sandbox.Task) (sandbox.Paths, error) {
 	if err := b.slot.disk.grow(t.TmpMB); err != nil {
 		return sandbox.Paths{}, err
 	}
+	if err := b.slot.net.Allow(t.Network); err != nil {
+		return sandbox.Paths{}, err
+	}
 	paths := sandbox.Paths{Task: taskDir, Tmp: tmpDir}
 	err := b.driver.threads.do(func(th *thread) error {
 		code, err := clone(t.Code, readOnly)
