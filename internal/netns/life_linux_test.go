@@ -238,7 +238,7 @@ func TestHammer(t *testing.T) {
 	var wg sync.WaitGroup
 	for worker := range 6 {
 		wg.Go(func() {
-			for round := range 15 {
+			for round := range 8 {
 				n, err := nets.Make(worker)
 				if err != nil {
 					t.Error(err)
