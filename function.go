@@ -128,6 +128,7 @@ type Config struct {
 	CodeSize    int64             `json:"code_size,omitempty"` // bytes, of the archive that came in
 	Layers      []string          `json:"layers,omitempty"`    // digests of trees, merged in order under /opt
 	Entries     []Entry           `json:"entries,omitempty"`
+	Network     Network           `json:"network,omitempty"`
 	Description string            `json:"description,omitempty"`
 }
 
@@ -243,6 +244,9 @@ func (c *Config) Validate(l Limits) error {
 	}
 	if size > l.MaxEnvBytes {
 		return bad("env is %d bytes in all, over the limit of %d", size, l.MaxEnvBytes)
+	}
+	if err := c.Network.Validate(); err != nil {
+		return err
 	}
 	for _, s := range c.Secrets {
 		if !envRule.MatchString(s) {

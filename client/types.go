@@ -33,6 +33,7 @@ type Configuration struct {
 	Concurrency int               `json:"concurrency"` // Invocations at a time in one instance
 	TimeoutMS   int64             `json:"timeout_ms"`  // Of one attempt
 	Env         map[string]string `json:"env,omitempty"`
+	Network     []string          `json:"network,omitempty"` // What the code may connect to; not there: the internet, and nothing private
 	Description string            `json:"description,omitempty"`
 	Code        string            `json:"code"`          // sha256 of the unpacked tree
 	Zip         string            `json:"zip,omitempty"` // sha256 of the archive
@@ -79,7 +80,8 @@ type DeployRequest struct {
 	TmpMB       *int              `json:"tmp_mb,omitempty"`      // Size of /tmp
 	Concurrency *int              `json:"concurrency,omitempty"` // Invocations at a time in one instance
 	TimeoutMS   *int64            `json:"timeout_ms,omitempty"`
-	Env         map[string]string `json:"env,omitzero"` // As a whole: what is not in it is gone
+	Env         map[string]string `json:"env,omitzero"`     // As a whole: what is not in it is gone
+	Network     []string          `json:"network,omitzero"` // What the code may connect to, as a whole: CIDR, CIDR:PORT, HOST or HOST:PORT, or none alone; empty: the internet, and nothing private
 	Description *string           `json:"description,omitempty"`
 
 	Code   string `json:"code,omitempty"`   // Digest of code that was uploaded

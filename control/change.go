@@ -105,7 +105,7 @@ func (c *Control) try(ctx context.Context, ch change, r *record) error {
 	if err := r.Latest.Validate(c.plug.Limits); err != nil {
 		return err
 	}
-	if err := c.plug.RuntimeKnown(r.Latest.Runtime); err != nil {
+	if err := c.plug.CanRun(&r.Latest); err != nil {
 		return err
 	}
 	if !c.plug.HasCode(r.Latest.Code) {

@@ -33,9 +33,9 @@ type Config struct {
 	// is a use of it: see References.
 	HasCode func(digest string) bool
 
-	// RuntimeKnown returns nil if functions of that runtime can run here, and the
-	// error for the user otherwise.
-	RuntimeKnown func(name string) error
+	// CanRun returns nil if this server has what a configuration asks of it (its
+	// runtime, its network), and the error for the user otherwise.
+	CanRun func(*lambent.Config) error
 
 	// Check starts a new revision on trial. A *lambent.Fault is its code's own
 	// failure, another error the platform's; after either nothing is changed.

@@ -27,9 +27,9 @@ func TestMain(m *testing.M) {
 func everything(s *store.Store) control.Config {
 	return control.Config{
 		Store: s, Limits: lambent.DefaultLimits(),
-		HasCode:      func(string) bool { return true },
-		RuntimeKnown: func(string) error { return nil },
-		Check:        func(context.Context, *lambent.Revision) error { return nil },
+		HasCode: func(string) bool { return true },
+		CanRun:  func(*lambent.Config) error { return nil },
+		Check:   func(context.Context, *lambent.Revision) error { return nil },
 	}
 }
 
@@ -196,9 +196,9 @@ func TestRefusalsChangeNothing(t *testing.T) {
 		}
 		return nil
 	}
-	given.RuntimeKnown = func(name string) error {
-		if name != "python3.11" {
-			return lambent.Errorf(lambent.Invalid, "runtimes", "runtime %q is not here", name)
+	given.CanRun = func(c *lambent.Config) error {
+		if c.Runtime != "python3.11" {
+			return lambent.Errorf(lambent.Invalid, "runtimes", "runtime %q is not here", c.Runtime)
 		}
 		return nil
 	}

@@ -41,6 +41,7 @@ type Task struct {
 	Opt      string // directory of the merged layers on the host; empty: none
 	MemoryMB int
 	TmpMB    int
+	Network  lambent.Network // what the code may connect to; a driver that cannot hold it to that refuses any but the default
 }
 
 // Paths are where the code inside finds things.

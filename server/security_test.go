@@ -9,7 +9,9 @@ import (
 	"strings"
 	"testing"
 
+	"lambent"
 	"lambent/auth"
+	"lambent/client"
 	"lambent/server"
 	"lambent/server/servertest"
 )
@@ -304,5 +306,17 @@ func TestDataDirectoryIsPrivate(t *testing.T) {
 	})
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// A server without isolation does not take what it could not keep.
+func TestNetworkNeedsIsolation(t *testing.T) {
+	s := servertest.Start(t, servertest.Plain)
+	for _, r := range []client.DeployRequest{{}, {DryRun: true}, {Check: new(false)}} {
+		r.Runtime, r.Handler, r.Network = new("python3"), new("app.handler"), []string{"none"}
+		_, err := s.Deploy(t.Context(), t, "f", servertest.Files{"app.py": hello}, r)
+		if !lambent.Is(err, lambent.Unsupported) || !strings.Contains(err.Error(), "driver process") {
+			t.Errorf("got %v", err)
+		}
 	}
 }

@@ -217,8 +217,14 @@ func (s *Server) runtime(name string) (lambent.Runtime, error) {
 	return lambent.Runtime{}, runtimes.NotFound(name, found)
 }
 
-func (s *Server) runtimeKnown(name string) error {
-	_, err := s.runtime(name)
+// canRun refuses what would not be as its owner says. A network that nobody holds
+// a function to is worse than none.
+func (s *Server) canRun(c *lambent.Config) error {
+	if s.driverName == driverProcess && !c.Network.IsDefault() {
+		return lambent.Errorf(lambent.Unsupported, "serve", "network %q: the driver process does not isolate, and cannot hold a function to it", c.Network).
+			WithHint("lambent serve --driver namespace   (on Linux, as root)")
+	}
+	_, err := s.runtime(c.Runtime)
 	return err
 }
 
@@ -259,7 +265,7 @@ func (s *Server) openDispatch(context.Context) error {
 // openControl reads the functions.
 func (s *Server) openControl(ctx context.Context) (err error) {
 	s.control, err = control.Open(ctx, control.Config{
-		Store: s.store, Limits: s.limits, HasCode: s.code.Has, RuntimeKnown: s.runtimeKnown,
+		Store: s.store, Limits: s.limits, HasCode: s.code.Has, CanRun: s.canRun,
 		Check:   func(ctx context.Context, r *lambent.Revision) error { return s.dispatch.Prepare(ctx, r, nil) },
 		Deleted: s.deleted,
 	})
@@ -290,7 +296,7 @@ func (s *Server) openFaces(context.Context) error {
 	s.web = web.New(web.Config{Invoker: invoker, Resolve: s.control.Resolve, Allow: s.allow, MaxBody: s.limits.MaxPayload})
 	s.api = v1.New(v1.Config{
 		Control: s.control, Invoker: invoker, Limits: s.limits, Logger: s.log,
-		Authenticate: s.identify, HasCode: s.code.Has, RuntimeKnown: s.runtimeKnown,
+		Authenticate: s.identify, HasCode: s.code.Has, CanRun: s.canRun,
 		PutCode: s.putCode, Zip: s.code.Zip, Build: s.build, Logs: s.logs, Ledger: s.ledger,
 		FunctionURL: s.functionURL,
 		Runtimes:    s.runtimes, Closing: s.closing,

@@ -27,6 +27,7 @@ type DeployRequest struct {
 	Concurrency *int              `json:"concurrency,omitempty" doc:"Invocations at a time in one instance" example:"1"`
 	TimeoutMS   *int64            `json:"timeout_ms,omitempty" example:"3000"`
 	Env         map[string]string `json:"env,omitzero" doc:"As a whole: what is not in it is gone"`
+	Network     []string          `json:"network,omitzero" doc:"What the code may connect to, as a whole: CIDR, CIDR:PORT, HOST or HOST:PORT, or none alone; empty: the internet, and nothing private" example:"[\"db.internal:5432\"]"`
 	Description *string           `json:"description,omitempty"`
 
 	Code   string `json:"code,omitempty" doc:"Digest of code that was uploaded" example:"9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"`
@@ -288,6 +289,12 @@ func (s *service) change(f *lambent.Function, r *DeployRequest, code *Code) erro
 	if r.Env != nil {
 		c.Env = r.Env
 	}
+	if r.Network != nil {
+		var err error
+		if c.Network, err = lambent.ParseNetwork(strings.Join(r.Network, ",")); err != nil {
+			return err
+		}
+	}
 	if r.Runtime != nil {
 		c.Runtime = s.runtime(*r.Runtime, c.Runtime)
 	}
@@ -349,7 +356,7 @@ func (s *service) rehearse(f *lambent.Function) error {
 		func() error { return c.Validate(s.Limits) },
 		f.Scaling.Validate,
 		f.URL.Validate,
-		func() error { return s.RuntimeKnown(c.Runtime) },
+		func() error { return s.CanRun(&c) },
 	} {
 		if err := check(); err != nil {
 			return err

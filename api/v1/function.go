@@ -34,6 +34,7 @@ type Configuration struct {
 	Concurrency int               `json:"concurrency" doc:"Invocations at a time in one instance" example:"1"`
 	TimeoutMS   int64             `json:"timeout_ms" doc:"Of one attempt" example:"3000"`
 	Env         map[string]string `json:"env,omitempty"`
+	Network     []string          `json:"network,omitempty" doc:"What the code may connect to; not there: the internet, and nothing private" example:"[\"db.internal:5432\"]"`
 	Description string            `json:"description,omitempty"`
 	Code        string            `json:"code" doc:"sha256 of the unpacked tree"`
 	Zip         string            `json:"zip,omitempty" doc:"sha256 of the archive"`
@@ -89,7 +90,7 @@ func (s *service) function(f *lambent.Function) Function {
 func configuration(c *lambent.Config) Configuration {
 	return Configuration{
 		Runtime: c.Runtime, Handler: c.Handler, MemoryMB: c.MemoryMB, TmpMB: c.TmpMB, Concurrency: c.Concurrency,
-		TimeoutMS: c.Timeout.Milliseconds(), Env: c.Env, Description: c.Description,
+		TimeoutMS: c.Timeout.Milliseconds(), Env: c.Env, Network: c.Network, Description: c.Description,
 		Code: c.Code, Zip: c.CodeZip, ZipBytes: c.CodeSize,
 	}
 }

@@ -39,9 +39,9 @@ type Config struct {
 	// Authenticate returns who a request is from. Kind: Unauthenticated.
 	Authenticate func(*http.Request) (auth.Identity, error)
 
-	// HasCode and RuntimeKnown are those that control has.
-	HasCode      func(digest string) bool
-	RuntimeKnown func(name string) error
+	// HasCode and CanRun are those that control has.
+	HasCode func(digest string) bool
+	CanRun  func(*lambent.Config) error
 
 	// PutCode stores an archive. Zip returns the file of one that is stored.
 	PutCode func(context.Context, io.Reader) (Code, error)

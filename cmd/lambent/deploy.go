@@ -29,9 +29,10 @@ fails changes nothing. Standard output is the function's URL, if it has one.
 // deployFlags are what the command line says about a deploy.
 type deployFlags struct {
 	name, runtime, handler, description, url string
+	network                                  string
 	memory, concurrency, max, min            int
 	timeout, keepAlive                       time.Duration
-	env, secrets, network                    []string
+	env, secrets                             []string
 	stream, publish, check, dryRun           bool
 	changed                                  func(flag string) bool
 	out                                      *output
@@ -56,7 +57,7 @@ func deployCommand(p *program) *cobra.Command {
 	f.DurationVar(&d.keepAlive, "keep-alive", 0, "how long an idle instance is kept; 0s: not at all")
 	f.StringVar(&d.url, "url", "", "who may call the function by HTTP: public, token or none (default: for a new function, from a terminal, public in the default project, token in others)")
 	f.BoolVar(&d.stream, "stream", false, "the URL passes on what is written as it is written")
-	f.StringArrayVar(&d.network, "network", nil, "not in this release")
+	f.StringVar(&d.network, "network", "", "what the code may connect to: none, or CIDR, CIDR:PORT, HOST and HOST:PORT with commas between them; default: the internet, and nothing private")
 	f.StringVar(&d.description, "description", "", "of the version that is published")
 	f.BoolVar(&d.publish, "publish", true, "publish a version, which rollback can go back to")
 	f.BoolVar(&d.check, "check", true, "start the code on trial first")
@@ -92,7 +93,7 @@ func deployCommand(p *program) *cobra.Command {
 
 // validate refuses what can be judged without looking at the code.
 func (d *deployFlags) validate(c *cobra.Command) error {
-	for _, later := range []string{"secret", "min", "network"} {
+	for _, later := range []string{"secret", "min"} {
 		if d.changed(later) {
 			return notYet("--" + later)
 		}
@@ -101,6 +102,9 @@ func (d *deployFlags) validate(c *cobra.Command) error {
 		if err := (lambent.URL{Policy: lambent.URLPolicy(d.url)}).Validate(); err != nil {
 			return usagef(c, "--url: %s", lambent.UserMessage(err))
 		}
+	}
+	if _, err := lambent.ParseNetwork(d.network); err != nil {
+		return usagef(c, "--network: %s", lambent.UserMessage(err))
 	}
 	for _, kv := range d.env {
 		if k, _, ok := strings.Cut(kv, "="); !ok || k == "" {
@@ -157,8 +161,6 @@ func (p *program) detect(c *cobra.Command, src *source, d *deployFlags) ([]detec
 		switch {
 		case len(f.Secrets) > 0:
 			return nil, notYet(detect.File + ": secrets")
-		case len(f.Network) > 0:
-			return nil, notYet(detect.File + ": network")
 		case f.Min > 0:
 			return nil, notYet(detect.File + ": min")
 		}

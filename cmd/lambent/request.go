@@ -19,7 +19,11 @@ func (p *program) request(f *detect.Function, has *client.Function, d *deployFla
 		Concurrency: optional(cmp.Or(d.concurrency, f.Concurrency)),
 		TimeoutMS:   optional(cmp.Or(d.timeout, f.Timeout).Milliseconds()),
 		Env:         environment(f, has, d.env),
+		Network:     f.Network,
 		Publish:     d.publish, VersionDescription: d.description, DryRun: d.dryRun,
+	}
+	if d.changed("network") {
+		r.Network = strings.Split(d.network, ",")
 	}
 	if !d.check {
 		r.Check = new(false)

@@ -45,6 +45,7 @@ func describe(f *client.Function) table {
 		{"timeout", ms(cfg.TimeoutMS)},
 		{"concurrency", fmt.Sprintf("%d in an instance", cfg.Concurrency)},
 		{"instances", instances(&f.Scaling)},
+		{"network", network(cfg.Network)},
 		{"env", strings.Join(slices.Sorted(maps.Keys(cfg.Env)), " ")},
 		{"code", short(cfg.Code)},
 		{"url", cmpURL(&f.URL)},
@@ -56,6 +57,13 @@ func describe(f *client.Function) table {
 	return append(t,
 		[]string{"arn", f.ARN}, []string{"revision", f.Revision},
 		[]string{"created", when(f.Created)}, []string{"modified", when(f.Modified)})
+}
+
+func network(opens []string) string {
+	if len(opens) == 0 {
+		return "the internet, and nothing private"
+	}
+	return strings.Join(opens, " ")
 }
 
 func instances(s *client.Scaling) string {

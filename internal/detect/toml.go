@@ -66,7 +66,7 @@ var (
 		"keep_alive":  {isDuration, `a duration in quotes, such as "10m"`},
 		"url":         {isA[string], `one of "public", "token" and "none"`},
 		"stream":      {isA[bool], `true or false`},
-		"network":     {isList, `a list of addresses, such as ["db.internal:5432"]`},
+		"network":     {isList, `a list of addresses, such as ["db.internal:5432"], or ["none"]`},
 		"on":          {isA[[]map[string]any], `a table that starts with [[on]]`},
 	}
 	onKeys = []string{"http", "bucket", "prefix", "suffix", "schedule", "database", "table", "queue", "pattern"}
@@ -205,6 +205,11 @@ func (s *Settings) finish(text string, table []string) error {
 			e.Kind = lambent.KindOf(err)
 			return e
 		}
+	}
+	if _, err := lambent.ParseNetwork(strings.Join(s.Network, ",")); err != nil {
+		e := fail(text, at("network"), 0, "is refused: %s", lambent.UserMessage(err))
+		e.Kind = lambent.KindOf(err)
+		return e
 	}
 	for i, on := range s.On {
 		if err := s.addTrigger(text, at("on"), i, on); err != nil {

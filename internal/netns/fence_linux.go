@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"sync"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
@@ -29,19 +30,28 @@ type fence struct {
 	from   netip.Prefix
 
 	table    *nftables.Table
-	policies *nftables.Set // sandbox -> where its packets are judged; the default has none
+	policies *nftables.Set // sandbox -> number of its judge; the default has none
+	verdicts *nftables.Set // number -> chain
 	hosts    *nftables.Set // sandbox, address: what names have led to
 	services *nftables.Set // sandbox, address, port
 	guarded  *nftables.Set // interfaces that forward for our sake alone
 	named    *nftables.Chain
 	refuse   *nftables.Chain
+
+	judging sync.Mutex // guards what follows, over the whole of apply and withdraw; before mu
+	judges  map[string]*judge
+	last    uint32 // number of a judge
+
+	mu   sync.Mutex // guards what follows, over the whole of a change
+	conn *nftables.Conn
 }
 
 func (n *Nets) newFence() *fence {
 	table := &nftables.Table{Family: nftables.TableFamilyINet, Name: fmt.Sprintf("lambent%d", n.server)}
 	return &fence{
-		home: n.home, prefix: n.linkPrefix(), from: n.prefix(), table: table,
-		policies: &nftables.Set{Table: table, Name: "policies", IsMap: true, KeyType: nftables.TypeIPAddr, DataType: nftables.TypeVerdict},
+		home: n.home, prefix: n.linkPrefix(), from: n.prefix(), table: table, judges: map[string]*judge{},
+		policies: &nftables.Set{Table: table, Name: "policies", IsMap: true, KeyType: nftables.TypeIPAddr, DataType: nftables.TypeMark},
+		verdicts: &nftables.Set{Table: table, Name: "verdicts", IsMap: true, KeyType: nftables.TypeMark, DataType: nftables.TypeVerdict},
 		hosts: &nftables.Set{Table: table, Name: "hosts", Concatenation: true,
 			KeyType: nftables.MustConcatSetType(nftables.TypeIPAddr, nftables.TypeIPAddr)},
 		services: &nftables.Set{Table: table, Name: "services", Concatenation: true,
@@ -52,25 +62,42 @@ func (n *Nets) newFence() *fence {
 	}
 }
 
-// change makes one atomic alteration. A connection for each is a tenth of what
-// the kernel takes, and has no state that a failure could leave behind.
+// change makes one atomic alteration. The connection is kept: closing one waits
+// for the kernel to free what was deleted by it, which takes it milliseconds.
 func (f *fence) change(alter func(c *nftables.Conn) error) error {
-	c, err := nftables.New(nftables.WithNetNSFd(int(f.home.Fd())))
-	if err != nil {
-		return err
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.conn == nil {
+		c, err := nftables.New(nftables.WithNetNSFd(int(f.home.Fd())), nftables.AsLasting())
+		if err != nil {
+			return err
+		}
+		f.conn = c
 	}
-	if err := alter(c); err != nil {
-		return err
+	err := alter(f.conn)
+	if err == nil {
+		err = f.conn.Flush()
 	}
-	return c.Flush()
+	if err != nil { // it may have more to say, which would be taken for the next answer
+		_ = f.conn.CloseLasting()
+		f.conn = nil
+	}
+	return err
 }
 
 func (f *fence) remove() error {
-	return f.change(func(c *nftables.Conn) error {
+	err := f.change(func(c *nftables.Conn) error {
 		c.AddTable(f.table) // so that it is there to delete
 		c.DelTable(f.table)
 		return nil
 	})
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.conn != nil {
+		_ = f.conn.CloseLasting()
+		f.conn = nil
+	}
+	return err
 }
 
 // raise puts the table in place, in the stead of one that a crash left.
@@ -85,7 +112,7 @@ func (f *fence) raise(guarded map[int]bool) error {
 		for _, s := range []struct {
 			set      *nftables.Set
 			elements []nftables.SetElement
-		}{{special, intervals(notPublic)}, {flows, nil}, {f.policies, nil}, {f.hosts, nil}, {f.services, nil}, {f.guarded, indexes(guarded)}} {
+		}{{special, intervals(notPublic)}, {flows, nil}, {f.policies, nil}, {f.verdicts, nil}, {f.hosts, nil}, {f.services, nil}, {f.guarded, indexes(guarded)}} {
 			if err := c.AddSet(s.set, s.elements); err != nil {
 				return err
 			}
@@ -111,12 +138,12 @@ func (f *fence) raise(guarded map[int]bool) error {
 
 		// The host itself has nothing for functions, but what one's policy opens.
 		input := base("input", nftables.ChainTypeFilter, nftables.ChainHookInput, nftables.ChainPriorityFilter)
-		rule(input, comesFrom(f.prefix), sourceAddress(1), verdictOf(f.policies))
+		rule(input, comesFrom(f.prefix), f.judged())
 		rule(input, comesFrom(f.prefix), refuse)
 
 		forward := base("forward", nftables.ChainTypeFilter, nftables.ChainHookForward, nftables.ChainPriorityFilter)
-		rule(forward, goesTo(f.prefix), jump(expr.VerdictGoto, arriving))
 		rule(forward, comesFrom(f.prefix), jump(expr.VerdictGoto, leaving))
+		rule(forward, goesTo(f.prefix), jump(expr.VerdictGoto, arriving))
 		rule(forward, comesBy(f.guarded), notTo("lam"), drop)
 
 		// Nothing arrives but answers, and nothing goes from sandbox to sandbox.
@@ -126,7 +153,7 @@ func (f *fence) raise(guarded map[int]bool) error {
 
 		rule(leaving, goesTo("lam"), refuse)
 		rule(leaving, overLimit(flows), drop)
-		rule(leaving, sourceAddress(1), verdictOf(f.policies))
+		rule(leaving, f.judged())
 		rule(leaving, destination(1), in(special, 1), refuse)
 
 		// Code that may not connect is told so: waiting for it would cost it time.
@@ -263,8 +290,11 @@ func in(s *nftables.Set, reg uint32) []expr.Any {
 	return []expr.Any{&expr.Lookup{SourceRegister: reg, SetName: s.Name, SetID: s.ID}}
 }
 
-func verdictOf(s *nftables.Set) []expr.Any {
-	return []expr.Any{&expr.Lookup{SourceRegister: 1, SetName: s.Name, SetID: s.ID, IsDestRegSet: true}}
+// judged goes to the chain of the sandbox's policy, if it has one.
+func (f *fence) judged() []expr.Any {
+	return append(sourceAddress(1),
+		&expr.Lookup{SourceRegister: 1, DestRegister: 1, IsDestRegSet: true, SetName: f.policies.Name, SetID: f.policies.ID},
+		&expr.Lookup{SourceRegister: 1, IsDestRegSet: true, SetName: f.verdicts.Name, SetID: f.verdicts.ID})
 }
 
 func jump(kind expr.VerdictKind, to *nftables.Chain) []expr.Any {

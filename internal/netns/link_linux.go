@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
@@ -106,6 +107,7 @@ func (n *Nets) link(slot int, ns *os.File) (index int, err error) {
 		{"host's link", func() error { return n.host.LinkSetUp(outside) }},
 		{"host's neighbour", func() error { return n.host.NeighSet(neighbour(index, n.address(slot), insideMAC)) }},
 		{"host's route", func() error { return n.host.RouteReplace(back) }},
+		{"carrier", func() error { return carries(in, end.Attrs().Index) }},
 	} {
 		if err := step.do(); err != nil {
 			return 0, fmt.Errorf("%s: %w", step.what, err)
@@ -120,6 +122,20 @@ func single(a netip.Addr) *net.IPNet {
 
 func neighbour(index int, a netip.Addr, mac net.HardwareAddr) *netlink.Neigh {
 	return &netlink.Neigh{LinkIndex: index, IP: a.AsSlice(), HardwareAddr: mac, State: netlink.NUD_PERMANENT}
+}
+
+// carries waits until the end that was up before the other one can send: the
+// kernel gets to that in its own time, and until then drops what is sent, which a
+// function would notice as a second that is gone.
+func carries(h *netlink.Handle, index int) error {
+	for range 1000 {
+		link, err := h.LinkByIndex(index)
+		if err != nil || link.Attrs().OperState == netlink.OperUp {
+			return err
+		}
+		time.Sleep(time.Millisecond) // kernels before 6.8; others have done it when they answer
+	}
+	return errors.New("the link does not come up")
 }
 
 // setAside renames an interface of this server that no one uses any more.

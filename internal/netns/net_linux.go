@@ -46,11 +46,17 @@ func (n *Nets) Make(slot int) (*Net, error) {
 		return nil, lambent.Errorf(lambent.Invalid, op, "slot %d is outside 0 to %d", slot, MaxSlots-1)
 	}
 	made := &Net{nets: n, slot: slot}
-	if err := n.claim(made); err != nil {
+	last, err := n.claim(made)
+	if err != nil {
 		return nil, err
 	}
 	defer n.making.Done()
-	var err error
+	if last != nil { // whose Close did not do all
+		if err := last.clean(true); err != nil {
+			n.put(last)
+			return nil, err
+		}
+	}
 	if made.file, err = n.unshared(made.furnish); err != nil {
 		made.Close()
 		return nil, lambent.Errorf(lambent.Internal, op, "cannot make the network of slot %d: %w", slot, err)
@@ -59,18 +65,27 @@ func (n *Nets) Make(slot int) (*Net, error) {
 	return made, nil
 }
 
-func (n *Nets) claim(net *Net) error {
+// claim puts a network into its slot, in the place of one that is closed and left
+// something behind.
+func (n *Nets) claim(made *Net) (last *Net, err error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.closed {
-		return lambent.Errorf(lambent.Unavailable, "netns.Make", "the networks are closed")
+		return nil, lambent.Errorf(lambent.Unavailable, "netns.Make", "the networks are closed")
 	}
-	if n.open[net.slot] != nil {
-		return lambent.Errorf(lambent.Exists, "netns.Make", "slot %d has a network", net.slot)
+	last = n.open[made.slot]
+	if last != nil && !last.isClosed() {
+		return nil, lambent.Errorf(lambent.Exists, "netns.Make", "slot %d has a network", made.slot)
 	}
-	n.open[net.slot] = net
+	n.open[made.slot] = made
 	n.making.Add(1)
-	return nil
+	return last, nil
+}
+
+func (n *Nets) put(net *Net) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.open[net.slot] = net
 }
 
 // furnish puts into the new namespace, in which it is called, all that it has.
@@ -148,16 +163,30 @@ func (n *Net) Close() error {
 	if !first {
 		return nil
 	}
-	err := n.forget()
-	if used {
-		// What the world still has to say is not for the slot's next.
-		err = errors.Join(err, n.nets.forgetFlows(netip.PrefixFrom(n.address(), 32)))
-	}
-	if err != nil { // and the slot stays taken: its next would have this one's rules
-		return lambent.Errorf(lambent.Internal, "netns.Close", "cannot remove what the host has of slot %d: %w", n.slot, err)
+	if err := n.clean(used); err != nil {
+		return err // and the slot is as it is until Make has cleaned it
 	}
 	n.nets.leave(n)
 	return nil
+}
+
+// clean removes what the host has of the network: its policy, and what the world
+// would still have to say to it, which is not for the slot's next.
+func (n *Net) clean(used bool) error {
+	err := n.forget()
+	if used {
+		err = errors.Join(err, n.nets.forgetFlows(netip.PrefixFrom(n.address(), 32)))
+	}
+	if err != nil {
+		return lambent.Errorf(lambent.Internal, "netns.Close", "cannot remove what the host has of slot %d: %w", n.slot, err)
+	}
+	return nil
+}
+
+func (n *Net) isClosed() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.closed
 }
 
 // release closes what is inside, once.
@@ -187,7 +216,9 @@ func (n *Net) release() (used, first bool) {
 func (n *Nets) leave(net *Net) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	delete(n.open, net.slot)
+	if n.open[net.slot] == net { // and not one that was made meanwhile
+		delete(n.open, net.slot)
+	}
 }
 
 // forgetFlows removes what the host remembers of connections from there.

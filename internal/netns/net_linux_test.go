@@ -21,7 +21,13 @@ import (
 
 func open(t testing.TB, server int) *netns.Nets {
 	t.Helper()
-	nets, err := netns.Open(netns.Options{Server: server, Log: slog.New(slog.NewTextHandler(t.Output(), nil))})
+	return openOptions(t, netns.Options{Server: server})
+}
+
+func openOptions(t testing.TB, o netns.Options) *netns.Nets {
+	t.Helper()
+	o.Log = logTo(t.Output())
+	nets, err := netns.Open(o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -32,6 +38,8 @@ func open(t testing.TB, server int) *netns.Nets {
 	})
 	return nets
 }
+
+func logTo(w io.Writer) *slog.Logger { return slog.New(slog.NewTextHandler(w, nil)) }
 
 func mk(t testing.TB, nets *netns.Nets, slot int) *netns.Net {
 	t.Helper()
@@ -182,19 +190,50 @@ func TestResetDropsRequests(t *testing.T) {
 
 func BenchmarkMake(b *testing.B) {
 	nets := open(b, 0)
-	slot := 0
-	for b.Loop() {
-		n := mk(b, nets, slot%netns.MaxSlots)
-		slot++
-		n.Close()
+	for slot := 0; b.Loop(); slot++ {
+		mk(b, nets, slot%netns.MaxSlots).Close()
 	}
 }
 
 func BenchmarkReset(b *testing.B) {
 	n := mk(b, open(b, 0), 0)
 	for b.Loop() {
-		if err := n.Reset(); err != nil {
-			b.Fatal(err)
-		}
+		must(b, n.Reset())
+	}
+}
+
+// BenchmarkAllow is a policy's whole life: Allow and Reset. Crowded is among a
+// thousand sandboxes that have one too.
+func BenchmarkAllow(b *testing.B) {
+	r := newResolver(b, nil)
+	nets := openWith(b, 0, r)
+	n := mk(b, nets, 0)
+	run := func(name, policy string) {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				allow(b, n, policy)
+				must(b, n.Reset())
+			}
+		})
+	}
+	run("default", "default")
+	run("none", "none")
+	run("name", "db.example:5432")
+	run("range", "10.0.0.0/8:5432,api.example")
+	for slot := range 1000 {
+		allow(b, mk(b, nets, slot+1), "10.0.0.0/8:5432,api.example")
+	}
+	run("crowded", "10.0.0.0/8:5432,api.example")
+}
+
+func BenchmarkDial(b *testing.B) {
+	n := mk(b, open(b, 0), 0)
+	l := listen(b, n.File(), "127.0.0.1:8080")
+	serveHello(b, l)
+	for b.Loop() {
+		c, err := n.Dial(context.Background(), 8080)
+		must(b, err)
+		_ = c.(*net.TCPConn).SetLinger(0)
+		c.Close()
 	}
 }

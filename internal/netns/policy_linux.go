@@ -52,7 +52,7 @@ func (n *Net) Allow(network lambent.Network) error {
 	if n.closed || n.policy != nil {
 		return lambent.Errorf(lambent.Invalid, op, "the network is closed, or has its policy")
 	}
-	if err := n.nets.fence.apply(n.slot, n.address(), p); err != nil {
+	if err := n.nets.fence.apply(n.address(), p); err != nil {
 		return lambent.Errorf(lambent.Internal, op, "cannot load the function's network policy: %w", err)
 	}
 	n.policy = p
@@ -72,7 +72,7 @@ func (n *Net) forget() error {
 	if n.policy == nil {
 		return nil
 	}
-	err := n.nets.fence.withdraw(n.slot, n.address(), n.policy)
+	err := n.nets.fence.withdraw(n.address(), n.policy)
 	if err == nil {
 		n.policy = nil
 	}
@@ -112,55 +112,102 @@ func (n *Net) open(p *policy, name string, addresses []netip.Addr) error {
 	return nil
 }
 
+// A judge is a chain of rules, for all sandboxes whose policies have the same.
+// Sandboxes lead to it by a number, so that one more or less of them is nothing
+// that the kernel would have to check all chains for.
+type judge struct {
+	number    uint32
+	chain     *nftables.Chain
+	sandboxes int
+}
+
+// rules is what tells a policy's judge from others: ranges, and whether there are
+// names; which ones is not the rules' to know.
+func (p *policy) rules() string { return fmt.Sprint(p.ranges, len(p.names) > 0) }
+
 // apply makes the sandbox's packets be judged by the policy alone.
-func (f *fence) apply(slot int, sandbox netip.Addr, p *policy) error {
-	return f.change(func(c *nftables.Conn) error {
-		chain := f.chainOf(slot, p)
-		if chain != f.refuse {
-			c.AddChain(chain)
-		}
-		rule := func(parts ...[]expr.Any) {
-			c.AddRule(&nftables.Rule{Table: f.table, Chain: chain, Exprs: slices.Concat(parts...)})
-		}
-		for _, d := range p.ranges {
-			if d.Port == 0 {
-				rule(destination(1), isIn(d.Prefix), accept)
-				continue
-			}
-			for _, proto := range ports {
-				rule(protocol(proto), destination(1), isIn(d.Prefix), port(1), isPort(d.Port), accept)
+func (f *fence) apply(sandbox netip.Addr, p *policy) error {
+	f.judging.Lock()
+	defer f.judging.Unlock()
+	j := f.judges[p.rules()]
+	if j == nil {
+		f.last++
+		j = &judge{number: f.last, chain: &nftables.Chain{Table: f.table, Name: fmt.Sprintf("policy%d", f.last)}}
+	}
+	err := f.change(func(c *nftables.Conn) error {
+		if j.sandboxes == 0 {
+			f.appoint(c, j, p)
+			if err := c.SetAddElements(f.verdicts, []nftables.SetElement{j.verdict()}); err != nil {
+				return err
 			}
 		}
-		// A name may lead to private networks, where the owner has hosts, but never
-		// to this machine: not everybody who answers for a name is trusted with it.
-		if len(p.names) > 0 {
-			rule(forwarded, jump(expr.VerdictJump, f.named))
-		}
-		if chain != f.refuse {
-			rule(jump(expr.VerdictGoto, f.refuse))
-		}
-		return c.SetAddElements(f.policies, judgedBy(sandbox, chain))
+		return c.SetAddElements(f.policies, []nftables.SetElement{{Key: sandbox.AsSlice(), Val: j.key()}})
 	})
+	if err == nil {
+		j.sandboxes++
+		f.judges[p.rules()] = j
+	}
+	return err
+}
+
+// appoint writes the rules of a judge.
+func (f *fence) appoint(c *nftables.Conn, j *judge, p *policy) {
+	c.AddChain(j.chain)
+	rule := func(parts ...[]expr.Any) {
+		c.AddRule(&nftables.Rule{Table: f.table, Chain: j.chain, Exprs: slices.Concat(parts...)})
+	}
+	for _, d := range p.ranges {
+		if d.Port == 0 {
+			rule(destination(1), isIn(d.Prefix), accept)
+			continue
+		}
+		for _, proto := range ports {
+			rule(protocol(proto), destination(1), isIn(d.Prefix), port(1), isPort(d.Port), accept)
+		}
+	}
+	// A name may lead to private networks, where the owner has hosts, but never to
+	// this machine: not everybody who answers for a name is trusted with it.
+	if len(p.names) > 0 {
+		rule(forwarded, jump(expr.VerdictJump, f.named))
+	}
+	rule(jump(expr.VerdictGoto, f.refuse))
 }
 
 // withdraw undoes apply, and every open since.
-func (f *fence) withdraw(slot int, sandbox netip.Addr, p *policy) error {
-	return f.change(func(c *nftables.Conn) error {
-		chain := f.chainOf(slot, p)
-		if err := c.SetDeleteElements(f.policies, judgedBy(sandbox, chain)); err != nil {
+func (f *fence) withdraw(sandbox netip.Addr, p *policy) error {
+	f.judging.Lock()
+	defer f.judging.Unlock()
+	j := f.judges[p.rules()]
+	err := f.change(func(c *nftables.Conn) error {
+		if err := c.SetDeleteElements(f.policies, []nftables.SetElement{{Key: sandbox.AsSlice(), Val: j.key()}}); err != nil {
 			return err
-		}
-		if chain != f.refuse {
-			c.FlushChain(chain)
-			c.DelChain(chain)
 		}
 		for set, list := range f.elements(sandbox, slices.Collect(maps.Keys(p.opened))) {
 			if err := c.SetDeleteElements(set, list); err != nil {
 				return err
 			}
 		}
-		return nil
+		if j.sandboxes > 1 {
+			return nil
+		}
+		err := c.SetDeleteElements(f.verdicts, []nftables.SetElement{j.verdict()})
+		c.FlushChain(j.chain)
+		c.DelChain(j.chain)
+		return err
 	})
+	if err != nil {
+		return err
+	}
+	if j.sandboxes--; j.sandboxes == 0 {
+		delete(f.judges, p.rules())
+	}
+	return nil
+}
+
+func (j *judge) key() []byte { return binary.NativeEndian.AppendUint32(nil, j.number) }
+
+func (j *judge) verdict() nftables.SetElement {
+	return nftables.SetElement{Key: j.key(), VerdictData: &expr.Verdict{Kind: expr.VerdictGoto, Chain: j.chain.Name}}
 }
 
 // open adds addresses to what the names of the sandbox's policy have led to.
@@ -173,18 +220,6 @@ func (f *fence) open(sandbox netip.Addr, fresh []opening) error {
 		}
 		return nil
 	})
-}
-
-// chainOf is where a policy's rules are: a policy that opens nothing has none.
-func (f *fence) chainOf(slot int, p *policy) *nftables.Chain {
-	if len(p.ranges) == 0 && len(p.names) == 0 {
-		return f.refuse
-	}
-	return &nftables.Chain{Table: f.table, Name: fmt.Sprintf("slot%d", slot)}
-}
-
-func judgedBy(sandbox netip.Addr, chain *nftables.Chain) []nftables.SetElement {
-	return []nftables.SetElement{{Key: sandbox.AsSlice(), VerdictData: &expr.Verdict{Kind: expr.VerdictGoto, Chain: chain.Name}}}
 }
 
 // elements are openings as the sets have them.

@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -54,13 +55,11 @@ func newWorld(t testing.TB) *world {
 		must(t, netlink.AddrAdd(veth, address(t, a)))
 	}
 	must(t, netlink.LinkSetUp(veth))
-	lo, err := netlink.LinkByName("lo")
-	must(t, err)
-	must(t, netlink.LinkSetUp(lo))
+	up(t)
 	must(t, netlink.RouteReplace(&netlink.Route{LinkIndex: veth.Index, Gw: net.ParseIP("81.2.69.2")}))
 	serveHello(t, listen(t, nil, fmt.Sprintf(":%d", worldPort)))
 
-	_, err = inside(t, w.ns, func() (struct{}, error) {
+	_, err := inside(t, w.ns, func() (struct{}, error) {
 		link, err := netlink.LinkByName("wire")
 		must(t, err)
 		must(t, netlink.AddrAdd(link, address(t, "81.2.69.2/24")))
@@ -78,6 +77,37 @@ func newWorld(t testing.TB) *world {
 	serveHello(t, listen(t, w.ns, fmt.Sprintf(":%d", worldPort)))
 	serveHello(t, listen(t, w.ns, fmt.Sprintf(":%d", worldPort+1)))
 	return w
+}
+
+// up brings the loopback up of the namespace that it is called in.
+func up(t testing.TB) {
+	t.Helper()
+	lo, err := netlink.LinkByName("lo")
+	must(t, err)
+	must(t, netlink.LinkSetUp(lo))
+}
+
+// freeBind lets a socket have any address.
+func freeBind(_, _ string, c syscall.RawConn) error {
+	var failed error
+	err := c.Control(func(fd uintptr) {
+		failed = unix.SetsockoptInt(int(fd), unix.SOL_IP, unix.IP_TRANSPARENT, 1)
+	})
+	return errors.Join(err, failed)
+}
+
+// flowsFrom is what the host remembers of connections from an address.
+func flowsFrom(t testing.TB, source string) []string {
+	t.Helper()
+	flows, err := netlink.ConntrackTableList(netlink.ConntrackTable, unix.AF_INET)
+	must(t, err)
+	var out []string
+	for _, f := range flows {
+		if f.Forward.SrcIP.String() == source {
+			out = append(out, f.String())
+		}
+	}
+	return out
 }
 
 func newNamespace(t testing.TB) *os.File {

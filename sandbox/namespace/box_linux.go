@@ -250,6 +250,9 @@ func (b *box) assign(t sandbox.Task, from place) (sandbox.Paths, error) {
 	if err := b.slot.disk.grow(t.TmpMB); err != nil {
 		return sandbox.Paths{}, err
 	}
+	if err := b.slot.net.Allow(t.Network); err != nil {
+		return sandbox.Paths{}, err
+	}
 	paths := sandbox.Paths{Task: taskDir, Tmp: tmpDir}
 	trees := map[string]string{taskDir: t.Code}
 	if t.Opt != "" {

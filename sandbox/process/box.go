@@ -68,6 +68,9 @@ func (b *box) Assign(_ context.Context, t sandbox.Task) (sandbox.Paths, error) {
 	if fi, err := os.Stat(t.Code); err != nil || !fi.IsDir() {
 		return sandbox.Paths{}, lambent.Errorf(lambent.Internal, "process.Assign", "the code's tree %s is not there", t.Code)
 	}
+	if !t.Network.IsDefault() {
+		return sandbox.Paths{}, lambent.Errorf(lambent.Unsupported, "process.Assign", "the driver process cannot hold code to the network %q", t.Network)
+	}
 	b.task = sandbox.Paths{Task: t.Code, Opt: t.Opt, Tmp: b.dir}
 	b.limitBytes.Store(int64(t.MemoryMB) << 20)
 	select {

@@ -16,7 +16,7 @@ import (
 var modules = []string{
 	"virtio_pci", "virtio_blk", "virtio_console", // the machine
 	"loop", "overlay", "veth", "bridge", "tun", "dummy",
-	"nf_tables", "nft_chain_nat", "nft_masq", "nft_ct", "nft_reject_inet", "nft_fib_inet", "nft_connlimit", "nft_limit",
+	"nf_tables", "nft_chain_nat", "nft_masq", "nft_ct", "nft_reject_inet", "nft_fib_inet", "nft_connlimit", "nft_limit", "nf_conntrack_netlink",
 }
 
 // writeInitrd writes what the kernel unpacks before it starts /init: that, the
