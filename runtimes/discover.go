@@ -87,7 +87,7 @@ func Discover(ctx context.Context, o Options) ([]lambent.Runtime, []Missing) {
 		found[name] = rt
 	}
 	missing = slices.DeleteFunc(missing, func(m Missing) bool { _, ok := found[m.Name]; return ok })
-	return slices.SortedFunc(maps.Values(found), func(a, b lambent.Runtime) int { return compareNames(a.Name, b.Name) }), missing
+	return slices.SortedFunc(maps.Values(found), func(a, b lambent.Runtime) int { return Compare(a.Name, b.Name) }), missing
 }
 
 var candidateName = regexp.MustCompile(`^(python3(\.\d+)?|node(js)?(\d+)?)$`)
@@ -261,8 +261,8 @@ func (i interpreter) reachable() error {
 	return nil
 }
 
-// compareNames orders python3.9 before python3.11.
-func compareNames(a, b string) int {
+// Compare orders names of runtimes: python3.9 is before python3.11.
+func Compare(a, b string) int {
 	key := func(s string) string {
 		return digits.ReplaceAllStringFunc(s, func(d string) string { return fmt.Sprintf("%06s", d) })
 	}

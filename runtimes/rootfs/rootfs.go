@@ -238,7 +238,8 @@ func (s *Store) Remove(name string) error {
 	return errors.Join(err, s.sweep(op))
 }
 
-// Hold keeps the trees of a runtime until release is called, which must be once.
+// Hold keeps the trees of a runtime until release is called, which must be once. It
+// returns nil for a runtime that has none.
 func (s *Store) Hold(rt lambent.Runtime) (release func()) {
 	var trees []string
 	for _, p := range append([]string{rt.Root, rt.Packages}, rt.Boot...) {
@@ -248,7 +249,7 @@ func (s *Store) Hold(rt lambent.Runtime) (release func()) {
 		}
 	}
 	if len(trees) == 0 {
-		return func() {}
+		return nil
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

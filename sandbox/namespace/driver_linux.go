@@ -187,7 +187,7 @@ func (d *Driver) root(rt lambent.Runtime) (*root, error) {
 	if err != nil {
 		return nil, err
 	}
-	key := rt.Root + "\x00" + show
+	key := rt.Root + "\x00" + show + "\x00" + rt.Packages
 	d.rootMu.Lock()
 	defer d.rootMu.Unlock()
 	if r := d.roots[key]; r != nil {

@@ -72,7 +72,7 @@ func makeRoot(ts *threads, dir, agents, show string, rt lambent.Runtime) (*root,
 			if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 				return nil, os.NewSyscallError("mount", err)
 			}
-			return buildRoot(dir, agents, show, rt.Root)
+			return buildRoot(dir, agents, show, rt)
 		}()
 		done <- result{&root{mounts}, err}
 	}()
@@ -83,12 +83,12 @@ func makeRoot(ts *threads, dir, agents, show string, rt lambent.Runtime) (*root,
 	return r.root, nil
 }
 
-func buildRoot(dir, agents, show, from string) (*os.File, error) {
+func buildRoot(dir, agents, show string, rt lambent.Runtime) (*os.File, error) {
 	if err := unix.Mount("lambent", dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=0755,size=4m"); err != nil {
 		return nil, os.NewSyscallError("mount", err)
 	}
-	b := builder{from: from, to: dir}
-	if from == "" {
+	b := builder{from: rt.Root, to: dir}
+	if rt.Root == "" {
 		b.from = "/"
 		for _, name := range []string{"usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32"} {
 			b.show(name)
@@ -105,7 +105,7 @@ func buildRoot(dir, agents, show, from string) (*os.File, error) {
 	} else {
 		b.showAll(".", "dev", "etc", "home", "opt", "proc", "root", "run", "sys", "tmp", "var")
 		b.showAll("etc", append(slices.Collect(maps.Keys(made)), "mtab")...)
-		b.showAll("var", "task", "runtime", "tmp", "run", "lib")
+		b.showAll("var", "task", "runtime", "packages", "node_modules", "tmp", "run", "lib")
 		b.showAll("opt")
 	}
 	for _, d := range []string{"dev", "etc", "proc", "opt", "tmp", "var/task", "var/runtime"} {
@@ -123,6 +123,14 @@ func buildRoot(dir, agents, show, from string) (*os.File, error) {
 	for _, name := range []string{"null", "zero", "full", "random", "urandom"} {
 		b.write("dev/"+name, "")
 		b.bind("/dev/"+name, "dev/"+name, device)
+	}
+	if rt.Packages != "" {
+		inside := strings.TrimPrefix(lambent.PackagesInside, "/")
+		b.mkdir(inside)
+		b.bind(rt.Packages, inside, readOnly)
+		if _, err := os.Lstat(filepath.Join(rt.Packages, "node_modules")); err == nil {
+			b.link("var/node_modules", lambent.PackagesInside+"/node_modules") // see lambent.PackagesInside
+		}
 	}
 	if agents != "" {
 		b.bind(agents, strings.TrimPrefix(agentsDir, "/"), readOnly)
