@@ -46,16 +46,16 @@ type Server struct {
 	hosts    []string    // that clients may call us by
 	log      *slog.Logger
 
-	store    *store.Store
-	code     *bundle.Store
-	builder  *build.Builder
-	roots    *rootfs.Store
-	catalog  *catalog
-	logs     *logs.Logs
-	ledger   *meter.Ledger
-	keys     *auth.Keys
-	metrics  *telemetry.Metrics
-	driver   sandbox.Driver
+	store   *store.Store
+	code    *bundle.Store
+	builder *build.Builder
+	roots   *rootfs.Store
+	catalog *catalog
+	logs    *logs.Logs
+	ledger  *meter.Ledger
+	keys    *auth.Keys
+	metrics *telemetry.Metrics
+	driver  sandbox.Driver
 
 	driverName string                      // as --driver names it
 	agents     string                      // where functions' sandboxes see the agents

@@ -20,6 +20,7 @@ import (
 
 	"lambent"
 	"lambent/runtimes/rootfs"
+	"lambent/runtimes/rootfstest"
 )
 
 // hostInterpreters are the system's own.
@@ -61,7 +62,7 @@ func reachable(t testing.TB, address string) {
 	t.Helper()
 	c, err := net.DialTimeout("tcp", address, 5*time.Second)
 	if err != nil {
-		missing(t, err.Error())
+		rootfstest.Missing(t, err.Error())
 	}
 	c.Close()
 }
@@ -146,7 +147,9 @@ func TestNodeOfNPM(t *testing.T) {
 func TestRealNode(t *testing.T) {
 	reachable(t, "registry.npmjs.org:443")
 	host := hostInterpreters(t)
-	s := open(t, func(o *rootfs.Options) { o.Path, o.Env, o.Interpreters = []string{"/usr/local/bin", "/usr/bin"}, toolEnv(), host })
+	s := open(t, func(o *rootfs.Options) {
+		o.Path, o.Env, o.Interpreters = []string{"/usr/local/bin", "/usr/bin"}, toolEnv(), host
+	})
 	a := add(t, s, rootfs.Request{Name: "nodejs22.x", From: "npm", Packages: []string{"uuid@11"}})
 	if !strings.HasPrefix(a.Version, "22.") || a.Library == nil {
 		t.Fatalf("%+v", a)
@@ -169,7 +172,7 @@ func TestBoto3OfHost(t *testing.T) {
 	host := hostInterpreters(t)
 	name, program := of("python", host())
 	if name == "" {
-		missing(t, "there is no /usr/bin/python3")
+		rootfstest.Missing(t, "there is no /usr/bin/python3")
 	}
 	s := open(t, func(o *rootfs.Options) { o.Env, o.Interpreters = toolEnv(), host })
 	refused(t, s, rootfs.Request{Name: name}, lambent.Exists, name+` is here already, on the server's machine`)
@@ -215,17 +218,17 @@ func importsBoto3(t testing.TB, cmd *exec.Cmd) {
 // The same for the Python of an image, which runs in its root file system and
 // without network: pip is the host's.
 func TestBoto3OfImage(t *testing.T) {
-	py := hostPython(t)
+	py := rootfstest.Python(t)
 	reachable(t, "pypi.org:443")
 	s := open(t, func(o *rootfs.Options) { o.Env, o.Interpreters = toolEnv(), hostInterpreters(t) })
-	a := add(t, s, rootfs.Request{Name: py.runtime, From: push(t, newRegistry(t), "python:3", imageOf(t, layerOf(t, py.layer))), Packages: []string{"boto3"}})
+	a := add(t, s, rootfs.Request{Name: py.Runtime, From: rootfstest.Push(t, rootfstest.Registry(t), "python:3", rootfstest.Image(t, rootfstest.Layer(t, py.Tar))), Packages: []string{"boto3"}})
 	rt, err := s.Runtime(a, "/agents", lambent.PackagesInside)
 	if err != nil || rt.Packages != s.Path(a.Library) || rt.Boot[len(rt.Boot)-1] != lambent.PackagesInside {
 		t.Errorf("%+v, %v", rt, err)
 	}
 	importsBoto3(t, exec.Command("/usr/bin/python3", "-I", "-S", "-B", "-c", importBoto3, rt.Packages))
 	// Others without changing what they are for: the root file system stays.
-	b := add(t, s, rootfs.Request{Name: py.runtime, Packages: []string{"six"}})
+	b := add(t, s, rootfs.Request{Name: py.Runtime, Packages: []string{"six"}})
 	if b.Tree.Dir != a.Tree.Dir || b.Version != a.Version || b.From != a.From || b.Library.Digest == a.Library.Digest {
 		t.Errorf("%+v", b)
 	}
@@ -258,14 +261,14 @@ func TestPackageNames(t *testing.T) {
 // What a stranger's interpreter can do while it is asked for its version: nothing
 // to the host, and not much to itself.
 func TestInterpretersAreConfined(t *testing.T) {
-	py := hostPython(t)
+	py := rootfstest.Python(t)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer l.Close()
 	s := open(t)
-	program := "/usr/bin/" + py.runtime
+	program := "/usr/bin/" + py.Runtime
 	// The interpreter imports this before anything that the probe says.
 	spy := `
 import os, sys
@@ -285,8 +288,8 @@ finally:
     os._exit(9)
 `
 	spy = strings.NewReplacer("PORT", fmt.Sprint(l.Addr().(*net.TCPAddr).Port), "HOST", fmt.Sprint(os.Getpid())).Replace(spy)
-	i := imageOf(t, layerOf(t, py.layer), layerOf(t, tarOf(t, entry{name: "usr/lib/" + py.runtime + "/encodings/__init__.py", body: spy + "\n#"})))
-	_, err = s.Add(t.Context(), rootfs.Request{Name: py.runtime, From: push(t, newRegistry(t), "spy:1", i)}, io.Discard)
+	i := rootfstest.Image(t, rootfstest.Layer(t, py.Tar), rootfstest.Layer(t, tarOf(t, entry{name: "usr/lib/" + py.Runtime + "/encodings/__init__.py", body: spy + "\n#"})))
+	_, err = s.Add(t.Context(), rootfs.Request{Name: py.Runtime, From: rootfstest.Push(t, rootfstest.Registry(t), "spy:1", i)}, io.Discard)
 	want := fmt.Sprintf("%s does not run: exit status 9: ", program)
 	if err == nil || !strings.Contains(err.Error(), want) {
 		t.Fatalf("%v", err)

@@ -5,10 +5,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"lambent/internal/osthread"
 )
 
 // do runs a command in the cell, to its end.
@@ -16,27 +17,22 @@ func (c *cell) do(cmd *exec.Cmd) error {
 	if c.uid == 0 {
 		return cmd.Run()
 	}
-	done := make(chan error)
-	go func() {
-		// Never unlocked: the thread ends with its goroutine, its mounts with it, and
-		// with the server the command, which hears of the end of this thread.
-		runtime.LockOSThread()
-		done <- func() error {
-			if err := c.enter(cmd); err != nil {
-				return err
-			}
-			if err := cmd.Start(); err != nil {
-				return err
-			}
-			if err := limit(cmd.Process.Pid); err != nil {
-				_ = cmd.Process.Kill()
-				_ = cmd.Wait() // the first error is the one that counts
-				return err
-			}
-			return cmd.Wait()
-		}()
-	}()
-	return <-done
+	// The thread's mounts end with it, and the command with the server: it hears of
+	// the end of the thread that started it.
+	return osthread.Do(func() error {
+		if err := c.enter(cmd); err != nil {
+			return err
+		}
+		if err := cmd.Start(); err != nil {
+			return err
+		}
+		if err := limit(cmd.Process.Pid); err != nil {
+			_ = cmd.Process.Kill()
+			_ = cmd.Wait() // the first error is the one that counts
+			return err
+		}
+		return cmd.Wait()
+	})
 }
 
 // enter gives the thread mounts of its own, and the command what is not inherited.

@@ -23,31 +23,32 @@ import (
 
 	"lambent"
 	"lambent/runtimes/rootfs"
+	"lambent/runtimes/rootfstest"
 )
 
 // The life of a runtime that is an image: fetched, identified by running it,
 // listed, there after a restart, made of the same tree when it comes again, removed.
 func TestImageOfRegistry(t *testing.T) {
-	py := hostPython(t)
+	py := rootfstest.Python(t)
 	s := open(t)
-	i := imageOf(t,
-		layerOf(t, tarOf(t,
+	i := rootfstest.Image(t,
+		rootfstest.Layer(t, tarOf(t,
 			entry{name: "etc/os-release", body: "ID=test\n"}, entry{name: "etc/gone", body: "x"}, entry{name: "srv/old/a", body: "a"},
 			entry{name: "run", kind: tar.TypeDir}, entry{name: "var", kind: tar.TypeDir}, entry{name: "var/run", kind: tar.TypeSymlink, link: "/run"},
 			entry{name: "usr/bin/su", mode: 0o4755, body: "setuid"}, entry{name: "etc/shadow", mode: 0o640, body: "secret"})),
-		layerOf(t, py.layer),
-		layerOf(t, tarOf(t,
+		rootfstest.Layer(t, py.Tar),
+		rootfstest.Layer(t, tarOf(t,
 			entry{name: "etc/.wh.gone"}, entry{name: "srv/old/b", body: "b"}, entry{name: "srv/old/.wh..wh..opq"},
 			entry{name: "var/run/pid", body: "1"}, entry{name: "usr/bin/python", kind: tar.TypeSymlink, link: "/usr/bin/python3"})),
 	)
-	ref := push(t, newRegistry(t), "library/python:3", i)
+	ref := rootfstest.Push(t, rootfstest.Registry(t), "library/python:3", i)
 
 	var told bytes.Buffer
-	a, err := s.Add(t.Context(), rootfs.Request{Name: py.runtime, From: ref}, &told)
+	a, err := s.Add(t.Context(), rootfs.Request{Name: py.Runtime, From: ref}, &told)
 	if err != nil {
 		t.Fatalf("%v\n%s", err, told.String())
 	}
-	if a.Version != py.version || a.Program != "/usr/bin/"+py.runtime || !a.Rooted || a.From != ref {
+	if a.Version != py.Version || a.Program != "/usr/bin/"+py.Runtime || !a.Rooted || a.From != ref {
 		t.Errorf("added: %+v", a)
 	}
 	rt, err := s.Runtime(a, "/agents", "")
@@ -70,7 +71,7 @@ func TestImageOfRegistry(t *testing.T) {
 	}
 
 	// The same image for another name, and again: one tree.
-	again := add(t, s, rootfs.Request{Name: py.runtime, From: ref})
+	again := add(t, s, rootfs.Request{Name: py.Runtime, From: ref})
 	other := add(t, s, rootfs.Request{Name: "provided.al2", From: ref})
 	if again.Tree.Dir != a.Tree.Dir || other.Tree.Dir != a.Tree.Dir || other.Program != "" {
 		t.Errorf("again: %+v, other: %+v", again, other)
@@ -79,7 +80,7 @@ func TestImageOfRegistry(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if l := reopened.List(); len(l) != 2 || l[0].Name != "provided.al2" || l[1].Version != py.version || l[1].Image == "" {
+	if l := reopened.List(); len(l) != 2 || l[0].Name != "provided.al2" || l[1].Version != py.Version || l[1].Image == "" {
 		t.Errorf("after a restart: %+v", l)
 	}
 	if err := s.Remove("provided.al2"); err != nil {
@@ -88,25 +89,25 @@ func TestImageOfRegistry(t *testing.T) {
 	if _, err := os.Stat(rt.Root); err != nil {
 		t.Error("the tree went with the first of two that use it")
 	}
-	if err := s.Remove(py.runtime); err != nil {
+	if err := s.Remove(py.Runtime); err != nil {
 		t.Fatal(err)
 	}
 	noneLeft(t, s)
-	if err := s.Remove(py.runtime); !lambent.Is(err, lambent.NotFound) {
+	if err := s.Remove(py.Runtime); !lambent.Is(err, lambent.NotFound) {
 		t.Errorf("removed twice: %v", err)
 	}
 }
 
 // What an image has is not what it is asked for.
 func TestAnotherVersion(t *testing.T) {
-	py := hostPython(t)
+	py := rootfstest.Python(t)
 	s := open(t)
-	host := newRegistry(t)
-	ref := push(t, host, "python:x", imageOf(t, layerOf(t, py.layer)))
-	refused(t, s, rootfs.Request{Name: "python3.99", From: ref}, lambent.Invalid, `no python3\.99 in .*nothing runs on another version: /usr/bin/python3\.\d+ is python `+py.version)
+	host := rootfstest.Registry(t)
+	ref := rootfstest.Push(t, host, "python:x", rootfstest.Image(t, rootfstest.Layer(t, py.Tar)))
+	refused(t, s, rootfs.Request{Name: "python3.99", From: ref}, lambent.Invalid, `no python3\.99 in .*nothing runs on another version: /usr/bin/python3\.\d+ is python `+py.Version)
 	refused(t, s, rootfs.Request{Name: "nodejs20.x", From: ref}, lambent.Invalid, `there is no nodejs20\.x in .*: no file is named like one in /usr/local/bin`)
 
-	broken := push(t, host, "broken:x", imageOf(t, layerOf(t, tarOf(t,
+	broken := rootfstest.Push(t, host, "broken:x", rootfstest.Image(t, rootfstest.Layer(t, tarOf(t,
 		entry{name: "usr/bin/python3.11", mode: 0o755, body: "\x7fELF of something"}, entry{name: "usr/local/bin/python3.11", mode: 0o755, body: "#!/bin/nothing\n"},
 		entry{name: "bin/python3", mode: 0o644, body: "#!/bin/nothing\n"}))))
 	refused(t, s, rootfs.Request{Name: "python3.11", From: broken}, lambent.Invalid, `/usr/local/bin/python3\.11 does not run: .*; /usr/bin/python3\.11 is for another kind of processor$`)
@@ -114,9 +115,9 @@ func TestAnotherVersion(t *testing.T) {
 }
 
 func TestOtherMachines(t *testing.T) {
-	hostPython(t)
+	rootfstest.Python(t)
 	s := open(t)
-	i := imageOf(t, layerOf(t, tarOf(t, entry{name: "a", body: "a"})))
+	i := rootfstest.Image(t, rootfstest.Layer(t, tarOf(t, entry{name: "a", body: "a"})))
 	c, err := i.ConfigFile()
 	if err != nil {
 		t.Fatal(err)
@@ -126,8 +127,8 @@ func TestOtherMachines(t *testing.T) {
 	if i, err = mutate.ConfigFile(i, c); err != nil {
 		t.Fatal(err)
 	}
-	host := newRegistry(t)
-	refused(t, s, rootfs.Request{Name: "provided", From: push(t, host, "other:1", i)}, lambent.Invalid, `the image is for linux/s390x, this machine is linux/`)
+	host := rootfstest.Registry(t)
+	refused(t, s, rootfs.Request{Name: "provided", From: rootfstest.Push(t, host, "other:1", i)}, lambent.Invalid, `the image is for linux/s390x, this machine is linux/`)
 	ref, err := name.ParseReference(host + "/many:1")
 	if err != nil {
 		t.Fatal(err)
@@ -145,8 +146,8 @@ func TestOtherMachines(t *testing.T) {
 
 // Images come as files, too, in every form that tools write.
 func TestImageOfFile(t *testing.T) {
-	py := hostPython(t)
-	i := imageOf(t, layerOf(t, tarOf(t, entry{name: "etc/gone", body: "x"}, entry{name: "etc/there", body: "y"})), layerOf(t, py.layer), layerOf(t, tarOf(t, entry{name: "etc/.wh.gone"})))
+	py := rootfstest.Python(t)
+	i := rootfstest.Image(t, rootfstest.Layer(t, tarOf(t, entry{name: "etc/gone", body: "x"}, entry{name: "etc/there", body: "y"})), rootfstest.Layer(t, py.Tar), rootfstest.Layer(t, tarOf(t, entry{name: "etc/.wh.gone"})))
 	tag, err := name.NewTag("example/python:1")
 	if err != nil {
 		t.Fatal(err)
@@ -168,12 +169,12 @@ func TestImageOfFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	for form, file := range map[string][]byte{
-		"docker": docker.Bytes(), "docker.gz": gzipped(t, docker.Bytes()), "oci": oci, "oci.zst": zstded(t, oci), "plain": py.layer, "plain.gz": gzipped(t, py.layer),
+		"docker": docker.Bytes(), "docker.gz": gzipped(t, docker.Bytes()), "oci": oci, "oci.zst": zstded(t, oci), "plain": py.Tar, "plain.gz": gzipped(t, py.Tar),
 	} {
 		t.Run(form, func(t *testing.T) {
 			s := open(t)
-			a := add(t, s, rootfs.Request{Name: py.runtime, Tar: bytes.NewReader(file)})
-			if a.Version != py.version || a.From != "tar" {
+			a := add(t, s, rootfs.Request{Name: py.Runtime, Tar: bytes.NewReader(file)})
+			if a.Version != py.Version || a.From != "tar" {
 				t.Errorf("%+v", a)
 			}
 			list := ls(t, s.Path(a.Tree))
@@ -189,11 +190,11 @@ func TestImageOfFile(t *testing.T) {
 
 // A layer that is not what the image says is refused, wherever it was changed.
 func TestWrongDigest(t *testing.T) {
-	hostPython(t)
+	rootfstest.Python(t)
 	s := open(t)
-	i := imageOf(t, layerOf(t, tarOf(t, entry{name: "a", body: "as it was built"})))
-	host := newRegistry(t)
-	ref := push(t, host, "a:1", i)
+	i := rootfstest.Image(t, rootfstest.Layer(t, tarOf(t, entry{name: "a", body: "as it was built"})))
+	host := rootfstest.Registry(t)
+	ref := rootfstest.Push(t, host, "a:1", i)
 	layers, err := i.Layers()
 	if err != nil {
 		t.Fatal(err)

@@ -16,6 +16,7 @@ import (
 
 	"lambent"
 	"lambent/runtimes/rootfs"
+	"lambent/runtimes/rootfstest"
 )
 
 // What archives try that want out of their directory. Each is refused, or does what
@@ -99,7 +100,7 @@ func TestMaliciousWhiteouts(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(outside, "victim"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	host := newRegistry(t)
+	host := rootfstest.Registry(t)
 	lower := tarOf(t, entry{name: "a/f", body: "x"}, entry{name: "l", kind: tar.TypeSymlink, link: outside}, entry{name: "in", kind: tar.TypeSymlink, link: "/a"})
 	for n, c := range []struct {
 		upper   []entry
@@ -118,7 +119,7 @@ func TestMaliciousWhiteouts(t *testing.T) {
 	} {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
 			s := open(t)
-			r := rootfs.Request{Name: "provided", From: push(t, host, fmt.Sprintf("w:%d", n), imageOf(t, layerOf(t, lower), layerOf(t, tarOf(t, c.upper...))))}
+			r := rootfs.Request{Name: "provided", From: rootfstest.Push(t, host, fmt.Sprintf("w:%d", n), rootfstest.Image(t, rootfstest.Layer(t, lower), rootfstest.Layer(t, tarOf(t, c.upper...))))}
 			if c.refusal != "" {
 				refused(t, s, r, lambent.Invalid, c.refusal)
 				noneLeft(t, s)
@@ -159,7 +160,7 @@ func TestLimits(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := open(t, limit)
 			refused(t, s, provided(c.file), lambent.TooLarge, c.pattern)
-			refused(t, s, rootfs.Request{Name: "provided", From: push(t, newRegistry(t), "big:1", imageOf(t, layerOf(t, unzipped(t, c.file))))}, lambent.TooLarge, c.pattern)
+			refused(t, s, rootfs.Request{Name: "provided", From: rootfstest.Push(t, rootfstest.Registry(t), "big:1", rootfstest.Image(t, rootfstest.Layer(t, unzipped(t, c.file))))}, lambent.TooLarge, c.pattern)
 			noneLeft(t, s)
 		})
 	}
@@ -197,7 +198,7 @@ func TestFullDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", dir).CombinedOutput(); err != nil {
-		missing(t, "a small disk cannot be mounted: "+string(out))
+		rootfstest.Missing(t, "a small disk cannot be mounted: "+string(out))
 	}
 	t.Cleanup(func() {
 		if out, err := exec.Command("umount", dir).CombinedOutput(); err != nil {
@@ -207,7 +208,7 @@ func TestFullDisk(t *testing.T) {
 	s := open(t, func(o *rootfs.Options) { o.Dir = filepath.Join(dir, "roots") })
 	file := tarOf(t, entry{name: "a", body: strings.Repeat("a", 5<<20)})
 	refused(t, s, provided(file), lambent.NoSpace, `no space is left on the disk`)
-	refused(t, s, rootfs.Request{Name: "provided", From: push(t, newRegistry(t), "big:1", imageOf(t, layerOf(t, file)))}, lambent.NoSpace, `no space is left on the disk`)
+	refused(t, s, rootfs.Request{Name: "provided", From: rootfstest.Push(t, rootfstest.Registry(t), "big:1", rootfstest.Image(t, rootfstest.Layer(t, file)))}, lambent.NoSpace, `no space is left on the disk`)
 	noneLeft(t, s)
 	add(t, s, provided(tarOf(t, entry{name: "a", body: "a"})))
 }
@@ -257,7 +258,7 @@ func FuzzUnpack(f *testing.F) {
 func rootOnLinux(t testing.TB) {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		missing(t, "root file systems need root on Linux")
+		rootfstest.Missing(t, "root file systems need root on Linux")
 	}
 }
 

@@ -9,13 +9,13 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"lambent"
+	"lambent/internal/osthread"
 )
 
 // Where things are inside.
@@ -52,35 +52,28 @@ var made = map[string]string{
 // makeRoot builds the root of a runtime at dir, an empty directory that the root
 // does not need afterwards. show is a directory of the host to be seen, too.
 func makeRoot(ts *threads, dir, agents, show string, rt lambent.Runtime) (*root, error) {
-	type result struct {
-		root *root
-		err  error
+	var mounts *os.File
+	// The thread leaves the namespace behind when it ends.
+	err := osthread.Do(func() (err error) {
+		if err := unix.Unshare(unix.CLONE_FS); err != nil {
+			return os.NewSyscallError("unshare", err)
+		}
+		if err := unix.Setns(int(ts.workshop.Fd()), unix.CLONE_NEWNS); err != nil {
+			return os.NewSyscallError("setns", err)
+		}
+		if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
+			return os.NewSyscallError("unshare", err)
+		}
+		if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+			return os.NewSyscallError("mount", err)
+		}
+		mounts, err = buildRoot(dir, agents, show, rt)
+		return err
+	})
+	if err != nil {
+		return nil, lambent.Errorf(lambent.Internal, "namespace.Park", "the root file system of %s: %w", rt.Name, err)
 	}
-	done := make(chan result)
-	go func() {
-		runtime.LockOSThread() // the thread ends with its goroutine, and leaves the namespace behind
-		mounts, err := func() (*os.File, error) {
-			if err := unix.Unshare(unix.CLONE_FS); err != nil {
-				return nil, os.NewSyscallError("unshare", err)
-			}
-			if err := unix.Setns(int(ts.workshop.Fd()), unix.CLONE_NEWNS); err != nil {
-				return nil, os.NewSyscallError("setns", err)
-			}
-			if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
-				return nil, os.NewSyscallError("unshare", err)
-			}
-			if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
-				return nil, os.NewSyscallError("mount", err)
-			}
-			return buildRoot(dir, agents, show, rt)
-		}()
-		done <- result{&root{mounts}, err}
-	}()
-	r := <-done
-	if r.err != nil {
-		return nil, lambent.Errorf(lambent.Internal, "namespace.Park", "the root file system of %s: %w", rt.Name, r.err)
-	}
-	return r.root, nil
+	return &root{mounts}, nil
 }
 
 func buildRoot(dir, agents, show string, rt lambent.Runtime) (*os.File, error) {
