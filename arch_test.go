@@ -35,7 +35,7 @@ type rule struct {
 var rules = []rule{
 	{".", "", "", "the vocabulary: everyone imports it, so it imports no one"},
 	{"cmd/lambent", "server client bundle examples internal/detect internal/scaffold", "", "one verb to a file; bundle packs what a directory is deployed as, before it is sent"},
-	{"server", "api/* auth bundle client control control/build dispatch guest guest/* internal/* logs meter runtimes sandbox sandbox/jail sandbox/namespace sandbox/process store", "examples server/servertest",
+	{"server", "api/* auth bundle client control control/build dispatch guest guest/* internal/* logs meter runtimes runtimes/rootfs sandbox sandbox/jail sandbox/namespace sandbox/process store", "examples runtimes/rootfstest server/servertest",
 		"the wiring: the only package that names implementations"},
 
 	{"server/servertest", "server client", "", "a server in process for whoever tests with one"},
@@ -61,6 +61,8 @@ var rules = []rule{
 	{"sandbox/jail", "sandbox internal/*", "sandbox/sandboxtest sandbox/namespace sandbox/fake", "the driver of two processes: it serves any driver, and its suite a real one"},
 	{"sandbox/*", "sandbox internal/*", "sandbox/sandboxtest", "a driver knows the contract, and no other driver"},
 	{"runtimes", "", "", "agents and interpreters are data to everyone else"},
+	{"runtimes/rootfs", "runtimes internal/atomicfile internal/osthread", "runtimes/rootfstest", "files that interpreters are in: it starts no sandbox and knows no function"},
+	{"runtimes/rootfstest", "", "", "images for whoever tests with them"},
 
 	{"internal/*", "", "", "leaves: each one job that knows nothing of the platform but its vocabulary"},
 	{"examples", "", "server client server/servertest", "functions as users write them; the tests run each on a server"},
@@ -76,7 +78,8 @@ var modules = []rule{
 	{"github.com/danielgtaylor/huma", "api/v1", "", "REST and its OpenAPI document"},
 	{"github.com/prometheus/client_golang", "internal/telemetry", "", "metrics"},
 	{"github.com/shopspring/decimal", "meter", "", "money"},
-	{"github.com/klauspost/compress", "bundle", "", "deflate"},
+	{"github.com/klauspost/compress", "bundle runtimes/rootfs", "", "deflate; gzip and zstd of layers"},
+	{"github.com/google/go-containerregistry", "runtimes/rootfs*", "", "images in registries"},
 	{"github.com/BurntSushi/toml", "internal/detect", "", "lambent.toml"},
 	{"github.com/spf13/cobra", "cmd/lambent", "", "the command line"},
 	{"go.yaml.in/yaml", "cmd/lambent", "", "-o yaml"},
@@ -86,7 +89,7 @@ var modules = []rule{
 	{"github.com/elastic/go-seccomp-bpf", "sandbox/namespace", "", "the system call filter, from names to the kernel's instructions"},
 	{"golang.org/x/net/bpf", "sandbox/namespace", "", "those instructions as bytes"},
 	{"golang.org/x/net/dns/dnsmessage", "internal/netns", "", "the names that functions ask for"},
-	{"golang.org/x/sys", "sandbox/* server internal/*", "", "system calls that the standard library lacks"},
+	{"golang.org/x/sys", "sandbox/* runtimes/rootfs server internal/*", "", "system calls that the standard library lacks"},
 }
 
 // readsEnvironment are the packages that may read the environment: main, which

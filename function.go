@@ -435,7 +435,17 @@ type Runtime struct {
 	Env   map[string]string `json:"fixed_env,omitempty"` // environment that only works at exec, fixed while parked
 	Root  string            `json:"root,omitempty"`      // root file system; empty: the host's
 	Note  string            `json:"note,omitempty"`      // for `runtime list`: where it was found
+
+	// Packages is a directory of the host with what handlers may import without
+	// bringing it; empty: nothing. A driver that shows code a file system of its own
+	// shows it at [PackagesInside].
+	Packages string `json:"packages,omitempty"`
 }
+
+// PackagesInside is where a sandbox with a file system of its own has the packages
+// of its runtime. Where they have a node_modules, /var/node_modules leads to it:
+// that is how ES modules find it.
+const PackagesInside = "/var/packages"
 
 // String shows what a person wants to see of a version label.
 func (v Version) String() string { return fmt.Sprintf("version %d", v.Number) }

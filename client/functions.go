@@ -77,16 +77,23 @@ func (c *Client) Deploy(ctx context.Context, name string, r *DeployRequest, prog
 		return nil, err
 	}
 	defer resp.Body.Close()
-	for e, err := range lines[deployEvent](ctx, c, resp.Body) {
-		switch {
-		case err != nil:
+	return lastOf(ctx, c, resp.Body, progress, func(e deployEvent) (*Function, *problem, string) { return e.Function, e.Problem, e.Progress })
+}
+
+// lastOf reads lines of progress up to the one that ends the answer: with what was
+// asked for, or with a refusal.
+func lastOf[E, T any](ctx context.Context, c *Client, body io.Reader, progress func(line string), parts func(E) (*T, *problem, string)) (*T, error) {
+	for e, err := range lines[E](ctx, c, body) {
+		if err != nil {
 			return nil, err
-		case e.Problem != nil:
-			return nil, e.Problem.err()
-		case e.Function != nil:
-			return e.Function, nil
+		}
+		switch out, refusal, line := parts(e); {
+		case refusal != nil:
+			return nil, refusal.err()
+		case out != nil:
+			return out, nil
 		case progress != nil:
-			progress(e.Progress)
+			progress(line)
 		}
 	}
 	return nil, c.broken(ctx, io.ErrUnexpectedEOF)
@@ -188,11 +195,4 @@ func (c *Client) DeleteAlias(ctx context.Context, name, alias string) error {
 func (c *Client) Server(ctx context.Context) (*Server, error) {
 	var s Server
 	return &s, c.do(ctx, http.MethodGet, "/v1/server", nil, nil, &s)
-}
-
-// Runtimes returns what functions can run on.
-func (c *Client) Runtimes(ctx context.Context) ([]Runtime, error) {
-	var l RuntimeList
-	err := c.do(ctx, http.MethodGet, "/v1/runtimes", nil, nil, &l)
-	return l.Runtimes, err
 }

@@ -282,8 +282,19 @@ type Limits struct {
 
 // A Runtime is one that functions can run on here.
 type Runtime struct {
-	Name string `json:"name"`
-	Note string `json:"note,omitempty"` // Where it was found
+	Name     string   `json:"name"`
+	Note     string   `json:"note,omitempty"`    // Where it is from, in one line
+	From     string   `json:"from,omitempty"`    // What was added: host, npm, tar, or an image
+	Version  string   `json:"version,omitempty"` // Of an interpreter that was added, as it says itself
+	Packages []string `json:"packages,omitempty"`
+	Bytes    int64    `json:"bytes,omitempty"` // On the disk, of what was added
+}
+
+// A RuntimeRequest says which runtime is to be there, and what of.
+type RuntimeRequest struct {
+	Name     string    `json:"name"`
+	From     string    `json:"from,omitempty"`     // host, npm or an image; "": what the runtime is from now, or the usual
+	Packages *[]string `json:"packages,omitempty"` // nil: those that are there
 }
 
 // A RuntimeList is every runtime of the server.

@@ -3,6 +3,8 @@ package control
 import (
 	"bytes"
 	"context"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -26,7 +28,7 @@ var sweepAge = SweepAge // tests do not wait
 // moving from a head to a version is seen, because heads are read first.
 func (c *Control) References(ctx context.Context) (map[string]bool, error) {
 	used := map[string]bool{}
-	add := func(config *lambent.Config) {
+	err := c.eachConfig(ctx, func(_ lambent.Name, config *lambent.Config) {
 		used[config.Code] = true
 		if config.CodeZip != "" {
 			used[config.CodeZip] = true
@@ -34,31 +36,56 @@ func (c *Control) References(ctx context.Context) (map[string]bool, error) {
 		for _, layer := range config.Layers {
 			used[layer] = true
 		}
-	}
+	})
+	return used, err
+}
+
+// Users returns the functions that run on a runtime, or of which a version does.
+func (c *Control) Users(ctx context.Context, runtime string) ([]lambent.Name, error) {
+	users := map[lambent.Name]bool{}
+	err := c.eachConfig(ctx, func(name lambent.Name, config *lambent.Config) {
+		if config.Runtime == runtime {
+			users[name] = true
+		}
+	})
+	return slices.SortedFunc(maps.Keys(users), func(a, b lambent.Name) int { return strings.Compare(a.String(), b.String()) }), err
+}
+
+// eachConfig calls f with the configuration of each function and of each version,
+// the functions first.
+func (c *Control) eachConfig(ctx context.Context, f func(lambent.Name, *lambent.Config)) error {
 	for e, err := range c.plug.Store.List(ctx, headPrefix) {
 		if err != nil {
-			return nil, err
+			return err
 		}
 		if bytes.Equal(e.Value, placeholder) {
 			continue
 		}
 		r, err := decode(e.Value, e.Revision)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		add(&r.Latest)
+		f(nameOf(e.Key), &r.Latest)
 	}
 	for e, err := range c.plug.Store.List(ctx, versionPrefix) {
 		if err != nil {
-			return nil, err
+			return err
 		}
 		v, err := decodeVersion(e)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		add(&v.Config)
+		f(nameOf(e.Key), &v.Config)
 	}
-	return used, nil
+	return nil
+}
+
+// nameOf is the function of a head's key, or of a version's.
+func nameOf(key string) (n lambent.Name) {
+	if words := strings.Split(key, "."); len(words) > 2 {
+		n.Project, n.Function = words[1], words[2]
+	}
+	return n
 }
 
 // Sweep deletes what a crash left between two writes: the records of versions

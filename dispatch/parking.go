@@ -99,7 +99,7 @@ func (p *parking) leave(rt lambent.Runtime) *berth {
 }
 
 func (l *lot) serves(rt lambent.Runtime) bool {
-	return l.rt.Root == rt.Root && l.rt.Guest == rt.Guest && slices.Equal(l.rt.Boot, rt.Boot)
+	return l.rt.Root == rt.Root && l.rt.Packages == rt.Packages && l.rt.Guest == rt.Guest && slices.Equal(l.rt.Boot, rt.Boot)
 }
 
 // note counts one more taken.

@@ -87,7 +87,7 @@ func Discover(ctx context.Context, o Options) ([]lambent.Runtime, []Missing) {
 		found[name] = rt
 	}
 	missing = slices.DeleteFunc(missing, func(m Missing) bool { _, ok := found[m.Name]; return ok })
-	return slices.SortedFunc(maps.Values(found), func(a, b lambent.Runtime) int { return compareNames(a.Name, b.Name) }), missing
+	return slices.SortedFunc(maps.Values(found), func(a, b lambent.Runtime) int { return Compare(a.Name, b.Name) }), missing
 }
 
 var candidateName = regexp.MustCompile(`^(python3(\.\d+)?|node(js)?(\d+)?)$`)
@@ -163,15 +163,24 @@ func identifyAll(ctx context.Context, files []string) []candidate {
 // identify runs the file to learn what it is. A version manager's wrapper gives
 // the program behind it, which boots without the wrapper's shell.
 func identify(ctx context.Context, file string) (interpreter, error) {
-	i, args := interpreter{family: "python"}, []string{"-I", "-S", "-c", pythonProbe}
+	family := "python"
 	if strings.HasPrefix(filepath.Base(file), "node") {
-		i, args = interpreter{family: "nodejs"}, []string{"-e", nodeProbe}
+		family = "nodejs"
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, file, args...)
+	cmd := exec.CommandContext(ctx, file, probes[family]...)
 	cmd.WaitDelay = time.Second
 	out, err := cmd.Output()
+	return told(family, out, err)
+}
+
+// probes are the arguments that make an interpreter tell what it is.
+var probes = map[string][]string{"python": {"-I", "-S", "-c", pythonProbe}, "nodejs": {"-e", nodeProbe}}
+
+// told reads what an interpreter answered to its family's probe.
+func told(family string, out []byte, err error) (interpreter, error) {
+	i := interpreter{family: family}
 	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
 	if err != nil {
 		return i, fmt.Errorf("does not run: %w", err)
@@ -252,8 +261,8 @@ func (i interpreter) reachable() error {
 	return nil
 }
 
-// compareNames orders python3.9 before python3.11.
-func compareNames(a, b string) int {
+// Compare orders names of runtimes: python3.9 is before python3.11.
+func Compare(a, b string) int {
 	key := func(s string) string {
 		return digits.ReplaceAllStringFunc(s, func(d string) string { return fmt.Sprintf("%06s", d) })
 	}

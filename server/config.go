@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"crypto/tls"
 	"errors"
 	"log/slog"
@@ -37,6 +38,10 @@ type Config struct {
 	GoProxy, GoSumDB, GoNoSumDB string // GOPROXY, GOSUMDB, GONOSUMDB of builds; empty: the toolchain's own defaults
 	GoCache, GoModCache         string // of builds; empty: in the data directory (see build.Options)
 
+	MaxRootMB    int      // of one runtime that is added, unpacked
+	InstallerEnv []string // of pip and npm, which runtime add has install packages
+	NPMRegistry  string   // that Node.js comes from; empty: the public one
+
 	// OwnProgram says that this server is all that the program does: then it decides
 	// how many processors the program uses.
 	OwnProgram bool
@@ -56,8 +61,24 @@ func DefaultConfig(getenv func(string) string) Config {
 		KeepAlive: 10 * time.Minute, Grace: 30 * time.Second, MaxInstances: 1000, Parked: 16, MaxQueue: 1000, StallTimeout: 30 * time.Second,
 		Path: getenv("PATH"), GoProxy: getenv("GOPROXY"), GoSumDB: getenv("GOSUMDB"), GoNoSumDB: getenv("GONOSUMDB"),
 		GoCache: getenv("LAMBENT_GOCACHE"), GoModCache: getenv("LAMBENT_GOMODCACHE"),
+		MaxRootMB: 4096, InstallerEnv: installerEnv(getenv), NPMRegistry: cmp.Or(getenv("NPM_CONFIG_REGISTRY"), getenv("npm_config_registry")),
 		Version: "dev",
 	}
+}
+
+// installerEnv is what pip and npm see of the environment: where they find their
+// registries.
+func installerEnv(getenv func(string) string) (env []string) {
+	for _, name := range []string{
+		"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR",
+		"PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS", "PIP_NO_INDEX", "PIP_TRUSTED_HOST", "PIP_CERT", "PIP_DEFAULT_TIMEOUT",
+		"NPM_CONFIG_REGISTRY", "npm_config_registry", "NODE_EXTRA_CA_CERTS",
+	} {
+		if v := getenv(name); v != "" {
+			env = append(env, name+"="+v)
+		}
+	}
+	return env
 }
 
 // DefaultData returns the data directory of whoever names none: LAMBENT_DATA, or
@@ -104,6 +125,8 @@ func (c *Config) Validate() error {
 		return bad("--parked %d is outside 0 to 1000", c.Parked)
 	case c.MaxQueue < 1 || c.MaxQueue > 1_000_000:
 		return bad("--max-queue %d is outside 1 to 1000000", c.MaxQueue)
+	case c.MaxRootMB < 1 || c.MaxRootMB > 1<<20:
+		return bad("--max-root %d is outside 1 to %d", c.MaxRootMB, 1<<20)
 	case c.StallTimeout <= 0:
 		return bad("the stall timeout %v is not positive", c.StallTimeout)
 	case (c.TLSCert == "") != (c.TLSKey == ""):

@@ -31,7 +31,7 @@ import (
 	"lambent/internal/telemetry"
 	"lambent/logs"
 	"lambent/meter"
-	"lambent/runtimes"
+	"lambent/runtimes/rootfs"
 	"lambent/sandbox"
 	"lambent/store"
 )
@@ -46,15 +46,16 @@ type Server struct {
 	hosts    []string    // that clients may call us by
 	log      *slog.Logger
 
-	store    *store.Store
-	code     *bundle.Store
-	builder  *build.Builder
-	runtimes func() []lambent.Runtime // waits until they are found
-	logs     *logs.Logs
-	ledger   *meter.Ledger
-	keys     *auth.Keys
-	metrics  *telemetry.Metrics
-	driver   sandbox.Driver
+	store   *store.Store
+	code    *bundle.Store
+	builder *build.Builder
+	roots   *rootfs.Store
+	catalog *catalog
+	logs    *logs.Logs
+	ledger  *meter.Ledger
+	keys    *auth.Keys
+	metrics *telemetry.Metrics
+	driver  sandbox.Driver
 
 	driverName string                      // as --driver names it
 	agents     string                      // where functions' sandboxes see the agents
@@ -189,34 +190,6 @@ func (s *Server) path(elem ...string) string {
 	return filepath.Join(append([]string{s.cfg.Data}, elem...)...)
 }
 
-// openRuntimes looks for what can run here, in the background: it executes each
-// interpreter, and some are scripts of version managers that take 200 ms. Whoever
-// needs a runtime waits; the server does not.
-func (s *Server) openRuntimes(context.Context) error {
-	o := runtimes.Options{Agents: s.agents, Path: filepath.SplitList(s.cfg.Path), Unprivileged: os.Geteuid() == 0, Accepts: s.accepts}
-	s.runtimes = sync.OnceValue(func() []lambent.Runtime {
-		begun := time.Now()
-		found, missing := runtimes.Discover(s.background, o)
-		for _, m := range missing {
-			s.log.Debug("an interpreter cannot be used", "path", m.Path, "runtime", m.Name, "why", m.Why)
-		}
-		s.log.Debug("runtimes found", "count", len(found), "took", time.Since(begun))
-		return found
-	})
-	s.running.Go(func() { s.runtimes() })
-	return nil
-}
-
-func (s *Server) runtime(name string) (lambent.Runtime, error) {
-	found := s.runtimes()
-	for _, r := range found {
-		if r.Name == name {
-			return r, nil
-		}
-	}
-	return lambent.Runtime{}, runtimes.NotFound(name, found)
-}
-
 // canRun refuses what would not be as its owner says. A network that nobody holds
 // a function to is worse than none.
 func (s *Server) canRun(c *lambent.Config) error {
@@ -299,7 +272,7 @@ func (s *Server) openFaces(context.Context) error {
 		Authenticate: s.identify, HasCode: s.code.Has, CanRun: s.canRun,
 		PutCode: s.putCode, Zip: s.code.Zip, Build: s.build, Logs: s.logs, Ledger: s.ledger,
 		FunctionURL: s.functionURL,
-		Runtimes:    s.runtimes, Closing: s.closing,
+		Runtimes:    s.describeRuntimes, AddRuntime: s.addRuntime, RemoveRuntime: s.removeRuntime, Closing: s.closing,
 		Server: s.describe,
 	})
 	s.http = &http.Server{

@@ -23,8 +23,12 @@ type Scope struct {
 	ProjectQuery  string `query:"project" doc:"The project, for clients that cannot set headers" example:"default"`
 }
 
-// projectKey is where the middleware leaves the project of a request.
-type projectKey struct{}
+// projectKey is where the middleware leaves the project of a request, and
+// identityKey who it is from.
+type (
+	projectKey  struct{}
+	identityKey struct{}
+)
 
 // project decides whose functions a request is about, and whether who asks may
 // do there what needs a role.
@@ -80,25 +84,27 @@ func checkedName(project, function, qualifier string) (lambent.Name, error) {
 // one.
 func (s *service) authenticate(ctx huma.Context, next func(huma.Context)) {
 	r, w := humago.Unwrap(ctx)
-	p, err := s.authorize(r, auth.RoleAdmin)
+	id, p, err := s.authorize(r, auth.RoleAdmin)
 	if err != nil {
 		s.refuse(w, r, err)
 		return
 	}
-	next(&humaContext{inner: huma.WithValue(ctx, projectKey{}, p)})
+	next(&humaContext{inner: huma.WithValue(huma.WithValue(ctx, projectKey{}, p), identityKey{}, id)})
 }
 
-// authorize returns the project of a request that may do what needs a role.
-func (s *service) authorize(r *http.Request, need auth.Role) (string, error) {
+// authorize returns who a request is from, and the project, if they may do there
+// what needs a role.
+func (s *service) authorize(r *http.Request, need auth.Role) (auth.Identity, string, error) {
 	id, err := s.Authenticate(r)
 	if err != nil {
-		return "", err
+		return id, "", err
 	}
 	query := ""
 	if strings.Contains(r.URL.RawQuery, "project=") { // the hot path does not parse queries for nothing
 		query = r.URL.Query().Get("project")
 	}
-	return project(id, need, r.Header.Get(projectHeader), query)
+	p, err := project(id, need, r.Header.Get(projectHeader), query)
+	return id, p, err
 }
 
 // A plainHandler serves what huma would only slow down or hold in memory. The
@@ -117,7 +123,7 @@ func (s *service) plain(api huma.API, op *huma.Operation, need auth.Role, h plai
 		api.OpenAPI().AddOperation(op)
 	}
 	s.mux.HandleFunc(op.Method+" "+op.Path, func(w http.ResponseWriter, r *http.Request) {
-		p, err := s.authorize(r, need)
+		_, p, err := s.authorize(r, need)
 		if err == nil {
 			err = h(w, r, p)
 		}

@@ -1,14 +1,11 @@
 package v1
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"io"
 	"net/http"
 	"os"
 	"strings"
-	"sync"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
@@ -68,8 +65,6 @@ type DeployEvent struct {
 	Problem  *Problem  `json:"problem,omitempty" doc:"The refusal; the last line"`
 }
 
-const ndjson = "application/x-ndjson"
-
 type (
 	deployInput struct {
 		FunctionInput
@@ -104,14 +99,10 @@ func (s *service) deploy(ctx context.Context, in *deployInput) (*deployOutput, e
 	if strings.Contains(in.Accept, ndjson) {
 		return &deployOutput{Body: func(hctx huma.Context) {
 			r, w := humago.Unwrap(hctx)
-			w.Header().Set("Content-Type", ndjson)
-			out := &eventWriter{w: w, flush: http.NewResponseController(w).Flush}
-			f, err := s.apply(ctx, name, &in.Body, out)
-			if err != nil {
-				out.send(DeployEvent{Problem: s.problem(lineOf(r), err)})
-				return
-			}
-			out.send(DeployEvent{Function: f})
+			s.stream(w, r, func(progress io.Writer) (any, error) {
+				f, err := s.apply(ctx, name, &in.Body, progress)
+				return DeployEvent{Function: f}, err
+			})
 		}}, nil
 	}
 	f, err := s.apply(ctx, name, &in.Body, io.Discard)
@@ -122,57 +113,6 @@ func (s *service) deploy(ctx context.Context, in *deployInput) (*deployOutput, e
 		_, w := humago.Unwrap(hctx)
 		_ = writeJSON(w, f)
 	}}, nil
-}
-
-// An eventWriter sends what is written to it as lines of progress. A client that
-// is gone stops nothing here; the context does.
-type eventWriter struct {
-	w     io.Writer
-	flush func() error
-
-	mu   sync.Mutex // serialises lines: a build may write from several goroutines
-	line []byte     // not complete yet
-}
-
-const maxProgressLine = 8 << 10
-
-// Write implements io.Writer.
-func (e *eventWriter) Write(p []byte) (int, error) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.line = append(e.line, p...)
-	for {
-		at := bytes.IndexByte(e.line, '\n')
-		if at < 0 && len(e.line) < maxProgressLine {
-			return len(p), nil
-		}
-		rest := e.line[len(e.line):]
-		line := e.line
-		if at >= 0 {
-			line, rest = e.line[:at], e.line[at+1:]
-		}
-		e.sendLocked(DeployEvent{Progress: strings.ToValidUTF8(string(line), "\uFFFD")})
-		e.line = append(e.line[:0], rest...)
-	}
-}
-
-func (e *eventWriter) send(v DeployEvent) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if len(e.line) > 0 {
-		e.sendLocked(DeployEvent{Progress: strings.ToValidUTF8(string(e.line), "\uFFFD")})
-		e.line = nil
-	}
-	e.sendLocked(v)
-}
-
-func (e *eventWriter) sendLocked(v DeployEvent) {
-	if v == (DeployEvent{}) {
-		return // an empty line of progress says nothing
-	}
-	if json.NewEncoder(e.w).Encode(v) == nil {
-		_ = e.flush()
-	}
 }
 
 // apply carries out a deploy.

@@ -46,21 +46,7 @@ type Limits struct {
 	Files          int   `json:"files" example:"100000"`
 }
 
-// A Runtime is one that functions can run on here.
-type Runtime struct {
-	Name string `json:"name" example:"python3.11"`
-	Note string `json:"note,omitempty" doc:"Where it was found" example:"/usr/bin/python3.11 (3.11.2)"`
-}
-
-// A RuntimeList is every runtime of the server.
-type RuntimeList struct {
-	Runtimes []Runtime `json:"runtimes"`
-}
-
-type (
-	serverOutput   struct{ Body Server }
-	runtimesOutput struct{ Body RuntimeList }
-)
+type serverOutput struct{ Body Server }
 
 func (s *service) serverOperations(api huma.API) {
 	operation(s, api, huma.Operation{
@@ -68,15 +54,5 @@ func (s *service) serverOperations(api huma.API) {
 		Summary: "Get what the server says of itself",
 	}, func(context.Context, *Scope) (*serverOutput, error) {
 		return &serverOutput{Body: s.Server()}, nil
-	})
-	operation(s, api, huma.Operation{
-		OperationID: "list-runtimes", Method: http.MethodGet, Path: "/v1/runtimes", Tags: []string{"server"},
-		Summary: "List runtimes",
-	}, func(context.Context, *Scope) (*runtimesOutput, error) {
-		out := &runtimesOutput{Body: RuntimeList{Runtimes: []Runtime{}}}
-		for _, r := range s.Runtimes() {
-			out.Body.Runtimes = append(out.Body.Runtimes, Runtime{r.Name, r.Note})
-		}
-		return out, nil
 	})
 }

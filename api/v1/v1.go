@@ -61,8 +61,15 @@ type Config struct {
 	// FunctionURL returns the address of a function's URL.
 	FunctionURL func(lambent.Name) string
 
-	Runtimes func() []lambent.Runtime
-	Server   func() Server
+	// Runtimes are what functions can run on, sorted, the newest of a family last.
+	Runtimes func() []Runtime
+
+	// AddRuntime brings one, out of tar unless that is nil. RemoveRuntime takes what
+	// was added away again, from functions too where forced.
+	AddRuntime    func(ctx context.Context, r RuntimeRequest, tar io.Reader, progress io.Writer) (*Runtime, error)
+	RemoveRuntime func(ctx context.Context, name string, force bool) error
+
+	Server func() Server
 }
 
 // service holds what the operations share.
@@ -87,6 +94,7 @@ func New(c Config) http.Handler {
 	s.logOperations(api)
 	s.usageOperations(api)
 	s.serverOperations(api)
+	s.runtimeOperations(api)
 	s.openAPI = document(api)
 	s.plain(api, &huma.Operation{
 		OperationID: "openapi", Method: http.MethodGet, Path: "/v1/openapi.json", Hidden: true,

@@ -38,6 +38,7 @@ func serveCommand(p *program) *cobra.Command {
 	f.IntVar(&cfg.Parked, "parked", cfg.Parked, "sandboxes of each runtime that may wait, booted, for cold starts")
 	f.IntVar(&cfg.MaxQueue, "max-queue", cfg.MaxQueue, "calls of one function that wait for an instance; more are refused")
 	f.DurationVar(&cfg.Grace, "grace", cfg.Grace, "how long calls under way may take at the end")
+	f.IntVar(&cfg.MaxRootMB, "max-root", cfg.MaxRootMB, "MB that one runtime may take that is added, unpacked; and its packages")
 	f.StringArrayVar(&cfg.Hosts, "host", nil, "a name that clients may call this server by, beside localhost; may be repeated")
 	f.StringVar(&cfg.TLSCert, "tls-cert", "", "serve HTTPS with this certificate (PEM)")
 	f.StringVar(&cfg.TLSKey, "tls-key", "", "and its key")

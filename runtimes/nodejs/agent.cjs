@@ -298,7 +298,8 @@ function assign() {
   process.chdir(task.task);
   const major = process.versions.node.split('.')[0];
   const libraries = task.opt ? [`${task.opt}/nodejs/node${major}/node_modules`, `${task.opt}/nodejs/node_modules`] : [];
-  process.env.NODE_PATH ??= [...libraries, task.task].join(':');
+  const packages = process.argv.splice(2).map((dir) => `${dir}/node_modules`); // of the runtime
+  process.env.NODE_PATH ??= [...libraries, ...packages, task.task].join(':');
   Module._initPaths(); // NODE_PATH is read at exec otherwise
   return task;
 }

@@ -503,6 +503,8 @@ def warm():
 
 def main():
     os.set_inheritable(FD, False)  # children of the handler have no business here
+    sys.path += sys.argv[1:]  # the runtime's packages: last, so that a bundled one wins
+    del sys.argv[1:]
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True)
     sys.stdout.reconfigure(errors="strict")

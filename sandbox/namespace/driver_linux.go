@@ -194,15 +194,17 @@ func (d *Driver) root(rt lambent.Runtime) (*root, error) {
 	if err != nil {
 		return nil, err
 	}
-	key := rt.Root + "\x00" + show
+	key := rt.Root + "\x00" + show + "\x00" + rt.Packages
 	d.rootMu.Lock()
 	defer d.rootMu.Unlock()
 	if r := d.roots[key]; r != nil {
 		return r, nil
 	}
-	if rt.Root != "" {
-		if rt.Root, err = d.rootsAt.path(rt.Root); err != nil {
-			return nil, err
+	for _, dir := range []*string{&rt.Root, &rt.Packages} {
+		if *dir != "" {
+			if *dir, err = d.rootsAt.path(*dir); err != nil {
+				return nil, err
+			}
 		}
 	}
 	r, err := makeRoot(d.threads, d.agents, show, rt)

@@ -9,13 +9,13 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"lambent"
+	"lambent/internal/osthread"
 )
 
 // Where things are inside.
@@ -57,35 +57,28 @@ func makeRoot(ts *threads, agents, show string, rt lambent.Runtime) (*root, erro
 			return nil, err
 		}
 	}
-	type result struct {
-		root *root
-		err  error
+	var mounts *os.File
+	// The thread leaves the namespace behind when it ends.
+	err := osthread.Do(func() (err error) {
+		if err := unix.Unshare(unix.CLONE_FS); err != nil {
+			return os.NewSyscallError("unshare", err)
+		}
+		if err := unix.Setns(int(ts.workshop.Fd()), unix.CLONE_NEWNS); err != nil {
+			return os.NewSyscallError("setns", err)
+		}
+		if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
+			return os.NewSyscallError("unshare", err)
+		}
+		if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+			return os.NewSyscallError("mount", err)
+		}
+		mounts, err = buildRoot(workshopDir, agents, show, rt)
+		return err
+	})
+	if err != nil {
+		return nil, lambent.Errorf(lambent.Internal, "namespace.Park", "the root file system of %s: %w", rt.Name, err)
 	}
-	done := make(chan result)
-	go func() {
-		runtime.LockOSThread() // the thread ends with its goroutine, and leaves the namespace behind
-		mounts, err := func() (*os.File, error) {
-			if err := unix.Unshare(unix.CLONE_FS); err != nil {
-				return nil, os.NewSyscallError("unshare", err)
-			}
-			if err := unix.Setns(int(ts.workshop.Fd()), unix.CLONE_NEWNS); err != nil {
-				return nil, os.NewSyscallError("setns", err)
-			}
-			if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
-				return nil, os.NewSyscallError("unshare", err)
-			}
-			if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
-				return nil, os.NewSyscallError("mount", err)
-			}
-			return buildRoot(workshopDir, agents, show, rt.Root)
-		}()
-		done <- result{&root{mounts}, err}
-	}()
-	r := <-done
-	if r.err != nil {
-		return nil, lambent.Errorf(lambent.Internal, "namespace.Park", "the root file system of %s: %w", rt.Name, r.err)
-	}
-	return r.root, nil
+	return &root{mounts}, nil
 }
 
 // public says why some user may be unable to reach a directory, or returns nil.
@@ -106,12 +99,12 @@ func public(dir string) error {
 
 // buildRoot builds it over dir, in the calling thread's namespace, which becomes
 // the root's.
-func buildRoot(dir, agents, show, from string) (*os.File, error) {
+func buildRoot(dir, agents, show string, rt lambent.Runtime) (*os.File, error) {
 	if err := unix.Mount("lambent", dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=0755,size=4m"); err != nil {
 		return nil, os.NewSyscallError("mount", err)
 	}
-	b := builder{from: from, to: dir}
-	if from == "" {
+	b := builder{from: rt.Root, to: dir}
+	if rt.Root == "" {
 		b.from = "/"
 		for _, name := range []string{"usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32"} {
 			b.show(name)
@@ -128,7 +121,7 @@ func buildRoot(dir, agents, show, from string) (*os.File, error) {
 	} else {
 		b.showAll(".", "dev", "etc", "home", "opt", "proc", "root", "run", "sys", "tmp", "var")
 		b.showAll("etc", append(slices.Collect(maps.Keys(made)), "mtab")...)
-		b.showAll("var", "task", "runtime", "tmp", "run", "lib")
+		b.showAll("var", "task", "runtime", "packages", "node_modules", "tmp", "run", "lib")
 		b.showAll("opt")
 	}
 	for _, d := range []string{"dev", "etc", "proc", "opt", "tmp", "var/task", "var/runtime"} {
@@ -146,6 +139,14 @@ func buildRoot(dir, agents, show, from string) (*os.File, error) {
 	for _, name := range []string{"null", "zero", "full", "random", "urandom"} {
 		b.write("dev/"+name, "")
 		b.bind("/dev/"+name, "dev/"+name, device)
+	}
+	if rt.Packages != "" {
+		inside := strings.TrimPrefix(lambent.PackagesInside, "/")
+		b.mkdir(inside)
+		b.bind(rt.Packages, inside, readOnly)
+		if _, err := os.Lstat(filepath.Join(rt.Packages, "node_modules")); err == nil {
+			b.link("var/node_modules", lambent.PackagesInside+"/node_modules") // see lambent.PackagesInside
+		}
 	}
 	if agents != "" {
 		b.bind(agents, strings.TrimPrefix(agentsDir, "/"), readOnly)

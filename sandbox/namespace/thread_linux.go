@@ -4,12 +4,12 @@ package namespace
 
 import (
 	"os"
-	"runtime"
 	"sync"
 
 	"golang.org/x/sys/unix"
 
 	"lambent"
+	"lambent/internal/osthread"
 )
 
 // Threads are long-lived threads of the operating system that work in namespaces
@@ -39,13 +39,15 @@ func startThreads(n int) (*threads, error) {
 	ready := make(chan error)
 	for i := range n {
 		ts.running.Go(func() {
-			runtime.LockOSThread() // and never unlocked: the thread ends with its goroutine
-			t, err := ts.enter(i == 0)
-			ready <- err
-			if err == nil {
-				t.loop()
-				t.host.Close()
-			}
+			_ = osthread.Do(func() error {
+				t, err := ts.enter(i == 0)
+				ready <- err
+				if err == nil {
+					t.loop()
+					t.host.Close()
+				}
+				return nil
+			})
 		})
 		if err := <-ready; err != nil {
 			ts.close()

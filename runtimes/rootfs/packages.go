@@ -1,0 +1,206 @@
+package rootfs
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strings"
+	"time"
+
+	"lambent"
+	"lambent/runtimes"
+)
+
+const packagesOp = "rootfs.packages"
+
+const maxInstall = 15 * time.Minute
+
+// What may be asked for: a name, perhaps with a version. No address, no path and
+// no option of the installer's.
+var packageNames = map[string]*regexp.Regexp{
+	"python": regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*(\[[A-Za-z0-9._-]+\])?((==|>=|<=|~=|!=|<|>)[A-Za-z0-9][A-Za-z0-9.*+!_-]*)?$`),
+	"nodejs": regexp.MustCompile(`^(@[a-z0-9~-][a-z0-9._~-]*/)?[a-z0-9~][a-z0-9._~-]*(@[A-Za-z0-9^~<>=][A-Za-z0-9.^~*<>=+-]*)?$`),
+}
+
+// checkPackages refuses what an installer should not see.
+func checkPackages(name string, packages []string) error {
+	family, err := runtimes.Family(name)
+	if err != nil {
+		return err
+	}
+	if family == "" && len(packages) > 0 {
+		return lambent.Errorf(lambent.Invalid, packagesOp, "%s has no packages: its functions are programs that bring everything", name)
+	}
+	if len(packages) > 100 {
+		return lambent.Errorf(lambent.Invalid, packagesOp, "--packages names %d: over the limit of 100", len(packages))
+	}
+	for _, p := range packages {
+		if !packageNames[family].MatchString(p) || len(p) > 214 {
+			return lambent.Errorf(lambent.Invalid, packagesOp, "--packages: %.80q is not the name of a package, such as %s", p, map[string]string{"python": "boto3 or boto3==1.40.1", "nodejs": "@aws-sdk/client-s3 or uuid@11"}[family])
+		}
+	}
+	return nil
+}
+
+// install installs packages into a directory that is made for it in work, and
+// returns it. dir is the runtime's tree, "" if the interpreter is the host's.
+func (s *Store) install(ctx context.Context, a *Added, dir, work string, p *progress) (string, error) {
+	family, err := runtimes.Family(a.Name)
+	if err != nil {
+		return "", err
+	}
+	// Whoever installs may write here and nowhere else.
+	library, scratch := filepath.Join(work, "library"), filepath.Join(work, "scratch")
+	for _, d := range []string{library, scratch} {
+		if err := os.Mkdir(d, 0o755); err != nil {
+			return "", err
+		}
+		if id := cellID(); id != 0 {
+			if err := os.Chown(d, id, id); err != nil {
+				return "", err
+			}
+		}
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, maxInstall, errSlow)
+	defer cancel()
+	p.say("installing %s", strings.Join(a.Packages, ", "))
+	if family == "nodejs" {
+		return library, s.npmInstall(ctx, a, library, scratch, p)
+	}
+	if err := s.pipInstall(ctx, a, dir, library, scratch, p); err != nil {
+		return "", err
+	}
+	return library, s.compile(ctx, a, dir, library, p)
+}
+
+// pipInstall has pip unpack wheels, which run nothing when they are installed. pip
+// is the host's: it can install for another Python than its own, and needs no
+// program of a stranger's to have the network.
+func (s *Store) pipInstall(ctx context.Context, a *Added, dir, library, scratch string, p *progress) error {
+	python, err := s.withPip(ctx, scratch)
+	if err != nil {
+		return err
+	}
+	argv := []string{
+		python, "-m", "pip", "install", "--quiet", "--no-input", "--no-cache-dir", "--no-compile", "--disable-pip-version-check", "--no-warn-script-location",
+		"--only-binary", ":all:", "--implementation", "cp", "--python-version", strings.TrimPrefix(a.Name, "python"), "--target", library,
+	}
+	for _, platform := range wheelPlatforms(dir) {
+		argv = append(argv, "--platform", platform)
+	}
+	argv = append(append(argv, "--"), a.Packages...)
+	return s.runInstaller(ctx, "pip", argv, library, scratch, p)
+}
+
+// withPip returns an interpreter of the host that has pip.
+func (s *Store) withPip(ctx context.Context, scratch string) (string, error) {
+	for name, python := range s.o.Interpreters() {
+		if family, _ := runtimes.Family(name); family != "python" {
+			continue
+		}
+		c := &cell{uid: cellID(), tmp: scratch}
+		if _, _, err := c.run(ctx, []string{python, "-I", "-c", "import pip"}, environment(nil), nil); err == nil {
+			return python, nil
+		}
+	}
+	if ctx.Err() != nil {
+		return "", canceled(ctx)
+	}
+	return "", lambent.Errorf(lambent.Unavailable, packagesOp, "--packages needs pip on the server's machine, of a Python that any user can run").
+		WithHint("apt-get install python3-pip")
+}
+
+// npmInstall has npm install, and run nothing of what it installs.
+func (s *Store) npmInstall(ctx context.Context, a *Added, library, scratch string, p *progress) error {
+	npm := s.lookup("npm")
+	if npm == "" {
+		return lambent.Errorf(lambent.Unavailable, packagesOp, "--packages needs npm on the server's machine").WithHint("apt-get install npm")
+	}
+	argv := []string{
+		npm, "install", "--prefix", library, "--cache", filepath.Join(scratch, "npm"), "--ignore-scripts", "--omit=dev", "--no-audit", "--no-fund",
+		"--no-save", "--no-package-lock", "--no-update-notifier", "--loglevel=error", "--",
+	}
+	return s.runInstaller(ctx, "npm", append(argv, a.Packages...), library, scratch, p)
+}
+
+func (s *Store) runInstaller(ctx context.Context, tool string, argv []string, library, scratch string, p *progress) error {
+	c := &cell{uid: cellID(), network: true, tmp: library}
+	env := environment(nil, append([]string{"TMPDIR=" + scratch, "HOME=" + scratch, "PATH=" + strings.Join(s.o.Path, ":")}, s.o.Env...)...)
+	out, said, err := c.run(ctx, argv, env, p.to)
+	switch {
+	case err == nil:
+		return nil
+	case lambent.Is(err, lambent.Canceled):
+		return err
+	case ctx.Err() != nil:
+		return lambent.Errorf(lambent.Unavailable, packagesOp, "%s was ended after %v", tool, maxInstall)
+	}
+	why := lastLine(append(out, said...))
+	if strings.Contains(string(said), "No space left on device") || strings.Contains(string(said), "ENOSPC") {
+		return lambent.Errorf(lambent.NoSpace, packagesOp, "no space is left on the disk of the server's runtimes %s: nothing was added", s.o.Dir).WithHint("df -h %s", s.o.Dir)
+	}
+	return lambent.Errorf(lambent.Invalid, packagesOp, "%s cannot install the packages: %s", tool, cmp.Or(why, err.Error()))
+}
+
+// lastLine is where installers say what went wrong.
+func lastLine(b []byte) string {
+	last := ""
+	for line := range strings.Lines(string(b)) {
+		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "npm error A complete log") {
+			last = line
+		}
+	}
+	return fmt.Sprintf("%.300s", last)
+}
+
+// compile has the runtime's own interpreter compile Python's packages: nothing of
+// a function's may be written beside them later. What does not compile works, only
+// slower.
+func (s *Store) compile(ctx context.Context, a *Added, dir, library string, p *progress) error {
+	c, python, at := s.cellFor(a, dir), filepath.Join(dir, a.Program), library
+	switch {
+	case a.Rooted:
+		python, at = a.Program, "/tmp"
+	case a.Tree == nil:
+		python = s.o.Interpreters()[a.Name]
+	}
+	c.tmp = library
+	argv := []string{python, "-I", "-S", "-m", "compileall", "-q", "-f", "--invalidation-mode", "unchecked-hash", at}
+	_, _, err := c.run(ctx, argv, environment(a.Env), nil)
+	if lambent.Is(err, lambent.Canceled) {
+		return err
+	}
+	if err != nil {
+		p.say("not all packages could be compiled: %v", err)
+	}
+	return nil
+}
+
+// wheelPlatforms are the kinds of wheels that fit a root file system, or the host.
+func wheelPlatforms(dir string) []string {
+	machine := map[string]string{"amd64": "x86_64", "arm64": "aarch64"}[runtime.GOARCH]
+	if runtime.GOOS == "darwin" {
+		machine = map[string]string{"amd64": "x86_64", "arm64": "arm64"}[runtime.GOARCH]
+		return []string{"macosx_11_0_" + machine, "macosx_10_9_universal2"}
+	}
+	if musl, _ := filepath.Glob(filepath.Join(dir, "/lib/ld-musl-*")); len(musl) > 0 {
+		return []string{"musllinux_1_2_" + machine, "musllinux_1_1_" + machine}
+	}
+	// Old enough for every C library in use: AWS's own has been 2.26.
+	return []string{"manylinux_2_17_" + machine, "manylinux2014_" + machine, "manylinux_2_12_" + machine, "manylinux1_" + machine}
+}
+
+// lookup finds a program on the server's path.
+func (s *Store) lookup(name string) string {
+	for _, dir := range s.o.Path {
+		if file, err := exec.LookPath(filepath.Join(dir, name)); err == nil {
+			return file
+		}
+	}
+	return ""
+}
