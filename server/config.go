@@ -42,6 +42,14 @@ type Config struct {
 	InstallerEnv []string // of pip and npm, which runtime add has install packages
 	NPMRegistry  string   // that Node.js comes from; empty: the public one
 
+	// User is who a server runs as that was started as root, once another process
+	// makes its sandboxes: empty is lambent, where there is one; see Divide.
+	User string
+
+	// What Divide has prepared.
+	jail     *os.File
+	listener net.Listener
+
 	// OwnProgram says that this server is all that the program does: then it decides
 	// how many processors the program uses.
 	OwnProgram bool

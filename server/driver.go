@@ -20,30 +20,41 @@ const (
 // openDriver starts what isolates functions, and puts the agents where it shows
 // them. "auto" takes the best that this machine offers, and says what it did not.
 func (s *Server) openDriver(context.Context) error {
+	if s.cfg.jail != nil {
+		return s.openJailed()
+	}
 	agents, err := runtimes.Install(s.path("runtimes"))
 	if err != nil {
 		return err
 	}
-	var d sandbox.Driver
 	if s.cfg.Driver != driverProcess {
-		d, err = namespace.New(namespace.Options{Dir: s.cfg.Data, Agents: agents, Logger: s.log})
-		switch {
-		case err == nil:
-			s.driverName, s.agents, s.accepts = driverNamespace, namespace.AgentsInside, namespace.Accepts
-		case s.cfg.Driver == driverNamespace:
-			e := lambent.Errorf(lambent.Unsupported, "serve", "the driver namespace does not work here: %w", err)
-			return e.WithHint("lambent doctor   (or, without isolation: lambent serve --driver process)")
-		default:
-			s.log.Warn("functions are not isolated: the driver namespace does not work here", "error", err)
+		d, err := namespace.New(namespace.Options{Dir: s.cfg.Data, Agents: agents, Logger: s.log})
+		if err == nil {
+			s.useDriver(d, driverNamespace, namespace.AgentsInside)
+			return nil
 		}
-	}
-	if s.driverName == "" {
-		if d, err = process.New(process.Options{Dir: s.path("run")}); err != nil {
-			return err
+		if s.cfg.Driver == driverNamespace {
+			return noNamespaces(err)
 		}
-		s.driverName, s.agents = driverProcess, agents
+		s.log.Warn("functions are not isolated: the driver namespace does not work here", "error", err)
 	}
-	s.driver = sandbox.Guard(d)
-	s.onClose("driver", d.Close)
+	d, err := process.New(process.Options{Dir: s.path("run")})
+	if err != nil {
+		return err
+	}
+	s.useDriver(d, driverProcess, agents)
 	return nil
+}
+
+func (s *Server) useDriver(d sandbox.Driver, name, agents string) {
+	s.driver, s.driverName, s.agents = sandbox.Guard(d), name, agents
+	if name == driverNamespace {
+		s.accepts = namespace.Accepts
+	}
+	s.onClose("driver", d.Close)
+}
+
+func noNamespaces(err error) error {
+	return lambent.Errorf(lambent.Unsupported, "serve", "the driver namespace does not work here: %w", err).
+		WithHint("lambent doctor   (or, without isolation: lambent serve --driver process)")
 }

@@ -40,7 +40,7 @@ type catalog struct {
 func (s *Server) openRuntimes(context.Context) error {
 	path := filepath.SplitList(s.cfg.Path)
 	c := &catalog{
-		options: runtimes.Options{Agents: s.agents, Path: path, Unprivileged: os.Geteuid() == 0, Accepts: s.accepts},
+		options: runtimes.Options{Agents: s.agents, Path: path, Unprivileged: os.Geteuid() == 0 || s.driverName == driverNamespace, Accepts: s.accepts},
 		log:     s.log, ctx: s.background,
 	}
 	if s.driverName == driverNamespace {

@@ -127,9 +127,11 @@ func (s *Server) openPort(context.Context) (err error) {
 	if s.tls, err = certificate(&s.cfg); err != nil {
 		return err
 	}
-	l, err := listen(s.cfg.Listen)
-	if err != nil {
-		return err
+	l := s.cfg.listener
+	if l == nil {
+		if l, err = listen(s.cfg.Listen); err != nil {
+			return err
+		}
 	}
 	s.listener = l
 	s.onClose("port", func() error {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"os"
 	"strings"
 	"time"
 
@@ -33,6 +34,7 @@ func serveCommand(p *program) *cobra.Command {
 	f.StringVar(&cfg.Listen, "listen", cfg.Listen, "the address of the one port; port 0: any that is free")
 	f.StringVar(&cfg.Data, "data", cfg.Data, "the data directory (LAMBENT_DATA)")
 	f.StringVar(&cfg.Driver, "driver", cfg.Driver, "what isolates functions: auto, namespace (Linux, as root) or process (nothing does)")
+	f.StringVar(&cfg.User, "user", "", "who the server runs as when it is started as root (default: lambent, or a number of its own; root: as it is)")
 	f.DurationVar(&cfg.KeepAlive, "keep-alive", cfg.KeepAlive, "how long an idle instance is kept, where the function does not say")
 	f.IntVar(&cfg.MaxInstances, "max-instances", cfg.MaxInstances, "instances of all functions together")
 	f.IntVar(&cfg.Parked, "parked", cfg.Parked, "sandboxes of each runtime that may wait, booted, for cold starts")
@@ -61,6 +63,9 @@ func serveCommand(p *program) *cobra.Command {
 		}
 		cfg.Version = readBuildVersion().Version
 		cfg.OwnProgram = p.getenv("GOMAXPROCS") == ""
+		if err := server.Divide(&cfg, p.getenv, os.Args); err != nil {
+			return err
+		}
 		server.TuneMemory(p.getenv)
 		return p.serve(c.Context(), cfg)
 	}

@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"lambent"
 	"lambent/internal/cgroup"
 	"lambent/sandbox"
@@ -68,6 +70,31 @@ func Open(socket *os.File) (*Driver, error) {
 	d.isolation, d.meters = h.Isolation, h.Meters
 	go d.listen(buf)
 	return d, nil
+}
+
+// Await waits for what Open will find, and leaves it there: whether the jail's
+// driver works.
+func Await(socket *os.File) error {
+	buf := make([]byte, maxMessage)
+	var n int
+	var err error
+	for {
+		n, _, err = unix.Recvfrom(int(socket.Fd()), buf, unix.MSG_PEEK)
+		if err != unix.EINTR {
+			break
+		}
+	}
+	var h hello
+	switch {
+	case err != nil:
+		return lambent.Errorf(lambent.Internal, "jail", "%w", err)
+	case n == 0:
+		return errGone
+	}
+	if err := decode(buf[:n], &h); err != nil {
+		return err
+	}
+	return h.Failed.error()
 }
 
 // Isolation implements sandbox.Driver.

@@ -1,0 +1,25 @@
+package server
+
+import (
+	"lambent/sandbox/jail"
+	"lambent/sandbox/namespace"
+)
+
+// openJailed takes the driver of a divided server: the process that makes
+// sandboxes waits already. Without it the server cannot go on.
+func (s *Server) openJailed() error {
+	d, err := jail.Open(s.cfg.jail)
+	if err != nil {
+		return err
+	}
+	s.useDriver(d, driverNamespace, namespace.AgentsInside)
+	s.running.Go(func() {
+		select {
+		case <-d.Done():
+			s.log.Error("the process that makes sandboxes is gone: the server ends")
+			s.listener.Close()
+		case <-s.background.Done():
+		}
+	})
+	return nil
+}
