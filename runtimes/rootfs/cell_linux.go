@@ -15,6 +15,10 @@ import (
 // do runs a command in the cell, to its end.
 func (c *cell) do(cmd *exec.Cmd) error {
 	if c.uid == 0 {
+		if c.root != "" {
+			return errors.New("programs of a root file system are run by a server that is root")
+		}
+		cmd.Dir = c.tmp
 		return cmd.Run()
 	}
 	// The thread's mounts end with it, and the command with the server: it hears of

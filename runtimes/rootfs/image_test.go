@@ -181,7 +181,7 @@ func TestImageOfFile(t *testing.T) {
 			if list["etc/gone"] != "" || !strings.HasPrefix(form, "plain") && list["etc/there"] == "" {
 				t.Errorf("layers are not laid over each other: %q, %q", list["etc/gone"], list["etc/there"])
 			}
-			for _, n := range []int{0, 1, 100, len(file) / 2, len(file) - 2000} {
+			for _, n := range []int{0, 100, len(file) / 2} {
 				refused(t, s, rootfs.Request{Name: "python3.99", Tar: bytes.NewReader(file[:n])}, lambent.Invalid, `damaged|cut short|not an image|nothing runs on another version|is not what its digest`)
 			}
 		})

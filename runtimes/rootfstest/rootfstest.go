@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -110,6 +111,9 @@ func Python(t testing.TB) PythonLayer {
 	return p
 }
 
+// unneeded are directories of the standard library that tests do without.
+var unneeded = strings.Fields("__pycache__ config curses dist-packages distutils ensurepip idlelib lib2to3 pydoc_data site-packages test tkinter unittest")
+
 var packPython = sync.OnceValues(func() (p PythonLayer, err error) {
 	const ask = `import sys,os;print("%d.%d"%sys.version_info[:2]);print("%d.%d.%d"%sys.version_info[:3]);print(os.path.realpath(sys.executable));print(os.path.dirname(os.__file__))`
 	out, err := exec.Command("/usr/bin/python3", "-I", "-c", ask).Output()
@@ -124,8 +128,7 @@ var packPython = sync.OnceValues(func() (p PythonLayer, err error) {
 		if err != nil {
 			return err
 		}
-		switch d.Name() {
-		case "test", "idlelib", "tkinter", "dist-packages", "site-packages", "ensurepip", "lib2to3", "pydoc_data":
+		if name, _, _ := strings.Cut(d.Name(), "-"); d.IsDir() && slices.Contains(unneeded, name) {
 			return filepath.SkipDir
 		}
 		if d.Type().IsRegular() {
