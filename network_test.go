@@ -105,7 +105,7 @@ func TestDestinations(t *testing.T) {
 }
 
 func FuzzParseNetwork(f *testing.F) {
-	for _, s := range []string{"none", "10.0.0.0/8:443,db.internal", "[::1]:80", "0/0", "a:b:c", "x,none", "1.2.3.4/:5", "\x00"} {
+	for _, s := range []string{"none", "10.0.0.0/8:443,db.internal", "[::1]:80", "0/0", "a:b:c", "x,none", "1.2.3.4/:5", "\x00", "0.", "A,None", "a,none."} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
