@@ -83,6 +83,8 @@ func TestNothingIsLeft(t *testing.T) {
 		}
 	}
 	t.Logf("%d networks", made)
+	// A namespace takes its interface along: one that is left would keep it.
+	eventually(t, "the closed networks' namespaces are gone", func() bool { return len(links(t)) == made/20 })
 	must(t, nets.Close())
 	if left := links(t); len(left) > 0 {
 		t.Errorf("interfaces are left: %v", left)
