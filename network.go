@@ -28,7 +28,7 @@ type Destination struct {
 // ParseNetwork reads "none", "default" or entries with commas between them, and
 // gives each its one spelling.
 func ParseNetwork(s string) (Network, error) {
-	switch s = strings.TrimSpace(s); s {
+	switch s = strings.ToLower(strings.TrimSpace(s)); s {
 	case "", "default":
 		return nil, nil
 	case "none":
@@ -119,8 +119,6 @@ func parseDestination(entry string) (Destination, error) {
 	switch {
 	case entry == "":
 		return bad("is empty: an address or a host's name must stand there")
-	case entry == "none" || entry == "default":
-		return bad("stands alone or not at all")
 	case strings.Contains(entry, "://"):
 		return bad("is a URL: its host and port are what is opened, such as api.example.com:443")
 	case strings.Contains(entry, "*"):
@@ -130,6 +128,10 @@ func parseDestination(entry string) (Destination, error) {
 		return d, e.WithHint("give an IPv4 address, or the host's name")
 	}
 	where, port, hasPort := strings.Cut(entry, ":")
+	where = strings.TrimSuffix(where, ".")
+	if where == "none" || where == "default" {
+		return bad("stands alone or not at all")
+	}
 	if hasPort {
 		p, err := strconv.ParseUint(port, 10, 16)
 		if err != nil || p == 0 {
@@ -153,11 +155,10 @@ func parseDestination(entry string) (Destination, error) {
 		d.Prefix = prefix
 		return d, nil
 	}
-	d.Host = strings.ToLower(strings.TrimSuffix(where, "."))
-	switch {
-	case d.Host == "localhost" || strings.HasSuffix(d.Host, ".localhost"):
+	switch d.Host = where; {
+	case where == "localhost" || strings.HasSuffix(where, ".localhost"):
 		return bad("is the loopback, which inside is the function's own: give the machine's address on its network")
-	case len(d.Host) > 253 || !hostRule.MatchString(d.Host):
+	case len(where) > 253 || !hostRule.MatchString(where):
 		return bad("has no host's name: letters, digits, '-', '_' and dots")
 	}
 	return d, nil

@@ -103,3 +103,25 @@ func TestDestinations(t *testing.T) {
 		}
 	}
 }
+
+func FuzzParseNetwork(f *testing.F) {
+	for _, s := range []string{"none", "10.0.0.0/8:443,db.internal", "[::1]:80", "0/0", "a:b:c", "x,none", "1.2.3.4/:5", "\x00", "0.", "A,None", "a,none."} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		n, err := lambent.ParseNetwork(s)
+		if err != nil {
+			if k := lambent.KindOf(err); k != lambent.Invalid && k != lambent.Unsupported {
+				t.Errorf("%q: %v", s, err)
+			}
+			return
+		}
+		again, err := lambent.ParseNetwork(n.String())
+		if err != nil || again.String() != n.String() {
+			t.Errorf("%q is %q, and that is %q, %v", s, n, again, err)
+		}
+		if _, err := n.Destinations(); err != nil {
+			t.Errorf("%q: %v", s, err)
+		}
+	})
+}

@@ -18,8 +18,12 @@ import (
 // time: as many as it may have sockets. The host's table of them is everybody's.
 const maxFlows = 1024
 
-// connlimitOver is the kernel's NFT_CONNLIMIT_F_INV: match above the count.
-const connlimitOver = 1
+// Numbers of the kernel's and of TCP's.
+const (
+	connlimitOver = 1 // NFT_CONNLIMIT_F_INV: match above the count
+	tcpSYN        = 2 // flag
+	tcpMaxSegment = 2 // option
+)
 
 // A fence is the server's table of the host's packet filter. It judges by where
 // a packet comes from and where it goes, each packet anew, so that a change takes
@@ -144,13 +148,16 @@ func (f *fence) raise(guarded map[int]bool) error {
 		forward := base("forward", nftables.ChainTypeFilter, nftables.ChainHookForward, nftables.ChainPriorityFilter)
 		rule(forward, comesFrom(f.prefix), jump(expr.VerdictGoto, leaving))
 		rule(forward, goesTo(f.prefix), jump(expr.VerdictGoto, arriving))
-		rule(forward, comesBy(f.guarded), notTo("lam"), drop)
+		rule(forward, comesBy(f.guarded), goesElsewhere, drop)
 
 		// Nothing arrives but answers, and nothing goes from sandbox to sandbox.
 		rule(arriving, comesFrom("lam"), drop)
 		rule(arriving, established, accept)
 		rule(arriving, drop)
 
+		// A way out may carry less than the wire does, and not everybody's firewall
+		// lets through what would say so.
+		rule(leaving, protocol(unix.IPPROTO_TCP), begins, asLargeAsTheWay)
 		rule(leaving, goesTo("lam"), refuse)
 		rule(leaving, overLimit(flows), drop)
 		rule(leaving, f.judged())
@@ -226,10 +233,24 @@ var (
 			Mask: binary.NativeEndian.AppendUint32(nil, expr.CtStateBitESTABLISHED|expr.CtStateBitRELATED)},
 		&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: make([]byte, 4)},
 	}
+	goesElsewhere = name(expr.MetaKeyOIFNAME, expr.CmpOpNeq, "lam") // than to a sandbox
 	// The host's own input has no interface to leave by.
 	forwarded = []expr.Any{
 		&expr.Meta{Key: expr.MetaKeyOIF, Register: 1},
 		&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: make([]byte, 4)},
+	}
+
+	// A segment with SYN, and its option of the largest segment, which is only ever
+	// made smaller.
+	begins = []expr.Any{
+		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 13, Len: 1},
+		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 1, Mask: []byte{tcpSYN}, Xor: []byte{0}},
+		&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: []byte{0}},
+	}
+	asLargeAsTheWay = []expr.Any{
+		&expr.Rt{Register: 1, Key: expr.RtTCPMSS},
+		&expr.Byteorder{DestRegister: 1, SourceRegister: 1, Op: expr.ByteorderHton, Len: 2, Size: 2},
+		&expr.Exthdr{SourceRegister: 1, Type: tcpMaxSegment, Offset: 2, Len: 2, Op: expr.ExthdrOpTcpopt},
 	}
 
 	// ports are the protocols that have ports, at the same place.
@@ -237,24 +258,17 @@ var (
 )
 
 // comesFrom and goesTo match interfaces whose names begin so.
-func comesFrom(prefix string) []expr.Any { return hasName(expr.MetaKeyIIFNAME, prefix) }
-func goesTo(prefix string) []expr.Any    { return hasName(expr.MetaKeyOIFNAME, prefix) }
-
-func notTo(prefix string) []expr.Any {
-	return []expr.Any{
-		&expr.Meta{Key: expr.MetaKeyOIFNAME, Register: 1},
-		&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: []byte(prefix)},
-	}
-}
+func comesFrom(prefix string) []expr.Any { return name(expr.MetaKeyIIFNAME, expr.CmpOpEq, prefix) }
+func goesTo(prefix string) []expr.Any    { return name(expr.MetaKeyOIFNAME, expr.CmpOpEq, prefix) }
 
 func comesBy(links *nftables.Set) []expr.Any {
 	return append([]expr.Any{&expr.Meta{Key: expr.MetaKeyIIF, Register: 1}}, in(links, 1)...)
 }
 
-func hasName(key expr.MetaKey, prefix string) []expr.Any {
+func name(key expr.MetaKey, op expr.CmpOp, prefix string) []expr.Any {
 	return []expr.Any{
 		&expr.Meta{Key: key, Register: 1},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte(prefix)},
+		&expr.Cmp{Op: op, Register: 1, Data: []byte(prefix)},
 	}
 }
 

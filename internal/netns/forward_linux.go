@@ -134,28 +134,15 @@ func (f *forwarding) changed(data []byte) error {
 	if len(data) < netconfLength {
 		return nil
 	}
-	attributes, err := nl.ParseRouteAttr(data[netconfLength:])
-	if err != nil {
-		return err
-	}
-	index, on := 0, -1
-	for _, a := range attributes {
-		if len(a.Value) < 4 {
-			continue
-		}
-		switch v := int(int32(binary.NativeEndian.Uint32(a.Value))); a.Attr.Type {
-		case netconfIndex:
-			index = v
-		case netconfForward:
-			on = v
-		}
-	}
+	data = data[netconfLength:]
+	index, known := number(attribute(data, netconfIndex))
+	on, told := number(attribute(data, netconfForward))
 	switch {
-	case on < 0:
+	case !known || !told:
 		return nil
 	case index == all:
 		return f.settle()
-	case on == 1 || index < 0:
+	case on == 1 || index < 0: // those are of no interface
 		return nil
 	}
 	f.mu.Lock()
@@ -167,6 +154,13 @@ func (f *forwarding) changed(data []byte) error {
 		}
 		return f.turnOn(index, link.Name)
 	})
+}
+
+func number(value []byte) (n int, ok bool) {
+	if len(value) < 4 {
+		return 0, false
+	}
+	return int(int32(binary.NativeEndian.Uint32(value))), true
 }
 
 // ours turns on an interface of a sandbox, which must not wait for watch.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/nftables"
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"lambent/internal/netns"
 )
@@ -184,5 +185,27 @@ func TestNoIPv6(t *testing.T) {
 	must(t, err)
 	if len(rules) != 2 {
 		t.Errorf("%d rules judge the source", len(rules))
+	}
+}
+
+// Segments are no larger than the way out can carry, even if nobody says so.
+func TestLargestSegment(t *testing.T) {
+	w := newWorld(t)
+	must(t, netlink.LinkSetMTU(w.wire, 1300))
+	n := mk(t, open(t, 0), 0)
+	l := listen(t, w.ns, ":9090")
+	c, err := dialFrom(t, n.File(), internet+":9090")
+	must(t, err)
+	defer c.Close()
+	s, err := l.Accept()
+	must(t, err)
+	defer s.Close()
+	raw, err := s.(*net.TCPConn).SyscallConn()
+	must(t, err)
+	largest := 0
+	must(t, raw.Control(func(fd uintptr) { largest, err = unix.GetsockoptInt(int(fd), unix.SOL_TCP, unix.TCP_MAXSEG) }))
+	must(t, err)
+	if largest == 0 || largest > 1260 {
+		t.Errorf("the world would send segments of %d bytes", largest)
 	}
 }

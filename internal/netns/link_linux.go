@@ -103,6 +103,7 @@ func (n *Nets) link(slot int, ns *os.File) (index int, err error) {
 		{"link", func() error { return in.LinkSetUp(end) }},
 		{"neighbour", func() error { return in.NeighSet(neighbour(end.Attrs().Index, gateway, outsideMAC)) }},
 		{"route", func() error { return in.RouteAdd(out) }},
+		{"host's IPv6", func() error { return noIPv6(n.host, outside) }},
 		{"host's forwarding", func() error { return n.routes.ours(outside.Name) }},
 		{"host's link", func() error { return n.host.LinkSetUp(outside) }},
 		{"host's neighbour", func() error { return n.host.NeighSet(neighbour(index, n.address(slot), insideMAC)) }},
@@ -122,6 +123,16 @@ func single(a netip.Addr) *net.IPNet {
 
 func neighbour(index int, a netip.Addr, mac net.HardwareAddr) *netlink.Neigh {
 	return &netlink.Neigh{LinkIndex: index, IP: a.AsSlice(), HardwareAddr: mac, State: netlink.NUD_PERMANENT}
+}
+
+// noIPv6 keeps the kernel from giving an interface an address and speaking from it.
+func noIPv6(h *netlink.Handle, link netlink.Link) error {
+	const none = 1 // IN6_ADDR_GEN_MODE_NONE
+	err := h.LinkSetIP6AddrGenMode(link, none)
+	if errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EOPNOTSUPP) { // the host has no IPv6 at all
+		return nil
+	}
+	return err
 }
 
 // carries waits until the end that was up before the other one can send: the

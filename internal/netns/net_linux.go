@@ -12,9 +12,6 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
-
 	"lambent"
 )
 
@@ -219,14 +216,4 @@ func (n *Nets) leave(net *Net) {
 	if n.open[net.slot] == net { // and not one that was made meanwhile
 		delete(n.open, net.slot)
 	}
-}
-
-// forgetFlows removes what the host remembers of connections from there.
-func (n *Nets) forgetFlows(from netip.Prefix) error {
-	var filter netlink.ConntrackFilter
-	if err := filter.AddIPNet(netlink.ConntrackOrigSrcIP, &net.IPNet{IP: from.Addr().AsSlice(), Mask: net.CIDRMask(from.Bits(), 32)}); err != nil {
-		return err
-	}
-	_, err := n.host.ConntrackDeleteFilters(netlink.ConntrackTable, unix.AF_INET, &filter)
-	return err
 }

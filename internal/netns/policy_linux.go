@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"sync"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
@@ -23,6 +24,8 @@ type policy struct {
 	ranges []lambent.Destination
 	names  map[string][]uint16 // hosts, and their ports; 0: all
 	opened map[opening]bool
+
+	complaint sync.Once
 }
 
 // An opening is an address that a name has led to; port 0 is all.

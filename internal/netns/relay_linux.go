@@ -3,9 +3,11 @@ package netns
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -17,6 +19,7 @@ import (
 
 const (
 	headerLength = 12
+	truncated    = 2    // in a header's third byte
 	maxMessage   = 4096 // over UDP
 	maxQueries   = 32   // of one sandbox at a time
 	queryRate    = 500  // of one sandbox in a second, and at once
@@ -63,7 +66,7 @@ func (r *relay) serve() {
 	if err != nil {
 		return
 	}
-	events := make([]unix.EpollEvent, 64)
+	events, buffer := make([]unix.EpollEvent, 64), make([]byte, maxMessage)
 	for {
 		n := 0
 		err := raw.Read(func(fd uintptr) bool {
@@ -77,7 +80,7 @@ func (r *relay) serve() {
 			if s := r.nets.nameServer(int(e.Fd)); s == nil {
 				continue
 			} else if e.Pad == datagrams {
-				s.receive()
+				s.receive(buffer)
 			} else {
 				go s.accept()
 			}
@@ -161,19 +164,19 @@ func (s *nameServer) start() {
 }
 
 // receive takes queries, as many as are allowed, and has them answered.
-func (s *nameServer) receive() {
+func (s *nameServer) receive(buffer []byte) {
 	for s.begin() {
 		era := s.now()
-		buffer := make([]byte, maxMessage)
 		n, from, err := s.read(buffer)
-		if err != nil {
-			s.end()
+		if err != nil { // there is none left
+			s.end(1)
 			s.watch(unix.EPOLL_CTL_MOD, datagrams)
 			return
 		}
+		query := slices.Clone(buffer[:n])
 		go func() {
-			defer s.end()
-			if answer := s.answer("udp", buffer[:n]); answer != nil {
+			defer s.end(0)
+			if answer := s.answer("udp", query); answer != nil {
 				s.send(answer, from, era)
 			}
 		}()
@@ -216,10 +219,12 @@ func (s *nameServer) begin() bool {
 	return true
 }
 
-func (s *nameServer) end() {
+// end undoes begin, and gives back the token of a query that was none.
+func (s *nameServer) end(tokens float64) {
 	s.mu.Lock()
 	wake := s.sleeping
 	s.busy--
+	s.tokens += tokens
 	s.sleeping = false
 	s.mu.Unlock()
 	if wake {
@@ -260,7 +265,7 @@ func (s *nameServer) accept() {
 		if err == nil {
 			answer = s.answer("tcp", query)
 		}
-		s.end()
+		s.end(0)
 		if answer == nil || writeMessage(c, answer) != nil {
 			return
 		}
@@ -317,7 +322,7 @@ func (s *nameServer) answer(network string, query []byte) []byte {
 	if err != nil {
 		return say(h, &q, dnsmessage.RCodeServerFailure)
 	}
-	if policy == nil {
+	if policy == nil || answer[2]&truncated != 0 { // which is to be asked for again, over TCP
 		return answer
 	}
 	found, err := leadsTo(answer, q.Name)
@@ -326,14 +331,21 @@ func (s *nameServer) answer(network string, query []byte) []byte {
 	}
 	allowed := byName(found)
 	if len(found) > 0 && len(allowed) == 0 {
-		s.relay.nets.log.Warn("a name of a function's network policy leads where no name may", "name", name, "addresses", found)
+		s.complain(policy, name, fmt.Errorf("it leads to %v, which is not for names", found))
 		return say(h, &q, dnsmessage.RCodeRefused)
 	}
 	if err := s.net.open(policy, name, allowed); err != nil {
-		s.relay.nets.log.Warn("cannot open what a name of a function's network policy leads to", "name", name, "error", err)
+		s.complain(policy, name, err)
 		return say(h, &q, dnsmessage.RCodeServerFailure)
 	}
 	return answer
+}
+
+// complain tells the operator, once: functions can ask often.
+func (s *nameServer) complain(p *policy, name string, err error) {
+	p.complaint.Do(func() {
+		s.relay.nets.log.Warn("a name of a function's network policy is not opened", "name", name, "error", err)
+	})
 }
 
 // questionOf returns the question of a message, which must have one.

@@ -28,19 +28,19 @@ func (n *Nets) within(ns *os.File, f func() error) error {
 	return <-done
 }
 
-// unshared runs f on a thread in a new namespace, which it returns.
+// unshared runs f on a thread in a new namespace, which it returns even if f fails.
 func (n *Nets) unshared(f func(ns *os.File) error) (*os.File, error) {
 	var ns *os.File
-	return ns, n.within(n.home, func() error {
+	err := n.within(n.home, func() (err error) {
 		if err := retry(func() error { return unix.Unshare(unix.CLONE_NEWNET) }); err != nil {
 			return fmt.Errorf("unshare: %w", err)
 		}
-		var err error
 		if ns, err = os.Open("/proc/thread-self/ns/net"); err != nil {
 			return err
 		}
 		return f(ns)
 	})
+	return ns, err
 }
 
 func enter(ns *os.File) error {

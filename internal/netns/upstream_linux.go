@@ -123,7 +123,7 @@ func exchange(ctx context.Context, network, server string, query []byte) ([]byte
 		}
 		if isAnswer(query, buffer[:n]) {
 			if n == len(buffer) {
-				buffer[2] |= 2 // truncated: it is to be asked for over TCP
+				buffer[2] |= truncated
 			}
 			return buffer[:n], nil
 		}
