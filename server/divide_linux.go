@@ -11,6 +11,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -43,8 +44,8 @@ const serverUser = 1<<28 - 1
 // arguments, and calls Divide again, which then takes over what was prepared for
 // it. It returns nil, too, where there is nothing to divide (not root, --user
 // root, --driver process, or no way to make sandboxes here, which the log says).
-func Divide(cfg *Config, getenv func(string) string, args []string) error {
-	if fds := getenv(inherited); fds != "" {
+func Divide(cfg *Config, args, env []string) error {
+	if fds := inheritedFrom(env); fds != "" {
 		return cfg.inherit(fds)
 	}
 	if os.Geteuid() != 0 || cfg.User == "root" || cfg.Driver == driverProcess {
@@ -82,7 +83,16 @@ func Divide(cfg *Config, getenv func(string) string, args []string) error {
 	if err != nil {
 		return lambent.Errorf(lambent.Internal, "serve", "%w", err)
 	}
-	return become(uid, gid, args, socket, listener)
+	return become(uid, gid, args, env, socket, listener)
+}
+
+func inheritedFrom(env []string) string {
+	for _, v := range env {
+		if fds, ok := strings.CutPrefix(v, inherited+"="); ok {
+			return fds
+		}
+	}
+	return ""
 }
 
 // inherit takes over what the first run has prepared.
@@ -198,7 +208,7 @@ func (c *Config) startJail() (*os.File, error) {
 
 // become runs the program again, as another user, without a way to rights, in this
 // process: for whoever started it nothing changes. It returns only its failure.
-func become(uid, gid int, args []string, socket, listener *os.File) error {
+func become(uid, gid int, args, env []string, socket, listener *os.File) error {
 	// Credentials belong to threads, and the thread that executes is the one that stays.
 	runtime.LockOSThread()
 	var fds []string
@@ -221,7 +231,7 @@ func become(uid, gid int, args []string, socket, listener *os.File) error {
 		unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0),
 	)
 	if err == nil {
-		err = syscall.Exec("/proc/self/exe", args, append(os.Environ(), inherited+"="+strings.Join(fds, ",")))
+		err = syscall.Exec("/proc/self/exe", args, append(slices.Clone(env), inherited+"="+strings.Join(fds, ",")))
 	}
 	return lambent.Errorf(lambent.Internal, "serve", "the server cannot go on as user %d: %w", uid, err).
 		WithHint("chmod a+rx %s   (or: lambent serve --user root)", args[0])

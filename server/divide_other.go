@@ -10,7 +10,7 @@ import (
 )
 
 // Divide does nothing where there is no jail.
-func Divide(*Config, func(string) string, []string) error { return nil }
+func Divide(*Config, []string, []string) error { return nil }
 
 // Jail is for Linux.
 func Jail(*os.File, string, *slog.Logger) error {

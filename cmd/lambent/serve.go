@@ -63,7 +63,7 @@ func serveCommand(p *program) *cobra.Command {
 		}
 		cfg.Version = readBuildVersion().Version
 		cfg.OwnProgram = p.getenv("GOMAXPROCS") == ""
-		if err := server.Divide(&cfg, p.getenv, os.Args); err != nil {
+		if err := server.Divide(&cfg, os.Args, os.Environ()); err != nil {
 			return err
 		}
 		server.TuneMemory(p.getenv)
