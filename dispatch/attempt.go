@@ -55,6 +55,7 @@ func (a *attempt) run(caller context.Context, in *instance, mayRetry bool) (agai
 	err = in.guest.Invoke(ctx, a.inv, a)
 	if err == nil {
 		in.cold = false
+		in.settle()
 		in.p.settle(in)
 		return false, a.err
 	}

@@ -20,7 +20,8 @@ type instance struct {
 	init    time.Duration
 	cpuUS   int64 // as of the last invocation's end; used by one invocation at a time
 
-	cold bool // no invocation has had it, and one waited for its start
+	cold    bool // no invocation has had it, and one waited for its start
+	settled bool // it has answered
 
 	idleSince time.Time // guarded by p.mu
 	dead      bool      // guarded by p.mu
@@ -111,6 +112,14 @@ func (in *instance) boot(ctx context.Context, tree string, secrets map[string]st
 		return &failure{fault: f, sandbox: in.sandbox.ID(), took: in.init}
 	}
 	return err
+}
+
+// settle takes the processor that starting had back, off the way of the answer.
+func (in *instance) settle() {
+	if s, ok := in.sandbox.(sandbox.Settler); ok && !in.settled {
+		go func() { _ = s.Settle() }() // a sandbox that fails is destroyed, which its next call finds
+	}
+	in.settled = true
 }
 
 // destroy ends the instance. It may be called more than once; the first does it.

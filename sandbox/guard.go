@@ -110,6 +110,17 @@ func (g *guarded) Dial(ctx context.Context, port int) (net.Conn, error) {
 	return g.Sandbox.Dial(ctx, port)
 }
 
+// Settle implements [Settler] for every sandbox: for one that does not, it is done.
+func (g *guarded) Settle() error {
+	s, ok := g.Sandbox.(Settler)
+	if !ok {
+		return nil
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.do("sandbox.Settle", s.Settle)
+}
+
 func (g *guarded) Destroy() error {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -114,6 +114,14 @@ type Sandbox interface {
 	Destroy() error
 }
 
+// A Settler is a Sandbox whose code gets more of the processor while it starts
+// than afterwards.
+type Settler interface {
+	// Settle tells that the code has started: from here on it has the share that
+	// its memory comes with. At most once, after Assign.
+	Settle() error
+}
+
 // A Freezer is a Sandbox that can be suspended: no process inside runs between
 // Freeze and Thaw.
 type Freezer interface {

@@ -20,6 +20,7 @@ var (
 	_ sandbox.Driver  = (*Driver)(nil)
 	_ sandbox.Sandbox = (*box)(nil)
 	_ sandbox.Freezer = (*box)(nil)
+	_ sandbox.Settler = (*box)(nil)
 )
 
 // A Driver has a jail make its sandboxes.
@@ -275,6 +276,12 @@ func (b *box) Assign(_ context.Context, t sandbox.Task) (sandbox.Paths, error) {
 		return sandbox.Paths{}, err
 	}
 	return *a.Paths, nil
+}
+
+// Settle implements sandbox.Settler.
+func (b *box) Settle() error {
+	_, err := b.ask(request{Op: settle})
+	return err
 }
 
 // Start implements sandbox.Sandbox.

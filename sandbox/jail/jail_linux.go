@@ -50,6 +50,7 @@ const (
 	start   operation = "start"   //
 	listen  operation = "listen"  // answered with the listener
 	dial    operation = "dial"    // answered with the connection
+	settle  operation = "settle"  //
 	freeze  operation = "freeze"  //
 	thaw    operation = "thaw"    //
 	destroy operation = "destroy" //

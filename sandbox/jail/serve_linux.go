@@ -229,6 +229,8 @@ func (j *jail) do(r *request, out *response) ([]syscall.Conn, error) {
 			return nil, err
 		}
 		return []syscall.Conn{c.(syscall.Conn)}, nil
+	case settle:
+		return nil, h.Sandbox.(sandbox.Settler).Settle() // Guard sees to it that all do
 	case freeze, thaw:
 		f, ok := h.Sandbox.(sandbox.Freezer)
 		if !ok {

@@ -26,6 +26,7 @@ import (
 var (
 	_ sandbox.Sandbox = (*box)(nil)
 	_ sandbox.Freezer = (*box)(nil)
+	_ sandbox.Settler = (*box)(nil)
 )
 
 const (
@@ -48,6 +49,9 @@ type box struct {
 	pidfd  *os.File // of the init
 	pid    int      // of the init; 0: none yet
 	mounts *os.File // the mount namespace
+
+	limits cgroup.Limits // as they are
+	share  int           // of the processor, once the code has started
 
 	destroy sync.Once
 	done    chan struct{}
@@ -80,7 +84,8 @@ func (b *box) make(r *root, rt lambent.Runtime) (err error) {
 	if b.group, err = d.groups.Make(fmt.Sprint(b.slot.number)); err != nil {
 		return err
 	}
-	if err := b.group.Limit(cgroup.Limits{MemoryBytes: parkedMemory, Pids: processes, CPU: 1000}); err != nil {
+	b.limits = cgroup.Limits{MemoryBytes: parkedMemory, Pids: processes, CPU: 1000}
+	if err := b.group.Limit(b.limits); err != nil {
 		return err
 	}
 	if err := b.fork(r, len(rt.Boot) > 0); err != nil {
@@ -244,7 +249,9 @@ func (b *box) Assign(_ context.Context, t sandbox.Task) (sandbox.Paths, error) {
 
 func (b *box) assign(t sandbox.Task, from place) (sandbox.Paths, error) {
 	const op = "namespace.Assign"
-	if err := b.group.Limit(cgroup.Limits{MemoryBytes: int64(t.MemoryMB) << 20, Pids: processes, CPU: max(1, t.MemoryMB*1000/fullCPU)}); err != nil {
+	// Its share of the processor is a whole one until Settle: loading code is a burst.
+	b.limits.MemoryBytes, b.share = int64(t.MemoryMB)<<20, max(1, t.MemoryMB*1000/fullCPU)
+	if err := b.group.Limit(b.limits); err != nil {
 		return sandbox.Paths{}, err
 	}
 	if err := b.slot.disk.grow(t.TmpMB); err != nil {
@@ -289,6 +296,12 @@ func (b *box) assign(t sandbox.Task, from place) (sandbox.Paths, error) {
 		return paths, lambent.Errorf(lambent.Internal, op, "the code cannot be put in place: %w", err)
 	}
 	return paths, nil
+}
+
+// Settle implements sandbox.Settler.
+func (b *box) Settle() error {
+	b.limits.CPU = b.share
+	return b.group.Limit(b.limits)
 }
 
 // Start implements sandbox.Sandbox.
