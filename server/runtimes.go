@@ -160,11 +160,6 @@ func (s *Server) runtime(name string) (lambent.Runtime, error) {
 	return lambent.Runtime{}, runtimes.NotFound(name, list)
 }
 
-func (s *Server) runtimeKnown(name string) error {
-	_, err := s.runtime(name)
-	return err
-}
-
 // describeRuntimes is what the API says of them.
 func (s *Server) describeRuntimes() []v1.Runtime {
 	added := map[string]rootfs.Added{}

@@ -190,7 +190,7 @@ func TestRuntimePackages(t *testing.T) {
 			if !strings.HasSuffix(r.Note, ", with six") || r.From != "host" {
 				t.Errorf("%+v", r)
 			}
-			if r, err = s.Client.AddRuntime(t.Context(), &client.RuntimeRequest{Name: node, Packages: &[]string{"is-number@7.0.0", "uuid@11"}}, nil, nil); err != nil {
+			if _, err = s.Client.AddRuntime(t.Context(), &client.RuntimeRequest{Name: node, Packages: &[]string{"is-number@7.0.0", "uuid@11"}}, nil, nil); err != nil {
 				offline(t, err)
 			}
 			s.Python(t, "py", "import six, sys\ndef handler(event, context):\n    return [six.__name__, len(sys.argv)]\n", func(r *client.DeployRequest) { r.Runtime = &python })
