@@ -42,6 +42,8 @@ apt_packages() {
   fi
   if [ "$1" = ci ]; then
     have gcc || echo gcc
+    have aarch64-linux-gnu-gcc || echo gcc-aarch64-linux-gnu
+    [ -e /usr/aarch64-linux-gnu/include/asm/unistd.h ] || echo linux-libc-dev-arm64-cross
     [ -e /usr/include/stdlib.h ] || echo libc6-dev
     have chromium || have google-chrome || echo chromium
   fi
