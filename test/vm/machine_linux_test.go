@@ -93,6 +93,7 @@ func build(t *testing.T) map[string]string {
 	t.Helper()
 	dir := t.TempDir()
 	programs := map[string]string{}
+	watch(t)
 	for _, pkg := range append([]string{self}, packages...) {
 		programs[pkg] = filepath.Join(dir, strings.ReplaceAll(pkg, "/", "."))
 		cmd := exec.Command("go", "test", "-c", "-ldflags=-s -w", "-o", programs[pkg], "lambent/"+pkg)
@@ -105,6 +106,22 @@ func build(t *testing.T) map[string]string {
 }
 
 const self = "test/vm"
+
+// watch opens all that the programs are made of. Go repeats the result of a test for
+// as long as nothing has changed that the test has opened, and cannot see what a
+// compiler opens for it.
+func watch(t *testing.T) {
+	t.Helper()
+	args := []string{"list", "-deps", "-test", "-f", `{{$d := .Dir}}{{with .Module}}{{if .Main}}{{$d}}{{range $.EmbedFiles}} {{$d}}/{{.}}{{end}}{{end}}{{end}}`}
+	for _, pkg := range packages {
+		args = append(args, "lambent/"+pkg)
+	}
+	for _, path := range strings.Fields(command(t, "go", args...)) {
+		f, err := os.Open(path) // a directory stands for all files in it
+		must(t, err)
+		f.Close()
+	}
+}
 
 func exists(path string) bool {
 	_, err := os.Stat(path)
