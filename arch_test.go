@@ -68,6 +68,7 @@ var rules = []rule{
 	{"examples", "", "server client server/servertest", "functions as users write them; the tests run each on a server"},
 	{"bench", "client", "test/daemon", "measures from outside, as a client"},
 	{"test", "client test/daemon", "", "the whole program from outside: with nothing but a client in reach, a test cannot cheat"},
+	{"test/vm", "", "", "runs the tests of packages that it knows by name alone"},
 	{"test/*", "client", "", "the program as a process, for tests"},
 }
 

@@ -72,7 +72,9 @@ func Open(name string) (_ *Tree, err error) {
 // mounts finds where version 2 is mounted, if it has the memory controller (in
 // the hybrid of both it has none), and each controller of version 1.
 func mounts() (two string, one map[string]string, err error) {
-	b, err := os.ReadFile("/proc/self/mounts")
+	// Of this thread, not of the process's first: that one may have ended, as far as
+	// Go is concerned, in another mount namespace.
+	b, err := os.ReadFile("/proc/thread-self/mounts")
 	if err != nil {
 		return "", nil, err
 	}
@@ -102,7 +104,7 @@ func mounts() (two string, one map[string]string, err error) {
 // own returns the paths of this process's groups below the mounts: by controller,
 // and of version 2 by the empty name.
 func own() (map[string]string, error) {
-	b, err := os.ReadFile("/proc/self/cgroup")
+	b, err := os.ReadFile("/proc/thread-self/cgroup")
 	if err != nil {
 		return nil, err
 	}
