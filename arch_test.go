@@ -61,7 +61,7 @@ var rules = []rule{
 	{"sandbox/jail", "sandbox internal/*", "sandbox/sandboxtest sandbox/namespace sandbox/fake", "the driver of two processes: it serves any driver, and its suite a real one"},
 	{"sandbox/*", "sandbox internal/*", "sandbox/sandboxtest", "a driver knows the contract, and no other driver"},
 	{"runtimes", "", "", "agents and interpreters are data to everyone else"},
-	{"runtimes/rootfs", "runtimes internal/atomicfile internal/osthread", "runtimes/rootfstest", "files that interpreters are in: it starts no sandbox and knows no function"},
+	{"runtimes/rootfs", "runtimes sandbox internal/atomicfile", "runtimes/rootfstest sandbox/namespace sandbox/process", "files that interpreters are in, and sandboxes to ask them what they are: it knows no function"},
 	{"runtimes/rootfstest", "", "", "images for whoever tests with them"},
 
 	{"internal/*", "", "", "leaves: each one job that knows nothing of the platform but its vocabulary"},

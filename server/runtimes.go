@@ -21,12 +21,11 @@ import (
 // A catalog is what functions can run on: the host's own interpreters, and what was
 // added, which comes first.
 type catalog struct {
-	options  runtimes.Options
-	packages string // where sandboxes see a runtime's packages; "": where they are
-	roots    *rootfs.Store
-	noRoots  error // why the driver has no root file systems
-	log      *slog.Logger
-	ctx      context.Context
+	options runtimes.Options
+	roots   *rootfs.Store
+	noRoots error // why the driver has no root file systems
+	log     *slog.Logger
+	ctx     context.Context
 
 	mu      sync.Mutex // guards what follows, and is held while the host is looked at
 	looked  bool
@@ -43,16 +42,16 @@ func (s *Server) openRuntimes(context.Context) error {
 		options: runtimes.Options{Agents: s.agents, Path: path, Unprivileged: os.Geteuid() == 0 || s.driverName == driverNamespace, Accepts: s.accepts},
 		log:     s.log, ctx: s.background,
 	}
-	if s.driverName == driverNamespace {
-		c.packages = lambent.PackagesInside
-	} else {
+	packages := lambent.PackagesInside
+	if s.driverName != driverNamespace {
+		packages = "" // where they are
 		c.noRoots = lambent.Errorf(lambent.Unsupported, "runtime", "the driver %s has no root file systems for functions: runtimes of images and tar files need the driver namespace", s.driverName).
 			WithHint("sudo lambent serve --driver namespace")
 	}
 	var err error
 	s.roots, err = rootfs.Open(rootfs.Options{
 		Dir: s.path("roots"), Interpreters: c.interpreters, NoRoots: c.noRoots, MaxBytes: int64(s.cfg.MaxRootMB) << 20,
-		Path: path, Env: s.cfg.InstallerEnv, Registry: s.cfg.NPMRegistry,
+		Driver: s.driver, PackagesSeen: packages, Path: path, Env: s.cfg.InstallerEnv, Registry: s.cfg.NPMRegistry,
 	})
 	if err != nil {
 		return err
@@ -133,13 +132,17 @@ func (c *catalog) runtime(a rootfs.Added, list []lambent.Runtime, at int) (lambe
 		return lambent.Runtime{}, c.noRoots
 	}
 	if a.Tree != nil {
-		return c.roots.Runtime(a, c.options.Agents, c.packages)
+		rt, err := c.roots.Runtime(a, c.options.Agents)
+		if err == nil && c.options.Accepts != nil {
+			err = c.options.Accepts(rt)
+		}
+		return rt, err
 	}
 	if at < 0 {
 		return lambent.Runtime{}, lambent.Errorf(lambent.NotFound, "runtime", "packages were added to %s of the server's machine, which has it no more", a.Name).
 			WithHint("lambent runtime remove %s", a.Name)
 	}
-	return c.roots.WithPackages(list[at], a, c.packages), nil
+	return c.roots.WithPackages(list[at], a), nil
 }
 
 func (s *Server) runtimes() []lambent.Runtime {

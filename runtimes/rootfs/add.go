@@ -4,15 +4,14 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"time"
 
 	"lambent"
-	"lambent/internal/atomicfile"
 	"lambent/runtimes"
 )
 
@@ -67,35 +66,46 @@ func (s *Store) add(ctx context.Context, r Request, p *progress) (Added, error) 
 	if err := os.Chmod(work, 0o711); err != nil { // cells pass through
 		return a, err
 	}
-	tree := ""
 	if keep {
 		a.From, a.Image, a.Tree, a.Rooted, a.Program, a.Version, a.Env = old.From, old.Image, old.Tree, old.Rooted, old.Program, old.Version, old.Env
-		if a.Tree != nil {
-			tree = s.Path(a.Tree)
-		}
 	} else if a.From != FromHost {
-		var release func()
-		if tree, release, err = s.fetch(ctx, &a, r, work, p); err != nil {
+		release, err := s.fetch(ctx, &a, r, work, p)
+		if err != nil {
+			return a, err
+		}
+		defer release() // if it is not in the records by then, it goes
+	}
+	if len(a.Packages) > 0 {
+		library, err := s.install(ctx, &a, work, p)
+		if err != nil {
+			return a, err
+		}
+		release, err := s.keep(ctx, &a.Library, library, 0o444)
+		if err != nil {
 			return a, err
 		}
 		defer release()
 	}
-	library := ""
-	if len(a.Packages) > 0 {
-		if library, err = s.install(ctx, &a, tree, work, p); err != nil {
-			return a, err
-		}
-		if a.Library, err = s.seal(ctx, library); err != nil {
-			return a, err
-		}
-		if a.Library.Bytes > s.o.MaxBytes {
-			return a, (&unpacker{max: s.o.MaxBytes}).tooBig()
-		}
-	}
 	if ctx.Err() != nil {
 		return a, canceled(ctx)
 	}
-	return a, s.commit(&a, tree, library)
+	return a, s.commit(&a)
+}
+
+// keep makes a directory that was filled a tree in its place, until release at least.
+func (s *Store) keep(ctx context.Context, t **Tree, dir string, more fs.FileMode) (release func(), err error) {
+	made, err := s.seal(ctx, dir, more)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case made.Files == 0:
+		return nil, lambent.Errorf(lambent.Invalid, addOp, "there are no files in it")
+	case made.Bytes > s.o.MaxBytes:
+		return nil, (&unpacker{max: s.o.MaxBytes}).tooBig()
+	}
+	*t = made
+	return s.land(made, dir)
 }
 
 // decide completes what is asked for, and refuses what cannot be. keep says that
@@ -157,53 +167,66 @@ func usualSource(name, family string) string {
 	return "public.ecr.aws/lambda/provided:" + cmp.Or(strings.TrimPrefix(strings.TrimPrefix(name, "provided"), "."), "al2023")
 }
 
-// fetch brings a tree into work, or finds that its image is here already, and
-// identifies the interpreter in it.
-func (s *Store) fetch(ctx context.Context, a *Added, r Request, work string, p *progress) (tree string, release func(), err error) {
-	tree, release = filepath.Join(work, "tree"), func() {}
-	if err := os.Mkdir(tree, 0o755); err != nil {
-		return "", nil, err
-	}
-	search := ""
+// fetch brings the tree of a runtime, or finds that its image is here already, and
+// identifies the interpreter in it. The tree stays until release.
+func (s *Store) fetch(ctx context.Context, a *Added, r Request, work string, p *progress) (release func(), err error) {
+	search := "/bin"
 	if a.From == FromNPM {
-		major := strings.TrimSuffix(strings.TrimPrefix(a.Name, "nodejs"), ".x")
-		search, err = "/bin", s.npmNode(ctx, major, tree, p)
+		release, err = s.fetchNode(ctx, a, work, p)
 	} else {
-		i, plain, openErr := s.open(ctx, a, r, work, p)
-		if plain != nil {
-			defer plain.file.Close()
-		}
-		if err = openErr; err == nil && i != nil {
-			a.Image, search = i.digest, i.env("PATH")
-			if l := i.env(libraryPath); l != "" {
-				a.Env = map[string]string{libraryPath: l}
-			}
-			err = i.check(s.o.MaxBytes)
-		}
-		if err == nil {
-			same, held, ok := s.find(func(b Added) bool { return a.Image != "" && a.Image == b.Image })
-			if ok {
-				release, a.Tree, tree = held, same.Tree, s.Path(same.Tree)
-			} else {
-				err = s.unpackRoot(ctx, i, plain, tree, p)
-			}
-		}
-	}
-	if err == nil && a.Tree == nil {
-		a.Tree, err = s.seal(ctx, tree)
-		if err == nil && a.Tree.Files == 0 {
-			err = lambent.Errorf(lambent.Invalid, addOp, "there are no files in it")
-		}
-	}
-	if err == nil {
-		p.say("looking for %s in it", a.Name)
-		err = s.identify(ctx, a, tree, search)
+		release, search, err = s.fetchRoot(ctx, a, r, work, p)
 	}
 	if err != nil {
-		release()
-		return "", nil, err
+		return nil, err
 	}
-	return tree, release, nil
+	p.say("looking for %s in it", a.Name)
+	if err := s.identify(ctx, a, search); err != nil {
+		release()
+		return nil, err
+	}
+	return release, nil
+}
+
+func (s *Store) fetchNode(ctx context.Context, a *Added, work string, p *progress) (release func(), err error) {
+	tree := filepath.Join(work, "tree")
+	if err := os.Mkdir(tree, 0o755); err != nil {
+		return nil, err
+	}
+	major := strings.TrimSuffix(strings.TrimPrefix(a.Name, "nodejs"), ".x")
+	if err := s.npmNode(ctx, major, tree, p); err != nil {
+		return nil, err
+	}
+	return s.keep(ctx, &a.Tree, tree, 0)
+}
+
+// fetchRoot returns the PATH of the image, too, if it is one.
+func (s *Store) fetchRoot(ctx context.Context, a *Added, r Request, work string, p *progress) (release func(), search string, err error) {
+	i, plain, err := s.open(ctx, a, r, work, p)
+	if err != nil {
+		return nil, "", err
+	}
+	if plain != nil {
+		defer plain.file.Close()
+	}
+	if i != nil {
+		if err := i.check(s.o.MaxBytes); err != nil {
+			return nil, "", err
+		}
+		a.Image, search = i.digest, i.env("PATH")
+		if l := i.env(libraryPath); l != "" {
+			a.Env = map[string]string{libraryPath: l}
+		}
+		if same, release, ok := s.find(func(b Added) bool { return a.Image != "" && a.Image == b.Image }); ok {
+			a.Tree = same.Tree
+			return release, search, nil
+		}
+	}
+	tree := filepath.Join(work, "tree")
+	if err := s.unpackRoot(ctx, i, plain, tree, p); err != nil {
+		return nil, "", err
+	}
+	release, err = s.keep(ctx, &a.Tree, tree, 0)
+	return release, search, err
 }
 
 // open finds the image, or takes in the tar file; that is all there is where it
@@ -228,6 +251,9 @@ func (s *Store) open(ctx context.Context, a *Added, r Request, work string, p *p
 
 // unpackRoot makes a root file system of an image, or of a tar file that is one.
 func (s *Store) unpackRoot(ctx context.Context, i *image, plain *archive, tree string, p *progress) error {
+	if err := os.Mkdir(tree, 0o755); err != nil {
+		return err
+	}
 	root, err := os.OpenRoot(tree)
 	if err != nil {
 		return err
@@ -235,72 +261,22 @@ func (s *Store) unpackRoot(ctx context.Context, i *image, plain *archive, tree s
 	defer root.Close()
 	u := s.newUnpacker(ctx, root)
 	if i == nil {
-		err = u.unpack(plain.whole())
-	} else {
-		err = i.unpackInto(u, p)
+		return u.unpack(plain.whole())
 	}
-	if err != nil {
-		return err
-	}
-	return ensureDirs(root, "tmp")
+	return i.unpackInto(u, p)
 }
 
-// commit puts what was made in its place, and then into the records: from there on
-// it is added. What is there already with the same content is used instead.
-func (s *Store) commit(a *Added, tree, library string) error {
-	err := func() error {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		for _, t := range []struct {
-			tree *Tree
-			from string
-		}{{a.Tree, tree}, {a.Library, library}} {
-			if t.tree == nil || t.tree.Dir != "" { // none, or in its place
-				continue
-			}
-			if dir := s.sameLocked(t.tree.Digest); dir != "" {
-				t.tree.Dir = dir
-				continue
-			}
-			t.tree.Dir = freshName(t.tree.Digest)
-			if err := os.Rename(t.from, s.Path(t.tree)); err != nil {
-				return err
-			}
+// commit puts what was made into the records: from there on it is added. What the
+// runtime was made of before goes.
+func (s *Store) commit(a *Added) error {
+	s.mu.Lock()
+	err := s.writeLocked(addOp, func(added map[string]Added) {
+		if a.Tree == nil && a.Library == nil {
+			delete(added, a.Name) // the host's own again
+			return
 		}
-		if err := atomicfile.SyncDir(s.path(treesDir)); err != nil {
-			return err
-		}
-		return s.writeLocked(addOp, func(added map[string]Added) {
-			if a.Tree == nil && a.Library == nil {
-				delete(added, a.Name) // the host's own again
-				return
-			}
-			added[a.Name] = *a
-		})
-	}()
-	return errors.Join(err, s.sweep(addOp)) // what was there before, or, after an error, what was to be
-}
-
-// sameLocked returns the place of a tree that is in the records; "" if it is not.
-func (s *Store) sameLocked(digest string) string {
-	for _, a := range s.added {
-		for _, t := range []*Tree{a.Tree, a.Library} {
-			if t != nil && t.Digest == digest {
-				return t.Dir
-			}
-		}
-	}
-	return ""
-}
-
-// Summary says in one line what was added.
-func (a *Added) Summary() string {
-	what := "from " + a.From
-	if a.Version != "" {
-		what += ", version " + a.Version
-	}
-	if len(a.Packages) > 0 {
-		what += ", with " + strings.Join(a.Packages, ", ")
-	}
-	return fmt.Sprintf("%s %s: %d MB", a.Name, what, a.Bytes()>>20)
+		added[a.Name] = *a
+	})
+	s.mu.Unlock()
+	return err
 }

@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"maps"
 	"os"
 	"path"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -13,6 +16,7 @@ import (
 
 	"lambent"
 	"lambent/runtimes"
+	"lambent/sandbox"
 )
 
 // The usual places of interpreters in a root file system, after those of its PATH:
@@ -22,26 +26,26 @@ var usualPlaces = []string{"/var/lang/bin", "/usr/local/bin", "/usr/bin", "/bin"
 // libraryPath is the variable that an image's interpreter may need.
 const libraryPath = "LD_LIBRARY_PATH"
 
-// identify finds the interpreter of a runtime in a directory, runs it to see which
-// version it is, and notes it in a. search is a PATH. What is of another version
-// is not taken.
-func (s *Store) identify(ctx context.Context, a *Added, dir, search string) error {
+// identify finds the interpreter of a runtime in its tree, runs it to see which
+// version it is, and notes it in a. search is a PATH. What is of another version is
+// not taken.
+func (s *Store) identify(ctx context.Context, a *Added, search string) error {
 	const op = "rootfs.identify"
 	family, err := runtimes.Family(a.Name)
 	if err != nil || family == "" {
 		return err
 	}
-	root, err := os.OpenRoot(dir)
+	root, err := os.OpenRoot(s.Path(a.Tree))
 	if err != nil {
 		return err
 	}
 	defer root.Close()
 	var others []string
 	for _, file := range candidates(root, a, search) {
-		name, version, err := s.ask(ctx, family, dir, file, a)
+		name, version, err := s.ask(ctx, family, file, a)
 		switch {
-		case ctx.Err() != nil:
-			return canceled(ctx)
+		case lambent.Is(err, lambent.Canceled):
+			return err
 		case err != nil:
 			others = append(others, fmt.Sprintf("%s %v", file, err))
 			continue
@@ -84,48 +88,71 @@ func candidates(root *os.Root, a *Added, search string) []string {
 }
 
 // ask runs an interpreter to be told what it is.
-func (s *Store) ask(ctx context.Context, family, dir, file string, a *Added) (name, version string, err error) {
+func (s *Store) ask(ctx context.Context, family, file string, a *Added) (name, version string, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, 20*time.Second, errSlow)
 	defer cancel()
-	c, argv0 := s.cellFor(a, dir), file
-	if !a.Rooted {
-		argv0 = path.Join(dir, file)
+	var out []byte
+	err = s.run(ctx, s.booted(a, file, runtimes.Probe(family)...), func(r io.Reader) (err error) {
+		out, err = io.ReadAll(io.LimitReader(r, maxSaid))
+		return err
+	})
+	if line := lastLine(out); err != nil && line != "" {
+		err = fmt.Errorf("%w: %s", err, line)
 	}
-	out, said, err := c.run(ctx, append([]string{argv0}, runtimes.Probe(family)...), environment(a.Env), nil)
-	if errors.Is(err, syscall.ENOEXEC) {
+	if err != nil && strings.Contains(err.Error(), syscall.ENOEXEC.Error()) {
 		return "", "", errors.New("is for another kind of processor")
 	}
-	if line, _, _ := strings.Cut(strings.TrimSpace(string(said)), "\n"); err != nil && line != "" {
-		err = fmt.Errorf("%w: %.200s", err, line)
-	}
-	if family == "nodejs" && err == nil { // without /proc it cannot tell where it is; we know
-		line, _, _ := strings.Cut(string(out), "\n")
-		out = []byte(line + "\n" + file)
+	if line, _, _ := strings.Cut(string(out), "\n"); err == nil && family == "nodejs" {
+		out = []byte(line + "\n" + file) // where it is, we know
 	}
 	return runtimes.Told(family, out, err)
 }
 
-// cellFor is where the interpreter of what is being added runs.
-func (s *Store) cellFor(a *Added, dir string) *cell {
-	c := &cell{uid: cellID()}
+// booted is a runtime that runs a program of the tree, with arguments, instead of
+// an agent.
+func (s *Store) booted(a *Added, program string, args ...string) lambent.Runtime {
+	rt := lambent.Runtime{Name: a.Name, Env: map[string]string{"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8"}}
+	maps.Copy(rt.Env, a.Env)
 	if a.Rooted {
-		c.root = dir
+		rt.Root = s.Path(a.Tree)
+	} else if a.Tree != nil {
+		program = filepath.Join(s.Path(a.Tree), program)
 	}
-	return c
+	rt.Boot = append([]string{program}, args...)
+	return rt
 }
 
-// cellID is as whom cells run.
-func cellID() int {
-	if os.Geteuid() == 0 {
-		return cellUser
+// run boots a runtime in a sandbox, where it may do what a function may, and hands
+// what it prints to read. It returns once nothing of it is left.
+func (s *Store) run(ctx context.Context, rt lambent.Runtime, read func(io.Reader) error) error {
+	if s.o.Driver == nil {
+		return errors.New("there are no sandboxes to run it in")
 	}
-	return 0
-}
-
-func environment(more map[string]string, list ...string) []string {
-	env := append([]string{"PATH=/usr/local/bin:/usr/bin:/bin", "LANG=C.UTF-8", "HOME=/tmp"}, list...)
-	for k, v := range more {
-		env = append(env, k+"="+v)
+	sb, err := s.o.Driver.Park(ctx, rt)
+	if err != nil {
+		return err
 	}
-	return env
+	defer sb.Output().Close()
+	defer sb.Destroy() // it is not needed any more, however its end is reported
+	stop := context.AfterFunc(ctx, func() { _ = sb.Destroy() })
+	defer stop()
+	err = read(sb.Output())
+	if err == nil {
+		select {
+		case <-sb.Done():
+		case <-ctx.Done():
+		}
+	}
+	switch {
+	case errors.Is(context.Cause(ctx), errSlow):
+		return errSlow
+	case ctx.Err() != nil:
+		return canceled(ctx)
+	case err != nil:
+		return err
+	}
+	if e := sb.Exit(); e != (sandbox.Exit{}) {
+		return errors.New(e.String())
+	}
+	return nil
 }

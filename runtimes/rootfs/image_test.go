@@ -30,7 +30,7 @@ import (
 // listed, there after a restart, made of the same tree when it comes again, removed.
 func TestImageOfRegistry(t *testing.T) {
 	py := rootfstest.Python(t)
-	s := open(t)
+	s := open(t, inRoots(t))
 	i := rootfstest.Image(t,
 		rootfstest.Layer(t, tarOf(t,
 			entry{name: "etc/os-release", body: "ID=test\n"}, entry{name: "etc/gone", body: "x"}, entry{name: "srv/old/a", body: "a"},
@@ -51,14 +51,14 @@ func TestImageOfRegistry(t *testing.T) {
 	if a.Version != py.Version || a.Program != "/usr/bin/"+py.Runtime || !a.Rooted || a.From != ref {
 		t.Errorf("added: %+v", a)
 	}
-	rt, err := s.Runtime(a, "/agents", "")
+	rt, err := s.Runtime(a, "/agents")
 	if err != nil || rt.Boot[0] != a.Program || rt.Boot[len(rt.Boot)-1] != "/agents/python/agent.py" || rt.Root != s.Path(a.Tree) {
 		t.Errorf("%+v, %v", rt, err)
 	}
 	list := ls(t, rt.Root)
 	for path, want := range map[string]string{
 		"etc/os-release": "-rw-r--r-- ID=test\n", "etc/gone": "", "srv/old/a": "", "srv/old/b": "-rw-r--r-- b", "var/run": "-> /run",
-		"run/pid": "-rw-r--r-- 1", "usr/bin/su": "-rwxr-xr-x setuid", "etc/shadow": "-rw-r----- secret", "tmp": "drwxr-xr-x", "usr/bin/python": "-> /usr/bin/python3",
+		"run/pid": "-rw-r--r-- 1", "usr/bin/su": "-rwxr-xr-x setuid", "etc/shadow": "-rw-r----- secret", "usr/bin/python": "-> /usr/bin/python3",
 	} {
 		if list[path] != want {
 			t.Errorf("%s is %q, want %q", path, list[path], want)
@@ -101,7 +101,7 @@ func TestImageOfRegistry(t *testing.T) {
 // What an image has is not what it is asked for.
 func TestAnotherVersion(t *testing.T) {
 	py := rootfstest.Python(t)
-	s := open(t)
+	s := open(t, inRoots(t))
 	host := rootfstest.Registry(t)
 	ref := rootfstest.Push(t, host, "python:x", rootfstest.Image(t, rootfstest.Layer(t, py.Tar)))
 	refused(t, s, rootfs.Request{Name: "python3.99", From: ref}, lambent.Invalid, `no python3\.99 in .*nothing runs on another version: /usr/bin/python3\.\d+ is python `+py.Version)
@@ -172,7 +172,7 @@ func TestImageOfFile(t *testing.T) {
 		"docker": docker.Bytes(), "docker.gz": gzipped(t, docker.Bytes()), "oci": oci, "oci.zst": zstded(t, oci), "plain": py.Tar, "plain.gz": gzipped(t, py.Tar),
 	} {
 		t.Run(form, func(t *testing.T) {
-			s := open(t)
+			s := open(t, inRoots(t))
 			a := add(t, s, rootfs.Request{Name: py.Runtime, Tar: bytes.NewReader(file)})
 			if a.Version != py.Version || a.From != "tar" {
 				t.Errorf("%+v", a)

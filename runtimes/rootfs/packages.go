@@ -3,7 +3,10 @@ package rootfs
 import (
 	"cmp"
 	"context"
+	_ "embed"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -48,8 +51,8 @@ func checkPackages(name string, packages []string) error {
 }
 
 // install installs packages into a directory that is made for it in work, and
-// returns it. dir is the runtime's tree, "" if the interpreter is the host's.
-func (s *Store) install(ctx context.Context, a *Added, dir, work string, p *progress) (string, error) {
+// returns it.
+func (s *Store) install(ctx context.Context, a *Added, work string, p *progress) (library string, err error) {
 	family, err := runtimes.Family(a.Name)
 	if err != nil {
 		return "", err
@@ -57,13 +60,8 @@ func (s *Store) install(ctx context.Context, a *Added, dir, work string, p *prog
 	// Whoever installs may write here and nowhere else.
 	library, scratch := filepath.Join(work, "library"), filepath.Join(work, "scratch")
 	for _, d := range []string{library, scratch} {
-		if err := os.Mkdir(d, 0o755); err != nil {
+		if err := errors.Join(os.Mkdir(d, 0o755), asInstaller(d)); err != nil {
 			return "", err
-		}
-		if id := cellID(); id != 0 {
-			if err := os.Chown(d, id, id); err != nil {
-				return "", err
-			}
 		}
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, maxInstall, errSlow)
@@ -72,16 +70,16 @@ func (s *Store) install(ctx context.Context, a *Added, dir, work string, p *prog
 	if family == "nodejs" {
 		return library, s.npmInstall(ctx, a, library, scratch, p)
 	}
-	if err := s.pipInstall(ctx, a, dir, library, scratch, p); err != nil {
+	if err := s.pipInstall(ctx, a, library, scratch, p); err != nil {
 		return "", err
 	}
-	return library, s.compile(ctx, a, dir, library, p)
+	return library, s.compile(ctx, a, library, p)
 }
 
 // pipInstall has pip unpack wheels, which run nothing when they are installed. pip
 // is the host's: it can install for another Python than its own, and needs no
 // program of a stranger's to have the network.
-func (s *Store) pipInstall(ctx context.Context, a *Added, dir, library, scratch string, p *progress) error {
+func (s *Store) pipInstall(ctx context.Context, a *Added, library, scratch string, p *progress) error {
 	python, err := s.withPip(ctx, scratch)
 	if err != nil {
 		return err
@@ -90,7 +88,7 @@ func (s *Store) pipInstall(ctx context.Context, a *Added, dir, library, scratch 
 		python, "-m", "pip", "install", "--quiet", "--no-input", "--no-cache-dir", "--no-compile", "--disable-pip-version-check", "--no-warn-script-location",
 		"--only-binary", ":all:", "--implementation", "cp", "--python-version", strings.TrimPrefix(a.Name, "python"), "--target", library,
 	}
-	for _, platform := range wheelPlatforms(dir) {
+	for _, platform := range s.wheelPlatforms(a) {
 		argv = append(argv, "--platform", platform)
 	}
 	argv = append(append(argv, "--"), a.Packages...)
@@ -103,8 +101,7 @@ func (s *Store) withPip(ctx context.Context, scratch string) (string, error) {
 		if family, _ := runtimes.Family(name); family != "python" {
 			continue
 		}
-		c := &cell{uid: cellID(), tmp: scratch}
-		if _, _, err := c.run(ctx, []string{python, "-I", "-c", "import pip"}, environment(nil), nil); err == nil {
+		if _, err := runTool(ctx, scratch, []string{python, "-I", "-c", "import pip"}, s.toolEnv(scratch), io.Discard); err == nil {
 			return python, nil
 		}
 	}
@@ -128,10 +125,13 @@ func (s *Store) npmInstall(ctx context.Context, a *Added, library, scratch strin
 	return s.runInstaller(ctx, "npm", append(argv, a.Packages...), library, scratch, p)
 }
 
+// toolEnv is all of the environment that pip and npm see.
+func (s *Store) toolEnv(scratch string) []string {
+	return append([]string{"LANG=C.UTF-8", "TMPDIR=" + scratch, "HOME=" + scratch, "PATH=" + strings.Join(s.o.Path, ":")}, s.o.Env...)
+}
+
 func (s *Store) runInstaller(ctx context.Context, tool string, argv []string, library, scratch string, p *progress) error {
-	c := &cell{uid: cellID(), network: true, tmp: library}
-	env := environment(nil, append([]string{"TMPDIR=" + scratch, "HOME=" + scratch, "PATH=" + strings.Join(s.o.Path, ":")}, s.o.Env...)...)
-	out, said, err := c.run(ctx, argv, env, p.to)
+	said, err := runTool(ctx, library, argv, s.toolEnv(scratch), p)
 	switch {
 	case err == nil:
 		return nil
@@ -140,7 +140,7 @@ func (s *Store) runInstaller(ctx context.Context, tool string, argv []string, li
 	case ctx.Err() != nil:
 		return lambent.Errorf(lambent.Unavailable, packagesOp, "%s was ended after %v", tool, maxInstall)
 	}
-	why := lastLine(append(out, said...))
+	why := lastLine(said)
 	if strings.Contains(string(said), "No space left on device") || strings.Contains(string(said), "ENOSPC") {
 		return lambent.Errorf(lambent.NoSpace, packagesOp, "no space is left on the disk of the server's runtimes %s: nothing was added", s.o.Dir).WithHint("df -h %s", s.o.Dir)
 	}
@@ -158,37 +158,43 @@ func lastLine(b []byte) string {
 	return fmt.Sprintf("%.300s", last)
 }
 
-// compile has the runtime's own interpreter compile Python's packages: nothing of
-// a function's may be written beside them later. What does not compile works, only
-// slower.
-func (s *Store) compile(ctx context.Context, a *Added, dir, library string, p *progress) error {
-	c, python, at := s.cellFor(a, dir), filepath.Join(dir, a.Program), library
-	switch {
-	case a.Rooted:
-		python, at = a.Program, "/tmp"
-	case a.Tree == nil:
-		python = s.o.Interpreters()[a.Name]
+//go:embed compile.py
+var compiler string
+
+// compile has the runtime's own interpreter compile Python's packages, in a sandbox
+// that it answers from with a tar file: nothing of a function's may be written beside
+// them later. What does not compile works, only slower.
+func (s *Store) compile(ctx context.Context, a *Added, library string, p *progress) error {
+	program, seen := cmp.Or(a.Program, s.o.Interpreters()[a.Name]), cmp.Or(s.o.PackagesSeen, library)
+	rt := s.booted(a, program, "-I", "-S", "-c", compiler, seen)
+	rt.Packages = library
+	root, err := os.OpenRoot(library)
+	if err != nil {
+		return err
 	}
-	c.tmp = library
-	argv := []string{python, "-I", "-S", "-m", "compileall", "-q", "-f", "--invalidation-mode", "unchecked-hash", at}
-	_, _, err := c.run(ctx, argv, environment(a.Env), nil)
-	if lambent.Is(err, lambent.Canceled) {
+	defer root.Close()
+	err = s.run(ctx, rt, s.newUnpacker(ctx, root).unpack)
+	if lambent.Is(err, lambent.Canceled) || isFull(err) {
 		return err
 	}
 	if err != nil {
-		p.say("not all packages could be compiled: %v", err)
+		p.say("the packages are not all compiled: %v", err)
 	}
 	return nil
 }
 
 // wheelPlatforms are the kinds of wheels that fit a root file system, or the host.
-func wheelPlatforms(dir string) []string {
+func (s *Store) wheelPlatforms(a *Added) []string {
 	machine := map[string]string{"amd64": "x86_64", "arm64": "aarch64"}[runtime.GOARCH]
 	if runtime.GOOS == "darwin" {
 		machine = map[string]string{"amd64": "x86_64", "arm64": "arm64"}[runtime.GOARCH]
 		return []string{"macosx_11_0_" + machine, "macosx_10_9_universal2"}
 	}
-	if musl, _ := filepath.Glob(filepath.Join(dir, "/lib/ld-musl-*")); len(musl) > 0 {
+	root := "/"
+	if a.Rooted {
+		root = s.Path(a.Tree)
+	}
+	if musl, _ := filepath.Glob(filepath.Join(root, "lib", "ld-musl-*")); len(musl) > 0 {
 		return []string{"musllinux_1_2_" + machine, "musllinux_1_1_" + machine}
 	}
 	// Old enough for every C library in use: AWS's own has been 2.26.

@@ -26,6 +26,13 @@ func (p *progress) say(format string, args ...any) {
 	fmt.Fprintf(p.to, format+"\n", args...) // who no longer listens ends nothing; the context does
 }
 
+// Write passes on what a program prints.
+func (p *progress) Write(b []byte) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.to.Write(b)
+}
+
 // watch returns a reader that tells how much of it has been read, and that gives
 // up where nothing comes for too long. size is what is expected; 0: nobody knows.
 func (p *progress) watch(r io.Reader, what string, size int64) io.Reader {

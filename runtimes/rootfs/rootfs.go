@@ -9,13 +9,13 @@
 //     directory, no device and no set-user-id bit comes with it, and everything
 //     belongs to the server's user. Layers, blobs and packages of npm are what their
 //     digests say.
-//   - An interpreter was run, confined, and is of the version that it is listed
-//     under. As root nothing that was fetched runs as root.
+//   - An interpreter was run, in a sandbox, and is of the version that it is listed
+//     under. Nothing that was fetched runs anywhere else.
 //   - A tree that no runtime names is removed, but not before the last sandbox that
 //     uses it has ended.
 //
-// What it does not do: it starts no sandboxes and knows no functions; whether a
-// runtime is still needed is for the server to ask.
+// What it does not do: it knows no functions; whether a runtime is still needed is
+// for the server to ask.
 package rootfs
 
 import (
@@ -38,11 +38,20 @@ import (
 	"lambent"
 	"lambent/internal/atomicfile"
 	"lambent/runtimes"
+	"lambent/sandbox"
 )
 
 // Options configure a Store. Only Dir must be there.
 type Options struct {
 	Dir string // of the store; one process at a time
+
+	// Driver makes the sandboxes that interpreters are run in, to say their version and
+	// to compile packages. nil: runtimes with an interpreter cannot be added.
+	Driver sandbox.Driver
+
+	// PackagesSeen is where its sandboxes see the packages of a runtime; empty: where
+	// they are.
+	PackagesSeen string
 
 	// Interpreters returns the host's own, by the names of the runtimes that they are.
 	// nil: it has none.
@@ -184,9 +193,8 @@ func (s *Store) List() []Added {
 func (s *Store) Path(t *Tree) string { return s.path(treesDir, t.Dir) }
 
 // Runtime describes what was added to those who boot it. agents is where its
-// sandboxes see the agents, and packages where they see its packages; "" for where
-// these are. It must not be one of the host's.
-func (s *Store) Runtime(a Added, agents, packages string) (lambent.Runtime, error) {
+// sandboxes see the agents. It must not be one of the host's.
+func (s *Store) Runtime(a Added, agents string) (lambent.Runtime, error) {
 	program := a.Program
 	if !a.Rooted {
 		program = filepath.Join(s.Path(a.Tree), program)
@@ -208,17 +216,17 @@ func (s *Store) Runtime(a Added, agents, packages string) (lambent.Runtime, erro
 	if a.Version != "" {
 		rt.Note += " (" + a.Version + ")"
 	}
-	return s.WithPackages(rt, a, packages), nil
+	return s.WithPackages(rt, a), nil
 }
 
 // WithPackages gives a runtime the packages that were added to it.
-func (s *Store) WithPackages(rt lambent.Runtime, a Added, seen string) lambent.Runtime {
+func (s *Store) WithPackages(rt lambent.Runtime, a Added) lambent.Runtime {
 	if a.Library == nil {
 		return rt
 	}
 	dir := s.Path(a.Library)
 	rt.Note += ", with " + strings.Join(a.Packages, ", ")
-	return runtimes.WithPackages(rt, dir, cmp.Or(seen, dir))
+	return runtimes.WithPackages(rt, dir, cmp.Or(s.o.PackagesSeen, dir))
 }
 
 // Remove forgets what was added under a name; what only that was made of is
@@ -340,6 +348,32 @@ func (s *Store) sweep(op string) error {
 	return nil
 }
 
+// land puts a tree that was made in its place, or takes the one with the same
+// content that is there, and keeps it until release.
+func (s *Store) land(t *Tree, from string) (release func(), err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if t.Dir = s.sameLocked(t.Digest); t.Dir == "" {
+		t.Dir = freshName(t.Digest)
+		if err := os.Rename(from, s.Path(t)); err != nil {
+			return nil, err
+		}
+	}
+	return s.holdLocked([]string{t.Dir}), atomicfile.SyncDir(s.path(treesDir))
+}
+
+// sameLocked returns the place of a tree that is in the records; "" if it is not.
+func (s *Store) sameLocked(digest string) string {
+	for _, a := range s.added {
+		for _, t := range []*Tree{a.Tree, a.Library} {
+			if t != nil && t.Digest == digest {
+				return t.Dir
+			}
+		}
+	}
+	return ""
+}
+
 // freshName names a tree. A driver may still show sandboxes a tree that is being
 // removed, so that the same content gets another path when it comes back.
 func freshName(digest string) string {
@@ -354,9 +388,11 @@ func (s *Store) fileError(op string, err error) error {
 	if _, ours := errors.AsType[*lambent.Error](err); ours {
 		return err
 	}
-	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+	if isFull(err) {
 		return lambent.Errorf(lambent.NoSpace, op, "no space is left on the disk of the server's runtimes %s: nothing was added", s.o.Dir).
 			WithHint("df -h %s", s.o.Dir)
 	}
 	return lambent.Errorf(lambent.Internal, op, "%w", err)
 }
+
+func isFull(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }

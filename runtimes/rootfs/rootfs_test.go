@@ -12,13 +12,17 @@ import (
 
 	"lambent"
 	"lambent/runtimes/rootfs"
+	"lambent/runtimes/rootfstest"
+	"lambent/sandbox"
+	"lambent/sandbox/namespace"
+	"lambent/sandbox/process"
 )
 
-// open opens a store that every user can reach: as root, interpreters run as
-// nobody.
+// open opens a store that every user can reach: interpreters run as nobody.
 func open(t testing.TB, change ...func(*rootfs.Options)) *rootfs.Store {
 	t.Helper()
-	o := rootfs.Options{Dir: filepath.Join(publicDir(t), "roots")}
+	dir := publicDir(t)
+	o := rootfs.Options{Dir: filepath.Join(dir, "roots")}
 	for _, c := range change {
 		c(&o)
 	}
@@ -28,6 +32,36 @@ func open(t testing.TB, change ...func(*rootfs.Options)) *rootfs.Store {
 	}
 	dirs[s] = o.Dir
 	return s
+}
+
+// inRoots has interpreters run in sandboxes with root file systems.
+func inRoots(t testing.TB) func(*rootfs.Options) {
+	t.Helper()
+	d, err := namespace.New(namespace.Options{Dir: publicDir(t)})
+	if err != nil {
+		rootfstest.Missing(t, err.Error())
+	}
+	return func(o *rootfs.Options) { o.Driver, o.PackagesSeen = guarded(t, d), lambent.PackagesInside }
+}
+
+// inProcesses has them run as plain processes.
+func inProcesses(t testing.TB) func(*rootfs.Options) {
+	t.Helper()
+	d, err := process.New(process.Options{Dir: filepath.Join(publicDir(t), "run")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func(o *rootfs.Options) { o.Driver = guarded(t, d) }
+}
+
+func guarded(t testing.TB, d sandbox.Driver) sandbox.Driver {
+	t.Helper()
+	t.Cleanup(func() {
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return sandbox.Guard(d)
 }
 
 var dirs = map[*rootfs.Store]string{} // of the stores of tests, which are not parallel

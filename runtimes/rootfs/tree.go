@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -19,8 +18,8 @@ import (
 // of a manifest that has, depth first and in the order of names, one record for
 // each directory ("d", mode, path), file ("f", mode, time, path, sha256) and link
 // ("l", target, path), every field ended by a NUL. The time of a file is in it
-// because compiled Python depends on it.
-func (s *Store) seal(ctx context.Context, dir string) (*Tree, error) {
+// because compiled Python depends on it. more is what everybody may do with all of it, too.
+func (s *Store) seal(ctx context.Context, dir string, more fs.FileMode) (*Tree, error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return nil, err
@@ -49,10 +48,10 @@ func (s *Store) seal(ctx context.Context, dir string) (*Tree, error) {
 		if err := own(root, name); err != nil {
 			return err
 		}
-		perm := fi.Mode().Perm() & 0o755
+		perm := fi.Mode().Perm()&0o755 | more
 		switch {
 		case fi.IsDir():
-			perm |= 0o700
+			perm |= 0o700 | more>>2 // who may read a directory may pass through it
 			if name == "." {
 				perm = 0o755
 			}
@@ -95,26 +94,6 @@ func own(root *os.Root, name string) error {
 		return nil
 	}
 	return root.Lchown(name, 0, 0)
-}
-
-// ensureDirs makes sure that some names are directories, and not links.
-func ensureDirs(root *os.Root, names ...string) error {
-	for _, name := range names {
-		fi, err := root.Lstat(name)
-		if err == nil && fi.IsDir() {
-			continue
-		}
-		if err == nil {
-			err = root.Remove(name)
-		}
-		if err == nil || errors.Is(err, fs.ErrNotExist) {
-			err = root.Mkdir(name, 0o755)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // program finds an executable file in a root file system as a process in it would,

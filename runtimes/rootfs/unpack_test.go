@@ -23,7 +23,6 @@ import (
 // it would do to a process that has the directory as its root: nothing outside is
 // made, changed or read.
 func TestMaliciousArchives(t *testing.T) {
-	rootOnLinux(t)
 	outside := filepath.Join(publicDir(t), "outside")
 	if err := os.Mkdir(outside, 0o777); err != nil {
 		t.Fatal(err)
@@ -61,7 +60,6 @@ func TestMaliciousArchives(t *testing.T) {
 		"long name":                  {[]entry{{name: strings.Repeat("x", 300), body: "x"}}, `cannot be written: file name too long`, nil},
 		"long path":                  {[]entry{{name: long + "f", body: "x"}}, `over 4096 bytes`, nil},
 		"itself":                     {[]entry{{name: "./", kind: tar.TypeDir, mode: 0o1}, {name: "/", kind: tar.TypeSymlink, link: outside}, {name: "f", body: "x"}}, "", map[string]string{".": "drwxr-xr-x", "f": "-rw-r--r-- x"}},
-		"tmp is a link":              {[]entry{{name: "tmp", kind: tar.TypeSymlink, link: outside}, {name: "f", body: "x"}}, "", map[string]string{"tmp": "drwxr-xr-x"}},
 		"nothing":                    {nil, `it is empty`, nil},
 		"no files":                   {[]entry{{name: "d", kind: tar.TypeDir}}, `there are no files`, nil},
 		"a kind that nobody knows":   {[]entry{{name: "f", kind: 'Z', body: ""}}, `only files, directories and links`, nil},
@@ -95,7 +93,6 @@ func TestMaliciousArchives(t *testing.T) {
 
 // Whiteouts of layers reach what is below them in the image, and nothing else.
 func TestMaliciousWhiteouts(t *testing.T) {
-	rootOnLinux(t)
 	outside := publicDir(t)
 	if err := os.WriteFile(filepath.Join(outside, "victim"), nil, 0o600); err != nil {
 		t.Fatal(err)
@@ -141,7 +138,6 @@ func TestMaliciousWhiteouts(t *testing.T) {
 // Limits hold for what really comes: files, their number, and what compresses to
 // nothing.
 func TestLimits(t *testing.T) {
-	rootOnLinux(t)
 	limit := func(o *rootfs.Options) { o.MaxBytes, o.MaxFiles = 1<<20, 10 }
 	big := tarOf(t, entry{name: "a", body: strings.Repeat("a", 600<<10)}, entry{name: "b", body: strings.Repeat("b", 600<<10)})
 	var many []entry
@@ -167,7 +163,6 @@ func TestLimits(t *testing.T) {
 }
 
 func TestGivenUp(t *testing.T) {
-	rootOnLinux(t)
 	s := open(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	file := tarOf(t, entry{name: "a", body: strings.Repeat("a", 1<<20)})
@@ -192,7 +187,6 @@ func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
 // A full disk is said to be one, and what was begun is gone.
 func TestFullDisk(t *testing.T) {
-	rootOnLinux(t)
 	dir := filepath.Join(publicDir(t), "disk")
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		t.Fatal(err)
@@ -216,7 +210,6 @@ func TestFullDisk(t *testing.T) {
 // FuzzUnpack: whatever an archive says, there is nothing outside of its tree, and in
 // it are files, directories and links without privileges.
 func FuzzUnpack(f *testing.F) {
-	rootOnLinux(f)
 	f.Add(tarOf(f, entry{name: "a", body: "a"}, entry{name: "l", kind: tar.TypeSymlink, link: "/etc"}, entry{name: "l/x", body: "y"}, entry{name: "h", kind: tar.TypeLink, link: "a"}), true)
 	f.Add(tarOf(f, entry{name: "d", kind: tar.TypeDir}, entry{name: "d/../x", body: "a"}, entry{name: "c", kind: tar.TypeChar}), false)
 	f.Add(tarOf(f, entry{name: "d/.wh..wh..opq"}, entry{name: ".wh.a"}, entry{name: "/abs", mode: 0o7777, body: "a"}), true)
@@ -253,13 +246,6 @@ func FuzzUnpack(f *testing.F) {
 			t.Fatal(err)
 		}
 	})
-}
-
-func rootOnLinux(t testing.TB) {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		rootfstest.Missing(t, "root file systems need root on Linux")
-	}
 }
 
 func unzipped(t testing.TB, b []byte) []byte {
