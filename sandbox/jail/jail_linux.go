@@ -117,7 +117,7 @@ func (r *request) check(l *lambent.Limits) error {
 		return bad("port %d", r.Port)
 	}
 	if r.Runtime != nil {
-		text = append(append(text, r.Runtime.Root), r.Runtime.Boot...)
+		text = append(append(text, r.Runtime.Root, r.Runtime.Packages), r.Runtime.Boot...)
 		for k, v := range r.Runtime.Env {
 			if k == "" || strings.Contains(k, "=") {
 				return bad("a variable named %q", k)

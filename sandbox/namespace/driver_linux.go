@@ -7,10 +7,12 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -207,11 +209,28 @@ func (d *Driver) root(rt lambent.Runtime) (*root, error) {
 			}
 		}
 	}
+	d.forgetRoots()
 	r, err := makeRoot(d.threads, d.agents, show, rt)
 	if err == nil {
+		r.of = []string{rt.Root, rt.Packages}
 		d.roots[key] = r
 	}
 	return r, err
+}
+
+// forgetRoots lets go of those whose directories were removed: the sandboxes that
+// they were copied to have what they need, and none is being made of them, because
+// whoever parks one keeps its directories meanwhile. The caller holds rootMu.
+func (d *Driver) forgetRoots() {
+	for key, r := range d.roots {
+		if slices.ContainsFunc(r.of, func(dir string) bool {
+			_, err := os.Lstat(dir)
+			return dir != "" && errors.Is(err, fs.ErrNotExist)
+		}) {
+			_ = r.mounts.Close()
+			delete(d.roots, key)
+		}
+	}
 }
 
 // Close implements sandbox.Driver.

@@ -62,6 +62,9 @@ func visible(rt lambent.Runtime) (string, error) {
 	}
 	// The prefix of an installation lies deeper than a home, and than what holds many.
 	parts := strings.Split(strings.Trim(dir, "/"), "/")
+	if parts[0] == "tmp" {
+		return "", lambent.Errorf(lambent.Unsupported, "namespace.Park", "functions could not see %s: they have a /tmp of their own", program)
+	}
 	if len(parts) < 2 || len(parts) < 3 && parts[0] != "opt" {
 		return "", lambent.Errorf(lambent.Unsupported, "namespace.Park", "functions that ran on it would see all of %s", dir)
 	}

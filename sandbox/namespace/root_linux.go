@@ -30,7 +30,10 @@ const (
 // A root is the root file system of a runtime's sandboxes: a mount namespace that
 // is never run in, and that each of them is born with a copy of. Its content is a
 // small tmpfs with what the runtime needs mounted into it, all of it read-only.
-type root struct{ mounts *os.File }
+type root struct {
+	mounts *os.File
+	of     []string // directories of the host that the runtime brings; empty names: none
+}
 
 // ofHost is what sandboxes see of /etc where the runtime is the host's.
 var ofHost = []string{
@@ -78,7 +81,7 @@ func makeRoot(ts *threads, agents, show string, rt lambent.Runtime) (*root, erro
 	if err != nil {
 		return nil, lambent.Errorf(lambent.Internal, "namespace.Park", "the root file system of %s: %w", rt.Name, err)
 	}
-	return &root{mounts}, nil
+	return &root{mounts: mounts}, nil
 }
 
 // public says why some user may be unable to reach a directory, or returns nil.
