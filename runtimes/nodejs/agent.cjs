@@ -290,6 +290,8 @@ class Runtime {
 
 // --- Life -----------------------------------------------------------------------
 
+const packages = process.argv.splice(2).map((dir) => `${dir}/node_modules`); // of the runtime
+
 // assign waits for the assignment and makes the process what it says.
 function assign() {
   const task = JSON.parse(connection.take(connection.take(4).readUInt32BE(0)));
@@ -298,7 +300,6 @@ function assign() {
   process.chdir(task.task);
   const major = process.versions.node.split('.')[0];
   const libraries = task.opt ? [`${task.opt}/nodejs/node${major}/node_modules`, `${task.opt}/nodejs/node_modules`] : [];
-  const packages = process.argv.splice(2).map((dir) => `${dir}/node_modules`); // of the runtime
   process.env.NODE_PATH ??= [...libraries, ...packages, task.task].join(':');
   Module._initPaths(); // NODE_PATH is read at exec otherwise
   return task;
@@ -319,9 +320,54 @@ function reportDeath(what, error, code) {
   process.exit(code);
 }
 
+// A Rehearsal serves one invocation and says when it has.
+class Rehearsal extends Runtime {
+  constructor(handler, done) {
+    super(handler);
+    this.done = done;
+  }
+
+  serveOnce() {
+    if (current === null) super.serveOnce();
+    else this.done();
+  }
+}
+
+// rehearse goes once through all that a function will use: what runs for the first
+// time in a process is slow, the loader of ES modules above all. It is the real
+// thing, with warm.mjs as the function, over a connection that is not there; what
+// it changes is put back, so that a function finds a process in which none ever ran.
+async function rehearse() {
+  const before = { env: { ...process.env }, cwd: process.cwd() };
+  const assignment = Buffer.from(JSON.stringify({ env: { PATH: before.env.PATH, TZ: ':UTC' }, handler: 'warm.handler', task: __dirname, opt: '/opt' }));
+  const event = Buffer.from(JSON.stringify({ body: '\u00e9\n', list: [1, 2.5, null, true], nested: { a: {} } }));
+  const head = Buffer.from(
+    'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nLambda-Runtime-Aws-Request-Id: 0\r\nLambda-Runtime-Deadline-Ms: 1\r\n' +
+    `Lambda-Runtime-Trace-Id: Root=1\r\nContent-Length: ${event.length}\r\n\r\n`);
+  const length = Buffer.alloc(4);
+  length.writeUInt32BE(assignment.length);
+  await connection.rehearse(Buffer.concat([length, assignment, head, event]), async () => {
+    const task = assign();
+    setUpLogging();
+    const handler = await load(task.task, task.handler);
+    await new Promise((done) => {
+      const rehearsal = new Rehearsal(handler, done);
+      setImmediate(() => (MODERN ? rehearsal.serveModern().catch(done) : rehearsal.serveOnce()));
+    });
+  });
+  current = null;
+  whenIdle = () => {};
+  delete globalThis[REQUEST_ID];
+  delete globalThis[TENANT_ID];
+  for (const name of Object.keys(process.env)) delete process.env[name];
+  Object.assign(process.env, before.env);
+  process.chdir(before.cwd);
+}
+
 async function main() {
   keepBlocking('stdout');
   keepBlocking('stderr');
+  await rehearse();
   connection.send(Buffer.from('LAMBENT/1\n'));
   const task = assign();
   setUpLogging();

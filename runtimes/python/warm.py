@@ -1,5 +1,4 @@
-# Imported once by the parked agent and thrown away: the first use of the
-# compiler and of the import system costs 0.7 ms, which no function should pay.
+# The function of the rehearsal, with what most handlers need of the compiler.
 import collections.abc as _abc
 
 
