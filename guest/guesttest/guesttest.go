@@ -240,9 +240,14 @@ func (s suite) error(t *testing.T) {
 	if f.Kind != lambent.FaultHandler {
 		t.Errorf("kind %q", f.Kind)
 	}
-	if a := p.Call(t, `{"do":"echo","value":1}`); ok(t, a) != "1" || a.Result.Usage.Cold {
-		t.Errorf("the instance does not live on after an error: %+v", a.Result.Usage)
+	for range 10 { // a busy machine may start another instance for the second call
+		f := p.Call(t, `{"do":"error"}`)
+		a := p.Call(t, `{"do":"echo","value":1}`)
+		if ok(t, a) == "1" && a.Result.Usage.Instance == f.Result.Usage.Instance {
+			return
+		}
 	}
+	t.Error("the instance does not live on after an error")
 }
 
 func (s suite) custom(t *testing.T) {
