@@ -66,6 +66,14 @@ func TestConformance(t *testing.T) {
 	})
 }
 
+func TestEscape(t *testing.T) {
+	inner := real(t)
+	sandboxtest.Escape(t, codeDir, func(t *testing.T) sandbox.Driver {
+		d, _ := open(t, inner)
+		return d
+	})
+}
+
 // The jail's driver says why it cannot work here, in its own words.
 func TestTheJailsErrorArrives(t *testing.T) {
 	ours, theirs, err := jail.Pair()

@@ -4,6 +4,7 @@ package namespace_test
 
 import (
 	"os"
+	"syscall"
 	"testing"
 
 	"lambent/sandbox"
@@ -42,4 +43,28 @@ func open(t testing.TB, agents string) *namespace.Driver {
 func TestConformance(t *testing.T) {
 	needRoot(t)
 	sandboxtest.Run(t, codeDir, func(t *testing.T) sandbox.Driver { return open(t, "") })
+}
+
+func TestEscape(t *testing.T) {
+	needRoot(t)
+	sandboxtest.Escape(t, codeDir, func(t *testing.T) sandbox.Driver { return open(t, "") })
+	// The driver lives, and what filled a disk is gone from the host's.
+	if held := spaceHeld(t); held > 256<<20 {
+		t.Errorf("disks without a sandbox hold %d MB", held>>20)
+	}
+}
+
+// spaceHeld is what files take that this process has open, such as those of disks.
+func spaceHeld(t *testing.T) (bytes int64) {
+	t.Helper()
+	fds, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, fd := range fds {
+		if fi, err := os.Stat("/proc/self/fd/" + fd.Name()); err == nil && fi.Mode().IsRegular() {
+			bytes += fi.Sys().(*syscall.Stat_t).Blocks * 512
+		}
+	}
+	return bytes
 }
