@@ -63,7 +63,7 @@ func (s *Store) add(ctx context.Context, r Request, p *progress) (Added, error) 
 		return a, err
 	}
 	defer os.RemoveAll(work)                      // what is left of it, Open removes
-	if err := os.Chmod(work, 0o711); err != nil { // cells pass through
+	if err := os.Chmod(work, 0o711); err != nil { // installers and sandboxes pass through
 		return a, err
 	}
 	if keep {

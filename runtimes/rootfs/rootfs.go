@@ -359,7 +359,10 @@ func (s *Store) land(t *Tree, from string) (release func(), err error) {
 			return nil, err
 		}
 	}
-	return s.holdLocked([]string{t.Dir}), atomicfile.SyncDir(s.path(treesDir))
+	if err := atomicfile.SyncDir(s.path(treesDir)); err != nil {
+		return nil, err // nobody names or holds it: it is swept
+	}
+	return s.holdLocked([]string{t.Dir}), nil
 }
 
 // sameLocked returns the place of a tree that is in the records; "" if it is not.
