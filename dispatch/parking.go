@@ -13,10 +13,11 @@ import (
 )
 
 const (
-	parkedAtRest = 2                // sandboxes that wait for each runtime that was ever wanted
-	demandWindow = 2 * time.Second  // as many as were taken in such a time wait, up to the limit
-	restAfter    = 10 * time.Second // without demand; then more than those at rest are let go
-	tooOld       = time.Hour        // a parked sandbox is not trusted for longer
+	parkedAtRest = 2                     // sandboxes that wait for each runtime that was ever wanted
+	refillAfter  = 10 * time.Millisecond // that a sandbox was taken, unless it was the last: the call that has it comes first
+	demandWindow = 2 * time.Second       // as many as were taken in such a time wait, up to the limit
+	restAfter    = 10 * time.Second      // without demand; then more than those at rest are let go
+	tooOld       = time.Hour             // a parked sandbox is not trusted for longer
 )
 
 // A berth is a sandbox with its runtime booted, ready to be assigned: parked, or
@@ -48,6 +49,7 @@ type lot struct {
 	before  int // in the window before that
 	window  time.Time
 	tidying *time.Timer
+	filling *time.Timer // fills the lot up later; nil: it does not run
 }
 
 func newParking(d *Dispatcher) *parking {
@@ -94,8 +96,24 @@ func (p *parking) leave(rt lambent.Runtime) *berth {
 		l.parked = slices.Delete(l.parked, 0, 1)
 		close(b.taken)
 	}
-	p.fillLocked(l)
+	switch {
+	case len(l.parked) == 0:
+		p.fillLocked(l)
+	case l.filling == nil:
+		l.filling = time.AfterFunc(refillAfter, func() { p.refill(l) })
+	}
 	return b
+}
+
+// refill fills a lot up once the call that took a sandbox has had time to be
+// answered: on few processors making another would compete with it.
+func (p *parking) refill(l *lot) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	l.filling = nil
+	if p.lots[l.rt.Name] == l {
+		p.fillLocked(l)
+	}
 }
 
 func (l *lot) serves(rt lambent.Runtime) bool {

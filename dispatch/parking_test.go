@@ -24,11 +24,23 @@ func TestParkedServeColdStarts(t *testing.T) {
 		before := b.driver.Parked()
 		wantBody(t, b.call(t.Context()), "2")
 		synctest.Wait()
+		if made := b.driver.Parked() - before; made != 0 {
+			t.Errorf("%d sandboxes made beside the call that took one", made)
+		}
+		time.Sleep(20 * time.Millisecond)
+		synctest.Wait()
 		if made := b.driver.Parked() - before; made != 1 {
 			t.Errorf("%d sandboxes made for one that was taken", made)
 		}
+		b.call(t.Context())
+		b.call(t.Context())
+		synctest.Wait()
+		if n := b.Snapshot().Parked; n != 4 { // at once: the last one that waited was taken
+			t.Errorf("%d parked after four calls, want 4", n)
+		}
 		for range 6 { // demand: as many as were wanted within two seconds wait, up to the limit
 			b.call(t.Context())
+			time.Sleep(20 * time.Millisecond)
 		}
 		synctest.Wait()
 		if n := b.Snapshot().Parked; n != 4 {
