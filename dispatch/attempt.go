@@ -8,6 +8,7 @@ import (
 
 	"lambent"
 	"lambent/guest"
+	"lambent/sandbox"
 )
 
 // An attempt is one invocation's way through an instance. It is the Reply that
@@ -31,6 +32,7 @@ type attempt struct {
 	out    int64  // bytes of body so far
 	held   []byte // the write that completes length
 	err    error  // of the ledger
+	oom    bool   // the kernel ended something inside for the memory limit
 }
 
 func newAttempt(d *Dispatcher, inv *lambent.Invocation, t lambent.Target, reply lambent.Reply) *attempt {
@@ -54,6 +56,10 @@ func (a *attempt) run(caller context.Context, in *instance, mayRetry bool) (agai
 	defer cancel()
 	err = in.guest.Invoke(ctx, a.inv, a)
 	if err == nil {
+		if a.oom { // what is left lacks a part of itself
+			in.destroy()
+			return false, a.err
+		}
 		in.cold = false
 		in.settle()
 		in.p.settle(in)
@@ -138,6 +144,11 @@ func (a *attempt) begin() error {
 // End implements lambent.Reply.
 func (a *attempt) End(res lambent.Result) {
 	now := time.Now()
+	// The kernel may take a child and leave the runtime, which then answers what it
+	// likes: the answer is not the function's.
+	if w, ok := a.in.sandbox.(sandbox.Witness); ok && (res.Fault == nil || res.Fault.Kind == lambent.FaultHandler) && w.OOMKilled() {
+		a.oom, res.Fault = true, a.in.guest.Fault(lambent.FaultMemory, a.inv)
+	}
 	u := a.usage(now, res.Fault)
 	run := now.Sub(a.runStart)
 	u.Instance, u.RunUS = a.in.sandbox.ID(), run.Microseconds()

@@ -397,6 +397,28 @@ func TestCrashTakesNoQueuedCall(t *testing.T) {
 	})
 }
 
+// A child that the kernel took: whatever the runtime answers then, the call had too
+// little memory, and no other call gets what is left of the sandbox.
+func TestOutOfMemoryBesideTheRuntime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &script{}
+		s.invoke = func(_ context.Context, in *scripted, _ *lambent.Invocation, out lambent.Reply) error {
+			sandbox.Unwrap(in.sandbox).(*fake.Box).OOM.Store(in.n == 1)
+			answer(out, strconv.Itoa(in.n))
+			return nil
+		}
+		b := newBench(t, s)
+		r := b.call(t.Context())
+		if f := r.result.Fault; r.err != nil || f == nil || f.Kind != lambent.FaultMemory || r.body.Len() != 0 {
+			t.Errorf("got %q, fault %v, error %v, want out of memory", r.body.String(), f, r.err)
+		}
+		wantBody(t, b.call(t.Context()), "2")
+		if u := b.records(); len(u) != 2 || u[0].Outcome != string(lambent.FaultMemory) || u[1].Outcome != lambent.OutcomeOK {
+			t.Errorf("records %+v", u)
+		}
+	})
+}
+
 func TestUndeliveredRunsElsewhere(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &script{}

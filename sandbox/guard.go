@@ -40,8 +40,8 @@ func Unwrap(s Sandbox) Sandbox {
 	return s
 }
 
-// guarded serialises what changes a sandbox. Agent, Output, Stats, Done and Exit
-// pass through: drivers promise that they may be called at any time.
+// guarded serialises what changes a sandbox. Agent, Output, Stats, OOMKilled,
+// Done and Exit pass through: drivers promise that they may be called at any time.
 type guarded struct {
 	Sandbox
 
@@ -119,6 +119,12 @@ func (g *guarded) Settle() error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.do("sandbox.Settle", s.Settle)
+}
+
+// OOMKilled implements [Witness] for every sandbox: one that does not see has not seen.
+func (g *guarded) OOMKilled() bool {
+	w, ok := g.Sandbox.(Witness)
+	return ok && w.OOMKilled()
 }
 
 func (g *guarded) Destroy() error {

@@ -122,6 +122,14 @@ type Settler interface {
 	Settle() error
 }
 
+// A Witness is a Sandbox that sees what the kernel ends inside.
+type Witness interface {
+	// OOMKilled reports whether a process inside was ended for the memory limit,
+	// be it the first, which Exit tells of, or one that the first lives on
+	// without. It may be called at any time, and costs as little as Stats.
+	OOMKilled() bool
+}
+
 // A Freezer is a Sandbox that can be suspended: no process inside runs between
 // Freeze and Thaw.
 type Freezer interface {

@@ -24,7 +24,7 @@ func (in *instance) Fault(kind lambent.FaultKind, inv *lambent.Invocation) *lamb
 	}
 	exit := in.sandbox.Exit()
 	switch {
-	case exit.OOM:
+	case exit.OOM || kind == lambent.FaultMemory:
 		return newFault(lambent.FaultMemory, "Runtime.OutOfMemory", id, "Runtime exited with error: signal: killed")
 	case exit.Code == 0 && exit.Signal == 0:
 		return newFault(lambent.FaultExit, "Runtime.ExitError", id, "Runtime exited without providing a reason")

@@ -94,6 +94,8 @@ type Box struct {
 
 	// What the next calls of Stats return.
 	CPUUS, PeakBytes atomic.Int64
+	// OOM is what OOMKilled returns.
+	OOM atomic.Bool
 	// Frozen is set between Freeze and Thaw; Freezes counts them.
 	Frozen  atomic.Bool
 	Freezes atomic.Int64
@@ -174,6 +176,9 @@ func (b *Box) Dial(ctx context.Context, port int) (net.Conn, error) {
 func (b *Box) Stats() (cpuUS, peakBytes int64, err error) {
 	return b.CPUUS.Load(), b.PeakBytes.Load(), nil
 }
+
+// OOMKilled implements sandbox.Witness.
+func (b *Box) OOMKilled() bool { return b.OOM.Load() }
 
 // Freeze implements sandbox.Freezer.
 func (b *Box) Freeze() error {

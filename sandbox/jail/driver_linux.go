@@ -355,6 +355,17 @@ func (b *box) Stats() (cpuUS, peakBytes int64, err error) {
 	return b.cpuUS, b.peak, err
 }
 
+// OOMKilled implements sandbox.Witness. It does not ask the jail.
+func (b *box) OOMKilled() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return false // Exit says what it says
+	}
+	kills, err := b.meter.OOMKills()
+	return err == nil && kills > 0
+}
+
 // Destroy implements sandbox.Sandbox.
 func (b *box) Destroy() (err error) {
 	b.gone.Do(func() {

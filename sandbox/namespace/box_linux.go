@@ -27,6 +27,7 @@ var (
 	_ sandbox.Sandbox = (*box)(nil)
 	_ sandbox.Freezer = (*box)(nil)
 	_ sandbox.Settler = (*box)(nil)
+	_ sandbox.Witness = (*box)(nil)
 )
 
 const (
@@ -331,6 +332,17 @@ func (b *box) Stats() (cpuUS, peakBytes int64, err error) {
 		err = errors.Join(err, errPeak)
 	}
 	return b.cpuUS, b.peak, err
+}
+
+// OOMKilled implements sandbox.Witness.
+func (b *box) OOMKilled() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.removed {
+		return false // Exit says what it says
+	}
+	kills, err := b.group.OOMKills()
+	return err == nil && kills > 0
 }
 
 // Meter is what Stats reads. It is valid until Destroy.

@@ -36,6 +36,7 @@ func Run(t *testing.T, codeDir func(*testing.T) string, open func(*testing.T) sa
 		{"The code is read-only", s.readOnly},
 		{"Listen is reachable from inside", s.listen},
 		{"Memory over the limit ends the sandbox", s.memory},
+		{"Memory over the limit is seen where the first process lives on", s.childMemory},
 		{"Stats count CPU and memory", s.stats},
 		{"Guard: one failure destroys, dead stays dead", s.guard},
 		{"Nothing is inherited but 0, 1, 2", s.descriptors},
@@ -270,14 +271,16 @@ func (s suite) listen(t *testing.T, d sandbox.Driver) {
 	}
 }
 
-func (s suite) memory(t *testing.T, d sandbox.Driver) {
-	const hog = `exec python3 -c "
+// hog takes memory until it is stopped.
+const hog = `python3 -c "
 import time
 keep = []
 while True:
     keep.append(bytearray(8 << 20)); time.sleep(0.005)
 "`
-	b := s.run(t, d, hog, 128)
+
+func (s suite) memory(t *testing.T, d sandbox.Driver) {
+	b := s.run(t, d, "exec "+hog, 128)
 	defer b.Output().Close()
 	e := await(t, b)
 	if !e.OOM {
@@ -285,6 +288,27 @@ while True:
 	}
 	if _, peak, _ := b.Stats(); peak < 100<<20 {
 		t.Errorf("peak %d bytes, want over 100 MB", peak)
+	}
+}
+
+// Some kernels and drivers end all that is inside, some the child alone.
+func (s suite) childMemory(t *testing.T, d sandbox.Driver) {
+	small := s.run(t, d, "exit 0", 128)
+	output(t, small)
+	if small.(sandbox.Witness).OOMKilled() {
+		t.Error("a sandbox that has used no memory had too much of it")
+	}
+	b := s.run(t, d, hog+" & wait; echo alone; sleep 1000", 128)
+	defer b.Output().Close()
+	_ = b.Output().SetReadDeadline(time.Now().Add(30 * time.Second))
+	said, err := io.ReadAll(io.LimitReader(b.Output(), int64(len("alone\n"))))
+	switch {
+	case string(said) != "alone\n":
+		if e := await(t, b); !e.OOM {
+			t.Errorf("exit %+v, want OOM (it said %q, %v)", e, said, err)
+		}
+	case !b.(sandbox.Witness).OOMKilled():
+		t.Error("nobody has seen that a child was ended")
 	}
 }
 
