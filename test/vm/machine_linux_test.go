@@ -85,7 +85,8 @@ func (m machine) run(t *testing.T, limit time.Duration, out io.Writer, argv []st
 		said, _ := os.ReadFile(console)
 		fmt.Fprintf(out, "\nthe machine gave no status; %v, %v; its kernel said:\n%s\n", err, ctx.Err(), said[max(0, len(said)-8<<10):])
 	}
-	t.Logf("%s %s: status %d in %.1f s", filepath.Base(m.kernel), strings.Join(argv, " "), status, time.Since(began).Seconds())
+	used := cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
+	t.Logf("%s %s: status %d in %.1f s, for %.1f s of a processor", filepath.Base(m.kernel), strings.Join(argv, " "), status, time.Since(began).Seconds(), used.Seconds())
 	return status
 }
 
