@@ -145,6 +145,13 @@ func (c *Config) giveData(uid, gid int) error {
 	fail := func(err error) error {
 		return lambent.Errorf(lambent.Internal, "serve", "the data directory cannot be given to user %d: %w", uid, err)
 	}
+	// Only what is root's is given away: another's is a mistake.
+	if info, err := os.Stat(c.Data); err != nil {
+		return fail(err)
+	} else if owner := int(info.Sys().(*syscall.Stat_t).Uid); owner != 0 && owner != uid {
+		return lambent.Errorf(lambent.Forbidden, "serve", "data directory %s belongs to uid %d, and this process runs as uid 0", c.Data, owner).
+			WithHint("chown -R 0 %s", c.Data)
+	}
 	for _, dir := range []string{"code", "roots"} { // the jail looks for them before the server makes them
 		if err := os.Mkdir(filepath.Join(c.Data, dir), 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
 			return fail(err)

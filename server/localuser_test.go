@@ -22,7 +22,7 @@ func TestOtherUser(t *testing.T) {
 		servertest.Missing(t, "this takes root: to be another user")
 	}
 	file := program(t)
-	s := servertest.Start(t)
+	s := servertest.Start(t, servertest.Plain)
 	s.Python(t, "f", hello)
 	dir := servertest.PublicDir(t)
 	if err := os.WriteFile(filepath.Join(dir, "app.py"), []byte(hello), 0o644); err != nil {
@@ -60,7 +60,7 @@ func TestFunctionAsLocalUser(t *testing.T) {
 	if os.Geteuid() != 0 {
 		servertest.Missing(t, "this takes root: without it functions run as the server's user")
 	}
-	s := servertest.Start(t)
+	s := servertest.Start(t, servertest.Plain)
 	s.Python(t, "f", `import os, urllib.request, urllib.error
 def attempt(f):
     try:

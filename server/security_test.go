@@ -277,7 +277,7 @@ func TestDataDirectoryIsPrivate(t *testing.T) {
 	if os.Geteuid() != 0 {
 		return // then the directory itself is closed
 	}
-	open := []string{"code", "runtimes", "run"}
+	open := []string{"code", "roots", "runtimes", "run"}
 	entries, err := os.ReadDir(s.Data)
 	if err != nil {
 		t.Fatal(err)
