@@ -26,7 +26,7 @@ demo: ## show everything on a throw-away server
 
 test: ## run all tests, after installing what they need
 	tools/setup.sh test
-	PATH="$(CURDIR)/.venv/bin:$$PATH" LAMBENT_TEST_INTERPRETERS="$(CURDIR)/.venv/node-*/bin" go test -timeout 8m $(TESTFLAGS) $(PACKAGES)
+	PATH="$(CURDIR)/.venv/bin:$$PATH" LAMBENT_TEST_INTERPRETERS="$(CURDIR)/.venv/node-*/bin" go test -timeout 20m $(TESTFLAGS) $(PACKAGES)
 
 bench: ## run all benchmarks; compare two runs with benchstat: see CONTRIBUTING.md
 	go test -run '^$$' -bench . -benchmem -timeout 30m $(PACKAGES)
