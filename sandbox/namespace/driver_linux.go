@@ -122,8 +122,7 @@ func (d *Driver) rehearse() error {
 	const op = "namespace.New"
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	// The first program serves as the function, too: with an argument it reads its
-	// standard input, which is empty, and exits.
+	// The first program serves as the function, too: with this argument it exits.
 	code := filepath.Join(workshopDir, "rehearsal")
 	err := d.threads.do(func(*thread) error {
 		return errors.Join(os.Mkdir(code, 0o755), os.WriteFile(filepath.Join(code, "bootstrap"), initProgram, 0o755))

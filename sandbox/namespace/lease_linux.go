@@ -69,6 +69,7 @@ func makeUsers(init *os.File, first int) (*os.File, error) {
 		Path: "/proc/self/fd/3", Args: []string{"init", "hold"}, Stdin: hold, ExtraFiles: []*os.File{init}, Env: []string{},
 		SysProcAttr: &syscall.SysProcAttr{
 			Cloneflags: unix.CLONE_NEWUSER, UidMappings: ids, GidMappings: ids, GidMappingsEnableSetgroups: true,
+			Credential: &syscall.Credential{}, // root in there
 		},
 	}
 	if err := cmd.Start(); err != nil {
@@ -77,6 +78,9 @@ func makeUsers(init *os.File, first int) (*os.File, error) {
 	}
 	users, err := os.Open(fmt.Sprintf("/proc/%d/ns/user", cmd.Process.Pid))
 	let.Close()
-	_ = cmd.Wait()
+	if failed := cmd.Wait(); err == nil && failed != nil && cmd.ProcessState.ExitCode() != 0 {
+		users.Close()
+		return nil, lambent.Errorf(lambent.Unsupported, "namespace.Park", "cannot forbid user namespaces: %w", failed)
+	}
 	return users, err
 }

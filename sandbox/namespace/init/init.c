@@ -9,8 +9,8 @@
 // one static buffer that is touched only as far as it is filled. build.sh builds
 // it; the binaries beside it are checked in and compared by a test.
 //
-// With any argument it does none of this: it keeps a new user namespace alive
-// until the driver has it open.
+// With an argument it does none of this: "hold" keeps a new user namespace alive
+// until the driver has it open, any other ends at once.
 //
 // Descriptors, given by the driver:
 //   0      /dev/null
@@ -202,16 +202,23 @@ static __attribute__((noreturn)) void start(void) {
 	quit(127);
 }
 
-// hold keeps the user namespace that it was born in until its standard input ends.
+// hold keeps the user namespace that it was born in until its standard input ends,
+// and lets none be made below it: in a new one everybody has every capability.
 static __attribute__((noreturn)) void hold(void) {
+	long fd = sys(openat, AT_FDCWD, "/proc/sys/user/max_user_namespaces", O_WRONLY, 0, 0);
+	if (fd < 0 || sys(write, fd, "0", 1, 0, 0) != 1)
+		quit(70);
 	while (sys(read, 0, buffer, 1, 0, 0) == -4) // EINTR
 		;
 	quit(0);
 }
 
 __attribute__((noreturn, used)) void run(const long *stack) {
-	if (stack[0] > 1) // the number of arguments
-		hold();
+	if (stack[0] > 1) { // the number of arguments
+		if (*(const char *)stack[2] == 'h')
+			hold();
+		quit(0); // it was to run, and has
+	}
 	// Whatever else the driver's process had open when it was started itself.
 	must(FDS, sys(close_range, FIRST_UNUSED, ~0u, 0, 0, 0));
 	finish_root();
