@@ -16,8 +16,8 @@ import (
 )
 
 // ErrUsed is what Reset returns for a network whose function has sent something
-// out of it. It must be closed: sockets in their last states, which anybody
-// inside may list, and the world's answers stay with it for minutes.
+// out of it. It must be closed: what the kernel learned on the way, and the world's
+// answers, stay with it for minutes.
 var ErrUsed error = lambent.Errorf(lambent.Stale, "netns.Reset", "the network was used: close it and make another")
 
 // A Net is the network of one sandbox at a time. Its methods may be called
@@ -91,6 +91,10 @@ func (n *Net) furnish(ns *os.File) error {
 	// for hosts that mostly have none.
 	err := os.WriteFile("/proc/sys/net/ipv6/conf/default/disable_ipv6", []byte("1"), 0)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	// Nor sockets in their last minute, whose addresses the next function could list.
+	if err := os.WriteFile("/proc/sys/net/ipv4/tcp_max_tw_buckets", []byte("0"), 0); err != nil {
 		return err
 	}
 	if n.index, err = n.nets.link(n.slot, ns); err != nil {

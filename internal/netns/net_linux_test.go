@@ -188,6 +188,24 @@ func TestResetDropsRequests(t *testing.T) {
 	}
 }
 
+// What a function said to itself leaves no socket in its last minute, which the
+// next could list.
+func TestNoSocketsOfTheDead(t *testing.T) {
+	n := mk(t, open(t, 0), 2)
+	l := listen(t, n.File(), "127.0.0.1:7070")
+	serveHello(t, l)
+	if _, err := call(t, n.File(), "127.0.0.1:7070"); err != nil {
+		t.Fatal(err)
+	}
+	l.Close()
+	must(t, n.Reset())
+	eventually(t, "no socket is left but the platform's", func() bool {
+		b, err := inside(t, n.File(), func() ([]byte, error) { return os.ReadFile("/proc/thread-self/net/tcp") })
+		must(t, err)
+		return !strings.Contains(string(b), "0100007F:1B9E")
+	})
+}
+
 func BenchmarkMake(b *testing.B) {
 	nets := open(b, 0)
 	for slot := 0; b.Loop(); slot++ {
