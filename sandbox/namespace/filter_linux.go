@@ -31,7 +31,7 @@ accept accept4 bind connect listen getsockname getpeername getsockopt setsockopt
 epoll_create epoll_create1 epoll_ctl epoll_ctl_old epoll_wait_old eventfd eventfd2 signalfd signalfd4
 timerfd_create timerfd_settime timerfd_gettime inotify_init inotify_init1 inotify_add_watch inotify_rm_watch
 pipe pipe2 dup dup2 dup3 fcntl flock ioctl close_range sendfile splice tee copy_file_range
-fadvise64 fallocate fsync fdatasync sync syncfs sync_file_range truncate ftruncate readahead
+fadvise64 fallocate fsync fdatasync syncfs sync_file_range truncate ftruncate readahead
 getdents getdents64 getcwd chdir fchdir mkdir mkdirat rmdir rename renameat renameat2 link linkat symlink symlinkat unlink unlinkat
 readlink readlinkat mknod mknodat chmod fchmod fchmodat fchmodat2 chown fchown lchown fchownat umask
 utime utimes utimensat futimesat statfs fstatfs ustat
