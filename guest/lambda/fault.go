@@ -22,10 +22,16 @@ func (in *instance) Fault(kind lambent.FaultKind, inv *lambent.Invocation) *lamb
 	case lambent.FaultTooBig:
 		return tooBig(in.limits.MaxPayload + responseSlack)
 	}
+	outOfMemory := func() *lambent.Fault {
+		return newFault(lambent.FaultMemory, "Runtime.OutOfMemory", id, "Runtime exited with error: signal: killed")
+	}
+	if kind == lambent.FaultMemory { // of a child: the runtime may live on, and has no exit to ask for
+		return outOfMemory()
+	}
 	exit := in.sandbox.Exit()
 	switch {
-	case exit.OOM || kind == lambent.FaultMemory:
-		return newFault(lambent.FaultMemory, "Runtime.OutOfMemory", id, "Runtime exited with error: signal: killed")
+	case exit.OOM:
+		return outOfMemory()
 	case exit.Code == 0 && exit.Signal == 0:
 		return newFault(lambent.FaultExit, "Runtime.ExitError", id, "Runtime exited without providing a reason")
 	}
