@@ -168,7 +168,8 @@ func call(b *testing.B, c *bench.Caller, n int, to bench.Latencies) bench.Latenc
 func us(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1000 }
 
 // BenchmarkWarm is one client's latency through a function's URL, over that of the
-// same handler bare, in blocks that take turns; and what a call costs our process.
+// same handler bare, in blocks that take turns; what a call costs our process; and,
+// as root, what of it is the sandbox's, beside a server that isolates nothing.
 func BenchmarkWarm(b *testing.B) {
 	for _, l := range languages {
 		if l.bare == nil {
@@ -179,8 +180,14 @@ func BenchmarkWarm(b *testing.B) {
 			ours, bare := caller(b, addr, "/fn/echo/"), caller(b, l.startBare(b), "/")
 			call(b, ours, 500, nil)
 			call(b, bare, 500, nil)
+			var open *bench.Caller
+			if os.Geteuid() == 0 {
+				_, addr := l.start(b, "--driver", "process")
+				open = caller(b, addr, "/fn/echo/")
+				call(b, open, 500, nil)
+			}
 			const block = 250
-			var with, without bench.Latencies
+			var with, without, unisolated bench.Latencies
 			var cpu time.Duration
 			b.ResetTimer()
 			for done := 0; done < b.N; done += block {
@@ -190,6 +197,9 @@ func BenchmarkWarm(b *testing.B) {
 				cpu += bench.CPU(d.PID()) - before
 				b.StopTimer()
 				without = call(b, bare, n, without)
+				if open != nil {
+					unisolated = call(b, open, n, unisolated)
+				}
 				b.StartTimer()
 			}
 			b.ReportMetric(0, "ns/op")
@@ -198,6 +208,9 @@ func BenchmarkWarm(b *testing.B) {
 			b.ReportMetric(us(with.Percentile(99)), "p99-us")
 			b.ReportMetric(us(with.Percentile(50)-without.Percentile(50)), "over-p50-us")
 			b.ReportMetric(us(cpu)/float64(b.N), "cpu-us/call")
+			if open != nil {
+				b.ReportMetric(us(with.Percentile(50)-unisolated.Percentile(50)), "sandbox-p50-us")
+			}
 		})
 	}
 }

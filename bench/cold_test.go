@@ -159,7 +159,7 @@ func BenchmarkMix(b *testing.B) {
 		}
 	}
 	const rest = 25 * time.Second // until no more are parked than at rest
-	run(300) // as many slots are made as will be
+	run(300)                      // as many slots are made as will be
 	time.Sleep(rest)
 	before := holdings(d.PID())
 	b.ResetTimer()
