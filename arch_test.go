@@ -66,7 +66,7 @@ var rules = []rule{
 
 	{"internal/*", "", "", "leaves: each one job that knows nothing of the platform but its vocabulary"},
 	{"examples", "", "server client server/servertest", "functions as users write them; the tests run each on a server"},
-	{"bench", "client", "test/daemon", "measures from outside, as a client"},
+	{"bench", "client", "test/daemon runtimes sandbox sandbox/namespace", "measures from outside, as a client; and sandboxes alone, by their driver"},
 	{"test", "client test/daemon", "", "the whole program from outside: with nothing but a client in reach, a test cannot cheat"},
 	{"test/vm", "", "", "runs the tests of packages that it knows by name alone"},
 	{"test/*", "client", "", "the program as a process, for tests"},

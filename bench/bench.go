@@ -96,11 +96,15 @@ func (l Latencies) Percentile(p float64) time.Duration {
 	return s[min(len(s)-1, int(float64(len(s))*p/100))]
 }
 
-// CPU returns what a process and its threads have computed, from the scheduler's
+// CPU returns what processes and their threads have computed, from the scheduler's
 // own nanoseconds: the ticks of /proc/PID/stat are 10 ms.
-func CPU(pid int) time.Duration {
+func CPU(pids ...int) time.Duration {
 	var sum int64
-	files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
+	var files []string
+	for _, pid := range pids {
+		more, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
+		files = append(files, more...)
+	}
 	for _, f := range files {
 		b, err := os.ReadFile(f)
 		if err != nil {
@@ -111,6 +115,43 @@ func CPU(pid int) time.Duration {
 		sum += n
 	}
 	return time.Duration(sum)
+}
+
+// Children returns the processes that a process has started, and theirs.
+func Children(pid int) (all []int) {
+	files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+	for _, f := range files {
+		b, _ := os.ReadFile(f) // the thread may have ended
+		for _, field := range strings.Fields(string(b)) {
+			if child, err := strconv.Atoi(field); err == nil {
+				all = append(append(all, child), Children(child)...)
+			}
+		}
+	}
+	return all
+}
+
+// Server returns a server's process and, where it is divided, the jail that makes
+// its sandboxes.
+func Server(pid int) []int {
+	all := []int{pid}
+	for _, child := range Children(pid) {
+		b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", child)) // it may have ended
+		if argv := strings.Split(string(b), "\x00"); len(argv) > 1 && argv[1] == "jail" {
+			all = append(all, child)
+		}
+	}
+	return all
+}
+
+// PSS returns the memory of a process in bytes, where each page counts as the part
+// of it that falls on each process that has it.
+func PSS(pid int) int64 {
+	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid)) // it may have ended
+	_, after, _ := strings.Cut(string(b), "\nPss:")
+	var kB int64
+	_, _ = fmt.Sscan(after, &kB)
+	return kB << 10
 }
 
 // RSS returns the resident memory of a process, in bytes.

@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -99,21 +98,23 @@ func archive(b *testing.B, files ...string) *bytes.Buffer {
 func (l *language) start(b *testing.B, args ...string) (d *daemon.Daemon, addr string) {
 	b.Helper()
 	d = daemon.Start(b, filepath.Join(daemon.Dir(b), "data"), args...)
+	l.deploy(b, d, "echo")
+	return d, strings.TrimPrefix(d.URL, "http://")
+}
+
+// deploy deploys the echo under a name.
+func (l *language) deploy(b *testing.B, d *daemon.Daemon, name string) {
+	b.Helper()
 	z := archive(b, l.files(b)...)
 	code, err := d.PutCode(b.Context(), z, int64(z.Len()))
 	if err != nil {
 		b.Fatal(err)
 	}
-	if _, err := d.Deploy(b.Context(), "echo", &client.DeployRequest{
+	if _, err := d.Deploy(b.Context(), name, &client.DeployRequest{
 		Runtime: &l.runtime, Handler: &l.handler, Code: code.Digest, URL: &client.URLRequest{Policy: new(lambent.URLPublic)},
 	}, nil); err != nil {
 		b.Fatal(err)
 	}
-	u, err := url.Parse(d.URL)
-	if err != nil {
-		b.Fatal(err)
-	}
-	return d, u.Host
 }
 
 // startBare starts the floor, and returns its address.
@@ -167,7 +168,8 @@ func call(b *testing.B, c *bench.Caller, n int, to bench.Latencies) bench.Latenc
 func us(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1000 }
 
 // BenchmarkWarm is one client's latency through a function's URL, over that of the
-// same handler bare, in blocks that take turns; and what a call costs our process.
+// same handler bare, in blocks that take turns; what a call costs our process; and,
+// as root, what of it is the sandbox's, beside a server that isolates nothing.
 func BenchmarkWarm(b *testing.B) {
 	for _, l := range languages {
 		if l.bare == nil {
@@ -178,8 +180,14 @@ func BenchmarkWarm(b *testing.B) {
 			ours, bare := caller(b, addr, "/fn/echo/"), caller(b, l.startBare(b), "/")
 			call(b, ours, 500, nil)
 			call(b, bare, 500, nil)
+			var open *bench.Caller
+			if os.Geteuid() == 0 {
+				_, addr := l.start(b, "--driver", "process")
+				open = caller(b, addr, "/fn/echo/")
+				call(b, open, 500, nil)
+			}
 			const block = 250
-			var with, without bench.Latencies
+			var with, without, unisolated bench.Latencies
 			var cpu time.Duration
 			b.ResetTimer()
 			for done := 0; done < b.N; done += block {
@@ -189,6 +197,9 @@ func BenchmarkWarm(b *testing.B) {
 				cpu += bench.CPU(d.PID()) - before
 				b.StopTimer()
 				without = call(b, bare, n, without)
+				if open != nil {
+					unisolated = call(b, open, n, unisolated)
+				}
 				b.StartTimer()
 			}
 			b.ReportMetric(0, "ns/op")
@@ -197,6 +208,9 @@ func BenchmarkWarm(b *testing.B) {
 			b.ReportMetric(us(with.Percentile(99)), "p99-us")
 			b.ReportMetric(us(with.Percentile(50)-without.Percentile(50)), "over-p50-us")
 			b.ReportMetric(us(cpu)/float64(b.N), "cpu-us/call")
+			if open != nil {
+				b.ReportMetric(us(with.Percentile(50)-unisolated.Percentile(50)), "sandbox-p50-us")
+			}
 		})
 	}
 }
@@ -267,51 +281,6 @@ func crowd(b *testing.B, addr, path string, clients, n int) crowdResult {
 		b.FailNow()
 	}
 	return r
-}
-
-// BenchmarkCold is one client's latency where every call is a cold start, through
-// the whole server: in a sandbox that was parked, and in one that was not. Between
-// calls the server has the time to park another. The floor is the bare runtime,
-// executed to do nothing.
-func BenchmarkCold(b *testing.B) {
-	floors := map[string][]string{"python": {"python3", "-c", "pass"}, "nodejs": {"node", "-e", "0"}}
-	for _, l := range languages {
-		for _, way := range []struct {
-			name, parked string
-			pause        time.Duration
-		}{{"hit", "4", 60 * time.Millisecond}, {"miss", "0", 20 * time.Millisecond}} {
-			b.Run(l.name+"/"+way.name, func(b *testing.B) {
-				d, addr := l.start(b, "--keep-alive", "0", "--parked", way.parked)
-				ours := caller(b, addr, "/fn/echo/")
-				time.Sleep(time.Second) // until as many are parked as will be
-				var cold bench.Latencies
-				var cpu time.Duration
-				b.ResetTimer()
-				for range b.N {
-					before := bench.CPU(d.PID())
-					cold = call(b, ours, 1, cold)
-					time.Sleep(way.pause)
-					cpu += bench.CPU(d.PID()) - before
-				}
-				b.StopTimer()
-				b.ReportMetric(0, "ns/op")
-				b.ReportMetric(us(cold.Percentile(50)), "p50-us")
-				b.ReportMetric(us(cold.Percentile(99)), "p99-us")
-				b.ReportMetric(us(cpu)/float64(b.N), "cpu-us/call")
-				if argv, ok := floors[l.name]; ok {
-					var bare bench.Latencies
-					for range 30 {
-						begun := time.Now()
-						if err := exec.Command(argv[0], argv[1:]...).Run(); err != nil {
-							b.Fatal(err)
-						}
-						bare = append(bare, time.Since(begun))
-					}
-					b.ReportMetric(us(bare.Percentile(50)), "bare-exec-p50-us")
-				}
-			})
-		}
-	}
 }
 
 // BenchmarkStart is the time from exec to the first answer, and the memory then,

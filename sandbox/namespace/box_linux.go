@@ -31,7 +31,7 @@ var (
 )
 
 const (
-	parkedMemory = 256 << 20 // until a function's limit is known
+	parkedMemory = 128 << 20 // until a function's limit is known; most have the default, and then this is it
 	processes    = 1024      // AWS's limit on processes and threads together
 	fullCPU      = 1769      // MB of memory that come with one processor, as on AWS
 )

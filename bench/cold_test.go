@@ -1,0 +1,214 @@
+package bench_test
+
+import (
+	"bufio"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"lambent/bench"
+	"lambent/client"
+	"lambent/test/daemon"
+)
+
+// BenchmarkCold is one client's latency where every call is a cold start, through
+// the whole server: in a sandbox that was parked, and in one that was not. Between
+// calls the server has the time to park another, and now and then the floor is
+// measured: the bare runtime, executed to do nothing, or the function's own program
+// until it is ready. Of a call, theirs is what the code's agent or client took to
+// load it and to answer; ours is the rest.
+func BenchmarkCold(b *testing.B) {
+	for _, l := range languages {
+		for _, way := range []struct {
+			name, parked string
+			pause        time.Duration
+		}{{"hit", "4", 60 * time.Millisecond}, {"miss", "0", 20 * time.Millisecond}} {
+			b.Run(l.name+"/"+way.name, func(b *testing.B) {
+				d, addr := l.start(b, "--keep-alive", "0", "--parked", way.parked)
+				ours, server, bare := caller(b, addr, "/fn/echo/"), bench.Server(d.PID()), l.bareExec(b)
+				time.Sleep(time.Second) // until as many are parked as will be
+				var cold, floor bench.Latencies
+				var cpu time.Duration
+				b.ResetTimer()
+				for i := range b.N {
+					before := bench.CPU(server...)
+					cold = call(b, ours, 1, cold)
+					time.Sleep(way.pause)
+					cpu += bench.CPU(server...) - before
+					if bare != nil && i%8 == 0 {
+						floor = append(floor, bare())
+						time.Sleep(way.pause)
+					}
+				}
+				b.StopTimer()
+				b.ReportMetric(0, "ns/op")
+				b.ReportMetric(us(cold.Percentile(50)), "p50-us")
+				b.ReportMetric(us(cold.Percentile(99)), "p99-us")
+				b.ReportMetric(us(cpu)/float64(b.N), "cpu-us/call")
+				if bare != nil {
+					b.ReportMetric(us(floor.Percentile(50)), "bare-exec-p50-us")
+				}
+				theirs, inside := split(b, d, b.N)
+				b.ReportMetric(us(theirs.Percentile(50)), "theirs-p50-us")
+				b.ReportMetric(us(cold.Percentile(50)-theirs.Percentile(50)), "ours-p50-us")
+				b.ReportMetric(us(inside.Percentile(50)), "sandbox-cpu-p50-us")
+			})
+		}
+	}
+}
+
+// split returns of the last calls how long the code took, with its start, and what
+// its sandbox computed.
+func split(b *testing.B, d *daemon.Daemon, n int) (theirs, cpu bench.Latencies) {
+	b.Helper()
+	list, err := d.Invocations(b.Context(), "echo", client.Period{}, min(n, 1000))
+	if err != nil {
+		b.Fatal(err)
+	}
+	for _, u := range list.Invocations {
+		theirs = append(theirs, time.Duration(u.InitUS+u.RunUS)*time.Microsecond)
+		cpu = append(cpu, time.Duration(u.CPUUS)*time.Microsecond)
+	}
+	return theirs, cpu
+}
+
+// bareExec returns what executes the bare runtime once, and says how long that took.
+func (l *language) bareExec(b *testing.B) func() time.Duration {
+	b.Helper()
+	switch l.name {
+	case "python", "nodejs":
+		argv := map[string][]string{"python": {"python3", "-c", "pass"}, "nodejs": {"node", "-e", "0"}}[l.name]
+		if l.name == "python" { // what is called so may be a script that looks for one
+			out, err := exec.Command(argv[0], "-c", "import sys; print(sys.executable)").Output()
+			if err != nil {
+				b.Skip(err)
+			}
+			argv[0] = strings.TrimSpace(string(out))
+		}
+		return func() time.Duration {
+			begun := time.Now()
+			if err := exec.Command(argv[0], argv[1:]...).Run(); err != nil {
+				b.Fatal(err)
+			}
+			return time.Since(begun)
+		}
+	case "go":
+		argv := l.bare(b)
+		return func() time.Duration {
+			cmd := exec.Command(argv[0], argv[1:]...)
+			out, err := cmd.StdoutPipe()
+			if err != nil {
+				b.Fatal(err)
+			}
+			begun := time.Now()
+			if err := cmd.Start(); err != nil {
+				b.Fatal(err)
+			}
+			_, err = bufio.NewReader(out).ReadString('\n')
+			took := time.Since(begun)
+			_ = cmd.Process.Kill()
+			_ = cmd.Wait() // it was killed
+			if err != nil {
+				b.Fatal(err)
+			}
+			return took
+		}
+	}
+	return nil
+}
+
+// BenchmarkMix is two clients whose every call is a cold start, of functions in Go,
+// Python and Node.js, three to one to one: sandboxes a second, and what the machine
+// has more of afterwards, of everything that a sandbox is made of. With -benchtime
+// 60s it is the test that nothing leaks.
+func BenchmarkMix(b *testing.B) {
+	d := daemon.Start(b, filepath.Join(daemon.Dir(b), "data"), "--keep-alive", "0", "--parked", "4")
+	addr := strings.TrimPrefix(d.URL, "http://")
+	for _, l := range languages {
+		if l.bare != nil {
+			l.deploy(b, d, l.name)
+		}
+	}
+	run := func(n int) {
+		var next atomic.Int64
+		var wg sync.WaitGroup
+		for range 2 {
+			var callers []*bench.Caller
+			for _, name := range []string{"go", "python", "go", "nodejs", "go"} {
+				callers = append(callers, caller(b, addr, "/fn/"+name+"/"))
+			}
+			wg.Go(func() {
+				for i := next.Add(1); i <= int64(n); i = next.Add(1) {
+					if got, err := callers[i%5].Call(); err != nil || string(got) != payload {
+						b.Errorf("got %q, %v", got, err)
+						return
+					}
+				}
+			})
+		}
+		wg.Wait()
+		if b.Failed() {
+			b.FailNow()
+		}
+	}
+	const rest = 25 * time.Second // until no more are parked than at rest
+	run(300)                      // as many slots are made as will be
+	time.Sleep(rest)
+	before := holdings(d.PID())
+	b.ResetTimer()
+	run(b.N)
+	b.StopTimer()
+	b.ReportMetric(0, "ns/op")
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "sandboxes/s")
+	time.Sleep(rest)
+	after := holdings(d.PID())
+	for what, n := range after {
+		b.ReportMetric(n-before[what], what)
+	}
+}
+
+// holdings counts what a server has on the machine, while it has sandboxes parked.
+func holdings(pid int) map[string]float64 {
+	server, inside := bench.Server(pid), bench.Children(pid)
+	namespaces, groups := map[string]bool{}, map[string]bool{}
+	for _, p := range append(inside, server...) {
+		links, _ := filepath.Glob(fmt.Sprintf("/proc/%d/ns/*", p))
+		for _, l := range links {
+			name, _ := os.Readlink(l) // the process may have ended
+			namespaces[name] = true
+		}
+		b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", p))
+		if tree := regexp.MustCompile(`/lambent-(\d+)`).FindSubmatch(b); tree != nil {
+			groups[string(tree[1])] = true
+		}
+	}
+	found := map[string]float64{"+namespaces": float64(len(namespaces)), "+processes": float64(len(inside))}
+	count := func(what, pattern string) {
+		files, _ := filepath.Glob(pattern)
+		found[what] += float64(len(files))
+	}
+	for number := range groups {
+		count("+cgroups", "/sys/fs/cgroup/*/lambent-"+number+"/*/tasks")
+		count("+cgroups", "/sys/fs/cgroup/lambent-"+number+"/*/cgroup.procs")
+		count("+interfaces", "/sys/class/net/lam"+number+"-*")
+	}
+	for _, p := range server {
+		count("+descriptors", fmt.Sprintf("/proc/%d/fd/*", p))
+		found["+rss-MB"] += float64(bench.RSS(p)) / (1 << 20)
+		var most int
+		threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/mountinfo", p))
+		for _, t := range threads { // some see the mounts that sandboxes are made of
+			mounts, _ := os.ReadFile(t)
+			most = max(most, strings.Count(string(mounts), "\n"))
+		}
+		found["+mounts"] += float64(most)
+	}
+	return found
+}
