@@ -370,10 +370,22 @@ func (b *box) end() error {
 		errs = append(errs, b.group.Thaw())                               // in version 1 the frozen do not die
 		select {
 		case <-b.done:
-		case <-time.After(10 * time.Second):
-			return lambent.Errorf(lambent.Internal, "namespace.Destroy", "process %d does not end", b.pid)
+		case <-time.After(10 * time.Second): // a thousand processes on a busy machine: they will
+			go func() {
+				<-b.done
+				if err := b.free(); err != nil {
+					b.driver.log.Error("a sandbox that took long to end cannot be given back", "error", err)
+				}
+			}()
+			return errors.Join(append(errs, lambent.Errorf(lambent.Internal, "namespace.Destroy", "process %d does not end", b.pid))...)
 		}
 	}
+	return errors.Join(append(errs, b.free())...)
+}
+
+// free gives back all that the sandbox had, once nothing runs in it.
+func (b *box) free() error {
+	var errs []error
 	for _, c := range []io.Closer{b.agent, b.start, b.status, b.pidfd, b.mounts} {
 		if c != nil {
 			c.Close()

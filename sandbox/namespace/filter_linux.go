@@ -17,9 +17,10 @@ import (
 )
 
 // allowed is what functions may ask of the kernel: Docker's default list without
-// what needs a capability, and without what only debuggers, other kinds of
-// virtual machines and exploits want. DESIGN.md argues the differences. Whatever
-// is not here, or is unknown to this architecture, fails with EPERM.
+// what needs a capability, without what only debuggers, other kinds of virtual
+// machines and exploits want, and without what the machine has one of for all.
+// DESIGN.md argues the differences. Whatever is not here, or is unknown to this
+// architecture, fails with EPERM.
 const allowed = `
 read write futex epoll_wait epoll_pwait epoll_pwait2 recvfrom sendto recvmsg sendmsg readv writev nanosleep clock_nanosleep
 clock_gettime clock_getres gettimeofday time getpid gettid getppid tgkill rt_sigreturn rt_sigaction rt_sigprocmask rt_sigpending
@@ -47,7 +48,6 @@ set_tid_address set_robust_list get_robust_list rseq membarrier futex_waitv fute
 mlock mlock2 munlock mlockall munlockall mincore msync memfd_create memfd_secret pkey_alloc pkey_free pkey_mprotect
 mseal map_shadow_stack cachestat remap_file_pages get_thread_area set_thread_area
 pidfd_open pidfd_send_signal seccomp landlock_create_ruleset landlock_add_rule landlock_restrict_self
-io_setup io_destroy io_submit io_cancel io_getevents io_pgetevents
 shmget shmat shmctl shmdt semget semop semctl semtimedop msgget msgsnd msgrcv msgctl
 mq_open mq_unlink mq_timedsend mq_timedreceive mq_notify mq_getsetattr`
 

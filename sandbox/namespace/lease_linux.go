@@ -5,6 +5,7 @@ package namespace
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"syscall"
@@ -57,30 +58,50 @@ func (l *lease) close() error { return l.lock.Close() }
 // firstUser is the id on the host of what is user 0 in a slot.
 func (l *lease) firstUser(slot int) int { return firstUser + (l.server*maxSlots+slot)*usersPerSlot }
 
-// makeUsers makes the user namespace of a slot.
-func makeUsers(init *os.File, first int) (*os.File, error) {
-	ids := []syscall.SysProcIDMap{{ContainerID: 0, HostID: first, Size: usersPerSlot}}
-	hold, let, err := os.Pipe()
+// makeUsers makes the user namespace of a slot. It belongs to a user of the slot:
+// what the kernel counts by user in a namespace (watchers of files, waiting
+// signals, ...) it also counts for the namespace's owner, and if that was root all
+// sandboxes would share one count, with each other and with the host.
+func makeUsers(init *os.File, first int) (_ *os.File, err error) {
+	defer func() {
+		if err != nil {
+			err = lambent.Errorf(lambent.Unsupported, "namespace.Park", "cannot make a user namespace: %w", err)
+		}
+	}()
+	cmd := &exec.Cmd{
+		Path: "/proc/self/fd/3", Args: []string{"init", "hold"}, ExtraFiles: []*os.File{init}, Env: []string{},
+		SysProcAttr: &syscall.SysProcAttr{
+			Credential:  &syscall.Credential{Uid: uint32(first), Gid: uint32(first)},
+			AmbientCaps: []uintptr{unix.CAP_SYS_ADMIN}, // distributions that let no user make one ask for it
+		},
+	}
+	hold, err := cmd.StdinPipe()
 	if err != nil {
 		return nil, err
 	}
-	defer hold.Close()
-	cmd := &exec.Cmd{
-		Path: "/proc/self/fd/3", Args: []string{"init", "hold"}, Stdin: hold, ExtraFiles: []*os.File{init}, Env: []string{},
-		SysProcAttr: &syscall.SysProcAttr{
-			Cloneflags: unix.CLONE_NEWUSER, UidMappings: ids, GidMappings: ids, GidMappingsEnableSetgroups: true,
-			Credential: &syscall.Credential{}, // root in there
-		},
+	says, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
 	}
 	if err := cmd.Start(); err != nil {
-		let.Close()
-		return nil, lambent.Errorf(lambent.Unsupported, "namespace.Park", "cannot make a user namespace: %w", err)
+		return nil, err
 	}
-	users, err := os.Open(fmt.Sprintf("/proc/%d/ns/user", cmd.Process.Pid))
-	let.Close()
-	if failed := cmd.Wait(); err == nil && failed != nil && cmd.ProcessState.ExitCode() != 0 {
-		users.Close()
-		return nil, lambent.Errorf(lambent.Unsupported, "namespace.Park", "cannot forbid user namespaces: %w", failed)
+	defer func() {
+		hold.Close()
+		_ = cmd.Wait()
+	}()
+	var errno [1]byte
+	if _, err := io.ReadFull(says, errno[:]); err != nil {
+		return nil, err
 	}
-	return users, err
+	if errno[0] != 0 {
+		return nil, syscall.Errno(errno[0])
+	}
+	proc := fmt.Sprintf("/proc/%d/", cmd.Process.Pid)
+	for _, ids := range []string{"uid_map", "gid_map"} {
+		if err := os.WriteFile(proc+ids, fmt.Appendf(nil, "0 %d %d", first, usersPerSlot), 0); err != nil {
+			return nil, err
+		}
+	}
+	return os.Open(proc + "ns/user")
 }

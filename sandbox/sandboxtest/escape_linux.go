@@ -52,6 +52,7 @@ func Escape(t *testing.T, codeDir func(*testing.T) string, open func(*testing.T)
 	}
 	c.Close()
 
+	t.Run("what the machine has for all is not used up by one", e.useUp)
 	t.Run("while a neighbour lives", func(t *testing.T) {
 		for name, language := range languages {
 			t.Run(name, func(t *testing.T) {

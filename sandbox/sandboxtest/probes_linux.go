@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -41,7 +42,7 @@ func (p probe) in(file string) bool {
 		return file != "probe.js"
 	case "machine":
 		return file == "probe.py"
-	case "map", "forks", "descriptors", "fill", "files", "listen", "listen abstract", "addresses", "hold":
+	case "map", "forks", "descriptors", "watchers", "requests", "fill", "files", "listen", "listen abstract", "addresses", "hold":
 		return file == "probe"
 	}
 	return true
@@ -436,6 +437,39 @@ func (e *escape) bomb(t *testing.T, b struct {
 	}
 	if exit := await(t, tr.box); exit.Signal != b.exit.Signal || exit.OOM != b.exit.OOM {
 		t.Errorf("it ended with %+v, want %+v", exit, b.exit)
+	}
+}
+
+// useUp has one sandbox after another take all that there is of what the kernel
+// counts by user or by machine. Each must get the same, and the host its own.
+func (e *escape) useUp(t *testing.T) {
+	probes := []probe{do("", "watchers"), do("", "requests"), do("", "hold")}
+	var first *trial
+	for range 3 { // while those before hold what they got
+		tr := e.start(t, e.program, sandbox.Task{MemoryMB: 256}, probes)
+		if first == nil {
+			first = tr
+		}
+		for _, p := range probes[:2] {
+			if one, other := first.result(t, p.name), tr.result(t, p.name); one != other {
+				t.Errorf("%s: one sandbox got %q, another %q", p.name, one, other)
+			}
+		}
+	}
+	if got := first.result(t, "watchers"); !strings.HasSuffix(got, fmt.Sprintf("errno %d", unix.EMFILE)) {
+		t.Errorf("watchers: %q, and no end", got)
+	}
+	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC)
+	if err != nil {
+		t.Errorf("the host gets no watcher: %v", err)
+	} else {
+		unix.Close(fd)
+	}
+	var requests uintptr
+	if _, _, errno := unix.Syscall(unix.SYS_IO_SETUP, 128, uintptr(unsafe.Pointer(&requests)), 0); errno != 0 {
+		t.Errorf("the host gets no asynchronous requests: %v", errno)
+	} else {
+		_, _, _ = unix.Syscall(unix.SYS_IO_DESTROY, requests, 0, 0)
 	}
 }
 

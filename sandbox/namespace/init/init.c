@@ -9,7 +9,7 @@
 // one static buffer that is touched only as far as it is filled. build.sh builds
 // it; the binaries beside it are checked in and compared by a test.
 //
-// With an argument it does none of this: "hold" keeps a new user namespace alive
+// With an argument it does none of this: "hold" makes a user namespace and keeps it
 // until the driver has it open, any other ends at once.
 //
 // Descriptors, given by the driver:
@@ -136,6 +136,8 @@ static void limits(void) {
 	limit(RLIMIT_MEMLOCK, 64 << 10);
 	limit(RLIMIT_MSGQUEUE, 0);
 	limit(RLIMIT_SIGPENDING, 1024);
+	limit(RLIMIT_RTPRIO, 0); // whatever the server itself was given
+	limit(RLIMIT_NICE, 0);
 	// If the host itself runs out of memory, functions go before the server does.
 	long fd = must(LIMITS, sys(openat, AT_FDCWD, "/proc/self/oom_score_adj", O_WRONLY, 0, 0));
 	must(LIMITS, sys(write, fd, "500", 3, 0, 0));
@@ -202,12 +204,17 @@ static __attribute__((noreturn)) void start(void) {
 	quit(127);
 }
 
-// hold keeps the user namespace that it was born in until its standard input ends,
-// and lets none be made below it: in a new one everybody has every capability.
+// hold makes a user namespace, lets none be made below it (in a new one everybody
+// has every capability), says how that went with an errno, and keeps it until its
+// standard input ends. It runs as a user of the slot's, whose the namespace then is.
 static __attribute__((noreturn)) void hold(void) {
-	long fd = sys(openat, AT_FDCWD, "/proc/sys/user/max_user_namespaces", O_WRONLY, 0, 0);
-	if (fd < 0 || sys(write, fd, "0", 1, 0, 0) != 1)
-		quit(70);
+	long r = sys(unshare, CLONE_NEWUSER, 0, 0, 0, 0);
+	if (r == 0)
+		r = sys(openat, AT_FDCWD, "/proc/sys/user/max_user_namespaces", O_WRONLY, 0, 0);
+	if (r >= 0)
+		r = sys(write, r, "0", 1, 0, 0);
+	u8 err = r < 0 ? -r : 0;
+	sys(write, OUT, &err, 1, 0, 0);
 	while (sys(read, 0, buffer, 1, 0, 0) == -4) // EINTR
 		;
 	quit(0);

@@ -144,6 +144,17 @@ func (p probe) do() (string, error) {
 		return forks()
 	case "descriptors":
 		return repeat(func() error { _, err := syscall.Dup(0); return err })
+	case "watchers":
+		return repeat(func() error { _, err := syscall.InotifyInit(); return err })
+	case "requests": // asynchronous ones, that may be under way
+		return repeat(func() error {
+			var context uintptr
+			_, _, errno := syscall.RawSyscall(syscall.SYS_IO_SETUP, 4096, uintptr(unsafe.Pointer(&context)), 0)
+			if errno != 0 {
+				return errno
+			}
+			return nil
+		})
 	case "fill":
 		return fill(p.text(0))
 	case "files":
