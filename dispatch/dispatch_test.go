@@ -325,6 +325,46 @@ func TestTimeoutEndsTheInstance(t *testing.T) {
 	})
 }
 
+// A sandbox has one revision in its life: what served one is never given another's
+// code, be the function deployed again, rolled back, or called by several names.
+func TestASandboxNeverServesASecondRevision(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
+		served := map[string]string{} // by sandbox
+		tree := ""
+		s := &script{}
+		s.invoke = func(_ context.Context, in *scripted, _ *lambent.Invocation, out lambent.Reply) error {
+			code := sandbox.Unwrap(in.sandbox).(*fake.Box).Task.Code
+			mu.Lock()
+			if before, ok := served[in.sandbox.ID()]; ok && before != code {
+				t.Errorf("a sandbox had the code %q, and now %q", before, code)
+			}
+			served[in.sandbox.ID()] = code
+			mu.Unlock()
+			time.Sleep(time.Millisecond) // so that four at once need four sandboxes
+			answer(out, code)
+			return nil
+		}
+		b := newBench(t, s, func(c *dispatch.Config) {
+			c.Parked = 4
+			c.Tree = func(string) (string, error) { mu.Lock(); defer mu.Unlock(); return tree, nil }
+		})
+		for round := range 20 {
+			code := fmt.Sprintf("/code/%d", round%3) // 0 comes again, as by a rollback
+			mu.Lock()
+			tree = code
+			mu.Unlock()
+			b.deploy(fmt.Sprint(round % 3))
+			for _, r := range b.many(4) {
+				wantBody(t, r, code)
+			}
+		}
+		if len(served) < 3*4 {
+			t.Errorf("%d sandboxes served three revisions, four at once", len(served))
+		}
+	})
+}
+
 func TestInitThatNeverEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &script{init: func(ctx context.Context, _ int) error { <-ctx.Done(); return ctx.Err() }}

@@ -26,11 +26,15 @@ func endLine(id string) []byte {
 }
 
 // faultLine is what AWS logs for a failure that the code could not log itself,
-// such as "2026-01-02T03:04:05.678Z <id> Task timed out after 1.00 seconds".
+// such as "2026-01-02T03:04:05.678Z <id> Task timed out after 1.00 seconds". What
+// was killed for its memory is called so: "signal: killed" alone tells nobody why.
 func faultLine(u *lambent.Usage, f *lambent.Fault) []byte {
 	b := u.End.UTC().AppendFormat(make([]byte, 0, 160), "2006-01-02T15:04:05.000Z")
 	b = append(append(append(b, ' '), u.ID...), ' ')
 	if prefix := "RequestId: " + u.ID + " Error: "; len(f.Message) > len(prefix) && f.Message[:len(prefix)] == prefix {
+		if f.Kind == lambent.FaultMemory {
+			b = append(append(b, f.Type...), ": "...)
+		}
 		return append(b, f.Message[len(prefix):]...)
 	}
 	return append(append(append(b, f.Type...), ": "...), f.Message...)
