@@ -1,6 +1,7 @@
 package servertest
 
 import (
+	_ "embed"
 	"net/http"
 	"net/http/httptest"
 	"sync"
@@ -56,3 +57,9 @@ def handler(event, context):
     return "done"
 `
 }
+
+// Bombs is a Python function that takes all that there is of what its event names:
+// forks, memory, child (memory, in one), disk, files, descriptors, log.
+//
+//go:embed bombs.py
+var Bombs string
