@@ -47,7 +47,7 @@ func (m machine) run(t *testing.T, limit time.Duration, out io.Writer, argv []st
 	// one boot in three. Not thread=multi, a third faster: there a processor may go on
 	// with code that the kernel has just patched (when the first group gets a quota),
 	// and it dies of "int3". What is written to the image goes to a temporary file.
-	cmd := exec.CommandContext(ctx, find(qemu), "-M", "q35", "-accel", "tcg,thread=single", "-cpu", "max", "-smp", "2", "-m", "1024",
+	cmd := exec.CommandContext(ctx, find(qemu), "-M", "q35", "-accel", "tcg,thread=single", "-cpu", "max", "-smp", "2", "-m", "2048",
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
 		"-kernel", filepath.Join(m.kernel, "vmlinuz"), "-initrd", initrd, "-append", "console=ttyS0 reboot=t panic=-1 quiet",
 		"-serial", "file:"+console,
@@ -91,24 +91,31 @@ func (m machine) run(t *testing.T, limit time.Duration, out io.Writer, argv []st
 }
 
 // build compiles what runs inside, which has no C library: the packages' tests,
-// and these.
+// these, and what those would compile.
 func build(t *testing.T) map[string]string {
 	t.Helper()
 	dir := t.TempDir()
 	programs := map[string]string{}
 	watch(t)
-	for _, pkg := range append([]string{self}, packages...) {
-		programs[pkg] = filepath.Join(dir, strings.ReplaceAll(pkg, "/", "."))
-		cmd := exec.Command("go", "test", "-c", "-ldflags=-s -w", "-o", programs[pkg], "lambent/"+pkg)
+	compile := func(name, source string, verb ...string) {
+		programs[name] = filepath.Join(dir, strings.ReplaceAll(name, "/", "."))
+		cmd := exec.Command("go", append(verb, "-ldflags=-s -w", "-o", programs[name], source)...)
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("go test -c %s: %v\n%s", pkg, err, out)
+			t.Fatalf("%v: %v\n%s", cmd, err, out)
 		}
 	}
+	for _, pkg := range append([]string{self}, packages...) {
+		compile(pkg, "lambent/"+pkg, "test", "-c")
+	}
+	compile(probe, "../../sandbox/sandboxtest/testdata/probe.go", "build")
 	return programs
 }
 
-const self = "test/vm"
+const (
+	self  = "test/vm"
+	probe = "probe" // which package sandboxtest compiles where it can
+)
 
 // watch opens all that the programs are made of. Go repeats the result of a test for
 // as long as nothing has changed that the test has opened, and cannot see what a
