@@ -132,7 +132,7 @@ func do(argv []string, out *os.File) (status int, err error) {
 	}
 	p, err := os.StartProcess(argv[0], argv, &os.ProcAttr{
 		Dir: "/job", Files: []*os.File{null, out, out},
-		Env: []string{"PATH=/usr/bin:/usr/sbin", "HOME=/root", "LAMBENT_TEST_REQUIRE=1"},
+		Env: []string{"PATH=/usr/bin:/usr/sbin", "HOME=/root", "LAMBENT_TEST_REQUIRE=1", "LAMBENT_TEST_PROBE=/job/" + probe},
 	})
 	if err != nil {
 		return 0, err

@@ -21,7 +21,8 @@ const (
 	cache = "../../.venv" // of tools/setup.sh
 
 	exitLine = "VMEXIT " // with a number, the last that a machine says
-	noStatus = -1        // of one that never said it
+	noStatus = -1        // of one that ended without
+	noEnd    = -2        // of one that did not end in time
 )
 
 // A machine boots, does one job and ends. Whatever is done in it is gone then.
@@ -47,7 +48,7 @@ func (m machine) run(t *testing.T, limit time.Duration, out io.Writer, argv []st
 	// one boot in three. Not thread=multi, a third faster: there a processor may go on
 	// with code that the kernel has just patched (when the first group gets a quota),
 	// and it dies of "int3". What is written to the image goes to a temporary file.
-	cmd := exec.CommandContext(ctx, find(qemu), "-M", "q35", "-accel", "tcg,thread=single", "-cpu", "max", "-smp", "2", "-m", "1024",
+	cmd := exec.CommandContext(ctx, find(qemu), "-M", "q35", "-accel", "tcg,thread=single", "-cpu", "Nehalem", "-smp", "2", "-m", "2048",
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
 		"-kernel", filepath.Join(m.kernel, "vmlinuz"), "-initrd", initrd, "-append", "console=ttyS0 reboot=t panic=-1 quiet",
 		"-serial", "file:"+console,
@@ -81,9 +82,12 @@ func (m machine) run(t *testing.T, limit time.Duration, out io.Writer, argv []st
 		}
 	}
 	err = cmd.Wait()
-	if status == noStatus {
+	if ctx.Err() != nil {
+		status = noEnd
+	}
+	if status < 0 {
 		said, _ := os.ReadFile(console)
-		fmt.Fprintf(out, "\nthe machine gave no status; %v, %v; its kernel said:\n%s\n", err, ctx.Err(), said[max(0, len(said)-8<<10):])
+		fmt.Fprintf(out, "\nthe machine gave no status (%v, %v); its kernel said:\n%s\n", err, ctx.Err(), said[max(0, len(said)-8<<10):])
 	}
 	used := cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
 	t.Logf("%s %s: status %d in %.1f s, for %.1f s of a processor", filepath.Base(m.kernel), strings.Join(argv, " "), status, time.Since(began).Seconds(), used.Seconds())
@@ -91,24 +95,31 @@ func (m machine) run(t *testing.T, limit time.Duration, out io.Writer, argv []st
 }
 
 // build compiles what runs inside, which has no C library: the packages' tests,
-// and these.
+// these, and what those would compile.
 func build(t *testing.T) map[string]string {
 	t.Helper()
 	dir := t.TempDir()
 	programs := map[string]string{}
 	watch(t)
-	for _, pkg := range append([]string{self}, packages...) {
-		programs[pkg] = filepath.Join(dir, strings.ReplaceAll(pkg, "/", "."))
-		cmd := exec.Command("go", "test", "-c", "-ldflags=-s -w", "-o", programs[pkg], "lambent/"+pkg)
+	compile := func(name, source string, verb ...string) {
+		programs[name] = filepath.Join(dir, strings.ReplaceAll(name, "/", "."))
+		cmd := exec.Command("go", append(verb, "-ldflags=-s -w", "-o", programs[name], source)...)
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("go test -c %s: %v\n%s", pkg, err, out)
+			t.Fatalf("%v: %v\n%s", cmd, err, out)
 		}
 	}
+	for _, pkg := range append([]string{self}, packages...) {
+		compile(pkg, "lambent/"+pkg, "test", "-c")
+	}
+	compile(probe, "../../sandbox/sandboxtest/testdata/probe.go", "build")
 	return programs
 }
 
-const self = "test/vm"
+const (
+	self  = "test/vm"
+	probe = "probe" // which package sandboxtest compiles where it can
+)
 
 // watch opens all that the programs are made of. Go repeats the result of a test for
 // as long as nothing has changed that the test has opened, and cannot see what a

@@ -12,7 +12,7 @@ import (
 
 // copied are the programs of the host that are in the machine too, with the
 // libraries that they need. The rest is busybox.
-var copied = []string{"python3", "node", "nft", "curl"}
+var copied = []string{"sh", "python3", "node", "nft", "curl"}
 
 // makeRoot makes the image of the machine's file system: some 200 MB in one to two
 // seconds, which is why it is not kept.

@@ -24,8 +24,9 @@ import (
 // packages are those whose tests run in the machine.
 var packages = []string{"internal/cgroup", "internal/netns", "sandbox/namespace"}
 
-// elsewhere are tests that the kernel has no part in, and that need what is not there.
-const elsewhere = "^TestTheInitIsItsSource$" // a compiler
+// elsewhere are tests that are left to the host: one needs a compiler, and one would
+// make 65,000 files, a minute's work in here, to learn what ext4 does.
+const elsewhere = "^TestTheInitIsItsSource$|^TestEscape$/^while/^files$"
 
 // kernels are what tools/setup.sh fetches.
 var kernels = []string{"6.1", "6.12"}
@@ -68,11 +69,18 @@ func TestV2(t *testing.T) {
 					if *only != "" {
 						argv = append(argv, "-test.run="+*only)
 					}
-					files := map[string]string{"test": programs[pkg]}
+					files := map[string]string{"test": programs[pkg], probe: programs[probe]}
 					if data := filepath.Join("../..", pkg, "testdata"); exists(data) {
 						files["testdata"] = data
 					}
-					if status := on(kernel).run(t, limit+time.Minute, t.Output(), argv, files); status != 0 {
+					status := on(kernel).run(t, limit+time.Minute, t.Output(), argv, files)
+					if status == noStatus {
+						// One kernel in some twenty panics in code that has nothing to do
+						// with ours, of flags that no instruction could have set: QEMU 7.2.
+						t.Log("the machine died; once more")
+						status = on(kernel).run(t, limit+time.Minute, t.Output(), argv, files)
+					}
+					if status != 0 {
 						t.Errorf("status %d", status)
 					}
 				})
