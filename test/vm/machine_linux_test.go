@@ -2,6 +2,7 @@ package vm
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -54,7 +55,8 @@ func (m machine) run(t *testing.T, limit time.Duration, out io.Writer, argv []st
 		"-serial", "file:"+console,
 		"-device", "virtio-serial-pci", "-chardev", "file,id=out,path=/dev/stdout", "-device", "virtserialport,chardev=out",
 		"-drive", "if=none,id=root,format=raw,snapshot=on,file="+m.root, "-device", "virtio-blk-pci,drive=root")
-	cmd.Stderr = out
+	var complaints bytes.Buffer // of QEMU's own, which come beside what the machine says
+	cmd.Stderr = &complaints
 	// A machine without its test would run on for ever.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -82,6 +84,7 @@ func (m machine) run(t *testing.T, limit time.Duration, out io.Writer, argv []st
 		}
 	}
 	err = cmd.Wait()
+	fmt.Fprint(out, complaints.String())
 	if ctx.Err() != nil {
 		status = noEnd
 	}
