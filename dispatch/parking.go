@@ -159,6 +159,11 @@ func (p *parking) park(l *lot) {
 	b, err := p.make(ctx, l.rt)
 	cancel()
 	<-p.builders
+	if err == nil {
+		if r, ok := b.guest.(guest.Rehearser); ok { // before anybody can take it
+			_ = r.Rehearse() // a runtime that cannot has ended, which its guard finds
+		}
+	}
 	p.mu.Lock()
 	l.making--
 	keep := err == nil && p.lots[l.rt.Name] == l && len(l.parked) < p.wanted(l)

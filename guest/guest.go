@@ -62,6 +62,14 @@ type Instance interface {
 	Stop(context.Context) error
 }
 
+// A Rehearser is an Instance that starts faster after a rehearsal.
+type Rehearser interface {
+	// Rehearse tells the runtime, before Init, that nobody waits for it: it may go
+	// through what it will need. It does not wait for that; Init may be called
+	// meanwhile, and then takes what is left of it longer.
+	Rehearse() error
+}
+
 // ErrNotDelivered is returned (wrapped or not) by Instance.Invoke when the
 // instance was found dead before the code saw anything of the invocation.
 var ErrNotDelivered = lambent.Errorf(lambent.Unavailable, "guest", "the instance ended before it took the invocation")

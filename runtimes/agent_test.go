@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -267,6 +268,30 @@ func park(t *testing.T, rt lambent.Runtime) *parked {
 	return p
 }
 
+// rehearse has the agent rehearse. Python's would end early for what is to be read
+// next, so its end is waited for, where the system tells of it: meanwhile the agent
+// looks for something to be read without waiting.
+func (p *parked) rehearse(t *testing.T) {
+	t.Helper()
+	if _, err := p.conn.Write(make([]byte, 4)); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(p.Path, "python") {
+		return
+	}
+	looks := func() bool {
+		b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/fdinfo/3", p.Process.Pid))
+		_, flags, _ := strings.Cut(string(b), "flags:")
+		var n int
+		_, _ = fmt.Sscanf(flags, "%o", &n)
+		return n&syscall.O_NONBLOCK != 0
+	}
+	began := false
+	for end := time.Now().Add(time.Second); time.Now().Before(end) && (!began || looks()); time.Sleep(time.Millisecond) {
+		began = began || looks()
+	}
+}
+
 func (p *parked) assign(t *testing.T, c call, task, opt string) {
 	t.Helper()
 	layers := opt
@@ -285,8 +310,20 @@ func (p *parked) assign(t *testing.T, c call, task, opt string) {
 // run sends the events of a call through one of our agents.
 func run(t *testing.T, rt lambent.Runtime, c call) transcript {
 	t.Helper()
-	task, opt := layOut(t, c)
+	return runParked(t, park(t, rt), c)
+}
+
+// rehearsed does the same after a rehearsal.
+func rehearsed(t *testing.T, rt lambent.Runtime, c call) transcript {
+	t.Helper()
 	p := park(t, rt)
+	p.rehearse(t)
+	return runParked(t, p, c)
+}
+
+func runParked(t *testing.T, p *parked, c call) transcript {
+	t.Helper()
+	task, opt := layOut(t, c)
 	p.assign(t, c, task, opt)
 	a := newAPI(c.events)
 	a.conns.Go(func() { a.serve(p.conn, true) })

@@ -75,9 +75,9 @@ func caseNames(cases map[string]call) []string { return slices.Sorted(maps.Keys(
 var (
 	timestamp = regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z`)
 	// Frames of the client itself, ours or AWS's, in a Python document and in the log.
-	pythonClient = regexp.MustCompile(`File (\\?")[^"\\]*/(?:agent|awslambdaric/\w+)\.py\\?", line \d+, in \w+(\\n|\r)(?:[^"\\\r]|\\[^n])*`)
+	pythonClient = regexp.MustCompile(`File (\\?")[^"\\]*/(?:agents-\w+/python/\w+|awslambdaric/\w+)\.py\\?", line \d+, in \w+(\\n|\r)(?:[^"\\\r]|\\[^n])*`)
 	// The same in what Python itself prints when it dies.
-	pythonClientFrame = regexp.MustCompile(`(?m)^  File (?:CLIENT|"CLIENT"|"<frozen runpy>", line \d+, in \w+|"[^"]*/(?:agent|awslambdaric/\w+)\.py".*)\n(?:    .*\n)*`)
+	pythonClientFrame = regexp.MustCompile(`(?m)^  File (?:CLIENT|"CLIENT"|"<frozen runpy>", line \d+, in \w+|"[^"]*/(?:agents-\w+/python/\w+|awslambdaric/\w+)\.py".*)\n(?:    .*\n)*`)
 	// What Python 3.11 and later draw under the lines of a traceback.
 	pythonCarets = regexp.MustCompile(`(\n|\\n) +[~^]+(?:\n|\\n)`)
 	// Frames of Python's own library: where it is and its line numbers vary.

@@ -254,9 +254,10 @@ func TestNode(t *testing.T) {
 			got := map[string]transcript{}
 			for _, name := range caseNames(nodeCases) {
 				t.Run(name, func(t *testing.T) {
-					got[name] = run(t, rt, nodeCases[name])
+					got[name] = rehearsed(t, rt, nodeCases[name])
 					if !*update {
 						check(t, golden, name, got[name])
+						check(t, golden, name, run(t, rt, nodeCases[name]))
 					}
 				})
 			}

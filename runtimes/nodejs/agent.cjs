@@ -292,9 +292,17 @@ class Runtime {
 
 const packages = process.argv.splice(2).map((dir) => `${dir}/node_modules`); // of the runtime
 
-// assign waits for the assignment and makes the process what it says.
-function assign() {
-  const task = JSON.parse(connection.take(connection.take(4).readUInt32BE(0)));
+// wait waits for the assignment. Meanwhile it rehearses, if it is told to.
+async function wait() {
+  for (;;) {
+    const length = connection.take(4).readUInt32BE(0);
+    if (length > 0) return JSON.parse(connection.take(length));
+    await rehearse();
+  }
+}
+
+// assign makes the process what the assignment says.
+function assign(task) {
   for (const name of Object.keys(process.env)) delete process.env[name];
   Object.assign(process.env, task.env);
   process.chdir(task.task);
@@ -302,7 +310,6 @@ function assign() {
   const libraries = task.opt ? [`${task.opt}/nodejs/node${major}/node_modules`, `${task.opt}/nodejs/node_modules`] : [];
   process.env.NODE_PATH ??= [...libraries, ...packages, task.task].join(':');
   Module._initPaths(); // NODE_PATH is read at exec otherwise
-  return task;
 }
 
 // reportDeath posts an error that no handler took, and ends the process.
@@ -347,7 +354,8 @@ async function rehearse() {
   const length = Buffer.alloc(4);
   length.writeUInt32BE(assignment.length);
   await connection.rehearse(Buffer.concat([length, assignment, head, event]), async () => {
-    const task = assign();
+    const task = await wait();
+    assign(task);
     setUpLogging();
     const handler = await load(task.task, task.handler);
     await new Promise((done) => {
@@ -367,9 +375,9 @@ async function rehearse() {
 async function main() {
   keepBlocking('stdout');
   keepBlocking('stderr');
-  await rehearse();
   connection.send(Buffer.from('LAMBENT/1\n'));
-  const task = assign();
+  const task = await wait();
+  assign(task);
   setUpLogging();
   process.on('exit', () => connection.release());
   process.on('beforeExit', () => whenIdle());

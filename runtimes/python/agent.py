@@ -4,22 +4,36 @@ It is started before any user's code is known, with one end of a Unix stream
 socketpair as descriptor 3. ../DESIGN.md has the protocol. To a handler it is
 what AWS's own client is: context, errors, logs, JSON and exits are the same.
 
-It imports nothing at boot that a trivial handler does not need: http.client,
-asyncio and even socket cost more to import than the rest of the boot together.
+Here is what a trivial handler needs, and nothing is imported that it does not:
+json and logging take longer than the rest of the boot together. What they are
+for is in parts of the agent, which are loaded when they are wanted, or while
+the agent waits for its assignment.
 """
 
-import gc
 import importlib
-import json
-import logging
 import os
 import sys
 import time
-import traceback
+from _json import encode_basestring, encode_basestring_ascii, make_encoder, make_scanner
 
 FD = 3
 API = b"/2018-06-01/runtime/"
 NEXT = b"GET " + API + b"invocation/next HTTP/1.1\r\nHost: lambda\r\n\r\n"
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+ME = sys.modules[__name__]
+PARTS = {}
+
+
+def part(name):
+    """Returns a module of the agent's. It is in no list of modules, where a function might find it for its own."""
+    if name not in PARTS:
+        module = type(sys)("lambent_" + name)
+        module.__file__, module.agent = HERE + "/" + name + ".py", ME
+        with open(module.__file__, "rb") as f:
+            exec(compile(f.read(), module.__file__, "exec", dont_inherit=True), module.__dict__)
+        PARTS[name] = module
+    return PARTS[name]
 
 
 class Fault(Exception):
@@ -93,7 +107,32 @@ class Connection:
         self.send(b"%b\r\nContent-Length: %d\r\n\r\n%b%b" % (head, len(body), body, then))
 
 
-# --- JSON, as simplejson in AWS's client writes it ----------------------------
+# --- JSON ---------------------------------------------------------------------
+
+
+class Plain:
+    """How json.loads has the scanner read when it is told nothing else."""
+
+    strict, object_hook, object_pairs_hook, parse_float, parse_int = True, None, None, float, int
+    parse_constant = {"-Infinity": float("-inf"), "Infinity": float("inf"), "NaN": float("nan")}.__getitem__
+
+
+scan = make_scanner(Plain)
+
+
+def decode(body):
+    """json.loads, by the scanner that it has in C; the module is asked about what that does not read to its end."""
+    try:
+        text = (body if isinstance(body, str) else body.decode()).strip(" \t\n\r")
+        value, end = scan(text, 0)
+        if end == len(text):
+            return value
+    except Exception:
+        pass  # it has the words for it
+    import json
+
+    return json.loads(body)
+
 
 SCALARS = frozenset((str, int, float, bool, type(None)))
 
@@ -117,59 +156,28 @@ def is_plain(value):
 
 
 class Encoder:
-    def __init__(self):
+    """Writes JSON as simplejson in AWS's client does: json.dumps, by the encoder that it has in C, and more values."""
+
+    def __init__(self, execution_env):
         # Before Python 3.12 AWS escapes whatever is not ASCII, since then it does not.
-        version = os.environ.get("AWS_EXECUTION_ENV", "")[len("AWS_Lambda_python3.") :]
-        ascii_only = not (version.isdigit() and int(version) >= 12)
-        self.encoder = json.JSONEncoder(ensure_ascii=ascii_only, default=self.unknown)
-        self.mark = None
-        self.above = []  # ids of the containers being converted
+        version = execution_env[len("AWS_Lambda_python3.") :]
+        self.string = encode_basestring if version.isdigit() and int(version) >= 12 else encode_basestring_ascii
+        self.converter = None
 
     def encode(self, value):
         try:
             plain = is_plain(value)
         except RecursionError:
             plain = True  # circular or very deep: the encoder has the words for it
-        if not plain:
-            self.above.clear()
-            value = self.convert(value)
-        text = self.encoder.encode(value)
-        if self.mark is not None:
-            import re
+        if plain:
+            return self.text(value)
+        if self.converter is None:
+            self.converter = part("values").Converter()
+        return self.converter.unmark(self.text(self.converter.copy(value)))
 
-            text = re.sub('"' + self.mark + '([^"]*)"', r"\1", text)
-        return text
-
-    def convert(self, value):
-        """Returns a copy with named tuples as objects, bytes as text, decimals as marked strings."""
-        if isinstance(value, bytes):
-            return value.decode()
-        if isinstance(value, (str, int, float)) or value is None:
-            return value
-        if isinstance(value, tuple) and callable(getattr(value, "_asdict", None)):
-            value = value._asdict()
-        if not isinstance(value, (dict, list, tuple)):
-            return self.decimal(value)
-        if id(value) in self.above:
-            raise ValueError("Circular reference detected")
-        self.above.append(id(value))
-        if isinstance(value, dict):
-            copy = {k.decode() if isinstance(k, bytes) else k: self.convert(v) for k, v in value.items()}
-        else:
-            copy = [self.convert(v) for v in value]
-        self.above.pop()
-        return copy
-
-    def decimal(self, value):
-        # Whoever has a Decimal has the module: it is never imported for the question.
-        module = sys.modules.get("decimal")
-        if module is None or not isinstance(value, module.Decimal):
-            return value
-        if value.is_nan():
-            return float("nan")
-        if self.mark is None:
-            self.mark = "decimal-" + os.urandom(16).hex() + ":"
-        return self.mark + str(value)
+    def text(self, value):
+        write = make_encoder({}, self.unknown, self.string, None, ": ", ", ", False, False, True)
+        return "".join(write(value, 0))
 
     def unknown(self, value):
         raise TypeError("Object of type %s is not JSON serializable" % type(value).__name__)
@@ -179,7 +187,7 @@ def unmarshal(body, content_type):
     if content_type != "application/json":
         return body
     try:
-        return json.loads(body)
+        return decode(body)
     except Exception as e:
         raise Fault("Runtime.UnmarshalError", "Unable to unmarshal input: %s" % e)
 
@@ -278,19 +286,49 @@ def new_context(headers):
     for header, name in (("client-context", "Client Context"), ("cognito-identity", "Cognito Identity")):
         text = headers.get("lambda-runtime-" + header)
         try:
-            given.append(json.loads(text) if text else None)
+            given.append(decode(text) if text else None)
         except Exception as e:
             raise Fault("Runtime.LambdaContextUnmarshalError", "Unable to parse %s JSON: %s" % (name, e))
     return LambdaContext(headers, *given)
 
 
-def leave():
-    """Ends the process without running anything of the user's: the server is gone, or is done with us."""
-    flush()
-    os._exit(0)
-
-
 # --- Logs ---------------------------------------------------------------------
+
+
+class UnderWay:
+    """The invocation under way, of which log records tell."""
+
+    request_id, tenant_id = "", None
+
+
+under_way = UnderWay()
+
+
+class WhenImported:
+    """Waits for a module on sys.meta_path, and calls somebody when a function has imported it."""
+
+    def __init__(self, name, then):
+        self.name, self.then = name, then
+
+    def find_spec(self, name, path=None, target=None):
+        if name != self.name:
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib._bootstrap._find_spec(name, path, target)
+        if spec is not None:
+            load = spec.loader.exec_module
+            spec.loader.exec_module = lambda module: (load(module), self.then())
+        return spec
+
+
+def set_up_logging(json_format):
+    def set_up():
+        part("logs").set_up(json_format)
+
+    if "logging" in sys.modules:
+        set_up()
+    else:
+        sys.meta_path.insert(0, WhenImported("logging", set_up))
 
 
 def flush():
@@ -301,104 +339,10 @@ def flush():
             pass  # the handler closed or replaced it; its loss
 
 
-class Logger(logging.Handler):
-    """Writes records to standard output with the id of the invocation under way."""
-
-    def __init__(self):
-        super().__init__()
-        self.request_id, self.tenant_id = "", None
-
-    def emit(self, record):
-        sys.stdout.write(self.format(record))  # a record that cannot be formatted is the caller's error, as on AWS
-
-    def filter(self, record):
-        record.aws_request_id, record.tenant_id = self.request_id, self.tenant_id
-        return super().filter(record)
-
-
-STANDARD_FIELDS = frozenset(
-    "name msg args levelname levelno pathname filename module exc_info exc_text stack_info lineno funcName created msecs "
-    "relativeCreated thread threadName processName process taskName aws_request_id tenant_id".split()
-)
-
-
-class JSONFormatter(logging.Formatter):
-    def __init__(self):
-        super().__init__(datefmt="%Y-%m-%dT%H:%M:%SZ")
-        self.encode = json.JSONEncoder(ensure_ascii=False, default=str).encode
-
-    def format(self, record):
-        record.levelno = min(50, max(0, record.levelno)) // 10 * 10
-        record.levelname = logging.getLevelName(record.levelno)
-        whole = isinstance(record.msg, dict) and not record.args
-        line = {
-            "timestamp": self.formatTime(record, self.datefmt),
-            "level": record.levelname,
-            "message": record.msg if whole else record.getMessage(),
-            "logger": record.name,
-        }
-        if record.exc_info:
-            kind, value, tb = record.exc_info
-            line["stackTrace"] = traceback.format_tb(tb)
-            line["errorType"] = kind.__name__ if kind else None
-            line["errorMessage"] = str(value)
-        line["requestId"] = record.aws_request_id
-        if record.exc_info:
-            line["location"] = "%s:%s:%s" % (record.pathname, record.funcName, record.lineno)
-        if record.tenant_id is not None:
-            line["tenantId"] = record.tenant_id
-        for name, value in record.__dict__.items():
-            if name not in STANDARD_FIELDS and name not in line:
-                line[name] = value
-        return self.encode({k: v for k, v in line.items() if v is not None}) + "\n"
-
-
-def set_up_logging(json_format):
-    logging.Formatter.converter = time.gmtime
-    logger = Logger()
-    if json_format:
-        logger.setFormatter(JSONFormatter())
-    else:
-        text = "[%(levelname)s]\t%(asctime)s.%(msecs)03dZ\t%(aws_request_id)s\t%(message)s\n"
-        logger.setFormatter(logging.Formatter(text, "%Y-%m-%dT%H:%M:%S"))
-    level = os.environ.get("AWS_LAMBDA_LOG_LEVEL", "").upper()
-    level = "DEBUG" if level == "TRACE" else level
-    if isinstance(logging.getLevelName(level), int):
-        logging.root.setLevel(level)
-    logging.root.addHandler(logger)
-    return logger
-
-
-# --- Errors -------------------------------------------------------------------
-
-
-def error_of(exception, request_id=""):
-    """Returns the error document of an exception: AWS's four fields."""
-    if isinstance(exception, Fault):
-        message, kind, trace = exception.message, exception.kind, exception.trace
-    else:
-        frames = [(f.filename, f.lineno, f.name, f.line) for f in traceback.extract_tb(exception.__traceback__)]
-        # Our own frames on top are no news to the author, unless they are all there is.
-        theirs = next((i for i, f in enumerate(frames) if f[0] != __file__), 0)
-        message, kind, trace = str(exception), type(exception).__name__, traceback.format_list(frames[theirs:])
-    return {"errorMessage": message, "errorType": kind, "requestId": request_id, "stackTrace": trace}
-
-
-def log_error(error, encoder):
-    """Prints the error as one line of the log: '\\r' is a line break inside it."""
-    if encoder is not None:
-        stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        sys.stdout.write(encoder.encode({"timestamp": stamp, "level": "ERROR", **error}) + "\n")
-        return
-    head = "[ERROR] " + error["errorType"]
-    if error["errorMessage"]:
-        head += ": " + error["errorMessage"]
-    lines = [head, "Traceback (most recent call last):"]
-    for entry in error["stackTrace"]:
-        for line in entry.splitlines() or [""]:
-            text = line.lstrip(" ")  # indented by no-break spaces, which log viewers keep
-            lines.append("\u00a0" * (len(line) - len(text)) + text)
-    sys.stdout.write("\r".join(lines) + "\n")
+def leave():
+    """Ends the process without running anything of the user's: the server is gone, or is done with us."""
+    flush()
+    os._exit(0)
 
 
 # --- Loading and serving ------------------------------------------------------
@@ -428,7 +372,7 @@ def load(handler):
     return handler
 
 
-def serve(connection, handler, logger, encoder, log_encoder):
+def serve(connection, handler, encoder, log_encoder):
     connection.send(NEXT)
     owed = 0  # answers to POSTs that the server gives together with the next event
     while True:
@@ -437,8 +381,8 @@ def serve(connection, handler, logger, encoder, log_encoder):
         status, headers, body = connection.receive()
         if status != 200:
             sys.exit("lambda: the next invocation was refused with status %d" % status)
-        request_id = logger.request_id = headers["lambda-runtime-aws-request-id"]
-        logger.tenant_id = headers.get("lambda-runtime-aws-tenant-id")
+        request_id = under_way.request_id = headers["lambda-runtime-aws-request-id"]
+        under_way.tenant_id = headers.get("lambda-runtime-aws-tenant-id")
         trace = headers.get("lambda-runtime-trace-id")
         if trace is not None:
             os.environ["_X_AMZN_TRACE_ID"] = trace
@@ -451,9 +395,9 @@ def serve(connection, handler, logger, encoder, log_encoder):
             event = unmarshal(body, headers.get("content-type"))
             result, content_type = marshal(encoder, handler(event, context))
         except Exception as e:  # SystemExit and KeyboardInterrupt end the process, as on AWS
-            error = error_of(e, request_id)
+            error = part("errors").error_of(e, request_id)
         if error is not None:
-            log_error(error, log_encoder)
+            part("errors").log_error(error, log_encoder)
         flush()
         if error is None:
             # Text that UTF-8 cannot hold, a lone surrogate, ends the process, as on AWS.
@@ -467,9 +411,31 @@ def serve(connection, handler, logger, encoder, log_encoder):
         context = event = result = error = body = None
 
 
+def wait(connection):
+    """Waits for the assignment and returns it. Meanwhile it rehearses, if it is told to."""
+    while (length := int.from_bytes(connection.take(4), "big")) == 0:
+        rehearse(connection)
+    return decode(connection.take(length))
+
+
+def rehearse(connection):
+    """Goes through the rehearsal, or as much of it as there is time for until the next thing to be read."""
+    os.set_blocking(FD, False)
+    try:
+        for _ in part("rehearsal").steps():
+            try:
+                connection.fill()
+                break
+            except BlockingIOError:
+                pass
+    except Exception:
+        pass  # an interpreter that lacks something may have enough for a function
+    os.set_blocking(FD, True)
+
+
 def assign(connection):
     """Waits for the assignment and makes the process what it says."""
-    task = json.loads(connection.take(int.from_bytes(connection.take(4), "big")))
+    task = wait(connection)
     os.environ.clear()  # through putenv, so that children inherit the same
     os.environ.update(task["env"])
     time.tzset()
@@ -483,87 +449,37 @@ def assign(connection):
     return task
 
 
-class Rehearsed(BaseException):
-    """The end of the rehearsal: no handler's `except Exception` is in its way, and nobody else sees it."""
+def run(connection):
+    """Is assigned a function and serves it."""
+    task = assign(connection)
+    encoder = Encoder(os.environ.get("AWS_EXECUTION_ENV", ""))
+    json_format = os.environ.get("AWS_LAMBDA_LOG_FORMAT", "").upper() == "JSON"
+    log_encoder = encoder if json_format else None
+    set_up_logging(json_format)
+    try:
+        handler = load(task["handler"])
+    except Exception as e:
+        error = part("errors").error_of(e)
+        part("errors").log_error(error, log_encoder)
+        flush()
+        connection.post("init/error", encoder.encode(error).encode(), b"application/json", error["errorType"])
+        connection.receive()
+        sys.exit(1)
+    serve(connection, handler, encoder, log_encoder)
 
 
-class Rehearsal(Connection):
-    """A connection that is not there. It has an assignment and one event, and takes whatever is said to it."""
-
-    def __init__(self, here):
-        super().__init__()
-        env = {"TZ": ":UTC", "AWS_EXECUTION_ENV": "AWS_Lambda_python3.12"}
-        task = json.dumps({"env": env, "handler": "warm.handler", "task": here, "opt": "/opt", "concurrency": 1}).encode()
-        event = json.dumps({"body": "\u00e9\n", "list": [1, 2.5, None, True], "nested": {"a": {}}}).encode()
-        head = (
-            "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nLambda-Runtime-Aws-Request-Id: 0\r\n"
-            "Lambda-Runtime-Deadline-Ms: 1\r\nLambda-Runtime-Trace-Id: Root=1\r\nContent-Length: %d\r\n\r\n" % len(event)
-        )
-        self.buffer = len(task).to_bytes(4, "big") + task + head.encode() + event
-
-    def fill(self):
-        raise Rehearsed
-
-    def send(self, data):
-        pass
-
-
-def warm():
-    """Goes once through all that a function will use, and takes it out of the collector's sight.
-
-    Whatever runs for the first time in a process is slow: pages of the interpreter that nobody has
-    touched, its compiler, its caches. The rehearsal is the real thing with warm.py as the function;
-    what it changes is put back, so that a function finds a process in which none ever ran.
-    """
+def main():
     import site  # which -S only keeps from acting: without it there is no exit() and no help()
 
     site.setquit()
     site.setcopyright()
     site.sethelper()
-    env, cwd, path, importers = dict(os.environ), os.getcwd(), list(sys.path), set(sys.path_importer_cache)
-    try:
-        run(Rehearsal(os.path.dirname(os.path.abspath(__file__))))
-    except Rehearsed:
-        pass
-    os.environ.clear()
-    os.environ.update(env)
-    os.chdir(cwd)
-    sys.path[:] = path
-    for name in set(sys.path_importer_cache) - importers:
-        del sys.path_importer_cache[name]
-    del sys.modules["warm"]
-    logging.root.handlers.clear()
-    gc.collect()
-    gc.freeze()
-
-
-def run(connection):
-    """Is assigned a function and serves it."""
-    task = assign(connection)
-    encoder = Encoder()
-    json_format = os.environ.get("AWS_LAMBDA_LOG_FORMAT", "").upper() == "JSON"
-    log_encoder = encoder if json_format else None
-    logger = set_up_logging(json_format)
-    try:
-        handler = load(task["handler"])
-    except Exception as e:
-        error = error_of(e)
-        log_error(error, log_encoder)
-        flush()
-        connection.post("init/error", encoder.encode(error).encode(), b"application/json", error["errorType"])
-        connection.receive()
-        sys.exit(1)
-    serve(connection, handler, logger, encoder, log_encoder)
-
-
-def main():
     os.set_inheritable(FD, False)  # children of the handler have no business here
     sys.path += sys.argv[1:]  # the runtime's packages: last, so that a bundled one wins
     del sys.argv[1:]
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True)
     sys.stdout.reconfigure(errors="strict")
-    warm()
     connection = Connection()
     connection.send(b"LAMBENT/1\n")
     run(connection)
