@@ -136,9 +136,17 @@ func (r *request) check(l *lambent.Limits) error {
 	return nil
 }
 
-// A link is one end of the socket pair. Messages are whole or not at all; send may
-// be called concurrently, receive not.
-type link struct{ conn *net.UnixConn }
+// A link is one end of the socket pair. Messages are whole or not at all. Several may
+// send and receive at a time; each message has one receiver.
+type link struct{ conn conn }
+
+// A conn is a *net.UnixConn or a blocking.
+type conn interface {
+	ReadMsgUnix(b, oob []byte) (n, oobn, flags int, addr *net.UnixAddr, err error)
+	WriteMsgUnix(b, oob []byte, addr *net.UnixAddr) (n, oobn int, err error)
+	CloseWrite() error
+	Close() error
+}
 
 // Pair returns the two ends that a jail and its server are connected by: of the
 // server's, which is inherited over an exec, and of the jail's.
@@ -164,6 +172,47 @@ func newLink(f *os.File) (*link, error) {
 	}
 	return &link{u}, nil
 }
+
+// blocking is a socket whose readers wait in the kernel, on their own threads. The
+// runtime's way, to be told by another thread that there is something to read, costs
+// waking one more.
+type blocking int
+
+func newBlockingLink(f *os.File) (*link, error) {
+	defer f.Close()
+	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err == nil {
+		err = unix.SetNonblock(fd, false)
+	}
+	if err != nil {
+		return nil, lambent.Errorf(lambent.Internal, "jail", "%w", err)
+	}
+	return &link{blocking(fd)}, nil
+}
+
+func (s blocking) ReadMsgUnix(b, oob []byte) (n, oobn, flags int, _ *net.UnixAddr, err error) {
+	for {
+		if n, oobn, flags, _, err = unix.Recvmsg(int(s), b, oob, unix.MSG_CMSG_CLOEXEC); err != unix.EINTR {
+			return n, oobn, flags, nil, err
+		}
+	}
+}
+
+func (s blocking) WriteMsgUnix(b, oob []byte, _ *net.UnixAddr) (n, oobn int, err error) {
+	for {
+		if n, err = unix.SendmsgN(int(s), b, oob, nil, unix.MSG_NOSIGNAL); err != unix.EINTR {
+			return n, len(oob), err
+		}
+	}
+}
+
+func (s blocking) CloseWrite() error { return unix.Shutdown(int(s), unix.SHUT_WR) }
+
+// end wakes every reader.
+func (s blocking) end() { _ = unix.Shutdown(int(s), unix.SHUT_RDWR) }
+
+// Close closes the socket, which nobody may use any more.
+func (s blocking) Close() error { return unix.Close(int(s)) }
 
 // send sends a message with descriptors, which stay the caller's.
 func (l *link) send(message any, files ...syscall.Conn) error {

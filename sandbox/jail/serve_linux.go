@@ -2,9 +2,11 @@ package jail
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net"
 	"os"
+	"runtime"
 	"sync"
 	"syscall"
 
@@ -29,7 +31,7 @@ func Serve(socket *os.File, o Options, open func() (sandbox.Driver, error)) erro
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	l, err := newLink(socket)
+	l, err := newBlockingLink(socket)
 	if err != nil {
 		return err
 	}
@@ -41,7 +43,11 @@ func Serve(socket *os.File, o Options, open func() (sandbox.Driver, error)) erro
 	}
 	j := &jail{Options: o, link: l, driver: sandbox.Guard(d), boxes: map[uint64]*held{}, slots: make(chan struct{}, maxUnderWay)}
 	j.ctx, j.cancel = context.WithCancel(context.Background())
-	err = j.serve(hello{Version: version, Isolation: d.Isolation(), Meters: metersOf(d)})
+	attend := func(f func()) error { f(); return nil }
+	if a, ok := d.(attendant); ok {
+		attend = a.Attend
+	}
+	err = j.serve(hello{Version: version, Isolation: d.Isolation(), Meters: metersOf(d)}, attend)
 	j.cancel()
 	j.busy.Wait()
 	if e := d.Close(); err == nil {
@@ -57,6 +63,9 @@ func metersOf(d sandbox.Driver) int {
 	}
 	return 0
 }
+
+// attendant is a driver that has threads on which what it is asked takes less.
+type attendant interface{ Attend(func()) error }
 
 // metered is a sandbox that is measured by descriptors.
 type metered interface{ Meter() *cgroup.Meter }
@@ -80,10 +89,31 @@ type held struct {
 	listener net.Listener // guarded by the jail's lock
 }
 
-func (j *jail) serve(first hello) error {
+// serve has as many readers as there are processors, each of which takes the next
+// request that comes.
+func (j *jail) serve(first hello, attend func(func()) error) error {
 	if err := j.link.send(first); err != nil {
 		return nil // nobody is there any more
 	}
+	ended := make(chan error)
+	readers := max(2, runtime.NumCPU())
+	for range readers {
+		go func() {
+			var read error
+			attended := attend(func() { read = j.read() })
+			j.link.conn.(blocking).end() // of the others, too
+			ended <- errors.Join(attended, read)
+		}()
+	}
+	var errs []error
+	for range readers {
+		errs = append(errs, <-ended)
+	}
+	return errors.Join(errs...)
+}
+
+// read serves requests until the connection ends, or brings what is no request.
+func (j *jail) read() error {
 	buf := make([]byte, maxMessage)
 	for {
 		b, files, err := j.link.receive(buf)
@@ -95,12 +125,28 @@ func (j *jail) serve(first hello) error {
 		if err := decode(b, &r); err != nil {
 			return err
 		}
+		if j.quick(&r) {
+			j.answer(&r)
+			continue
+		}
 		j.slots <- struct{}{}
 		j.busy.Go(func() {
 			defer func() { <-j.slots }()
 			j.answer(&r)
 		})
 	}
+}
+
+// quick reports whether a request takes a fraction of a millisecond and waits for
+// nobody. Those that a call waits for are among them: their reader serves them itself.
+func (j *jail) quick(r *request) bool {
+	switch r.Op {
+	case assign:
+		return r.Task != nil && r.Task.Network.IsDefault() && r.Task.TmpMB <= j.Limits.MinTmpMB // a policy or a larger disk takes longer
+	case settle, thaw:
+		return true
+	}
+	return false
 }
 
 // answer serves one request.

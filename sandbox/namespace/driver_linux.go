@@ -160,6 +160,11 @@ func (d *Driver) Isolation() string {
 // Meters is the version of the control groups that sandboxes' meters read.
 func (d *Driver) Meters() int { return d.groups.Version() }
 
+// Attend runs f on a thread of the driver's, on which most that the driver is asked
+// is done at once and not handed to another. It returns when f does, or an error if
+// there can be no such thread.
+func (d *Driver) Attend(f func()) error { return d.threads.attend(f) }
+
 // Park implements sandbox.Driver.
 func (d *Driver) Park(ctx context.Context, rt lambent.Runtime) (sandbox.Sandbox, error) {
 	if err := ctx.Err(); err != nil {

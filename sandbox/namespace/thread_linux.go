@@ -25,6 +25,8 @@ type threads struct {
 	workshop *os.File // the mount namespace
 	closing  chan struct{}
 	running  sync.WaitGroup
+
+	lent sync.Map // of *thread by its kernel's number: those that attend has lent
 }
 
 // A thread is handed to the function that runs on it.
@@ -97,8 +99,28 @@ func (t *thread) loop() {
 	}
 }
 
+// attend runs f on a thread of its own, on which do does at once what it is asked.
+func (ts *threads) attend(f func()) error {
+	return osthread.Do(func() error {
+		t, err := ts.enter(false)
+		if err != nil {
+			return err
+		}
+		defer t.host.Close()
+		ts.lent.Store(unix.Gettid(), t)
+		defer ts.lent.Delete(unix.Gettid())
+		f()
+		return nil
+	})
+}
+
 // do runs f on a thread and waits for it.
 func (ts *threads) do(f func(*thread) error) error {
+	// Who is on a thread of ours is locked to it. Handing over to another and back
+	// would wake two, which takes longer than most of what is done here.
+	if t, ok := ts.lent.Load(unix.Gettid()); ok {
+		return f(t.(*thread))
+	}
 	result := make(chan error, 1)
 	select {
 	case ts.work <- func(t *thread) { result <- f(t) }:
