@@ -2,7 +2,8 @@
 // The Node.js agent: boots parked, is assigned a function, serves its invocations.
 //
 // It is started before any user's code is known, with one end of a Unix stream
-// socketpair as descriptor 3. ../DESIGN.md has the protocol. To a handler it is
+// socketpair as descriptor 3; or for one function, with its environment, where that
+// only works at exec. ../DESIGN.md has the protocol. To a handler it is
 // what AWS's own client is: contexts, errors, logs, streams and exits are the
 // same; up to Node.js 22 those of AWS's client 3, from 24 on those of client 4,
 // which has no callbacks.
@@ -295,8 +296,13 @@ const packages = process.argv.splice(2).map((dir) => `${dir}/node_modules`); // 
 // assign waits for the assignment and makes the process what it says.
 function assign() {
   const task = JSON.parse(connection.take(connection.take(4).readUInt32BE(0)));
-  for (const name of Object.keys(process.env)) delete process.env[name];
-  Object.assign(process.env, task.env);
+  if (task.env === null) { // booted with it; a wrapper may have changed it, the handler too
+    task.handler = process.env._HANDLER ?? '';
+    if (task.packages) packages.push(`${task.packages}/node_modules`);
+  } else {
+    for (const name of Object.keys(process.env)) delete process.env[name];
+    Object.assign(process.env, task.env);
+  }
   process.chdir(task.task);
   const major = process.versions.node.split('.')[0];
   const libraries = task.opt ? [`${task.opt}/nodejs/node${major}/node_modules`, `${task.opt}/nodejs/node_modules`] : [];
@@ -367,7 +373,9 @@ async function rehearse() {
 async function main() {
   keepBlocking('stdout');
   keepBlocking('stderr');
-  await rehearse();
+  // What was booted for one function has its environment, and hooks that are to see
+  // the function and nothing before it.
+  if (!('_HANDLER' in process.env)) await rehearse();
   connection.send(Buffer.from('LAMBENT/1\n'));
   const task = assign();
   setUpLogging();

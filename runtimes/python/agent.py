@@ -1,7 +1,8 @@
 """The Python agent: boots parked, is assigned a function, serves its invocations.
 
 It is started before any user's code is known, with one end of a Unix stream
-socketpair as descriptor 3. ../DESIGN.md has the protocol. To a handler it is
+socketpair as descriptor 3; or for one function, with its environment, where that
+only works at exec. ../DESIGN.md has the protocol. To a handler it is
 what AWS's own client is: context, errors, logs, JSON and exits are the same.
 
 It imports nothing at boot that a trivial handler does not need: http.client,
@@ -13,6 +14,7 @@ import importlib
 import json
 import logging
 import os
+import site
 import sys
 import time
 import traceback
@@ -470,8 +472,12 @@ def serve(connection, handler, logger, encoder, log_encoder):
 def assign(connection):
     """Waits for the assignment and makes the process what it says."""
     task = json.loads(connection.take(int.from_bytes(connection.take(4), "big")))
-    os.environ.clear()  # through putenv, so that children inherit the same
-    os.environ.update(task["env"])
+    if task["env"] is None:  # booted with it; a wrapper may have changed it, the handler too
+        task["handler"] = os.environ.get("_HANDLER", "")
+        sys.path += filter(None, [task.get("packages")])
+    else:
+        os.environ.clear()  # through putenv, so that children inherit the same
+        os.environ.update(task["env"])
     time.tzset()
     os.chdir(task["task"])
     paths = [task["task"]]
@@ -508,6 +514,26 @@ class Rehearsal(Connection):
         pass
 
 
+def boot_late():
+    """Makes a process that was booted for a function, with its environment, what it would be if it had been parked.
+
+    There is no rehearsal: hooks that the environment brings are to see the function and nothing before it.
+    """
+    add_builtins()
+    site.execsitecustomize()  # which -S has kept from running: tools find their way in by it
+    # The interpreter has put them there: the agent's own directory, which is nobody's to import from, and
+    # PYTHONPATH, which has another place.
+    known = [os.path.dirname(os.path.abspath(__file__))] + os.environ.get("PYTHONPATH", "").split(":")
+    sys.path[:] = [p for p in sys.path if p not in known]
+
+
+def add_builtins():
+    """Makes what -S only keeps from being made: without it there is no exit() and no help()."""
+    site.setquit()
+    site.setcopyright()
+    site.sethelper()
+
+
 def warm():
     """Goes once through all that a function will use, and takes it out of the collector's sight.
 
@@ -515,11 +541,7 @@ def warm():
     touched, its compiler, its caches. The rehearsal is the real thing with warm.py as the function;
     what it changes is put back, so that a function finds a process in which none ever ran.
     """
-    import site  # which -S only keeps from acting: without it there is no exit() and no help()
-
-    site.setquit()
-    site.setcopyright()
-    site.sethelper()
+    add_builtins()
     env, cwd, path, importers = dict(os.environ), os.getcwd(), list(sys.path), set(sys.path_importer_cache)
     try:
         run(Rehearsal(os.path.dirname(os.path.abspath(__file__))))
@@ -563,7 +585,10 @@ def main():
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True)
     sys.stdout.reconfigure(errors="strict")
-    warm()
+    if "_HANDLER" in os.environ:
+        boot_late()
+    else:
+        warm()
     connection = Connection()
     connection.send(b"LAMBENT/1\n")
     run(connection)
