@@ -33,7 +33,8 @@ type Configuration struct {
 	Concurrency int               `json:"concurrency"` // Invocations at a time in one instance
 	TimeoutMS   int64             `json:"timeout_ms"`  // Of one attempt
 	Env         map[string]string `json:"env,omitempty"`
-	Network     []string          `json:"network,omitempty"` // What the code may connect to; not there: the internet, and nothing private
+	FixedEnv    []string          `json:"fixed_env,omitempty"` // What of env is only read when the runtime boots: each start of an instance boots it
+	Network     []string          `json:"network,omitempty"`   // What the code may connect to; not there: the internet, and nothing private
 	Description string            `json:"description,omitempty"`
 	Code        string            `json:"code"`          // sha256 of the unpacked tree
 	Zip         string            `json:"zip,omitempty"` // sha256 of the archive

@@ -44,7 +44,7 @@ type failure struct {
 func (f *failure) Error() string { return f.fault.Error() }
 
 // launch takes a revision through Assign and Init, in a sandbox with its runtime
-// booted. Its error is a
+// booted, or about to be where its environment only works then. Its error is a
 // *failure where the code is to blame.
 func (p *pool) launch(ctx context.Context) (*instance, error) {
 	d := p.d
@@ -71,6 +71,10 @@ func (p *pool) launch(ctx context.Context) (*instance, error) {
 	defer cancel()
 	defer context.AfterFunc(d.alive, cancel)()
 
+	if fixed := rt.Fixed(cfg); len(fixed) > 0 {
+		p.log.Line(time.Now(), p.rev.Version, "", lateLine(rt.Name, fixed))
+		rt = rt.Late()
+	}
 	b, err := d.parking.take(ctx, rt)
 	if err != nil {
 		return nil, err

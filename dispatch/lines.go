@@ -2,6 +2,7 @@ package dispatch
 
 import (
 	"strconv"
+	"strings"
 	"time"
 
 	"lambent"
@@ -19,6 +20,12 @@ func awsVersion(v string) string {
 
 func startLine(id, version string) []byte {
 	return append(append(append(append(make([]byte, 0, 80), "START RequestId: "...), id...), " Version: "...), awsVersion(version)...)
+}
+
+// lateLine tells why a start took the runtime's boot, too: whoever wonders about
+// the Init Duration finds it above.
+func lateLine(runtime string, fixed []string) []byte {
+	return append(append(append(append(make([]byte, 0, 96), "INIT Runtime: "...), runtime...), " booted at this start, for what it reads only then: "...), strings.Join(fixed, ", ")...)
 }
 
 func endLine(id string) []byte {

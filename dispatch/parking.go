@@ -74,7 +74,7 @@ func (p *parking) take(ctx context.Context, rt lambent.Runtime) (*berth, error) 
 // leave takes the oldest parked sandbox out of the runtime's lot, or returns nil,
 // and sees that the lot is filled up.
 func (p *parking) leave(rt lambent.Runtime) *berth {
-	if p.d.cfg.Parked == 0 {
+	if p.d.cfg.Parked == 0 || rt.BootLate { // what is parked is booted
 		return nil
 	}
 	p.mu.Lock()

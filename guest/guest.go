@@ -16,9 +16,10 @@ import (
 
 // A Guest attaches to sandboxes. Its method may be called concurrently.
 type Guest interface {
-	// Attach takes hold of a parked sandbox: it waits for the agent, opens the
-	// listeners that the contract asks for, and returns with everything done
-	// that can be done before the code is known.
+	// Attach takes hold of a parked sandbox: it waits for the agent (unless that
+	// boots late, which is then Init's to do), opens the listeners that the contract
+	// asks for, and returns with everything done that can be done before the code is
+	// known.
 	Attach(context.Context, sandbox.Sandbox, lambent.Runtime) (Instance, error)
 }
 

@@ -66,7 +66,7 @@ func Describe(name, program, version, agents string) (lambent.Runtime, error) {
 // WithPackages returns the runtime with a directory of packages, which its
 // sandboxes see at the path seen.
 func WithPackages(rt lambent.Runtime, dir, seen string) lambent.Runtime {
-	rt.Packages = dir
+	rt.Packages, rt.PackagesAt = dir, seen
 	if len(rt.Boot) > 0 {
 		rt.Boot = append(slices.Clone(rt.Boot), seen) // the agent's one argument
 	}

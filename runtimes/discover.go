@@ -229,7 +229,7 @@ func (i interpreter) runtime(name, agents string) lambent.Runtime {
 		}
 		r.Boot = append(r.Boot, filepath.Join(agents, "nodejs", "agent.cjs"))
 	}
-	return r
+	return i.withFixedEnv(r)
 }
 
 // reachable says why some user may be unable to run the interpreter, or nil.

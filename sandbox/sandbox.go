@@ -22,9 +22,9 @@ import (
 
 // A Driver makes sandboxes of one kind. Its methods may be called concurrently.
 type Driver interface {
-	// Park makes a sandbox and boots the runtime's agent in it, if it has one,
-	// without waiting for the agent to be ready: the guest's Attach does that.
-	// Nothing of a user is in it yet.
+	// Park makes a sandbox and boots the runtime's agent in it, if it has one that
+	// is not to be booted late, without waiting for the agent to be ready: the
+	// guest's Attach does that. Nothing of a user is in it yet.
 	Park(context.Context, lambent.Runtime) (Sandbox, error)
 
 	// Isolation says in one line what the driver promises, for `lambent doctor`
@@ -76,9 +76,10 @@ type Sandbox interface {
 	// Assign puts the code and the limits in place. At most once.
 	Assign(context.Context, Task) (Paths, error)
 
-	// Start runs a program of the code inside, with exactly this environment.
-	// Only for runtimes without an agent, at most once, after Assign. A relative
-	// argv[0] is relative to Paths.Task, which is the working directory.
+	// Start runs a program inside, with exactly this environment: one of the code,
+	// or, of a runtime that boots late, the agent, which then has its descriptor 3.
+	// Only for those two, at most once, after Assign. A relative argv[0] is relative
+	// to Paths.Task, which is the working directory.
 	Start(argv, env []string) error
 
 	// Agent is the connection that the booted agent holds as its descriptor 3,

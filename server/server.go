@@ -203,6 +203,19 @@ func (s *Server) canRun(c *lambent.Config) error {
 	return err
 }
 
+// fixedEnv returns what of a configuration's environment only works at exec. Of a
+// runtime that is not here any more nothing is known.
+func (s *Server) fixedEnv(c *lambent.Config) []string {
+	if len(c.Env) == 0 && len(c.Secrets) == 0 {
+		return nil // most functions: no need to wait for the host to be looked at
+	}
+	rt, err := s.runtime(c.Runtime)
+	if err != nil {
+		return nil
+	}
+	return rt.Fixed(c)
+}
+
 // openDispatch makes the synchronous path. What it asks of control is asked once
 // control is open.
 func (s *Server) openDispatch(context.Context) error {
@@ -271,7 +284,7 @@ func (s *Server) openFaces(context.Context) error {
 	s.web = web.New(web.Config{Invoker: invoker, Resolve: s.control.Resolve, Allow: s.allow, MaxBody: s.limits.MaxPayload})
 	s.api = v1.New(v1.Config{
 		Control: s.control, Invoker: invoker, Limits: s.limits, Logger: s.log,
-		Authenticate: s.identify, HasCode: s.code.Has, CanRun: s.canRun,
+		Authenticate: s.identify, HasCode: s.code.Has, CanRun: s.canRun, FixedEnv: s.fixedEnv,
 		PutCode: s.putCode, Zip: s.code.Zip, Build: s.build, Logs: s.logs, Ledger: s.ledger,
 		FunctionURL: s.functionURL,
 		Runtimes:    s.describeRuntimes, AddRuntime: s.addRuntime, RemoveRuntime: s.removeRuntime, Closing: s.closing,

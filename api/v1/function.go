@@ -34,6 +34,7 @@ type Configuration struct {
 	Concurrency int               `json:"concurrency" doc:"Invocations at a time in one instance" example:"1"`
 	TimeoutMS   int64             `json:"timeout_ms" doc:"Of one attempt" example:"3000"`
 	Env         map[string]string `json:"env,omitempty"`
+	FixedEnv    []string          `json:"fixed_env,omitempty" doc:"What of env is only read when the runtime boots: each start of an instance boots it, instead of taking one that is booted already" example:"[\"NODE_OPTIONS\"]"`
 	Network     []string          `json:"network,omitempty" doc:"What the code may connect to; not there: the internet, and nothing private" example:"[\"db.internal:5432\"]"`
 	Description string            `json:"description,omitempty"`
 	Code        string            `json:"code" doc:"sha256 of the unpacked tree"`
@@ -70,7 +71,7 @@ func (s *service) function(f *lambent.Function) Function {
 	name := lambent.Name{Project: f.Name.Project, Function: f.Name.Function}
 	out := Function{
 		Name: name.Function, Project: name.Project, ARN: name.ARN(), Revision: f.RevisionID(),
-		Configuration: configuration(&f.Latest), LastVersion: f.LastVersion, Created: f.Created, Modified: f.Modified,
+		Configuration: s.configuration(&f.Latest), LastVersion: f.LastVersion, Created: f.Created, Modified: f.Modified,
 		Scaling: Scaling{MaxInstances: f.Scaling.MaxInstances, Reserved: f.Scaling.Reserved},
 		URL:     URL{Policy: f.URL.Policy, Stream: f.URL.Stream, CORS: cors(f.URL.CORS)},
 		Aliases: make(map[string]Alias, len(f.Aliases)),
@@ -87,9 +88,10 @@ func (s *service) function(f *lambent.Function) Function {
 	return out
 }
 
-func configuration(c *lambent.Config) Configuration {
+func (s *service) configuration(c *lambent.Config) Configuration {
 	return Configuration{
-		Runtime: c.Runtime, Handler: c.Handler, MemoryMB: c.MemoryMB, TmpMB: c.TmpMB, Concurrency: c.Concurrency,
+		FixedEnv: s.FixedEnv(c),
+		Runtime:  c.Runtime, Handler: c.Handler, MemoryMB: c.MemoryMB, TmpMB: c.TmpMB, Concurrency: c.Concurrency,
 		TimeoutMS: c.Timeout.Milliseconds(), Env: c.Env, Network: c.Network, Description: c.Description,
 		Code: c.Code, Zip: c.CodeZip, ZipBytes: c.CodeSize,
 	}

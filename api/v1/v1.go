@@ -43,6 +43,10 @@ type Config struct {
 	HasCode func(digest string) bool
 	CanRun  func(*lambent.Config) error
 
+	// FixedEnv returns the variables of a configuration that only work when its
+	// runtime is booted with them.
+	FixedEnv func(*lambent.Config) []string
+
 	// PutCode stores an archive. Zip returns the file of one that is stored.
 	PutCode func(context.Context, io.Reader) (Code, error)
 	Zip     func(digest string) (path string, err error)

@@ -19,8 +19,8 @@ type Version struct {
 	Configuration Configuration `json:"configuration"`
 }
 
-func version(v *lambent.Version) Version {
-	return Version{v.Number, v.Description, v.Published, configuration(&v.Config)}
+func (s *service) version(v *lambent.Version) Version {
+	return Version{v.Number, v.Description, v.Published, s.configuration(&v.Config)}
 }
 
 // A VersionList is one page of a function's versions.
@@ -102,7 +102,7 @@ func (s *service) publish(ctx context.Context, in *publishInput) (*versionOutput
 	if err != nil {
 		return nil, err
 	}
-	return &versionOutput{Body: version(v)}, nil
+	return &versionOutput{Body: s.version(v)}, nil
 }
 
 func (s *service) listVersions(ctx context.Context, in *listVersionsInput) (*listVersionsOutput, error) {
@@ -116,7 +116,7 @@ func (s *service) listVersions(ctx context.Context, in *listVersionsInput) (*lis
 	}
 	out := &listVersionsOutput{Body: VersionList{Versions: make([]Version, 0, len(versions))}}
 	for _, v := range versions {
-		out.Body.Versions = append(out.Body.Versions, version(v))
+		out.Body.Versions = append(out.Body.Versions, s.version(v))
 	}
 	if more {
 		out.Body.Next = versions[len(versions)-1].Number
@@ -133,7 +133,7 @@ func (s *service) getVersion(ctx context.Context, in *versionInput) (*versionOut
 	if err != nil {
 		return nil, err
 	}
-	return &versionOutput{Body: version(v)}, nil
+	return &versionOutput{Body: s.version(v)}, nil
 }
 
 func (s *service) deleteVersion(ctx context.Context, in *versionInput) (*struct{}, error) {

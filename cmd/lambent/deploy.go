@@ -268,6 +268,9 @@ func (p *program) deployOne(ctx context.Context, cl *client.Client, f *detect.Fu
 		verb = "nothing changed in"
 	}
 	c := &out.Configuration
+	if len(c.FixedEnv) > 0 {
+		p.note("note: %s: %s boots at each start, for what it reads only then: %s", out.Name, c.Runtime, strings.Join(c.FixedEnv, ", "))
+	}
 	p.note("%s %s: %s in %d MB, timeout %s%s", verb, out.Name, c.Runtime, c.MemoryMB, ms(c.TimeoutMS), took(start, d.dryRun))
 	return out, nil
 }

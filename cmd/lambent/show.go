@@ -51,6 +51,9 @@ func describe(f *client.Function) table {
 		{"url", cmpURL(&f.URL)},
 		{"last version", version(f.LastVersion)},
 	}
+	if len(cfg.FixedEnv) > 0 {
+		t = append(t, []string{"boot", "at each start, for what it reads only then: " + strings.Join(cfg.FixedEnv, ", ")})
+	}
 	for _, n := range slices.Sorted(maps.Keys(f.Aliases)) {
 		t = append(t, []string{"alias " + n, split(f.Aliases[n])})
 	}

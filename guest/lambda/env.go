@@ -46,6 +46,9 @@ func (in *instance) environment() map[string]string {
 	if !strings.HasPrefix(c.Runtime, "provided") {
 		env["AWS_EXECUTION_ENV"] = "AWS_Lambda_" + c.Runtime
 	}
+	if in.runtime.BootLate && strings.HasPrefix(c.Runtime, "nodejs") {
+		env["NODE_PATH"] = in.nodePath() // otherwise the agent's to say
+	}
 	if c.Concurrency > 1 {
 		env["AWS_LAMBDA_MAX_CONCURRENCY"] = strconv.Itoa(c.Concurrency)
 	}

@@ -118,7 +118,14 @@ func (in *instance) Init(ctx context.Context, u guest.Unit) error {
 		if !in.track(c) {
 			return in.Fault(lambent.FaultExit, nil)
 		}
-		if _, err := agent.Write(assignment(env, u)); err != nil {
+		if in.runtime.BootLate {
+			if err := in.bootLate(ctx, agent, env); err != nil {
+				close(heard)
+				return in.orExit(ctx, err)
+			}
+			env = nil // it has it, and what a wrapper has made of it
+		}
+		if _, err := agent.Write(in.assignment(env, u)); err != nil {
 			return in.exitedDuringInit()
 		}
 		go func() {
@@ -163,14 +170,15 @@ func (in *instance) exitedDuringInit() error {
 }
 
 // assignment frames what an agent is told: a length and JSON.
-func assignment(env map[string]string, u guest.Unit) []byte {
+func (in *instance) assignment(env map[string]string, u guest.Unit) []byte {
 	body, err := json.Marshal(struct {
-		Env         map[string]string `json:"env"`
+		Env         map[string]string `json:"env"` // null: it was booted with it
 		Handler     string            `json:"handler"`
 		Task        string            `json:"task"`
 		Opt         string            `json:"opt"`
 		Concurrency int               `json:"concurrency"`
-	}{env, u.Revision.Config.Handler, u.Paths.Task, u.Paths.Opt, u.Revision.Config.Concurrency})
+		Packages    string            `json:"packages,omitempty"` // of the runtime, where the boot does not name them
+	}{env, u.Revision.Config.Handler, u.Paths.Task, u.Paths.Opt, u.Revision.Config.Concurrency, in.latePackages()})
 	if err != nil {
 		panic("lambda: strings always have a JSON form: " + err.Error())
 	}

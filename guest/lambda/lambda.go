@@ -35,6 +35,9 @@ type Guest struct {
 func (g *Guest) Attach(ctx context.Context, sb sandbox.Sandbox, rt lambent.Runtime) (guest.Instance, error) {
 	const op = "lambda.Attach"
 	in := newInstance(sb, rt, g.Limits)
+	if rt.BootLate {
+		return in, nil
+	}
 	if agent := sb.Agent(); agent != nil {
 		stop := context.AfterFunc(ctx, func() { sb.Destroy() })
 		hello := make([]byte, len(agentHello))

@@ -2,7 +2,8 @@
 // The Node.js agent: boots parked, is assigned a function, serves its invocations.
 //
 // It is started before any user's code is known, with one end of a Unix stream
-// socketpair as descriptor 3. ../DESIGN.md has the protocol. To a handler it is
+// socketpair as descriptor 3; or for one function, with its environment, where that
+// only works at exec. ../DESIGN.md has the protocol. To a handler it is
 // what AWS's own client is: contexts, errors, logs, streams and exits are the
 // same; up to Node.js 22 those of AWS's client 3, from 24 on those of client 4,
 // which has no callbacks.
@@ -303,8 +304,13 @@ async function wait() {
 
 // assign makes the process what the assignment says.
 function assign(task) {
-  for (const name of Object.keys(process.env)) delete process.env[name];
-  Object.assign(process.env, task.env);
+  if (task.env === null) { // booted with it; a wrapper may have changed it, the handler too
+    task.handler = process.env._HANDLER ?? '';
+    if (task.packages) packages.push(`${task.packages}/node_modules`);
+  } else {
+    for (const name of Object.keys(process.env)) delete process.env[name];
+    Object.assign(process.env, task.env);
+  }
   process.chdir(task.task);
   const major = process.versions.node.split('.')[0];
   const libraries = task.opt ? [`${task.opt}/nodejs/node${major}/node_modules`, `${task.opt}/nodejs/node_modules`] : [];

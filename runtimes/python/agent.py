@@ -1,7 +1,8 @@
 """The Python agent: boots parked, is assigned a function, serves its invocations.
 
 It is started before any user's code is known, with one end of a Unix stream
-socketpair as descriptor 3. ../DESIGN.md has the protocol. To a handler it is
+socketpair as descriptor 3; or for one function, with its environment, where that
+only works at exec. ../DESIGN.md has the protocol. To a handler it is
 what AWS's own client is: context, errors, logs, JSON and exits are the same.
 
 Here is what a trivial handler needs, and nothing is imported that it does not:
@@ -12,6 +13,7 @@ the agent waits for its assignment.
 
 import importlib
 import os
+import site
 import sys
 import time
 from _json import encode_basestring, encode_basestring_ascii, make_encoder, make_scanner
@@ -436,8 +438,12 @@ def rehearse(connection):
 def assign(connection):
     """Waits for the assignment and makes the process what it says."""
     task = wait(connection)
-    os.environ.clear()  # through putenv, so that children inherit the same
-    os.environ.update(task["env"])
+    if task["env"] is None:  # booted with it; a wrapper may have changed it, the handler too
+        task["handler"] = os.environ.get("_HANDLER", "")
+        sys.path += filter(None, [task.get("packages")])
+    else:
+        os.environ.clear()  # through putenv, so that children inherit the same
+        os.environ.update(task["env"])
     time.tzset()
     os.chdir(task["task"])
     paths = [task["task"]]
@@ -468,10 +474,17 @@ def run(connection):
     serve(connection, handler, encoder, log_encoder)
 
 
-def main():
-    import site  # which -S only keeps from acting: without it there is no exit() and no help()
+def boot_late():
+    """Makes a process that was booted for a function, with its environment, what it would be if it had been parked."""
+    site.execsitecustomize()  # which -S has kept from running: tools find their way in by it
+    # The interpreter has put them there: the agent's own directory, which is nobody's to import from, and
+    # PYTHONPATH, which has another place.
+    known = [HERE] + os.environ.get("PYTHONPATH", "").split(":")
+    sys.path[:] = [p for p in sys.path if p not in known]
 
-    site.setquit()
+
+def main():
+    site.setquit()  # which -S only keeps from being made: without it there is no exit() and no help()
     site.setcopyright()
     site.sethelper()
     os.set_inheritable(FD, False)  # children of the handler have no business here
@@ -480,6 +493,8 @@ def main():
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True)
     sys.stdout.reconfigure(errors="strict")
+    if "_HANDLER" in os.environ:
+        boot_late()
     connection = Connection()
     connection.send(b"LAMBENT/1\n")
     run(connection)

@@ -24,8 +24,8 @@ var (
 
 // A Driver parks boxes. Its fields are set before the first Park and not changed.
 type Driver struct {
-	// Program runs in each box, from Park (with an agent) or Start (without) on,
-	// and returns the exit status. It must return soon after Box.Killed closes.
+	// Program runs in each box, from Park (with an agent) or Start (without, or with
+	// one that boots late) on, and returns the exit status. It must return soon after Box.Killed closes.
 	// Nil waits for that.
 	Program func(*Box) int
 
@@ -78,7 +78,9 @@ func (d *Driver) Park(ctx context.Context, rt lambent.Runtime) (sandbox.Sandbox,
 	}
 	if len(rt.Boot) > 0 {
 		b.agent, b.Inside = net.Pipe()
-		b.start()
+		if !rt.BootLate {
+			b.start()
+		}
 	}
 	return b, nil
 }

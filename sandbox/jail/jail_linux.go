@@ -128,6 +128,11 @@ func (r *request) check(l *lambent.Limits) error {
 	if r.Task != nil {
 		text = append(text, r.Task.Code, r.Task.Opt)
 	}
+	for _, v := range r.Env {
+		if name, _, ok := strings.Cut(v, "="); !ok || name == "" {
+			return bad("a variable %.40q without a name", v)
+		}
+	}
 	for _, s := range text {
 		if strings.ContainsRune(s, 0) {
 			return bad("a string with a zero byte")

@@ -168,7 +168,9 @@ func TestTheJailTrustsNothing(t *testing.T) {
 		"disk":            `{"Number":1,"Op":"assign","Sandbox":7,"Task":{"Code":"/","MemoryMB":128,"TmpMB":-1}}`,
 		"port":            `{"Number":1,"Op":"dial","Sandbox":7,"Port":70000}`,
 		"zero byte":       `{"Number":1,"Op":"start","Sandbox":7,"Argv":["a\u0000b"]}`,
-		"variable":        `{"Number":1,"Op":"park","Runtime":{"name":"r","fixed_env":{"A=B":"c"}}}`,
+		"variable":        `{"Number":1,"Op":"park","Runtime":{"name":"r","env":{"A=B":"c"}}}`,
+		"no name":         `{"Number":1,"Op":"start","Sandbox":7,"Argv":["a"],"Env":["A=B","=C"]}`,
+		"no value":        `{"Number":1,"Op":"start","Sandbox":7,"Argv":["a"],"Env":["A"]}`,
 		"nothing to run":  `{"Number":1,"Op":"start","Sandbox":7}`,
 		"operation":       `{"Number":1,"Op":"rule","Sandbox":7}`,
 	} {

@@ -76,7 +76,8 @@ func (b *box) Done() <-chan struct{} { return b.done }
 func (b *box) Exit() sandbox.Exit    { return b.exit }
 func (b *box) Agent() net.Conn       { return b.agent }
 
-// make builds the sandbox and boots the runtime's agent in it, if it has one.
+// make builds the sandbox and boots the runtime's agent in it, if it has one: now,
+// or in Start. The process that waits for what to run has the agent's descriptor.
 func (b *box) make(r *root, rt lambent.Runtime) (err error) {
 	d := b.driver
 	if b.slot, err = d.slots.take(); err != nil {
@@ -96,7 +97,7 @@ func (b *box) make(r *root, rt lambent.Runtime) (err error) {
 	if b.mounts, err = os.Open(fmt.Sprintf("/proc/%d/ns/mnt", b.pid)); err != nil {
 		return lambent.Errorf(lambent.Internal, "namespace.Park", "%w", err)
 	}
-	if len(rt.Boot) > 0 {
+	if len(rt.Boot) > 0 && !rt.BootLate {
 		return b.run("/", rt.Boot, envList(rt.Env))
 	}
 	return nil

@@ -28,6 +28,7 @@ type box struct {
 	uid     int    // -1: the server's
 	runtime lambent.Runtime
 	agent   net.Conn
+	inside  *os.File // the agent's end of that, until Start boots it; nil: it has it
 	output  *os.File // read end; the reader closes it
 	stdout  *os.File // write end; closed once the child has it
 
@@ -50,16 +51,17 @@ func (b *box) Output() *os.File      { return b.output }
 func (b *box) Done() <-chan struct{} { return b.done }
 func (b *box) Exit() sandbox.Exit    { return b.exit }
 
-// boot starts the runtime's agent with one end of a socket pair as descriptor 3.
-func (b *box) boot() error {
-	ours, theirs, err := sandbox.SocketPair()
-	if err != nil {
+// boot starts the runtime's agent with one end of a socket pair as descriptor 3,
+// or leaves that to Start.
+func (b *box) boot() (err error) {
+	if b.agent, b.inside, err = sandbox.SocketPair(); err != nil {
 		return lambent.Errorf(lambent.Internal, "process.Park", "cannot make a socket pair: %w", err)
 	}
-	defer theirs.Close()
-	b.agent = ours
+	if b.runtime.BootLate {
+		return nil
+	}
 	env := append([]string{"TMPDIR=" + b.dir, "HOME=" + b.dir}, envList(b.runtime.Env)...)
-	return b.spawn(b.runtime.Boot, env, b.dir, theirs)
+	return b.spawn(b.runtime.Boot, env, b.dir)
 }
 
 // Assign implements sandbox.Sandbox. The tree is used where it lies: its files
@@ -92,11 +94,14 @@ func (b *box) Start(argv, env []string) error {
 	return b.spawn(argv, env, b.task.Task)
 }
 
-func (b *box) spawn(argv, env []string, dir string, extra ...*os.File) error {
+func (b *box) spawn(argv, env []string, dir string) error {
 	cmd := &exec.Cmd{
 		Path: argv[0], Args: argv, Env: env, Dir: dir,
-		Stdout: b.stdout, Stderr: b.stdout, ExtraFiles: extra,
+		Stdout: b.stdout, Stderr: b.stdout,
 		SysProcAttr: childAttr(b.uid),
+	}
+	if b.inside != nil {
+		cmd.ExtraFiles = []*os.File{b.inside}
 	}
 	err := b.driver.onForkThread(func() error {
 		if err := cmd.Start(); err != nil {
@@ -107,6 +112,7 @@ func (b *box) spawn(argv, env []string, dir string, extra ...*os.File) error {
 		return nil
 	})
 	b.stdout.Close()
+	b.closeInside()
 	if err != nil {
 		return lambent.Errorf(lambent.Internal, "process.Start", "cannot run %s: %w", argv[0], err)
 	}
@@ -207,6 +213,7 @@ func (b *box) release() {
 	if b.agent != nil {
 		b.agent.Close()
 	}
+	b.closeInside()
 	if b.stdout != nil {
 		b.stdout.Close()
 	}
@@ -215,6 +222,13 @@ func (b *box) release() {
 		b.driver.users.give(b.uid)
 	}
 	_ = os.RemoveAll(b.dir) // Close removes what is left
+}
+
+func (b *box) closeInside() {
+	if b.inside != nil {
+		b.inside.Close()
+		b.inside = nil
+	}
 }
 
 func envList(env map[string]string) []string {

@@ -4,6 +4,7 @@ package sandboxtest
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -30,6 +31,8 @@ func Run(t *testing.T, codeDir func(*testing.T) string, open func(*testing.T) sa
 		{"Start runs a program of the code with exactly this environment", s.start},
 		{"Exit tells status and signal", s.exit},
 		{"Agent and its descriptor 3 are connected", s.agent},
+		{"An agent that boots late has the code, its environment and descriptor 3", s.lateAgent},
+		{"Destroy of one whose agent was never booted", s.lateDestroy},
 		{"Destroy ends every process of the group", s.destroyTree},
 		{"Destroy twice, before and after the end", s.destroyTwice},
 		{"Each sandbox has its own writable tmp, gone afterwards", s.tmp},
@@ -160,6 +163,62 @@ func (s suite) agent(t *testing.T, d sandbox.Driver) {
 	got, err := io.ReadAll(a)
 	if err != nil || string(got) != "got hello\n" {
 		t.Fatalf("read %q, %v", got, err)
+	}
+}
+
+// late is a runtime whose agent boots in Start.
+var late = lambent.Runtime{Name: "shell", Boot: []string{"/bin/sh", "./agent"}, BootLate: true, Env: map[string]string{"ENV": "of the boot"}}
+
+func (s suite) lateAgent(t *testing.T, d sandbox.Driver) {
+	b, err := d.Park(t.Context(), late)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Destroy()
+	code := s.codeDir(t)
+	script := "echo \"ready $MARK, ${ENV:-nothing}, $LD_PRELOAD\" >&3; read line <&3; echo \"got $line\" >&3; test -e /proc/$$/fd/4 && echo more; echo out"
+	if err := os.WriteFile(filepath.Join(code, "agent"), []byte(script), 0o444); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Start(late.Boot, nil); err == nil {
+		t.Fatal("Start before Assign is accepted")
+	}
+	if _, err := b.Assign(t.Context(), sandbox.Task{Code: code, MemoryMB: 128, TmpMB: 512}); err != nil {
+		t.Fatal(err)
+	}
+	a := b.Agent()
+	_ = a.SetDeadline(time.Now().Add(10 * time.Second))
+	if _, err := io.WriteString(a, "hello\n"); err != nil { // it lies there until somebody reads
+		t.Fatal(err)
+	}
+	if err := b.Start(late.Boot, []string{"PATH=/usr/bin:/bin", "MARK=here", "LD_PRELOAD="}); err != nil {
+		t.Fatal(err)
+	}
+	got, err := io.ReadAll(a)
+	if err != nil || string(got) != "ready here, nothing, \ngot hello\n" {
+		t.Errorf("read %q, %v", got, err)
+	}
+	if got := output(t, b); got != "out\n" {
+		t.Errorf("output %q", got)
+	}
+	if e := await(t, b); e.Code != 0 || e.Signal != 0 {
+		t.Errorf("exit %v, want status 0", e)
+	}
+}
+
+func (s suite) lateDestroy(t *testing.T, d sandbox.Driver) {
+	b, err := d.Park(t.Context(), late)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Output().Close()
+	if err := b.Destroy(); err != nil {
+		t.Error(err)
+	}
+	await(t, b)
+	_ = b.Agent().SetDeadline(time.Now().Add(10 * time.Second))
+	if _, err := io.ReadAll(b.Agent()); errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Error("the agent's descriptor is open after Destroy")
 	}
 }
 
