@@ -39,7 +39,10 @@ func (s *script) Attach(_ context.Context, sb sandbox.Sandbox, _ lambent.Runtime
 	return &scripted{s: s, n: int(s.starts.Add(1)), sandbox: sb}, nil
 }
 
-func (in *scripted) Init(ctx context.Context, _ guest.Unit) error {
+func (in *scripted) Init(ctx context.Context, u guest.Unit) error {
+	if err := u.Place(); err != nil {
+		return err
+	}
 	if in.s.init != nil {
 		return in.s.init(ctx, in.n)
 	}

@@ -97,14 +97,15 @@ func (p *pool) launch(ctx context.Context) (*instance, error) {
 
 func (in *instance) boot(ctx context.Context, tree string, secrets map[string]string) error {
 	cfg := in.p.rev.Config
-	paths, err := in.sandbox.Assign(ctx, sandbox.Task{Code: tree, MemoryMB: cfg.MemoryMB, TmpMB: cfg.TmpMB, Network: cfg.Network})
-	if err != nil {
-		return err
-	}
+	task := sandbox.Task{Code: tree, MemoryMB: cfg.MemoryMB, TmpMB: cfg.TmpMB, Network: cfg.Network}
 	in.cpuUS, _, _ = in.sandbox.Stats() // booting the runtime was ours, not the code's
-	start := time.Now()
-	err = in.guest.Init(ctx, guest.Unit{Revision: in.p.rev, Secrets: secrets, Paths: paths})
-	in.init = time.Since(start)
+	placed := time.Now()                // or later: from then on it is the code that takes its time
+	err := in.guest.Init(ctx, guest.Unit{Revision: in.p.rev, Secrets: secrets, Paths: in.sandbox.Paths(task), Place: func() error {
+		err := in.sandbox.Assign(ctx, task)
+		placed = time.Now()
+		return err
+	}})
+	in.init = time.Since(placed)
 	if err == nil {
 		return nil
 	}

@@ -28,6 +28,10 @@ type Unit struct {
 	Revision *lambent.Revision
 	Secrets  map[string]string // joins the environment; values never reach a log
 	Paths    sandbox.Paths
+
+	// Place puts the code where Paths says. Init calls it once, before the code is
+	// to be loaded: what a runtime can do without the code it can do meanwhile.
+	Place func() error
 }
 
 // An Instance is one attached sandbox: first Init once, then any number of

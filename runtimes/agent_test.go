@@ -302,7 +302,7 @@ func (p *parked) assign(t *testing.T, c call, task, opt string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := p.conn.Write(append(binary.BigEndian.AppendUint32(nil, uint32(len(b))), b...)); err != nil {
+	if _, err := p.conn.Write(append(append(binary.BigEndian.AppendUint32(nil, uint32(len(b))), b...), '\n')); err != nil {
 		t.Fatal(err)
 	}
 }

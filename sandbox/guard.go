@@ -40,7 +40,7 @@ func Unwrap(s Sandbox) Sandbox {
 	return s
 }
 
-// guarded serialises what changes a sandbox. Agent, Output, Stats, OOMKilled,
+// guarded serialises what changes a sandbox. Agent, Output, Paths, Stats, OOMKilled,
 // Done and Exit pass through: drivers promise that they may be called at any time.
 type guarded struct {
 	Sandbox
@@ -65,18 +65,15 @@ func (g *guarded) do(op string, call func() error) error {
 	return nil
 }
 
-func (g *guarded) Assign(ctx context.Context, t Task) (p Paths, err error) {
+func (g *guarded) Assign(ctx context.Context, t Task) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.assigned {
-		return p, lambent.Errorf(lambent.Internal, "sandbox.Assign", "the sandbox %s is assigned already", g.ID())
+		return lambent.Errorf(lambent.Internal, "sandbox.Assign", "the sandbox %s is assigned already", g.ID())
 	}
-	err = g.do("sandbox.Assign", func() error {
-		p, err = g.Sandbox.Assign(ctx, t)
-		return err
-	})
+	err := g.do("sandbox.Assign", func() error { return g.Sandbox.Assign(ctx, t) })
 	g.assigned = err == nil
-	return p, err
+	return err
 }
 
 func (g *guarded) Start(argv, env []string) error {

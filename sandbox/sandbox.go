@@ -51,6 +51,14 @@ type Paths struct {
 	Tmp  string // writable, of this sandbox alone
 }
 
+// For returns the paths for a task, which may have no layers.
+func (p Paths) For(t Task) Paths {
+	if t.Opt == "" {
+		p.Opt = ""
+	}
+	return p
+}
+
 // An Exit says how the sandbox's first process ended.
 type Exit struct {
 	Code   int            // exit status; meaningless where Signal is set
@@ -67,14 +75,17 @@ func (e Exit) String() string {
 }
 
 // A Sandbox is one isolated process tree. After [Guard] its methods may be
-// called concurrently; a bare driver's may not, except Agent, Output, Stats,
+// called concurrently; a bare driver's may not, except Agent, Output, Paths, Stats,
 // Done and Exit.
 type Sandbox interface {
 	// ID is unique for the life of the server, and safe in a file name.
 	ID() string
 
+	// Paths says where the code of a task will find things. It costs nothing.
+	Paths(Task) Paths
+
 	// Assign puts the code and the limits in place. At most once.
-	Assign(context.Context, Task) (Paths, error)
+	Assign(context.Context, Task) error
 
 	// Start runs a program inside, with exactly this environment: one of the code,
 	// or, of a runtime that boots late, the agent, which then has its descriptor 3.

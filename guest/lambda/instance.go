@@ -84,6 +84,9 @@ func newInstance(sb sandbox.Sandbox, rt lambent.Runtime, limits lambent.Limits) 
 	}
 }
 
+// codeInPlace is what an agent waits for before it loads its code.
+const codeInPlace = '\n'
+
 // lastWords is how long a connection is read after its process has ended.
 const lastWords = 200 * time.Millisecond
 
@@ -118,14 +121,25 @@ func (in *instance) Init(ctx context.Context, u guest.Unit) error {
 		if !in.track(c) {
 			return in.Fault(lambent.FaultExit, nil)
 		}
+		if !in.runtime.BootLate { // it makes itself ready while its code is put in place
+			if _, err := agent.Write(in.assignment(env, u)); err != nil {
+				return in.exitedDuringInit()
+			}
+		}
+		if err := u.Place(); err != nil {
+			return err
+		}
 		if in.runtime.BootLate {
 			if err := in.bootLate(ctx, agent, env); err != nil {
 				close(heard)
 				return in.orExit(ctx, err)
 			}
-			env = nil // it has it, and what a wrapper has made of it
+			// It has its environment, and what a wrapper has made of it.
+			if _, err := agent.Write(in.assignment(nil, u)); err != nil {
+				return in.exitedDuringInit()
+			}
 		}
-		if _, err := agent.Write(in.assignment(env, u)); err != nil {
+		if _, err := agent.Write([]byte{codeInPlace}); err != nil {
 			return in.exitedDuringInit()
 		}
 		go func() {
@@ -133,6 +147,9 @@ func (in *instance) Init(ctx context.Context, u guest.Unit) error {
 			close(heard)
 		}()
 	} else {
+		if err := u.Place(); err != nil {
+			return err
+		}
 		close(heard) // clients of the API wait for the answer to what they say
 		if err := in.sandbox.Start([]string{"./bootstrap"}, environ(env)); err != nil {
 			return startFault(err)

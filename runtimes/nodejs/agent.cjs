@@ -302,7 +302,7 @@ async function wait() {
   }
 }
 
-// assign makes the process what the assignment says.
+// assign makes the process what the assignment says, and waits for the code.
 function assign(task) {
   if (task.env === null) { // booted with it; a wrapper may have changed it, the handler too
     task.handler = process.env._HANDLER ?? '';
@@ -311,6 +311,7 @@ function assign(task) {
     for (const name of Object.keys(process.env)) delete process.env[name];
     Object.assign(process.env, task.env);
   }
+  connection.take(1); // it is in place
   process.chdir(task.task);
   const major = process.versions.node.split('.')[0];
   const libraries = task.opt ? [`${task.opt}/nodejs/node${major}/node_modules`, `${task.opt}/nodejs/node_modules`] : [];
@@ -359,7 +360,7 @@ async function rehearse() {
     `Lambda-Runtime-Trace-Id: Root=1\r\nContent-Length: ${event.length}\r\n\r\n`);
   const length = Buffer.alloc(4);
   length.writeUInt32BE(assignment.length);
-  await connection.rehearse(Buffer.concat([length, assignment, head, event]), async () => {
+  await connection.rehearse(Buffer.concat([length, assignment, Buffer.from('\n'), head, event]), async () => {
     const task = await wait();
     assign(task);
     setUpLogging();

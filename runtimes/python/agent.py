@@ -436,7 +436,7 @@ def rehearse(connection):
 
 
 def assign(connection):
-    """Waits for the assignment and makes the process what it says."""
+    """Waits for the assignment and makes the process what it says, as far as that takes no code."""
     task = wait(connection)
     if task["env"] is None:  # booted with it; a wrapper may have changed it, the handler too
         task["handler"] = os.environ.get("_HANDLER", "")
@@ -445,7 +445,6 @@ def assign(connection):
         os.environ.clear()  # through putenv, so that children inherit the same
         os.environ.update(task["env"])
     time.tzset()
-    os.chdir(task["task"])
     paths = [task["task"]]
     if task["opt"]:
         version = "python%d.%d" % sys.version_info[:2]
@@ -462,6 +461,8 @@ def run(connection):
     json_format = os.environ.get("AWS_LAMBDA_LOG_FORMAT", "").upper() == "JSON"
     log_encoder = encoder if json_format else None
     set_up_logging(json_format)
+    connection.take(1)  # the code is in place
+    os.chdir(task["task"])
     try:
         handler = load(task["handler"])
     except Exception as e:

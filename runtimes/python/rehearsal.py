@@ -28,7 +28,7 @@ class Rehearsal(agent.Connection):
             "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nLambda-Runtime-Aws-Request-Id: 0\r\n"
             "Lambda-Runtime-Deadline-Ms: 1\r\nLambda-Runtime-Trace-Id: Root=1\r\nContent-Length: %d\r\n\r\n" % len(event)
         )
-        self.buffer = len(task).to_bytes(4, "big") + task + head.encode() + event
+        self.buffer = len(task).to_bytes(4, "big") + task + b"\n" + head.encode() + event
 
     def fill(self):
         raise Rehearsed

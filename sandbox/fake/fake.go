@@ -148,14 +148,19 @@ func (b *Box) closeInside() {
 }
 
 // Assign implements sandbox.Sandbox.
-func (b *Box) Assign(_ context.Context, t sandbox.Task) (sandbox.Paths, error) {
+func (b *Box) Assign(_ context.Context, t sandbox.Task) error {
 	if b.driver.AssignErr != nil {
 		if err := b.driver.AssignErr(); err != nil {
-			return sandbox.Paths{}, err
+			return err
 		}
 	}
 	b.Task = t
-	return sandbox.Paths{Task: t.Code, Opt: t.Opt, Tmp: os.TempDir()}, nil
+	return nil
+}
+
+// Paths implements sandbox.Sandbox.
+func (b *Box) Paths(t sandbox.Task) sandbox.Paths {
+	return sandbox.Paths{Task: t.Code, Opt: t.Opt, Tmp: os.TempDir()}
 }
 
 // Start implements sandbox.Sandbox.

@@ -28,6 +28,7 @@ type Driver struct {
 	link      *link
 	isolation string
 	meters    int
+	inside    sandbox.Paths
 	done      chan struct{} // closed when the jail is gone
 
 	mu      sync.Mutex // guards what follows
@@ -68,7 +69,7 @@ func Open(socket *os.File) (*Driver, error) {
 		l.conn.Close()
 		return nil, err
 	}
-	d.isolation, d.meters = h.Isolation, h.Meters
+	d.isolation, d.meters, d.inside = h.Isolation, h.Meters, h.Inside
 	go d.listen(buf)
 	return d, nil
 }
@@ -270,13 +271,13 @@ func (b *box) ask(r request) (answer, error) {
 }
 
 // Assign implements sandbox.Sandbox.
-func (b *box) Assign(_ context.Context, t sandbox.Task) (sandbox.Paths, error) {
-	a, err := b.ask(request{Op: assign, Task: &t})
-	if err != nil || a.Paths == nil {
-		return sandbox.Paths{}, err
-	}
-	return *a.Paths, nil
+func (b *box) Assign(_ context.Context, t sandbox.Task) error {
+	_, err := b.ask(request{Op: assign, Task: &t})
+	return err
 }
+
+// Paths implements sandbox.Sandbox.
+func (b *box) Paths(t sandbox.Task) sandbox.Paths { return b.driver.inside.For(t) }
 
 // Settle implements sandbox.Settler.
 func (b *box) Settle() error {

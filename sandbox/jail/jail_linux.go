@@ -27,6 +27,7 @@ type hello struct {
 	Version   int
 	Isolation string
 	Meters    int // version of the control groups, as cgroup.NewMeter wants it
+	Inside    sandbox.Paths
 	Failed    *failure
 }
 
@@ -46,7 +47,7 @@ type operation string
 
 const (
 	park    operation = "park"    // answered with: output, meters (3), agent if there is one
-	assign  operation = "assign"  // answered with paths
+	assign  operation = "assign"  //
 	start   operation = "start"   //
 	listen  operation = "listen"  // answered with the listener
 	dial    operation = "dial"    // answered with the connection
@@ -61,7 +62,6 @@ type response struct {
 	Number  uint64
 	Failed  *failure       `json:",omitempty"`
 	ID      string         `json:",omitempty"` // of park
-	Paths   *sandbox.Paths `json:",omitempty"`
 	Sandbox uint64         `json:",omitempty"` // that has ended
 	Exit    *sandbox.Exit  `json:",omitempty"`
 }

@@ -47,7 +47,7 @@ func Serve(socket *os.File, o Options, open func() (sandbox.Driver, error)) erro
 	if a, ok := d.(attendant); ok {
 		attend = a.Attend
 	}
-	err = j.serve(hello{Version: version, Isolation: d.Isolation(), Meters: metersOf(d)}, attend)
+	err = j.serve(helloOf(d), attend)
 	j.cancel()
 	j.busy.Wait()
 	if e := d.Close(); err == nil {
@@ -56,12 +56,16 @@ func Serve(socket *os.File, o Options, open func() (sandbox.Driver, error)) erro
 	return err
 }
 
-// metersOf returns the version of the control groups that a driver measures by.
-func metersOf(d sandbox.Driver) int {
-	if m, ok := d.(interface{ Meters() int }); ok {
-		return m.Meters()
+// helloOf says what the other side is to know of a driver.
+func helloOf(d sandbox.Driver) hello {
+	h := hello{Version: version, Isolation: d.Isolation()}
+	if known, ok := d.(interface {
+		Meters() int
+		Inside() sandbox.Paths
+	}); ok {
+		h.Meters, h.Inside = known.Meters(), known.Inside()
 	}
-	return 0
+	return h
 }
 
 // attendant is a driver that has threads on which what it is asked takes less.
@@ -255,9 +259,7 @@ func (j *jail) do(r *request, out *response) ([]syscall.Conn, error) {
 	}
 	switch r.Op {
 	case assign:
-		paths, err := h.Assign(j.ctx, *r.Task)
-		out.Paths = &paths
-		return nil, err
+		return nil, h.Assign(j.ctx, *r.Task)
 	case start:
 		return nil, h.Start(r.Argv, r.Env)
 	case listen:

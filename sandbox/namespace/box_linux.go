@@ -244,28 +244,35 @@ func (b *box) run(dir string, argv, env []string) error {
 	}
 }
 
+// Inside is where the code of every sandbox finds things.
+func (d *Driver) Inside() sandbox.Paths {
+	return sandbox.Paths{Task: taskDir, Opt: optDir, Tmp: tmpDir}
+}
+
+// Paths implements sandbox.Sandbox.
+func (b *box) Paths(t sandbox.Task) sandbox.Paths { return b.driver.Inside().For(t) }
+
 // Assign implements sandbox.Sandbox.
-func (b *box) Assign(_ context.Context, t sandbox.Task) (sandbox.Paths, error) {
+func (b *box) Assign(_ context.Context, t sandbox.Task) error {
 	return b.assign(t, b.driver.code)
 }
 
-func (b *box) assign(t sandbox.Task, from place) (sandbox.Paths, error) {
+func (b *box) assign(t sandbox.Task, from place) error {
 	const op = "namespace.Assign"
 	// Its share of the processor is a whole one until Settle: loading code is a burst.
 	b.limits.MemoryBytes, b.share = int64(t.MemoryMB)<<20, max(1, t.MemoryMB*1000/fullCPU)
 	if err := b.group.Limit(b.limits); err != nil {
-		return sandbox.Paths{}, err
+		return err
 	}
 	if err := b.slot.disk.grow(t.TmpMB); err != nil {
-		return sandbox.Paths{}, err
+		return err
 	}
 	if err := b.slot.net.Allow(t.Network); err != nil {
-		return sandbox.Paths{}, err
+		return err
 	}
-	paths := sandbox.Paths{Task: taskDir, Tmp: tmpDir}
 	trees := map[string]string{taskDir: t.Code}
 	if t.Opt != "" {
-		paths.Opt, trees[optDir] = optDir, t.Opt
+		trees[optDir] = t.Opt
 	}
 	err := b.driver.threads.do(func(th *thread) error {
 		mounts := map[string]*os.File{}
@@ -295,9 +302,9 @@ func (b *box) assign(t sandbox.Task, from place) (sandbox.Paths, error) {
 		})
 	})
 	if err != nil {
-		return paths, lambent.Errorf(lambent.Internal, op, "the code cannot be put in place: %w", err)
+		return lambent.Errorf(lambent.Internal, op, "the code cannot be put in place: %w", err)
 	}
-	return paths, nil
+	return nil
 }
 
 // Settle implements sandbox.Settler.

@@ -135,7 +135,7 @@ func (d *Driver) rehearse() error {
 		return err
 	}
 	defer s.Output().Close()
-	_, err = s.(*box).assign(sandbox.Task{Code: code, MemoryMB: 128, TmpMB: diskMB}, place{})
+	err = s.(*box).assign(sandbox.Task{Code: code, MemoryMB: 128, TmpMB: diskMB}, place{})
 	if err == nil {
 		err = s.Start([]string{"./bootstrap", "rehearsal"}, nil)
 	}

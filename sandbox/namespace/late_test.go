@@ -25,7 +25,7 @@ func TestEnvironmentIsTheCodesAlone(t *testing.T) {
 	}
 	defer b.Output().Close()
 	defer b.Destroy()
-	if _, err := b.Assign(t.Context(), sandbox.Task{Code: codeDir(t), MemoryMB: 128, TmpMB: 512}); err != nil {
+	if err := b.Assign(t.Context(), sandbox.Task{Code: codeDir(t), MemoryMB: 128, TmpMB: 512}); err != nil {
 		t.Fatal(err)
 	}
 	const mark = "LD_PRELOAD=libresolv.so.2"

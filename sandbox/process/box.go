@@ -64,22 +64,27 @@ func (b *box) boot() (err error) {
 	return b.spawn(b.runtime.Boot, env, b.dir)
 }
 
+// Paths implements sandbox.Sandbox.
+func (b *box) Paths(t sandbox.Task) sandbox.Paths {
+	return sandbox.Paths{Task: t.Code, Opt: t.Opt, Tmp: b.dir}
+}
+
 // Assign implements sandbox.Sandbox. The tree is used where it lies: its files
 // belong to the server's user and are read-only to everybody.
-func (b *box) Assign(_ context.Context, t sandbox.Task) (sandbox.Paths, error) {
+func (b *box) Assign(_ context.Context, t sandbox.Task) error {
 	if fi, err := os.Stat(t.Code); err != nil || !fi.IsDir() {
-		return sandbox.Paths{}, lambent.Errorf(lambent.Internal, "process.Assign", "the code's tree %s is not there", t.Code)
+		return lambent.Errorf(lambent.Internal, "process.Assign", "the code's tree %s is not there", t.Code)
 	}
 	if !t.Network.IsDefault() {
-		return sandbox.Paths{}, lambent.Errorf(lambent.Unsupported, "process.Assign", "the driver process cannot hold code to the network %q", t.Network)
+		return lambent.Errorf(lambent.Unsupported, "process.Assign", "the driver process cannot hold code to the network %q", t.Network)
 	}
-	b.task = sandbox.Paths{Task: t.Code, Opt: t.Opt, Tmp: b.dir}
+	b.task = b.Paths(t)
 	b.limitBytes.Store(int64(t.MemoryMB) << 20)
 	select {
 	case b.driver.wake <- struct{}{}:
 	default:
 	}
-	return b.task, nil
+	return nil
 }
 
 // Start implements sandbox.Sandbox.

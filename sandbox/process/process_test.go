@@ -70,7 +70,7 @@ func start(t *testing.T, d sandbox.Driver, script string) sandbox.Sandbox {
 	if err := os.WriteFile(filepath.Join(code, "bootstrap"), []byte("#!/bin/sh\n"+script+"\n"), 0o555); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := b.Assign(t.Context(), sandbox.Task{Code: code, MemoryMB: 128, TmpMB: 512}); err != nil {
+	if err := b.Assign(t.Context(), sandbox.Task{Code: code, MemoryMB: 128, TmpMB: 512}); err != nil {
 		t.Fatal(err)
 	}
 	if err := b.Start([]string{"bootstrap"}, []string{"PATH=/usr/bin:/bin"}); err != nil {

@@ -280,7 +280,7 @@ func (e *escape) start(t *testing.T, p program, task sandbox.Task, probes []prob
 	tr := &trial{box: b, lines: bufio.NewScanner(b.Output()), results: map[string]string{}}
 	tr.lines.Buffer(nil, 1<<20)
 	t.Cleanup(func() { tr.destroy(t) })
-	if _, err := b.Assign(t.Context(), task); err != nil {
+	if err := b.Assign(t.Context(), task); err != nil {
 		t.Fatalf("Assign: %v", err)
 	}
 	if err := b.Start(p.argv, []string{"PATH=/usr/bin:/bin", "MARK=here"}); err != nil {

@@ -77,10 +77,11 @@ func (s suite) run(t *testing.T, d sandbox.Driver, script string, memoryMB int) 
 	if err := os.WriteFile(filepath.Join(code, "bootstrap"), []byte("#!/bin/sh\n"+script+"\n"), 0o555); err != nil {
 		t.Fatal(err)
 	}
-	paths, err := b.Assign(t.Context(), sandbox.Task{Code: code, MemoryMB: memoryMB, TmpMB: 512})
-	if err != nil {
+	task := sandbox.Task{Code: code, MemoryMB: memoryMB, TmpMB: 512}
+	if err := b.Assign(t.Context(), task); err != nil {
 		t.Fatalf("Assign: %v", err)
 	}
+	paths := b.Paths(task)
 	env := []string{"PATH=/usr/bin:/bin", "TMPDIR=" + paths.Tmp, "MARK=here"}
 	if err := b.Start([]string{"./bootstrap"}, env); err != nil {
 		t.Fatalf("Start: %v", err)
@@ -183,7 +184,7 @@ func (s suite) lateAgent(t *testing.T, d sandbox.Driver) {
 	if err := b.Start(late.Boot, nil); err == nil {
 		t.Fatal("Start before Assign is accepted")
 	}
-	if _, err := b.Assign(t.Context(), sandbox.Task{Code: code, MemoryMB: 128, TmpMB: 512}); err != nil {
+	if err := b.Assign(t.Context(), sandbox.Task{Code: code, MemoryMB: 128, TmpMB: 512}); err != nil {
 		t.Fatal(err)
 	}
 	a := b.Agent()
@@ -306,7 +307,7 @@ func (s suite) listen(t *testing.T, d sandbox.Driver) {
 	if err := os.WriteFile(filepath.Join(code, "bootstrap"), []byte(script), 0o555); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := b.Assign(t.Context(), sandbox.Task{Code: code, MemoryMB: 128, TmpMB: 512}); err != nil {
+	if err := b.Assign(t.Context(), sandbox.Task{Code: code, MemoryMB: 128, TmpMB: 512}); err != nil {
 		t.Fatal(err)
 	}
 	if err := b.Start([]string{"./bootstrap"}, []string{"PATH=/usr/bin:/bin"}); err != nil {
@@ -398,7 +399,7 @@ func (s suite) guard(t *testing.T, d sandbox.Driver) {
 	if err := b.Start([]string{"./bootstrap"}, nil); err == nil {
 		t.Error("Start before Assign is accepted")
 	}
-	if _, err := b.Assign(t.Context(), sandbox.Task{Code: filepath.Join(s.codeDir(t), "absent"), MemoryMB: 128, TmpMB: 512}); err == nil {
+	if err := b.Assign(t.Context(), sandbox.Task{Code: filepath.Join(s.codeDir(t), "absent"), MemoryMB: 128, TmpMB: 512}); err == nil {
 		t.Fatal("Assign of a tree that is not there is accepted")
 	}
 	await(t, b)
@@ -454,7 +455,7 @@ func cycle(t *testing.T, d sandbox.Driver, code string) error {
 	}
 	defer b.Output().Close()
 	defer b.Destroy()
-	if _, err := b.Assign(t.Context(), sandbox.Task{Code: code, MemoryMB: 128, TmpMB: 512}); err != nil {
+	if err := b.Assign(t.Context(), sandbox.Task{Code: code, MemoryMB: 128, TmpMB: 512}); err != nil {
 		return err
 	}
 	if err := b.Start([]string{"./bootstrap"}, []string{"PATH=/usr/bin:/bin"}); err != nil {
