@@ -97,7 +97,7 @@ func (p *pool) launch(ctx context.Context) (*instance, error) {
 
 func (in *instance) boot(ctx context.Context, tree string, secrets map[string]string) error {
 	cfg := in.p.rev.Config
-	paths, err := in.sandbox.Assign(ctx, sandbox.Task{Code: tree, MemoryMB: cfg.MemoryMB, TmpMB: cfg.TmpMB, Network: cfg.Network})
+	paths, err := in.sandbox.Assign(ctx, sandbox.Task{Code: tree, MemoryMB: cfg.MemoryMB, TmpMB: cfg.TmpMB, Network: in.p.rev.Network})
 	if err != nil {
 		return err
 	}
