@@ -8,11 +8,12 @@ import (
 	"strings"
 )
 
-// A Network says what a function may connect to. Empty is the default: the
-// internet, but neither this machine nor private networks. ["none"] is nothing.
-// Otherwise exactly what its entries name, all of the form "10.1.2.0/24",
-// "10.1.2.0/24:5432", "db.internal" or "db.internal:5432". Make one with
-// [ParseNetwork].
+// A Network says what a function may connect to. Empty is the default: what its
+// project says, and where that says nothing the internet, but neither this machine
+// nor private networks. ["internet"] is just that, whatever the project says, and
+// ["none"] is nothing. Otherwise exactly what its entries name, all of the form
+// "10.1.2.0/24", "10.1.2.0/24:5432", "db.internal" or "db.internal:5432". Make one
+// with [ParseNetwork].
 type Network []string
 
 const maxNetworkEntries = 64
@@ -25,14 +26,14 @@ type Destination struct {
 	Port   uint16       // 0: all
 }
 
-// ParseNetwork reads "none", "default" or entries with commas between them, and
-// gives each its one spelling.
+// ParseNetwork reads "none", "internet", "default" or entries with commas between
+// them, and gives each its one spelling.
 func ParseNetwork(s string) (Network, error) {
 	switch s = strings.ToLower(strings.TrimSpace(s)); s {
 	case "", "default":
 		return nil, nil
-	case "none":
-		return Network{"none"}, nil
+	case "none", "internet":
+		return Network{s}, nil
 	}
 	var n Network
 	for entry := range strings.SplitSeq(s, ",") {
@@ -63,13 +64,25 @@ func (n Network) Validate() error {
 // IsDefault reports whether n is what a function has whose owner says nothing.
 func (n Network) IsDefault() bool { return len(n) == 0 }
 
+// Or is what a function has that says n, in a project that says project: a default
+// and no ceiling. It is empty for the internet, and so is what a sandbox is told.
+func (n Network) Or(project Network) Network {
+	if n.IsDefault() {
+		n = project
+	}
+	if slices.Equal(n, Network{"internet"}) {
+		return nil
+	}
+	return n
+}
+
 // Destinations are what n opens. The default has none: it is open but for a list
 // that is not the owner's.
 func (n Network) Destinations() ([]Destination, error) {
 	if err := n.Validate(); err != nil {
 		return nil, err
 	}
-	if slices.Equal(n, Network{"none"}) {
+	if slices.Equal(n, Network{"none"}) || slices.Equal(n, Network{"internet"}) {
 		return nil, nil
 	}
 	var out []Destination
@@ -113,7 +126,7 @@ var (
 func parseDestination(entry string) (Destination, error) {
 	bad := func(format string, args ...any) (Destination, error) {
 		return Destination{}, Errorf(Invalid, "network", "network entry %.80q "+format, append([]any{entry}, args...)...).
-			WithHint("--network none, or CIDR, CIDR:PORT, HOST or HOST:PORT with commas between them")
+			WithHint("--network none, internet, or CIDR, CIDR:PORT, HOST or HOST:PORT with commas between them")
 	}
 	var d Destination
 	switch {
@@ -129,7 +142,7 @@ func parseDestination(entry string) (Destination, error) {
 	}
 	where, port, hasPort := strings.Cut(entry, ":")
 	where = strings.TrimSuffix(where, ".")
-	if where == "none" || where == "default" {
+	if where == "none" || where == "internet" || where == "default" {
 		return bad("stands alone or not at all")
 	}
 	if hasPort {

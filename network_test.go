@@ -2,6 +2,7 @@ package lambent_test
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -13,6 +14,7 @@ func TestParseNetwork(t *testing.T) {
 		"":                              "default",
 		"default":                       "default",
 		" none ":                        "none",
+		"Internet":                      "internet",
 		"10.0.0.0/8":                    "10.0.0.0/8",
 		"10.1.2.3":                      "10.1.2.3/32",
 		"10.1.2.3:5432":                 "10.1.2.3/32:5432",
@@ -43,6 +45,8 @@ func TestParseNetworkRefuses(t *testing.T) {
 	for in, want := range map[string]string{
 		"a,,b":                  "is empty",
 		"none,10.0.0.0/8":       "stands alone",
+		"10.0.0.0/8,internet":   "stands alone",
+		"internet:443":          "stands alone",
 		"https://example.com/":  "is a URL",
 		"*.example.com":         "names are exact",
 		"example.com:0":         "from 1 to 65535",
@@ -80,6 +84,35 @@ func TestNetworkValidate(t *testing.T) {
 	for _, n := range []lambent.Network{{"default"}, {"10.1.2.3"}, {"b", "a"}, {"A"}, {"a,b"}, {""}, {"none", "none"}} {
 		if n.Validate() == nil {
 			t.Errorf("%q is accepted", n)
+		}
+	}
+}
+
+// A project's network is a default: what a function says holds, be it more or less.
+func TestOr(t *testing.T) {
+	for _, c := range []struct{ function, project, want string }{
+		{"", "", ""}, {"default", "none", "none"}, {"", "10.0.0.0/8", "10.0.0.0/8"}, {"", "internet", ""},
+		{"none", "", "none"}, {"none", "internet", "none"}, {"internet", "none", ""}, {"internet", "", ""}, {"db:1", "none", "db:1"},
+	} {
+		function, err := lambent.ParseNetwork(c.function)
+		if err != nil {
+			t.Fatal(err)
+		}
+		project, err := lambent.ParseNetwork(c.project)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want, err := lambent.ParseNetwork(c.want)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := function.Or(project); !slices.Equal(got, want) {
+			t.Errorf("%q in a project of %q: got %q, want %q", c.function, c.project, got, want)
+		}
+		rev := lambent.NewRevision(lambent.Name{Project: "p", Function: "f"}, lambent.Latest, &lambent.Config{Network: function})
+		in := rev.In(project)
+		if !slices.Equal(in.Network, want) || (in == rev) != (in.ID == rev.ID) || in.In(nil).ID != rev.ID || in.In(project) != in {
+			t.Errorf("%q in a project of %q: %+v of %+v", c.function, c.project, in, rev)
 		}
 	}
 }

@@ -13,9 +13,10 @@ import (
 type Function struct {
 	Name          string           `json:"name"`
 	Project       string           `json:"project"`
-	ARN           string           `json:"arn"`           // What AWS's tools call it
-	Revision      string           `json:"revision"`      // Another one after every change: what expect_revision takes
-	Configuration Configuration    `json:"configuration"` // What latest is
+	ARN           string           `json:"arn"`               // What AWS's tools call it
+	Revision      string           `json:"revision"`          // Another one after every change: what expect_revision takes
+	Configuration Configuration    `json:"configuration"`     // What latest is
+	Network       []string         `json:"network,omitempty"` // What latest may connect to: as its configuration says, or else the project
 	Scaling       Scaling          `json:"scaling"`
 	URL           URL              `json:"url"`
 	LastVersion   int              `json:"last_version"` // The newest version published; 0 where there is none
@@ -34,7 +35,7 @@ type Configuration struct {
 	TimeoutMS   int64             `json:"timeout_ms"`  // Of one attempt
 	Env         map[string]string `json:"env,omitempty"`
 	FixedEnv    []string          `json:"fixed_env,omitempty"` // What of env is only read when the runtime boots: each start of an instance boots it
-	Network     []string          `json:"network,omitempty"`   // What the code may connect to; not there: the internet, and nothing private
+	Network     []string          `json:"network,omitempty"`   // What the code may connect to; not there: what the project says, or else the internet, and nothing private
 	Description string            `json:"description,omitempty"`
 	Code        string            `json:"code"`          // sha256 of the unpacked tree
 	Zip         string            `json:"zip,omitempty"` // sha256 of the archive
@@ -82,7 +83,7 @@ type DeployRequest struct {
 	Concurrency *int              `json:"concurrency,omitempty"` // Invocations at a time in one instance
 	TimeoutMS   *int64            `json:"timeout_ms,omitempty"`
 	Env         map[string]string `json:"env,omitzero"`     // As a whole: what is not in it is gone
-	Network     []string          `json:"network,omitzero"` // What the code may connect to, as a whole: CIDR, CIDR:PORT, HOST or HOST:PORT, or none alone; empty: the internet, and nothing private
+	Network     []string          `json:"network,omitzero"` // What the code may connect to, as a whole: CIDR, CIDR:PORT, HOST or HOST:PORT, or none or internet alone; empty, or default alone: what the project says
 	Description *string           `json:"description,omitempty"`
 
 	Code   string `json:"code,omitempty"`   // Digest of code that was uploaded
@@ -149,6 +150,26 @@ type Alias struct {
 // An AliasList is all of a function's aliases.
 type AliasList struct {
 	Aliases []Alias `json:"aliases"` // In the order of their names
+}
+
+// A Project is what an operator says about all functions of one project.
+type Project struct {
+	Name      string    `json:"name"`
+	Revision  string    `json:"revision"`          // Another one after every change; 0 where nobody has said anything
+	Network   []string  `json:"network,omitempty"` // What functions may connect to that do not say their own; not there: the internet, and nothing private
+	Functions int       `json:"functions"`
+	Modified  time.Time `json:"modified,omitzero"`
+}
+
+// A ProjectRequest changes a Project. What is left out stays.
+type ProjectRequest struct {
+	Network        []string `json:"network,omitzero"`          // As a whole; empty, or default alone: nothing is said
+	ExpectRevision string   `json:"expect_revision,omitempty"` // Refuse unless the project is at this revision
+}
+
+// A ProjectList is every project that the token is for.
+type ProjectList struct {
+	Projects []Project `json:"projects"` // In the order of their names
 }
 
 // A LogLine is one line of a function's log.

@@ -120,7 +120,7 @@ func (c *Control) try(ctx context.Context, ch change, r *record) error {
 		return nil
 	}
 	config := r.Latest
-	err := c.plug.Check(ctx, lambent.NewRevision(r.Name, lambent.Latest, &config))
+	err := c.plug.Check(ctx, lambent.NewRevision(r.Name, lambent.Latest, &config).In(c.functions.network(r.Name.Project)))
 	if fault, ok := errors.AsType[*lambent.Fault](err); ok {
 		reason, _, _ := strings.Cut(fault.Error(), "\n")
 		e := lambent.Errorf(lambent.Broken, op, "function %q does not start, and nothing was changed: %s", r.Name.Function, reason)
@@ -157,7 +157,7 @@ func (c *Control) write(ctx context.Context, ch change, old, next *record, made 
 	if next.Revision, err = c.writeHead(ctx, next.Name, next.encode(), next.Revision); err != nil {
 		return err
 	}
-	c.functions.await(ctx, next.Revision)
+	c.functions.headsAt.await(ctx, next.Revision)
 	return nil
 }
 

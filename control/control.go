@@ -1,6 +1,7 @@
 // Package control is what happens to functions: deploy, configure, publish,
-// alias, roll back, delete. It keeps each function's head and versions in the
-// store, and every head in memory for the synchronous path.
+// alias, roll back, delete; and to projects, what is said about all functions of
+// one. It keeps each function's head and versions in the store, and every head in
+// memory for the synchronous path.
 //
 // What it guarantees: a change is checked whole before anything is written, its
 // code has been started once on trial, and it is one compare-and-set on the
@@ -37,6 +38,10 @@ type Config struct {
 	// runtime, its network), and the error for the user otherwise.
 	CanRun func(*lambent.Config) error
 
+	// CanHold returns nil if this server can hold functions to a network, and the
+	// error for the user otherwise.
+	CanHold func(lambent.Network) error
+
 	// Check starts a new revision on trial. A *lambent.Fault is its code's own
 	// failure, another error the platform's; after either nothing is changed.
 	Check func(context.Context, *lambent.Revision) error
@@ -60,13 +65,17 @@ type Control struct {
 	stop   context.CancelFunc
 }
 
-// Open reads every head into memory, and follows their changes until Close.
+// Open reads every head and every project into memory, and follows their changes until Close.
 func Open(ctx context.Context, c Config) (*Control, error) {
 	following, stop := context.WithCancel(context.WithoutCancel(ctx))
 	abandon := context.AfterFunc(ctx, stop)
 	control := &Control{plug: c, stop: stop}
 	control.functions.load = control.loadVersion
-	err := c.Store.Watch(following, headPrefix, control.functions.apply)
+	// Projects first: no function is known before what its project says of it.
+	err := c.Store.Watch(following, projectPrefix, control.functions.applyProject)
+	if err == nil {
+		err = c.Store.Watch(following, headPrefix, control.functions.apply)
+	}
 	if !abandon() && err == nil {
 		err = ctx.Err()
 	}
@@ -82,7 +91,7 @@ func Open(ctx context.Context, c Config) (*Control, error) {
 func (c *Control) Close() { c.stop() }
 
 // OnChange adds a function that is called after a function was deployed,
-// changed in any other way, or deleted: once Resolve answers the new way, and
+// changed in any other way (by a change of its project, too), or deleted: once Resolve answers the new way, and
 // before the change returns to its caller. Calls are serial. It must not block,
 // nor change functions.
 func (c *Control) OnChange(f func(lambent.Name)) { c.functions.onChange(f) }

@@ -29,6 +29,7 @@ func everything(s *store.Store) control.Config {
 		Store: s, Limits: lambent.DefaultLimits(),
 		HasCode: func(string) bool { return true },
 		CanRun:  func(*lambent.Config) error { return nil },
+		CanHold: func(lambent.Network) error { return nil },
 		Check:   func(context.Context, *lambent.Revision) error { return nil },
 	}
 }

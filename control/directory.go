@@ -15,19 +15,32 @@ import (
 	"lambent/store"
 )
 
-// A directory has every head in memory. The store's watch alone writes it, so
-// that it only moves forward; whoever changed something waits until it has
-// arrived. A head stays the bytes that it came as until its function is used.
+// A directory has every head and every project in memory. The store's watches
+// alone write it, so that it only moves forward; whoever changed something waits
+// until it has arrived. A head stays the bytes that it came as until its function
+// is used.
 type directory struct {
 	load func(lambent.Name, int) (*lambent.Revision, error)
 
-	heads sync.Map // of key to *function
+	heads    sync.Map // of key to *function
+	projects sync.Map // of name to *lambent.Project
+
+	// applying is held by either watch while it takes something in and tells of it:
+	// listeners are called one at a time.
+	applying sync.Mutex
+
+	headsAt, projectsAt progress
 
 	mu        sync.Mutex
-	reached   uint64        // the revision of the newest change that was applied
-	moved     chan struct{} // closed when reached rises, or nil while nobody waits
-	isFilled  bool          // the first state is complete
+	isFilled  bool // the first state is complete
 	listeners []func(lambent.Name)
+}
+
+// A progress is how far a watch has come.
+type progress struct {
+	mu      sync.Mutex
+	reached uint64        // the revision of the newest change that was applied
+	moved   chan struct{} // closed when reached rises, or nil while nobody waits
 }
 
 // A key names a function in the directory.
@@ -42,19 +55,23 @@ type function struct {
 	revision uint64
 }
 
-// An active is what resolving one function takes, as of one head. All but the
+// An active is what resolving one function takes, as of one head and what its
+// project says. All but the
 // versions that have been read is fixed.
 type active struct {
 	record  *record
 	latest  *lambent.Revision
 	scaling *lambent.Scaling
+	network lambent.Network // of the project
 
 	mu       sync.Mutex                                   // serialises reading versions
 	versions atomic.Pointer[map[string]*lambent.Revision] // by label; replaced, never written
 }
 
-// apply takes in what the watch says.
+// apply takes in what the watch of heads says.
 func (d *directory) apply(e store.Entry) {
+	d.applying.Lock()
+	defer d.applying.Unlock()
 	project, name, ok := strings.Cut(strings.TrimPrefix(e.Key, headPrefix+"."), ".")
 	if !ok {
 		return // not a head; nothing of ours writes such a key
@@ -64,28 +81,74 @@ func (d *directory) apply(e store.Entry) {
 	if e.Deleted || bytes.Equal(e.Value, placeholder) {
 		_, visible = d.heads.LoadAndDelete(k)
 	} else if known, ok := d.heads.Load(k); ok {
-		known.(*function).replace(e)
+		known.(*function).replace(e, d.network(project))
 	} else {
 		// The engine's buffer holds more than the value: keep just that.
 		d.heads.Store(k, &function{raw: slices.Clip(slices.Clone(e.Value)), revision: e.Revision})
 	}
 
+	if visible {
+		d.tell(lambent.Name{Project: project, Function: name})
+	}
+	d.headsAt.move(e.Revision)
+}
+
+// applyProject takes in what the watch of projects says. A new default is one for
+// all of its functions, whose revisions are others now.
+func (d *directory) applyProject(e store.Entry) {
+	d.applying.Lock()
+	defer d.applying.Unlock()
+	name := strings.TrimPrefix(e.Key, projectPrefix+".")
+	before := d.network(name)
+	if e.Deleted {
+		d.projects.Delete(name)
+	} else if p, err := decodeProject(e); err == nil {
+		d.projects.Store(name, p)
+	} else {
+		// Nobody knows what the operator has said. Nothing is what is safe.
+		d.projects.Store(name, &lambent.Project{Name: name, Revision: e.Revision, Network: lambent.Network{"none"}})
+	}
+	if after := d.network(name); !slices.Equal(before, after) {
+		for k, f := range d.heads.Range {
+			if k := k.(key); k.project == name {
+				f.(*function).move(after)
+				d.tell(lambent.Name{Project: name, Function: k.function})
+			}
+		}
+	}
+	d.projectsAt.move(e.Revision)
+}
+
+// network is the default of a project's functions.
+func (d *directory) network(project string) lambent.Network {
+	p, ok := d.projects.Load(project)
+	if !ok {
+		return nil
+	}
+	return p.(*lambent.Project).Network
+}
+
+// tell calls the listeners, once the first state is complete.
+func (d *directory) tell(name lambent.Name) {
 	d.mu.Lock()
 	listeners := d.listeners
-	if !d.isFilled || !visible {
+	if !d.isFilled {
 		listeners = nil
 	}
 	d.mu.Unlock()
 	for _, f := range listeners {
-		f(lambent.Name{Project: project, Function: name})
+		f(name)
 	}
+}
 
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.reached = max(d.reached, e.Revision)
-	if d.moved != nil {
-		close(d.moved)
-		d.moved = nil
+// move says that a change was applied.
+func (p *progress) move(to uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.reached = max(p.reached, to)
+	if p.moved != nil {
+		close(p.moved)
+		p.moved = nil
 	}
 }
 
@@ -102,19 +165,19 @@ func (d *directory) onChange(f func(lambent.Name)) {
 	d.listeners = append(slices.Clip(d.listeners), f)
 }
 
-// await returns once the directory has got to a revision, and the listeners know.
-func (d *directory) await(ctx context.Context, revision uint64) {
+// await returns once the watch has got to a revision, and the listeners know.
+func (p *progress) await(ctx context.Context, revision uint64) {
 	for {
-		d.mu.Lock()
-		if d.reached >= revision {
-			d.mu.Unlock()
+		p.mu.Lock()
+		if p.reached >= revision {
+			p.mu.Unlock()
 			return
 		}
-		if d.moved == nil {
-			d.moved = make(chan struct{})
+		if p.moved == nil {
+			p.moved = make(chan struct{})
 		}
-		moved := d.moved
-		d.mu.Unlock()
+		moved := p.moved
+		p.mu.Unlock()
 		select {
 		case <-moved:
 		case <-ctx.Done():
@@ -143,7 +206,7 @@ func (d *directory) resolve(name lambent.Name) (lambent.Target, error) {
 	a := f.active.Load()
 	if a == nil {
 		var err error
-		if a, err = f.use(); err != nil {
+		if a, err = f.use(d, name.Project); err != nil {
 			return lambent.Target{}, err
 		}
 	}
@@ -192,6 +255,7 @@ func (d *directory) version(a *active, label string) (*lambent.Revision, error) 
 	if err != nil {
 		return nil, err
 	}
+	r = r.In(a.network)
 	next := make(map[string]*lambent.Revision, len(known)+1)
 	maps.Copy(next, known)
 	next[label] = r
@@ -199,14 +263,15 @@ func (d *directory) version(a *active, label string) (*lambent.Revision, error) 
 	return r, nil
 }
 
-// use decodes the head of a function that has not been used yet.
-func (f *function) use() (*active, error) {
+// use decodes the head of a function that has not been used yet. The project is
+// looked at under the lock: when that changes after it, move finds what is made here.
+func (f *function) use(d *directory, project string) (*active, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if a := f.active.Load(); a != nil {
 		return a, nil
 	}
-	a, err := newActive(f.raw, f.revision, nil)
+	a, err := newActive(f.raw, f.revision, nil, d.network(project))
 	if err != nil {
 		return nil, err
 	}
@@ -215,16 +280,27 @@ func (f *function) use() (*active, error) {
 }
 
 // replace takes in a newer head.
-func (f *function) replace(e store.Entry) {
+func (f *function) replace(e store.Entry, network lambent.Network) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.raw, f.revision = slices.Clip(slices.Clone(e.Value)), e.Revision
+	f.renewLocked(network)
+}
+
+// move takes in another default of the project's.
+func (f *function) move(network lambent.Network) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.renewLocked(network)
+}
+
+func (f *function) renewLocked(network lambent.Network) {
 	old := f.active.Load()
 	if old == nil {
 		return
 	}
 	// A head that cannot be read is one for use to complain of, to each caller.
-	next, _ := newActive(f.raw, f.revision, old)
+	next, _ := newActive(f.raw, f.revision, old, network)
 	f.active.Store(next)
 }
 
@@ -238,12 +314,12 @@ func (f *function) snapshot() (*record, error) {
 
 // newActive decodes a head, and takes over from the one before whatever did not
 // change: instances run under those pointers.
-func newActive(raw []byte, revision uint64, old *active) (*active, error) {
+func newActive(raw []byte, revision uint64, old *active, network lambent.Network) (*active, error) {
 	r, err := decode(raw, revision)
 	if err != nil {
 		return nil, err
 	}
-	a := &active{record: r, scaling: &r.Scaling, latest: lambent.NewRevision(r.Name, lambent.Latest, &r.Latest)}
+	a := &active{record: r, scaling: &r.Scaling, network: network, latest: lambent.NewRevision(r.Name, lambent.Latest, &r.Latest).In(network)}
 	if old == nil || !old.record.Created.Equal(r.Created) {
 		return a, nil // a function that was deleted and made again has other versions
 	}
@@ -256,6 +332,9 @@ func newActive(raw []byte, revision uint64, old *active) (*active, error) {
 			number, ok := parseLabel(label)
 			return !ok || !r.has(number)
 		})
+		for label, version := range next {
+			next[label] = version.In(network)
+		}
 		a.versions.Store(&next)
 	}
 	return a, nil

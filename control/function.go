@@ -103,7 +103,7 @@ func (c *Control) Delete(ctx context.Context, name lambent.Name, expect string) 
 			// nothing, and is Sweep's.
 			_, _ = c.plug.Store.Delete(ctx, v.key, v.revision)
 		}
-		c.functions.await(ctx, deleted)
+		c.functions.headsAt.await(ctx, deleted)
 		if c.plug.Deleted != nil {
 			c.plug.Deleted(name)
 		}

@@ -11,11 +11,12 @@ import (
 	"lambent/store"
 )
 
-// The keys in the store: head.PROJECT.FUNCTION and
-// version.PROJECT.FUNCTION.NUMBER. Names have no dots.
+// The keys in the store: head.PROJECT.FUNCTION, version.PROJECT.FUNCTION.NUMBER
+// and project.PROJECT. Names have no dots.
 const (
 	headPrefix    = "head"
 	versionPrefix = "version"
+	projectPrefix = "project"
 )
 
 func headKey(n lambent.Name) string     { return headPrefix + "." + n.Project + "." + n.Function }

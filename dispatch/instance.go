@@ -97,7 +97,7 @@ func (p *pool) launch(ctx context.Context) (*instance, error) {
 
 func (in *instance) boot(ctx context.Context, tree string, secrets map[string]string) error {
 	cfg := in.p.rev.Config
-	task := sandbox.Task{Code: tree, MemoryMB: cfg.MemoryMB, TmpMB: cfg.TmpMB, Network: cfg.Network}
+	task := sandbox.Task{Code: tree, MemoryMB: cfg.MemoryMB, TmpMB: cfg.TmpMB, Network: in.p.rev.Network}
 	in.cpuUS, _, _ = in.sandbox.Stats() // booting the runtime was ours, not the code's
 	placed := time.Now()                // or later: from then on it is the code that takes its time
 	err := in.guest.Init(ctx, guest.Unit{Revision: in.p.rev, Secrets: secrets, Paths: in.sandbox.Paths(task), Place: func() error {

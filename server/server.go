@@ -195,12 +195,20 @@ func (s *Server) path(elem ...string) string {
 // canRun refuses what would not be as its owner says. A network that nobody holds
 // a function to is worse than none.
 func (s *Server) canRun(c *lambent.Config) error {
-	if s.driverName == driverProcess && !c.Network.IsDefault() {
-		return lambent.Errorf(lambent.Unsupported, "serve", "network %q: the driver process does not isolate, and cannot hold a function to it", c.Network).
-			WithHint("lambent serve --driver namespace   (on Linux, as root)")
+	if err := s.canHold(c.Network); err != nil {
+		return err
 	}
 	_, err := s.runtime(c.Runtime)
 	return err
+}
+
+// canHold is about the network alone.
+func (s *Server) canHold(n lambent.Network) error {
+	if s.driverName == driverProcess && !n.Or(nil).IsDefault() {
+		return lambent.Errorf(lambent.Unsupported, "serve", "network %q: the driver process does not isolate, and cannot hold a function to it", n).
+			WithHint("lambent serve --driver namespace   (on Linux, as root)")
+	}
+	return nil
 }
 
 // fixedEnv returns what of a configuration's environment only works at exec. Of a
@@ -253,7 +261,7 @@ func (s *Server) openDispatch(context.Context) error {
 // openControl reads the functions.
 func (s *Server) openControl(ctx context.Context) (err error) {
 	s.control, err = control.Open(ctx, control.Config{
-		Store: s.store, Limits: s.limits, HasCode: s.code.Has, CanRun: s.canRun,
+		Store: s.store, Limits: s.limits, HasCode: s.code.Has, CanRun: s.canRun, CanHold: s.canHold,
 		Check:   func(ctx context.Context, r *lambent.Revision) error { return s.dispatch.Prepare(ctx, r, nil) },
 		Deleted: s.deleted,
 	})

@@ -17,6 +17,7 @@ type Function struct {
 	ARN           string           `json:"arn" doc:"What AWS's tools call it" example:"arn:aws:lambda:us-east-1:000000000000:function:thumbs"`
 	Revision      string           `json:"revision" doc:"Another one after every change: what expect_revision takes" example:"42"`
 	Configuration Configuration    `json:"configuration" doc:"What latest is"`
+	Network       []string         `json:"network,omitempty" doc:"What latest may connect to: as its configuration says, or else the project; not there: the internet, and nothing private" example:"[\"none\"]"`
 	Scaling       Scaling          `json:"scaling"`
 	URL           URL              `json:"url"`
 	LastVersion   int              `json:"last_version" doc:"The newest version published; 0 where there is none" example:"3"`
@@ -35,7 +36,7 @@ type Configuration struct {
 	TimeoutMS   int64             `json:"timeout_ms" doc:"Of one attempt" example:"3000"`
 	Env         map[string]string `json:"env,omitempty"`
 	FixedEnv    []string          `json:"fixed_env,omitempty" doc:"What of env is only read when the runtime boots: each start of an instance boots it, instead of taking one that is booted already" example:"[\"NODE_OPTIONS\"]"`
-	Network     []string          `json:"network,omitempty" doc:"What the code may connect to; not there: the internet, and nothing private" example:"[\"db.internal:5432\"]"`
+	Network     []string          `json:"network,omitempty" doc:"What the code may connect to; not there: what the project says, or else the internet, and nothing private" example:"[\"db.internal:5432\"]"`
 	Description string            `json:"description,omitempty"`
 	Code        string            `json:"code" doc:"sha256 of the unpacked tree"`
 	Zip         string            `json:"zip,omitempty" doc:"sha256 of the archive"`
@@ -72,6 +73,7 @@ func (s *service) function(f *lambent.Function) Function {
 	out := Function{
 		Name: name.Function, Project: name.Project, ARN: name.ARN(), Revision: f.RevisionID(),
 		Configuration: s.configuration(&f.Latest), LastVersion: f.LastVersion, Created: f.Created, Modified: f.Modified,
+		Network: s.Control.Network(f),
 		Scaling: Scaling{MaxInstances: f.Scaling.MaxInstances, Reserved: f.Scaling.Reserved},
 		URL:     URL{Policy: f.URL.Policy, Stream: f.URL.Stream, CORS: cors(f.URL.CORS)},
 		Aliases: make(map[string]Alias, len(f.Aliases)),

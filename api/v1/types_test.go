@@ -17,6 +17,7 @@ func TestClientTypes(t *testing.T) {
 		{v1.Alias{}, client.Alias{}}, {v1.AliasList{}, client.AliasList{}}, {v1.LogLine{}, client.LogLine{}},
 		{v1.InvocationList{}, client.InvocationList{}}, {v1.UsageReport{}, client.UsageReport{}},
 		{v1.Server{}, client.Server{}}, {v1.RuntimeList{}, client.RuntimeList{}}, {v1.RuntimeRequest{}, client.RuntimeRequest{}},
+		{v1.ProjectRequest{}, client.ProjectRequest{}}, {v1.ProjectList{}, client.ProjectList{}},
 	} {
 		sameShape(t, reflect.TypeOf(pair[0]).String(), reflect.TypeOf(pair[0]), reflect.TypeOf(pair[1]))
 	}

@@ -94,6 +94,7 @@ func New(c Config) http.Handler {
 	s.functionOperations(api)
 	s.versionOperations(api)
 	s.aliasOperations(api)
+	s.projectOperations(api)
 	s.invokeOperations(api)
 	s.logOperations(api)
 	s.usageOperations(api)

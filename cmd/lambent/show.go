@@ -45,7 +45,7 @@ func describe(f *client.Function) table {
 		{"timeout", ms(cfg.TimeoutMS)},
 		{"concurrency", fmt.Sprintf("%d in an instance", cfg.Concurrency)},
 		{"instances", instances(&f.Scaling)},
-		{"network", network(cfg.Network)},
+		{"network", networkOf(f)},
 		{"env", strings.Join(slices.Sorted(maps.Keys(cfg.Env)), " ")},
 		{"code", short(cfg.Code)},
 		{"url", cmpURL(&f.URL)},
@@ -63,7 +63,7 @@ func describe(f *client.Function) table {
 }
 
 func network(opens []string) string {
-	if len(opens) == 0 {
+	if len(opens) == 0 || slices.Equal(opens, []string{"internet"}) {
 		return "the internet, and nothing private"
 	}
 	return strings.Join(opens, " ")

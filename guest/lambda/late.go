@@ -50,8 +50,7 @@ func (in *instance) bootLate(ctx context.Context, agent net.Conn, env map[string
 	case err != nil:
 		return errNoAgent
 	case string(hello) != agentHello:
-		f := newFault(lambent.FaultInit, "Runtime.InvalidEntrypoint", "", "Something has written to descriptor 3, which is the runtime's own")
-		return f
+		return newFault(lambent.FaultInit, "Runtime.InvalidEntrypoint", "", "Something has written to descriptor 3, which is the runtime's own")
 	}
 	return nil
 }

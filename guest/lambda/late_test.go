@@ -49,10 +49,14 @@ func lateCode(t *testing.T) string {
 		"extra/sitecustomize.py":      "import sys\nsys.customized = 'yes'\n",
 		"extra/json_of_the_user.py":   "",
 		"wrapper":                     "#!/bin/sh\nexport WRAPPED=\"by $(basename \"$0\"), $# arguments\"\nexec \"$@\"\n",
+		"parent":                      "#!/bin/sh\nexport WRAPPED=\"by wrapper, as its child\"\n\"$@\"\n",
 		"other":                       "#!/bin/sh\nexport _HANDLER=app.other\nexec \"$@\"\n",
 		"importtime":                  "#!/bin/bash\nargs=(\"$@\")\nexec \"${args[@]:0:$#-1}\" -X importtime \"${args[@]: -1}\"\n",
 		"three":                       "#!/bin/sh\necho going\nexit 3\n",
 		"mute":                        "#!/bin/sh\nexec 3>&-\n\"$@\"\n",
+		"idle":                        "#!/bin/sh\nexec sleep 1000\n",
+		"idle-mute":                   "#!/bin/sh\nexec 3>&-\nexec sleep 1000\n",
+		"babbler":                     "#!/bin/sh\necho hello, hello, hello >&3\nexec sleep 1000\n",
 		"plain":                       "not a program\n",
 		"node_modules/.keep/index.js": "",
 	} {
@@ -153,7 +157,7 @@ func lateBoots(t *testing.T, p *platform, code string) {
 	})
 	for _, family := range []string{"nodejs", "python"} {
 		t.Run(family+" wrapped", func(t *testing.T) {
-			for _, wrapper := range []string{"/var/task/wrapper", "./wrapper"} {
+			for _, wrapper := range []string{"/var/task/wrapper", "./wrapper", "./parent"} {
 				got := call(t, family, `{}`, map[string]string{"AWS_LAMBDA_EXEC_WRAPPER": wrapper})
 				if s, _ := got["wrapped"].(string); !strings.HasPrefix(s, "by wrapper, ") {
 					t.Errorf("%s: got %v", wrapper, got)
@@ -200,6 +204,22 @@ func lateBoots(t *testing.T, p *platform, code string) {
 			}
 		})
 	}
+	t.Run("a wrapper that starts nothing", func(t *testing.T) {
+		was := p.limits
+		defer func() { p.limits = was }()
+		p.limits.InitTimeout = 500 * time.Millisecond
+		for _, wrapper := range []string{"./idle", "./idle-mute", "./babbler"} {
+			config := lambent.Config{Runtime: p.newest(t, "python"), Handler: "app.handler", Code: code, MemoryMB: 256, Timeout: 20 * time.Second,
+				Env: map[string]string{"AWS_LAMBDA_EXEC_WRAPPER": wrapper}}
+			want := "Sandbox.Timedout: RequestId: "
+			if wrapper == "./babbler" {
+				want = "Runtime.InvalidEntrypoint: Something has written to descriptor 3"
+			}
+			if a := p.deploy(t, config.WithDefaults()).Call(t, `{}`); a.Err != nil || a.Result.Fault == nil || !strings.HasPrefix(a.Result.Fault.Error(), want) {
+				t.Errorf("%s: got %+v, %v, want %s", wrapper, a.Result.Fault, a.Err, want)
+			}
+		}
+	})
 	t.Run("python with the wrapper of AWS's documentation", func(t *testing.T) {
 		config := lambent.Config{Runtime: p.newest(t, "python"), Handler: "app.handler", Code: code, MemoryMB: 256, Timeout: 20 * time.Second,
 			Env: map[string]string{"AWS_LAMBDA_EXEC_WRAPPER": "/var/task/importtime"}}

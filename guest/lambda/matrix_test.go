@@ -63,6 +63,7 @@ type platform struct {
 	driver   sandbox.Driver
 	runtimes map[string]lambent.Runtime
 	parked   int // sandboxes that wait for cold starts
+	limits   lambent.Limits
 }
 
 // drivers are those that the suite runs on: each opens its own, and says where it
@@ -99,7 +100,7 @@ func newPlatform(t *testing.T, driver string) *platform {
 			t.Error(err)
 		}
 	})
-	p := &platform{driver: sandbox.Guard(d), runtimes: map[string]lambent.Runtime{}}
+	p := &platform{driver: sandbox.Guard(d), runtimes: map[string]lambent.Runtime{}, limits: lambent.DefaultLimits()}
 	o.Path = filepath.SplitList(os.Getenv("PATH"))
 	found, _ := runtimes.Discover(t.Context(), o)
 	for _, r := range found {
@@ -138,7 +139,7 @@ func (p *platform) deploy(t *testing.T, c lambent.Config) guesttest.Platform {
 	log := &memoryLog{}
 	name := lambent.Name{Project: lambent.DefaultProject, Function: "suite"}
 	rev := lambent.NewRevision(name, lambent.Latest, &c)
-	limits := lambent.DefaultLimits()
+	limits := p.limits
 	d := dispatch.New(dispatch.Config{
 		Resolve: func(lambent.Name) (lambent.Target, error) {
 			return lambent.Target{Revision: rev, Scaling: &lambent.Scaling{}}, nil

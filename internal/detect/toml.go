@@ -66,7 +66,7 @@ var (
 		"keep_alive":  {isDuration, `a duration in quotes, such as "10m"`},
 		"url":         {isA[string], `one of "public", "token" and "none"`},
 		"stream":      {isA[bool], `true or false`},
-		"network":     {isList, `a list of addresses, such as ["db.internal:5432"], or ["none"]`},
+		"network":     {isList, `a list of addresses, such as ["db.internal:5432"], or ["none"] or ["internet"]`},
 		"on":          {isA[[]map[string]any], `a table that starts with [[on]]`},
 	}
 	onKeys = []string{"http", "bucket", "prefix", "suffix", "schedule", "database", "table", "queue", "pattern"}

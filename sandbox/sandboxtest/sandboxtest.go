@@ -373,7 +373,7 @@ func (s suite) childMemory(t *testing.T, d sandbox.Driver) {
 }
 
 func (s suite) stats(t *testing.T, d sandbox.Driver) {
-	b := s.run(t, d, `i=0; while [ $i -lt 60000 ]; do i=$((i+1)); done; echo done; read x <&1`, 128)
+	b := s.run(t, d, `i=0; while [ $i -lt 60000 ]; do i=$((i+1)); done; echo done; sleep 1000`, 128)
 	defer b.Output().Close()
 	if _, err := io.ReadFull(b.Output(), make([]byte, 5)); err != nil {
 		t.Fatal(err)

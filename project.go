@@ -1,0 +1,26 @@
+package lambent
+
+import (
+	"strconv"
+	"time"
+)
+
+// A Project is what an operator says about all functions of one project. There is
+// one of every name: a project that nobody has said anything about says nothing.
+type Project struct {
+	Name     string    `json:"name"`
+	Revision uint64    `json:"-"`                 // of the record; 0: there is none
+	Network  Network   `json:"network,omitempty"` // of functions that do not say their own; a default, not a ceiling
+	Modified time.Time `json:"modified,omitzero"`
+}
+
+// Validate checks the name and what is said.
+func (p *Project) Validate() error {
+	if !nameRule.MatchString(p.Name) {
+		return Errorf(Invalid, "project", "project %.80q: a name is 1 to 64 letters, digits, '-' or '_'", p.Name)
+	}
+	return p.Network.Validate()
+}
+
+// RevisionID is Revision as clients see it, for optimistic concurrency.
+func (p *Project) RevisionID() string { return strconv.FormatUint(p.Revision, 10) }
