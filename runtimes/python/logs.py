@@ -56,14 +56,28 @@ class JSONFormatter(logging.Formatter):
         return self.encode({k: v for k, v in line.items() if v is not None}) + "\n"
 
 
+PREPARED = []
+
+
+def text_logger():
+    logger = Logger()
+    text = "[%(levelname)s]\t%(asctime)s.%(msecs)03dZ\t%(aws_request_id)s\t%(message)s\n"
+    logger.setFormatter(logging.Formatter(text, "%Y-%m-%dT%H:%M:%S"))
+    return logger
+
+
+def prepare():
+    """Makes what most functions will have."""
+    PREPARED.append(text_logger())
+
+
 def set_up(json_format):
     logging.Formatter.converter = time.gmtime
-    logger = Logger()
     if json_format:
+        logger = Logger()
         logger.setFormatter(JSONFormatter())
     else:
-        text = "[%(levelname)s]\t%(asctime)s.%(msecs)03dZ\t%(aws_request_id)s\t%(message)s\n"
-        logger.setFormatter(logging.Formatter(text, "%Y-%m-%dT%H:%M:%S"))
+        logger = PREPARED.pop() if PREPARED else text_logger()
     level = os.environ.get("AWS_LAMBDA_LOG_LEVEL", "").upper()
     level = "DEBUG" if level == "TRACE" else level
     if isinstance(logging.getLevelName(level), int):
