@@ -57,7 +57,7 @@ def rehearse():
     del sys.modules["warm"]
     logging.root.handlers.clear()
     agent.part("logs").prepare()
-    importlib.machinery.PathFinder._path_importer_cache(INSIDE)  # who finds modules there; what is there it looks up when asked
+    importlib._bootstrap_external.PathFinder._path_importer_cache(INSIDE)  # who finds modules there; what is there it looks up when asked
     agent.under_way.request_id, agent.under_way.tenant_id = "", None
 
 
