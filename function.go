@@ -433,8 +433,12 @@ type Runtime struct {
 	Guest string            `json:"guest"`          // such as "lambda"
 	Boot  []string          `json:"boot,omitempty"` // argv of the agent, booted while parked; empty: the code's own program is the runtime
 	Env   map[string]string `json:"env,omitempty"`  // what the agent is booted with; the function's own environment replaces it
-	Root  string            `json:"root,omitempty"` // root file system; empty: the host's
-	Note  string            `json:"note,omitempty"` // for `runtime list`: where it was found
+	// Compile is a program, with arguments, whose output a driver may keep and show
+	// as CompiledInside/NAME: the agent then boots faster.
+	Compile []string `json:"compile,omitempty"`
+
+	Root string `json:"root,omitempty"` // root file system; empty: the host's
+	Note string `json:"note,omitempty"` // for `runtime list`: where it was found
 
 	// Packages is a directory of the host with what handlers may import without
 	// bringing it; empty: nothing. A driver that shows code a file system of its own
@@ -475,6 +479,10 @@ func (r Runtime) Late() Runtime {
 	r.BootLate, r.LateBoot, r.FixedEnv = true, nil, nil
 	return r
 }
+
+// CompiledInside is where a sandbox with a file system of its own has what the
+// Compile programs of runtimes have made.
+const CompiledInside = "/var/cache"
 
 // PackagesInside is where a sandbox with a file system of its own has the packages
 // of its runtime. Where they have a node_modules, /var/node_modules leads to it:

@@ -221,7 +221,8 @@ func (i interpreter) runtime(name, agents string) lambent.Runtime {
 	}
 	switch i.family {
 	case "python":
-		r.Boot = []string{i.path, "-I", "-S", "-B", filepath.Join(agents, "python", "agent.py")}
+		r.Boot = []string{i.path, "-I", "-S", "-B", filepath.Join(agents, "python", "boot.py")}
+		r.Compile = slices.Concat(r.Boot[:len(r.Boot)-1], []string{filepath.Join(agents, "python", "compile.py")})
 	case "nodejs":
 		r.Boot = []string{i.path}
 		if major, _, _ := strings.Cut(i.version, "."); len(major) == 2 && major >= "22" {

@@ -19,7 +19,7 @@ func TestInstall(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"python/agent.py", "python/warm.py", "nodejs/agent.cjs"} {
+	for _, name := range []string{"python/boot.py", "python/agent.py", "python/warm.py", "nodejs/agent.cjs"} {
 		info, err := os.Stat(filepath.Join(home, name))
 		if err != nil {
 			t.Fatal(err)
@@ -108,7 +108,7 @@ func TestDiscover(t *testing.T) {
 		}
 	}
 	python := find(list, "python3.88")
-	if python == nil || python.Boot[0] != filepath.Join(first, "python3.88") || python.Boot[len(python.Boot)-1] != "/agents/python/agent.py" || python.Guest != "lambda" {
+	if python == nil || python.Boot[0] != filepath.Join(first, "python3.88") || python.Boot[len(python.Boot)-1] != "/agents/python/boot.py" || python.Guest != "lambda" {
 		t.Errorf("python3.88: %+v", python)
 	}
 	node := find(list, "nodejs88.x")

@@ -32,7 +32,7 @@ func runLate(t *testing.T, rt lambent.Runtime, c call) transcript {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := conn.Write(append(binary.BigEndian.AppendUint32(nil, uint32(len(b))), b...)); err != nil {
+	if _, err := conn.Write(append(append(binary.BigEndian.AppendUint32(nil, uint32(len(b))), b...), '\n')); err != nil {
 		t.Fatal(err)
 	}
 	_ = conn.SetReadDeadline(time.Now().Add(10 * time.Second))

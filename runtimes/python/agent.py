@@ -5,6 +5,8 @@ socketpair as descriptor 3; or for one function, with its environment, where tha
 only works at exec. ../DESIGN.md has the protocol. To a handler it is
 what AWS's own client is: context, errors, logs, JSON and exits are the same.
 
+boot.py runs this file, in its own namespace: HERE and code_of come from there.
+
 Here is what a trivial handler needs, and nothing is imported that it does not:
 json and logging take longer than the rest of the boot together. What they are
 for is in parts of the agent, which are loaded when they are wanted, or while
@@ -21,7 +23,6 @@ from _json import encode_basestring, encode_basestring_ascii, make_encoder, make
 FD = 3
 API = b"/2018-06-01/runtime/"
 NEXT = b"GET " + API + b"invocation/next HTTP/1.1\r\nHost: lambda\r\n\r\n"
-HERE = os.path.dirname(os.path.abspath(__file__))
 
 ME = sys.modules[__name__]
 PARTS = {}
@@ -32,8 +33,7 @@ def part(name):
     if name not in PARTS:
         module = type(sys)("lambent_" + name)
         module.__file__, module.agent = HERE + "/" + name + ".py", ME
-        with open(module.__file__, "rb") as f:
-            exec(compile(f.read(), module.__file__, "exec", dont_inherit=True), module.__dict__)
+        exec(code_of(name), module.__dict__)
         PARTS[name] = module
     return PARTS[name]
 

@@ -60,10 +60,10 @@ const (
 // A response answers a request; with Number 0 it tells that a sandbox has ended.
 type response struct {
 	Number  uint64
-	Failed  *failure       `json:",omitempty"`
-	ID      string         `json:",omitempty"` // of park
-	Sandbox uint64         `json:",omitempty"` // that has ended
-	Exit    *sandbox.Exit  `json:",omitempty"`
+	Failed  *failure      `json:",omitempty"`
+	ID      string        `json:",omitempty"` // of park
+	Sandbox uint64        `json:",omitempty"` // that has ended
+	Exit    *sandbox.Exit `json:",omitempty"`
 }
 
 // A failure is a [lambent.Error] on its way, with the system's error number if it
@@ -117,7 +117,7 @@ func (r *request) check(l *lambent.Limits) error {
 		return bad("port %d", r.Port)
 	}
 	if r.Runtime != nil {
-		text = append(append(text, r.Runtime.Root, r.Runtime.Packages), r.Runtime.Boot...)
+		text = append(append(append(text, r.Runtime.Root, r.Runtime.Packages), r.Runtime.Boot...), r.Runtime.Compile...)
 		for k, v := range r.Runtime.Env {
 			if k == "" || strings.Contains(k, "=") {
 				return bad("a variable named %q", k)

@@ -43,6 +43,8 @@ type Driver struct {
 	rootMu sync.Mutex // guards roots, and is held while one is made
 	roots  map[string]*root
 
+	compiling sync.WaitGroup
+
 	mu     sync.Mutex // guards what follows
 	boxes  map[*box]struct{}
 	closed bool
@@ -174,6 +176,15 @@ func (d *Driver) Park(ctx context.Context, rt lambent.Runtime) (sandbox.Sandbox,
 	if err != nil {
 		return nil, err
 	}
+	b, err := d.park(r, rt)
+	if err != nil {
+		return nil, err
+	}
+	d.compile(r, rt)
+	return b, nil
+}
+
+func (d *Driver) park(r *root, rt lambent.Runtime) (*box, error) {
 	b := newBox(d)
 	d.mu.Lock()
 	closed := d.closed
@@ -231,7 +242,7 @@ func (d *Driver) forgetRoots() {
 			_, err := os.Lstat(dir)
 			return dir != "" && errors.Is(err, fs.ErrNotExist)
 		}) {
-			_ = r.mounts.Close()
+			_ = r.close()
 			delete(d.roots, key)
 		}
 	}
@@ -254,6 +265,7 @@ func (d *Driver) Close() error {
 	for _, b := range boxes {
 		errs = append(errs, b.Destroy())
 	}
+	d.compiling.Wait()
 	if d.slots != nil {
 		errs = append(errs, d.slots.close())
 	}
@@ -261,7 +273,7 @@ func (d *Driver) Close() error {
 		d.threads.close()
 	}
 	for _, r := range d.roots {
-		errs = append(errs, r.mounts.Close())
+		errs = append(errs, r.close())
 	}
 	if d.nets != nil {
 		errs = append(errs, d.nets.Close())

@@ -33,7 +33,12 @@ const (
 type root struct {
 	mounts *os.File
 	of     []string // directories of the host that the runtime brings; empty names: none
+
+	compiled *os.File        // lambent.CompiledInside, where only we can write
+	begun    map[string]bool // names of runtimes whose programs were run; guarded by rootMu
 }
+
+func (r *root) close() error { return errors.Join(r.mounts.Close(), r.compiled.Close()) }
 
 // ofHost is what sandboxes see of /etc where the runtime is the host's.
 var ofHost = []string{
@@ -60,7 +65,7 @@ func makeRoot(ts *threads, agents, show string, rt lambent.Runtime) (*root, erro
 			return nil, err
 		}
 	}
-	var mounts *os.File
+	r := &root{begun: map[string]bool{}}
 	// The thread leaves the namespace behind when it ends.
 	err := osthread.Do(func() (err error) {
 		if err := unix.Unshare(unix.CLONE_FS); err != nil {
@@ -75,13 +80,13 @@ func makeRoot(ts *threads, agents, show string, rt lambent.Runtime) (*root, erro
 		if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 			return os.NewSyscallError("mount", err)
 		}
-		mounts, err = buildRoot(workshopDir, agents, show, rt)
+		r.mounts, r.compiled, err = buildRoot(workshopDir, agents, show, rt)
 		return err
 	})
 	if err != nil {
 		return nil, lambent.Errorf(lambent.Internal, "namespace.Park", "the root file system of %s: %w", rt.Name, err)
 	}
-	return &root{mounts: mounts}, nil
+	return r, nil
 }
 
 // public says why some user may be unable to reach a directory, or returns nil.
@@ -101,10 +106,11 @@ func public(dir string) error {
 }
 
 // buildRoot builds it over dir, in the calling thread's namespace, which becomes
-// the root's.
-func buildRoot(dir, agents, show string, rt lambent.Runtime) (*os.File, error) {
+// the root's. It returns that, and the one directory in it that can be written, by
+// whoever has the file.
+func buildRoot(dir, agents, show string, rt lambent.Runtime) (mounts, compiled *os.File, err error) {
 	if err := unix.Mount("lambent", dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=0755,size=4m"); err != nil {
-		return nil, os.NewSyscallError("mount", err)
+		return nil, nil, os.NewSyscallError("mount", err)
 	}
 	b := builder{from: rt.Root, to: dir}
 	if rt.Root == "" {
@@ -154,27 +160,44 @@ func buildRoot(dir, agents, show string, rt lambent.Runtime) (*os.File, error) {
 	if agents != "" {
 		b.bind(agents, strings.TrimPrefix(agentsDir, "/"), readOnly)
 	}
+	inside := filepath.Join(dir, lambent.CompiledInside)
+	b.mkdir(strings.TrimPrefix(lambent.CompiledInside, "/"))
 	if b.err != nil {
-		return nil, b.err
+		return nil, nil, b.err
 	}
+	at, err := open(inside, unix.O_PATH)
+	if err != nil {
+		return nil, nil, err
+	}
+	compiled, err = clone(at, writable) // before the rest becomes read-only
+	at.Close()
+	if err != nil {
+		return nil, nil, err
+	}
+	defer func() {
+		if err != nil {
+			compiled.Close()
+		}
+	}()
 	if err := unix.Chdir(dir); err != nil {
-		return nil, &os.PathError{Op: "chdir", Path: dir, Err: err}
+		return nil, nil, &os.PathError{Op: "chdir", Path: dir, Err: err}
 	}
 	if err := unix.PivotRoot(".", "."); err != nil {
-		return nil, os.NewSyscallError("pivot_root", err)
+		return nil, nil, os.NewSyscallError("pivot_root", err)
 	}
 	if err := unix.Unmount(".", unix.MNT_DETACH); err != nil { // the old root, which lies over the new one
-		return nil, os.NewSyscallError("umount", err)
+		return nil, nil, os.NewSyscallError("umount", err)
 	}
 	// Of the host's processes, for the kernel to find the init by; each sandbox
 	// puts its own in its place before anything else.
 	if err := unix.Mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
-		return nil, os.NewSyscallError("mount", err)
+		return nil, nil, os.NewSyscallError("mount", err)
 	}
 	if err := unix.Mount("", "/", "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV, ""); err != nil {
-		return nil, os.NewSyscallError("mount", err)
+		return nil, nil, os.NewSyscallError("mount", err)
 	}
-	return os.Open("/proc/thread-self/ns/mnt")
+	mounts, err = os.Open("/proc/thread-self/ns/mnt")
+	return mounts, compiled, err
 }
 
 // A builder fills a root. After its first failure it does nothing.
