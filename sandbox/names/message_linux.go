@@ -14,6 +14,7 @@ const (
 	headerLength = 12
 	truncated    = 2    // in a header's third byte
 	maxMessage   = 4096 // over UDP
+	maxAliases   = 16   // from a name to its addresses
 )
 
 // questionOf returns the question of a message, which must have one.
@@ -62,7 +63,9 @@ func leadsTo(answer []byte, name dnsmessage.Name) ([]netip.Addr, error) {
 	}
 	var out []netip.Addr
 	names := map[string]bool{strings.ToLower(name.String()): true}
-	for range records { // each round knows the next name of a chain, in whatever order they stand
+	// Each round knows the next name of a chain, in whatever order they stand. A
+	// chain that goes on is nobody's who wants to be found.
+	for range maxAliases {
 		before := len(names)
 		for _, r := range records {
 			if alias, ok := r.Body.(*dnsmessage.CNAMEResource); ok && names[strings.ToLower(r.Header.Name.String())] {
