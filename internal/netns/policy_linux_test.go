@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -154,6 +156,66 @@ func TestLateAnswer(t *testing.T) {
 		t.Errorf("got an answer to question %d", b[1])
 	}
 	want(t, n.File(), false, "10.1.2.3:8080")
+}
+
+// A policy ends with its sandbox, also if the next one's is the same.
+func TestOpenIsForOneSandbox(t *testing.T) {
+	newWorld(t)
+	n := mk(t, open(t, 0), 0)
+	found := []netip.Addr{netip.MustParseAddr("10.1.2.3")}
+	if err := allow(t, n, "default").Open("db.example", found); !lambent.Is(err, lambent.Forbidden) {
+		t.Errorf("without a policy: %v", err)
+	}
+	last := allow(t, n, "db.example")
+	must(t, last.Open("db.example", found))
+	must(t, n.Reset())
+	next := allow(t, n, "db.example")
+	if err := last.Open("db.example", found); !lambent.Is(err, lambent.Unavailable) {
+		t.Errorf("of a sandbox that is gone: %v", err)
+	}
+	want(t, n.File(), false, "10.1.2.3:8080")
+	must(t, next.Open("db.example", found))
+	want(t, n.File(), true, "10.1.2.3:8080")
+	must(t, n.Close())
+	if err := next.Open("db.example", []netip.Addr{netip.MustParseAddr("10.1.2.4")}); !lambent.Is(err, lambent.Unavailable) {
+		t.Errorf("of a network that is closed: %v", err)
+	}
+}
+
+// Whoever has the sockets and fills one as fast as it is emptied holds nobody up.
+func TestResetEnds(t *testing.T) {
+	n := mk(t, open(t, 0), 0)
+	datagrams, _ := n.Names()
+	c := datagrams.(net.PacketConn)
+	stop := make(chan struct{})
+	var floods sync.WaitGroup
+	for range 4 {
+		floods.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+					_, _ = c.WriteTo([]byte("more"), c.LocalAddr())
+				}
+			}
+		})
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for range 20 {
+			_ = n.Reset() // it may say that there is no end
+		}
+	}()
+	select {
+	case <-done:
+	case <-time.After(10 * time.Second):
+		t.Error("Reset does not end")
+	}
+	close(stop)
+	floods.Wait()
+	<-done
 }
 
 // Who sends under another's address is not heard.
