@@ -35,7 +35,7 @@ type rule struct {
 var rules = []rule{
 	{".", "", "", "the vocabulary: everyone imports it, so it imports no one"},
 	{"cmd/lambent", "server client bundle examples internal/detect internal/scaffold", "", "one verb to a file; bundle packs what a directory is deployed as, before it is sent"},
-	{"server", "api/* auth bundle client control control/build dispatch guest guest/* internal/* logs meter runtimes runtimes/rootfs sandbox sandbox/jail sandbox/namespace sandbox/process store", "examples runtimes/rootfstest server/servertest",
+	{"server", "api/* auth bundle client control control/build dispatch guest guest/* internal/* logs meter runtimes runtimes/rootfs sandbox sandbox/jail sandbox/names sandbox/namespace sandbox/process store", "examples runtimes/rootfstest server/servertest",
 		"the wiring: the only package that names implementations"},
 
 	{"server/servertest", "server client", "", "a server in process for whoever tests with one"},
@@ -59,11 +59,13 @@ var rules = []rule{
 	{"sandbox", "", "", "the contract of drivers: data and descriptors only, so that a helper process can stand behind it"},
 	{"sandbox/sandboxtest", "sandbox", "", "a suite knows the contract alone"},
 	{"sandbox/jail", "sandbox internal/*", "sandbox/sandboxtest sandbox/namespace sandbox/fake", "the driver of two processes: it serves any driver, and its suite a real one"},
+	{"sandbox/names", "sandbox", "sandbox/jail sandbox/namespace", "a driver around another: it knows by what abilities sandboxes ask for names, and not whose they are"},
 	{"sandbox/*", "sandbox internal/*", "sandbox/sandboxtest", "a driver knows the contract, and no other driver"},
 	{"runtimes", "", "", "agents and interpreters are data to everyone else"},
 	{"runtimes/rootfs", "runtimes sandbox internal/atomicfile", "runtimes/rootfstest sandbox/namespace sandbox/process", "files that interpreters are in, and sandboxes to ask them what they are: it knows no function"},
 	{"runtimes/rootfstest", "", "", "images for whoever tests with them"},
 
+	{"internal/netns", "", "sandbox/names", "a leaf as others; its tests ask for names as functions do, and somebody has to answer"},
 	{"internal/*", "", "", "leaves: each one job that knows nothing of the platform but its vocabulary"},
 	{"examples", "", "server client server/servertest", "functions as users write them; the tests run each on a server"},
 	{"bench", "client", "test/daemon runtimes sandbox sandbox/namespace", "measures from outside, as a client; and sandboxes alone, by their driver"},
@@ -89,7 +91,7 @@ var modules = []rule{
 	{"github.com/google/nftables", "internal/netns", "", "the kernel's packet filter"},
 	{"github.com/elastic/go-seccomp-bpf", "sandbox/namespace", "", "the system call filter, from names to the kernel's instructions"},
 	{"golang.org/x/net/bpf", "sandbox/namespace", "", "those instructions as bytes"},
-	{"golang.org/x/net/dns/dnsmessage", "internal/netns", "", "the names that functions ask for"},
+	{"golang.org/x/net/dns/dnsmessage", "sandbox/names", "", "the names that functions ask for"},
 	{"golang.org/x/sys", "sandbox/* runtimes/rootfs server internal/*", "", "system calls that the standard library lacks"},
 }
 
@@ -119,6 +121,18 @@ func TestImports(t *testing.T) {
 			if ours, ok := own(path); ok && ours != p.name && !matches(r.imports+" "+r.tests, ours) {
 				t.Errorf("the tests of %s import %s; they may import %q and %q: %s", p.name, ours, r.imports, r.tests, r.why)
 			}
+		}
+	}
+}
+
+// TestJailParsesNothing: what the process imports that keeps root's rights, and
+// what that imports in its turn, reads nothing that strangers, functions or name
+// servers write.
+func TestJailParsesNothing(t *testing.T) {
+	deps := strings.Fields(string(goCommand(t, "list", "-deps", "./sandbox/jail", "./sandbox/namespace", "./runtimes")))
+	for _, reads := range []string{"net/http", "archive/tar", "archive/zip", "golang.org/x/net/dns/dnsmessage", "lambent/sandbox/names", "lambent/internal/http1"} {
+		if slices.Contains(deps, reads) {
+			t.Errorf("the jail imports %s: it belongs into the other half of the server", reads)
 		}
 	}
 }

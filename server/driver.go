@@ -2,10 +2,12 @@ package server
 
 import (
 	"context"
+	"errors"
 
 	"lambent"
 	"lambent/runtimes"
 	"lambent/sandbox"
+	"lambent/sandbox/names"
 	"lambent/sandbox/namespace"
 	"lambent/sandbox/process"
 )
@@ -30,8 +32,7 @@ func (s *Server) openDriver(context.Context) error {
 	if s.cfg.Driver != driverProcess {
 		d, err := namespace.New(namespace.Options{Dir: s.cfg.Data, Agents: agents, Logger: s.log})
 		if err == nil {
-			s.useDriver(d, driverNamespace, namespace.AgentsInside)
-			return nil
+			return s.useNamespaces(d)
 		}
 		if s.cfg.Driver == driverNamespace {
 			return noNamespaces(err)
@@ -46,11 +47,20 @@ func (s *Server) openDriver(context.Context) error {
 	return nil
 }
 
+// useNamespaces uses the driver namespace, whichever process it is in. What
+// functions ask for names is read in this one.
+func (s *Server) useNamespaces(d sandbox.Driver) error {
+	named, err := names.New(d, names.Options{Logger: s.log})
+	if err != nil {
+		return errors.Join(err, d.Close())
+	}
+	s.accepts = namespace.Accepts
+	s.useDriver(named, driverNamespace, namespace.AgentsInside)
+	return nil
+}
+
 func (s *Server) useDriver(d sandbox.Driver, name, agents string) {
 	s.driver, s.driverName, s.agents = sandbox.Guard(d), name, agents
-	if name == driverNamespace {
-		s.accepts = namespace.Accepts
-	}
 	s.onClose("driver", d.Close)
 }
 

@@ -1,9 +1,6 @@
 package server
 
-import (
-	"lambent/sandbox/jail"
-	"lambent/sandbox/namespace"
-)
+import "lambent/sandbox/jail"
 
 // openJailed takes the driver of a divided server: the process that makes
 // sandboxes waits already. Without it the server cannot go on.
@@ -12,7 +9,9 @@ func (s *Server) openJailed() error {
 	if err != nil {
 		return err
 	}
-	s.useDriver(d, driverNamespace, namespace.AgentsInside)
+	if err := s.useNamespaces(d); err != nil {
+		return err
+	}
 	s.running.Go(func() {
 		select {
 		case <-d.Done():

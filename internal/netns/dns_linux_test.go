@@ -14,6 +14,7 @@ import (
 
 	"lambent"
 	"lambent/internal/netns"
+	"lambent/sandbox/names"
 )
 
 // A resolver is the host's: it knows some names, and counts what it is asked.
@@ -120,26 +121,44 @@ func lookup(t testing.TB, n *netns.Net, name string) ([]string, error) {
 	return r.LookupHost(ctx, name+".")
 }
 
-func openWith(t testing.TB, server int, r *resolver) *netns.Nets {
+// relay starts what answers functions by asking the resolver.
+func (r *resolver) relay(t testing.TB) *names.Relay {
 	t.Helper()
-	return openOptions(t, netns.Options{Server: server, ResolvConf: r.conf})
+	relay, err := names.Open(names.Options{ResolvConf: r.conf, Logger: logTo(t.Output())})
+	must(t, err)
+	t.Cleanup(func() { must(t, relay.Close()) })
+	return relay
 }
 
-func allow(t testing.TB, n *netns.Net, policy string) {
+// serve gives a network its policy, and has the names of that answered.
+func serve(t testing.TB, relay *names.Relay, n *netns.Net, policy string) *names.Server {
+	t.Helper()
+	p := allow(t, n, policy)
+	network, _ := lambent.ParseNetwork(policy)
+	datagrams, streams := n.Names()
+	s, err := relay.Serve(datagrams, streams, network, p.Open)
+	must(t, err)
+	return s
+}
+
+func allow(t testing.TB, n *netns.Net, policy string) *netns.Policy {
 	t.Helper()
 	network, err := lambent.ParseNetwork(policy)
-	if err == nil {
-		err = n.Allow(network)
-	}
 	if err != nil {
 		t.Fatal(err)
 	}
+	p, err := n.Allow(network)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
 }
 
 func TestNames(t *testing.T) {
 	r := newResolver(t, map[string]string{"db.example": "10.1.2.3", "www.example": "-> lb.example", "lb.example": "8.8.8.8 8.8.4.4",
 		"big.example": "long " + strings.Repeat("8.8.8.8 ", 60)})
-	n := mk(t, openWith(t, 0, r), 1)
+	n := mk(t, open(t, 0), 1)
+	serve(t, r.relay(t), n, "default")
 	for name, want := range map[string]string{"db.example": "10.1.2.3", "www.example": "8.8.8.8 8.8.4.4", "WWW.Example": "8.8.8.8 8.8.4.4"} {
 		got, err := lookup(t, n, name)
 		if strings.Join(got, " ") != want || err != nil {
@@ -161,7 +180,8 @@ func TestResolverChanges(t *testing.T) {
 	must(t, err)
 	must(t, os.WriteFile(r.conf, []byte("nameserver 127.0.0.99\n"), 0o644))
 	must(t, os.Chtimes(r.conf, time.Time{}, time.Unix(1e9, 0)))
-	n := mk(t, openWith(t, 0, r), 1)
+	n := mk(t, open(t, 0), 1)
+	serve(t, r.relay(t), n, "default")
 	if _, err := lookup(t, n, "a.example"); err == nil {
 		t.Error("a resolver answers that is not there")
 	}
@@ -175,11 +195,9 @@ func TestNamesOfPolicies(t *testing.T) {
 	r := newResolver(t, map[string]string{"db.example": "-> pg.example", "pg.example": "10.1.2.3", "other.example": "8.8.8.8",
 		"all.example": "192.168.7.7 8.8.8.8", "evil.example": "169.254.169.254", "mixed.example": "127.0.0.1 10.1.2.3",
 		"host.example": hostPrivate})
-	w := newWorld(t)
-	_ = w
-	nets := openWith(t, 0, r)
-	n := mk(t, nets, 0)
-	allow(t, n, "db.example:8080,all.example,evil.example,mixed.example:8081,host.example")
+	newWorld(t)
+	n := mk(t, open(t, 0), 0)
+	serve(t, r.relay(t), n, "db.example:8080,all.example,evil.example,mixed.example:8081,host.example")
 
 	want(t, n.File(), false, "10.1.2.3:8080", "192.168.7.7:8080") // nobody has asked
 	if got, err := lookup(t, n, "DB.example"); err != nil || got[0] != "10.1.2.3" {
@@ -221,10 +239,10 @@ func TestNamesOfPolicies(t *testing.T) {
 func TestNamesOpenForOne(t *testing.T) {
 	r := newResolver(t, map[string]string{"db.example": "10.1.2.3"})
 	newWorld(t)
-	nets := openWith(t, 0, r)
+	nets, relay := open(t, 0), r.relay(t)
 	one, other := mk(t, nets, 0), mk(t, nets, 1)
-	allow(t, one, "db.example")
-	allow(t, other, "api.example")
+	serve(t, relay, one, "db.example")
+	serve(t, relay, other, "api.example")
 	if _, err := lookup(t, one, "db.example"); err != nil {
 		t.Fatal(err)
 	}
@@ -239,8 +257,9 @@ func TestNamesOpenForOne(t *testing.T) {
 func TestQueriesAreLimited(t *testing.T) {
 	r := newResolver(t, map[string]string{"a.example": "8.8.8.8"})
 	r.hold = make(chan struct{})
-	nets := openWith(t, 0, r)
+	nets, relay := open(t, 0), r.relay(t)
 	n := mk(t, nets, 0)
+	serve(t, relay, n, "default")
 	c, err := inside(t, n.File(), func() (net.Conn, error) { return net.Dial("udp4", "169.254.100.1:53") })
 	must(t, err)
 	defer c.Close()
@@ -254,6 +273,7 @@ func TestQueriesAreLimited(t *testing.T) {
 		time.Sleep(time.Millisecond)
 	}
 	quiet := mk(t, nets, 1)
+	serve(t, relay, quiet, "default")
 	done := make(chan error)
 	go func() {
 		_, err := lookup(t, quiet, "a.example")
@@ -281,7 +301,8 @@ func TestQueriesAreLimited(t *testing.T) {
 
 func TestBadQueries(t *testing.T) {
 	r := newResolver(t, nil)
-	n := mk(t, openWith(t, 0, r), 0)
+	n := mk(t, open(t, 0), 0)
+	serve(t, r.relay(t), n, "default")
 	c, err := inside(t, n.File(), func() (net.Conn, error) { return net.Dial("udp4", "169.254.100.1:53") })
 	must(t, err)
 	defer c.Close()

@@ -19,6 +19,7 @@ import (
 
 	"lambent"
 	"lambent/internal/netns"
+	"lambent/sandbox/names"
 )
 
 // links are the host's interfaces of sandboxes.
@@ -60,8 +61,9 @@ func descriptors(t testing.TB) int {
 func TestNothingIsLeft(t *testing.T) {
 	newWorld(t)
 	r := newResolver(t, map[string]string{"a.example": "8.8.8.8"})
+	relay := r.relay(t)
 	before := descriptors(t)
-	nets := openWith(t, 2, r)
+	nets := open(t, 2)
 	made := 0
 	for start := time.Now(); made < 200 && time.Since(start) < 15*time.Second; made++ { // an emulated machine makes fewer
 		slot, stays := made%20, made%20 == 19
@@ -69,14 +71,18 @@ func TestNothingIsLeft(t *testing.T) {
 			slot = 20 + made
 		}
 		n := mk(t, nets, slot)
+		var s *names.Server
 		if made%2 == 0 {
-			allow(t, n, "a.example,10.0.0.0/8:80")
+			s = serve(t, relay, n, "a.example,10.0.0.0/8:80")
 			_, err := lookup(t, n, "a.example")
 			must(t, err)
 		}
 		if made%3 == 0 {
 			_, err := call(t, n.File(), internet+":8080")
 			must(t, err)
+		}
+		if s != nil {
+			s.Close()
 		}
 		if !stays {
 			must(t, n.Close())
@@ -245,7 +251,7 @@ func TestBadNumbers(t *testing.T) {
 func TestHammer(t *testing.T) {
 	newWorld(t)
 	r := newResolver(t, map[string]string{"a.example": "8.8.8.8", "b.example": "10.1.2.3"})
-	nets := openWith(t, 1, r)
+	nets, relay := open(t, 1), r.relay(t)
 	var wg sync.WaitGroup
 	for worker := range 6 {
 		wg.Go(func() {
@@ -256,7 +262,7 @@ func TestHammer(t *testing.T) {
 					return
 				}
 				for range 3 {
-					hammer(t, n, round)
+					hammer(t, n, relay, round)
 					if err := n.Reset(); errors.Is(err, netns.ErrUsed) {
 						break
 					} else if err != nil {
@@ -273,7 +279,7 @@ func TestHammer(t *testing.T) {
 }
 
 // hammer is the life of one sandbox, several things at a time.
-func hammer(t *testing.T, n *netns.Net, round int) {
+func hammer(t *testing.T, n *netns.Net, relay *names.Relay, round int) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	l, err := n.Listen()
@@ -282,7 +288,7 @@ func hammer(t *testing.T, n *netns.Net, round int) {
 		return
 	}
 	policy := [...]string{"default", "none", "a.example", "b.example:8080,8.8.8.8", "0.0.0.0/0"}[rand.N(5)]
-	allow(t, n, policy)
+	s := serve(t, relay, n, policy)
 	wg.Go(func() {
 		for {
 			c, err := l.Accept()
@@ -309,4 +315,5 @@ func hammer(t *testing.T, n *netns.Net, round int) {
 	}
 	time.Sleep(rand.N(5 * time.Millisecond)) // anywhere in the life of these
 	l.Close()
+	s.Close()
 }

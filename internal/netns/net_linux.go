@@ -10,7 +10,6 @@ import (
 	"os"
 	"strconv"
 	"sync"
-	"sync/atomic"
 
 	"lambent"
 )
@@ -28,10 +27,10 @@ type Net struct {
 	index int      // of the interface on the host
 	file  *os.File // the namespace
 	door  *door
-	names atomic.Pointer[nameServer]
+	names *names
 
 	mu     sync.Mutex // guards what follows, and is held while the fence changes for this network
-	policy *policy    // nil: the default
+	policy *Policy    // nil: the default
 	closed bool
 }
 
@@ -58,7 +57,6 @@ func (n *Nets) Make(slot int) (*Net, error) {
 		made.Close()
 		return nil, lambent.Errorf(lambent.Internal, op, "cannot make the network of slot %d: %w", slot, err)
 	}
-	made.names.Load().start()
 	return made, nil
 }
 
@@ -103,8 +101,7 @@ func (n *Net) furnish(ns *os.File) error {
 	if n.door, err = openDoor("9001"); err != nil {
 		return err
 	}
-	names, err := n.nets.relay.openNames(n)
-	n.names.Store(names)
+	n.names, err = openNames()
 	return err
 }
 
@@ -138,7 +135,7 @@ func (n *Net) Reset() error {
 	} else if used {
 		return ErrUsed
 	}
-	if err := errors.Join(n.door.reset(), n.names.Load().reset(), n.forget()); err != nil {
+	if err := errors.Join(n.door.reset(), n.names.reset(), n.forget()); err != nil {
 		return lambent.Errorf(lambent.Internal, op, "cannot close what was open to the sandbox: %w", err)
 	}
 	return nil
@@ -205,8 +202,8 @@ func (n *Net) release() (used, first bool) {
 	if n.door != nil {
 		n.door.close()
 	}
-	if names := n.names.Load(); names != nil {
-		names.close()
+	if n.names != nil {
+		n.names.close()
 	}
 	if n.file != nil {
 		n.file.Close()

@@ -21,13 +21,7 @@ import (
 
 func open(t testing.TB, server int) *netns.Nets {
 	t.Helper()
-	return openOptions(t, netns.Options{Server: server})
-}
-
-func openOptions(t testing.TB, o netns.Options) *netns.Nets {
-	t.Helper()
-	o.Log = logTo(t.Output())
-	nets, err := netns.Open(o)
+	nets, err := netns.Open(netns.Options{Server: server, Log: logTo(t.Output())})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -223,8 +217,7 @@ func BenchmarkReset(b *testing.B) {
 // BenchmarkAllow is a policy's whole life: Allow and Reset. Crowded is among a
 // thousand sandboxes that have one too.
 func BenchmarkAllow(b *testing.B) {
-	r := newResolver(b, nil)
-	nets := openWith(b, 0, r)
+	nets := open(b, 0)
 	n := mk(b, nets, 0)
 	run := func(name, policy string) {
 		b.Run(name, func(b *testing.B) {

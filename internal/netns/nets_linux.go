@@ -1,7 +1,6 @@
 package netns
 
 import (
-	"cmp"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -26,9 +25,7 @@ type Options struct {
 	// Server is 0 to 12, and no other server's on this machine: names and
 	// addresses are made from it.
 	Server int
-	// ResolvConf says who resolves names; empty: /etc/resolv.conf.
-	ResolvConf string
-	Log        *slog.Logger
+	Log    *slog.Logger
 }
 
 // Nets are the networks of one server. Its methods may be called concurrently.
@@ -39,7 +36,6 @@ type Nets struct {
 	host   *netlink.Handle // speaks to it, from any thread
 	fence  *fence
 	routes *forwarding
-	relay  *relay
 
 	making sync.WaitGroup
 
@@ -57,7 +53,7 @@ func Open(o Options) (*Nets, error) {
 		return nil, lambent.Errorf(lambent.Invalid, op, "server number %d is outside 0 to %d", o.Server, MaxServers-1)
 	}
 	n := &Nets{server: o.Server, log: o.Log, open: map[int]*Net{}}
-	if err := n.start(cmp.Or(o.ResolvConf, "/etc/resolv.conf")); err != nil {
+	if err := n.start(); err != nil {
 		_ = n.shut()
 		return nil, lambent.Errorf(lambent.Internal, op, "cannot prepare the host's network for sandboxes: %w", err).
 			WithHint("lambent doctor")
@@ -66,7 +62,7 @@ func Open(o Options) (*Nets, error) {
 	return n, nil
 }
 
-func (n *Nets) start(resolvConf string) (err error) {
+func (n *Nets) start() (err error) {
 	if n.home, err = os.Open("/proc/thread-self/ns/net"); err != nil {
 		return err
 	}
@@ -87,9 +83,6 @@ func (n *Nets) start(resolvConf string) (err error) {
 	}
 	if n.routes, err = n.startForwarding(left); err != nil {
 		return fmt.Errorf("forwarding: %w", err)
-	}
-	if n.relay, err = n.startRelay(resolvConf); err != nil {
-		return fmt.Errorf("name server: %w", err)
 	}
 	return nil
 }
@@ -122,9 +115,6 @@ func (n *Nets) all() []*Net {
 // shut undoes start, as far as it came. While there are interfaces there is a
 // fence, and while others forward for our sake.
 func (n *Nets) shut() error {
-	if n.relay != nil {
-		n.relay.close()
-	}
 	if n.host == nil {
 		return nil
 	}

@@ -6,7 +6,6 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
-	"sync"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
@@ -18,14 +17,13 @@ import (
 // in its life.
 const maxOpened = 1024
 
-// A policy is what the function of a network may reach, where that is not the
-// default.
-type policy struct {
+// A Policy is what the function of one sandbox may reach, where that is not the
+// default. It ends with the next Reset of its network.
+type Policy struct {
+	net    *Net
 	ranges []lambent.Destination
 	names  map[string][]uint16 // hosts, and their ports; 0: all
-	opened map[opening]bool
-
-	complaint sync.Once
+	opened map[opening]bool    // guarded by the network's lock
 }
 
 // An opening is an address that a name has led to; port 0 is all.
@@ -35,14 +33,14 @@ type opening struct {
 }
 
 // Allow sets what the function may connect to: before its code runs, and once
-// before the next Reset. The default needs no call, and costs nothing.
-func (n *Net) Allow(network lambent.Network) error {
+// before the next Reset. The default needs no call, costs nothing and is nil.
+func (n *Net) Allow(network lambent.Network) (*Policy, error) {
 	const op = "netns.Allow"
 	destinations, err := network.Destinations()
 	if err != nil || network.IsDefault() {
-		return err
+		return nil, err
 	}
-	p := &policy{names: map[string][]uint16{}, opened: map[opening]bool{}}
+	p := &Policy{net: n, names: map[string][]uint16{}, opened: map[opening]bool{}}
 	for _, d := range destinations {
 		if d.Host == "" {
 			p.ranges = append(p.ranges, d)
@@ -53,19 +51,13 @@ func (n *Net) Allow(network lambent.Network) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.closed || n.policy != nil {
-		return lambent.Errorf(lambent.Invalid, op, "the network is closed, or has its policy")
+		return nil, lambent.Errorf(lambent.Invalid, op, "the network is closed, or has its policy")
 	}
 	if err := n.nets.fence.apply(n.address(), p); err != nil {
-		return lambent.Errorf(lambent.Internal, op, "cannot load the function's network policy: %w", err)
+		return nil, lambent.Errorf(lambent.Internal, op, "cannot load the function's network policy: %w", err)
 	}
 	n.policy = p
-	return nil
-}
-
-func (n *Net) current() *policy {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.policy
+	return p, nil
 }
 
 // forget brings back the default.
@@ -84,16 +76,27 @@ func (n *Net) forget() error {
 
 func (n *Net) address() netip.Addr { return n.nets.address(n.slot) }
 
-// open lets the function reach what a name of its policy leads to. It fails if
-// the network is another's meanwhile.
-func (n *Net) open(p *policy, name string, addresses []netip.Addr) error {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.policy != p {
-		return fmt.Errorf("the sandbox is gone")
+// Open lets the function reach what a name of its policy is said to lead to, at
+// the ports that the policy has for it. Nobody is trusted with that: the error is
+// Forbidden for a name that the policy does not have, and where no address is one
+// that names may open; if some are not, they are left out. It is Unavailable if
+// the network is another sandbox's meanwhile, or has none.
+func (p *Policy) Open(name string, addresses []netip.Addr) error {
+	const op = "netns.Open"
+	if p == nil || p.names[name] == nil {
+		return lambent.Errorf(lambent.Forbidden, op, "the network policy does not have the name %.255q", name)
+	}
+	allowed := byName(addresses)
+	if len(allowed) == 0 {
+		return lambent.Errorf(lambent.Forbidden, op, "%s leads to %v, which is not for names", name, addresses[:min(len(addresses), 16)])
+	}
+	p.net.mu.Lock()
+	defer p.net.mu.Unlock()
+	if p.net.policy != p || p.net.closed {
+		return lambent.Errorf(lambent.Unavailable, op, "the sandbox is gone")
 	}
 	var fresh []opening
-	for _, a := range addresses {
+	for _, a := range allowed {
 		for _, port := range p.names[name] {
 			if o := (opening{a, port}); !p.opened[o] {
 				fresh = append(fresh, o)
@@ -104,15 +107,35 @@ func (n *Net) open(p *policy, name string, addresses []netip.Addr) error {
 		return nil
 	}
 	if len(p.opened)+len(fresh) > maxOpened {
-		return fmt.Errorf("names have led to over %d addresses", maxOpened)
+		return lambent.Errorf(lambent.TooLarge, op, "names have led to over %d addresses", maxOpened)
 	}
-	if err := n.nets.fence.open(n.address(), fresh); err != nil {
-		return err
+	if err := p.net.nets.fence.open(p.net.address(), fresh); err != nil {
+		return lambent.Errorf(lambent.Internal, op, "cannot open an address: %w", err)
 	}
 	for _, o := range fresh {
 		p.opened[o] = true
 	}
 	return nil
+}
+
+// notByName are addresses that a policy may open by number only: whoever answers
+// for a name must not choose them. The host's own the fence refuses.
+var notByName = append(prefixes("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3", addresses.String()), metadata...)
+
+// metadata are addresses outside of 169.254.0.0/16 at which clouds tell machines
+// their secrets: Alibaba's, Oracle's, and Azure's, which looks public.
+var metadata = prefixes("100.100.100.200/32", "192.0.0.192/32", "168.63.129.16/32")
+
+// byName returns those of the addresses that a name may open, each once.
+func byName(found []netip.Addr) []netip.Addr {
+	var out []netip.Addr
+	for _, a := range found {
+		if a.Is4() && !slices.ContainsFunc(notByName, func(p netip.Prefix) bool { return p.Contains(a) }) {
+			out = append(out, a)
+		}
+	}
+	slices.SortFunc(out, netip.Addr.Compare)
+	return slices.Compact(out)
 }
 
 // A judge is a chain of rules, for all sandboxes whose policies have the same.
@@ -126,10 +149,10 @@ type judge struct {
 
 // rules is what tells a policy's judge from others: ranges, and whether there are
 // names; which ones is not the rules' to know.
-func (p *policy) rules() string { return fmt.Sprint(p.ranges, len(p.names) > 0) }
+func (p *Policy) rules() string { return fmt.Sprint(p.ranges, len(p.names) > 0) }
 
 // apply makes the sandbox's packets be judged by the policy alone.
-func (f *fence) apply(sandbox netip.Addr, p *policy) error {
+func (f *fence) apply(sandbox netip.Addr, p *Policy) error {
 	f.judging.Lock()
 	defer f.judging.Unlock()
 	j := f.judges[p.rules()]
@@ -154,7 +177,7 @@ func (f *fence) apply(sandbox netip.Addr, p *policy) error {
 }
 
 // appoint writes the rules of a judge.
-func (f *fence) appoint(c *nftables.Conn, j *judge, p *policy) {
+func (f *fence) appoint(c *nftables.Conn, j *judge, p *Policy) {
 	c.AddChain(j.chain)
 	rule := func(parts ...[]expr.Any) {
 		c.AddRule(&nftables.Rule{Table: f.table, Chain: j.chain, Exprs: slices.Concat(parts...)})
@@ -177,7 +200,7 @@ func (f *fence) appoint(c *nftables.Conn, j *judge, p *policy) {
 }
 
 // withdraw undoes apply, and every open since.
-func (f *fence) withdraw(sandbox netip.Addr, p *policy) error {
+func (f *fence) withdraw(sandbox netip.Addr, p *Policy) error {
 	f.judging.Lock()
 	defer f.judging.Unlock()
 	j := f.judges[p.rules()]

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -16,7 +18,7 @@ import (
 func TestPolicies(t *testing.T) {
 	newWorld(t)
 	r := newResolver(t, map[string]string{"a.example": "8.8.8.8"})
-	nets := openWith(t, 0, r)
+	nets, relay := open(t, 0), r.relay(t)
 	everything := append(at(worldPort, append(beyond, internet, hostPublic, hostPrivate)...), at(worldPort+1, append(beyond, internet)...)...)
 	for _, c := range []struct {
 		policy string
@@ -36,7 +38,7 @@ func TestPolicies(t *testing.T) {
 			defer n.Close()
 			defer neighbour.Close()
 			serveHello(t, listen(t, neighbour.File(), ":8080"))
-			allow(t, n, c.policy)
+			defer serve(t, relay, n, c.policy).Close()
 			opens := map[string]bool{}
 			for _, a := range c.opens {
 				opens[a] = true
@@ -72,10 +74,10 @@ func TestAllowOnce(t *testing.T) {
 	n := mk(t, open(t, 0), 0)
 	allow(t, n, "default")
 	allow(t, n, "none")
-	if err := n.Allow(lambent.Network{"8.8.8.8/32"}); !lambent.Is(err, lambent.Invalid) {
+	if _, err := n.Allow(lambent.Network{"8.8.8.8/32"}); !lambent.Is(err, lambent.Invalid) {
 		t.Errorf("a second policy: %v", err)
 	}
-	if err := n.Allow(lambent.Network{"8.8.8.8"}); !lambent.Is(err, lambent.Invalid) {
+	if _, err := n.Allow(lambent.Network{"8.8.8.8"}); !lambent.Is(err, lambent.Invalid) {
 		t.Errorf("a policy that is not canonical: %v", err)
 	}
 	must(t, n.Reset())
@@ -87,13 +89,14 @@ func TestAllowOnce(t *testing.T) {
 func TestRecycling(t *testing.T) {
 	newWorld(t)
 	r := newResolver(t, map[string]string{"db.example": "10.1.2.3"})
-	nets := openWith(t, 0, r)
+	nets := open(t, 0)
 	n := mk(t, nets, 5)
-	allow(t, n, "db.example,10.1.2.0/24:9999")
+	s := serve(t, r.relay(t), n, "db.example,10.1.2.0/24:9999")
 	if _, err := lookup(t, n, "db.example"); err != nil {
 		t.Fatal(err)
 	}
 	// Nothing was sent so far but questions to the platform.
+	s.Close()
 	must(t, n.Reset())
 	want(t, n.File(), false, "10.1.2.3:8080")
 	want(t, n.File(), true, internet+":8080")
@@ -118,27 +121,30 @@ func TestLateAnswer(t *testing.T) {
 	newWorld(t)
 	r := newResolver(t, map[string]string{"db.example": "10.1.2.3"})
 	r.hold = make(chan struct{})
-	n := mk(t, openWith(t, 0, r), 0)
-	allow(t, n, "db.example")
+	n, relay := mk(t, open(t, 0), 0), r.relay(t)
+	s := serve(t, relay, n, "db.example")
 	ask := func() net.PacketConn {
 		c, err := inside(t, n.File(), func() (net.PacketConn, error) { return net.ListenPacket("udp4", ":5353") })
 		must(t, err)
 		return c
 	}
 	dead := ask()
-	relay := &net.UDPAddr{IP: net.IPv4(169, 254, 100, 1), Port: 53}
-	_, err := dead.WriteTo(query(t, 1, "db.example."), relay)
+	to := &net.UDPAddr{IP: net.IPv4(169, 254, 100, 1), Port: 53}
+	_, err := dead.WriteTo(query(t, 1, "db.example."), to)
 	must(t, err)
 	for r.asked.Load() == 0 {
 		time.Sleep(time.Millisecond)
 	}
+	s.Close()
+	_, err = dead.WriteTo(query(t, 3, "other.example."), to) // which nobody reads any more, nor is to
+	must(t, err)
 	dead.Close()
 	must(t, n.Reset())
-	allow(t, n, "other.example")
+	serve(t, relay, n, "other.example")
 	next := ask()
 	defer next.Close()
 	close(r.hold)
-	_, err = next.WriteTo(query(t, 2, "db.example."), relay) // refused: an answer, after which there is none
+	_, err = next.WriteTo(query(t, 2, "db.example."), to) // refused: an answer, after which there is none
 	must(t, err)
 	b := make([]byte, 512)
 	_ = next.SetReadDeadline(time.Now().Add(time.Second))
@@ -150,6 +156,66 @@ func TestLateAnswer(t *testing.T) {
 		t.Errorf("got an answer to question %d", b[1])
 	}
 	want(t, n.File(), false, "10.1.2.3:8080")
+}
+
+// A policy ends with its sandbox, also if the next one's is the same.
+func TestOpenIsForOneSandbox(t *testing.T) {
+	newWorld(t)
+	n := mk(t, open(t, 0), 0)
+	found := []netip.Addr{netip.MustParseAddr("10.1.2.3")}
+	if err := allow(t, n, "default").Open("db.example", found); !lambent.Is(err, lambent.Forbidden) {
+		t.Errorf("without a policy: %v", err)
+	}
+	last := allow(t, n, "db.example")
+	must(t, last.Open("db.example", found))
+	must(t, n.Reset())
+	next := allow(t, n, "db.example")
+	if err := last.Open("db.example", found); !lambent.Is(err, lambent.Unavailable) {
+		t.Errorf("of a sandbox that is gone: %v", err)
+	}
+	want(t, n.File(), false, "10.1.2.3:8080")
+	must(t, next.Open("db.example", found))
+	want(t, n.File(), true, "10.1.2.3:8080")
+	must(t, n.Close())
+	if err := next.Open("db.example", []netip.Addr{netip.MustParseAddr("10.1.2.4")}); !lambent.Is(err, lambent.Unavailable) {
+		t.Errorf("of a network that is closed: %v", err)
+	}
+}
+
+// Whoever has the sockets and fills one as fast as it is emptied holds nobody up.
+func TestResetEnds(t *testing.T) {
+	n := mk(t, open(t, 0), 0)
+	datagrams, _ := n.Names()
+	c := datagrams.(net.PacketConn)
+	stop := make(chan struct{})
+	var floods sync.WaitGroup
+	for range 4 {
+		floods.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+					_, _ = c.WriteTo([]byte("more"), c.LocalAddr())
+				}
+			}
+		})
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for range 20 {
+			_ = n.Reset() // it may say that there is no end
+		}
+	}()
+	select {
+	case <-done:
+	case <-time.After(10 * time.Second):
+		t.Error("Reset does not end")
+	}
+	close(stop)
+	floods.Wait()
+	<-done
 }
 
 // Who sends under another's address is not heard.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"net/netip"
 	"os"
 	"sync"
 	"syscall"
@@ -221,6 +222,7 @@ type box struct {
 	output *os.File
 	agent  net.Conn
 	meter  *cgroup.Meter
+	names  []*os.File // datagrams, streams
 	done   chan struct{}
 	exit   sandbox.Exit // written before done is closed
 	ended  sync.Once
@@ -235,7 +237,7 @@ type box struct {
 
 // take takes over what the jail hands over.
 func (b *box) take(a answer) (err error) {
-	if len(a.files) < 4 || len(a.files) > 5 || a.ID == "" {
+	if len(a.files) < 6 || len(a.files) > 7 || a.ID == "" {
 		closeAll(a.files)
 		return lambent.Errorf(lambent.Internal, "jail.Park", "%d descriptors came", len(a.files))
 	}
@@ -245,9 +247,10 @@ func (b *box) take(a answer) (err error) {
 		closeAll(a.files[1:])
 		return err
 	}
-	if len(a.files) == 5 {
-		defer a.files[4].Close()
-		b.agent, err = net.FileConn(a.files[4])
+	b.names = a.files[4:6]
+	if len(a.files) == 7 {
+		defer a.files[6].Close()
+		b.agent, err = net.FileConn(a.files[6])
 	}
 	return err
 }
@@ -318,6 +321,17 @@ func (b *box) Dial(_ context.Context, port int) (net.Conn, error) {
 	return net.FileConn(f)
 }
 
+// Names returns the sockets inside at which the code asks for names. They are
+// valid until Destroy.
+func (b *box) Names() (datagrams, streams syscall.Conn) { return b.names[0], b.names[1] }
+
+// Open lets the code connect to addresses that a name of its network policy leads
+// to: what of that may be, the jail says.
+func (b *box) Open(name string, addresses []netip.Addr) error {
+	_, err := b.ask(request{Op: open, Name: name, LeadsTo: addresses})
+	return err
+}
+
 // one asks for one descriptor.
 func (b *box) one(r request) (*os.File, error) {
 	a, err := b.ask(r)
@@ -370,12 +384,13 @@ func (b *box) OOMKilled() bool {
 // Destroy implements sandbox.Sandbox.
 func (b *box) Destroy() (err error) {
 	b.gone.Do(func() {
-		// First, so that it accepts nothing of the slot's next sandbox.
+		// First, so that nothing of the slot's next sandbox is accepted or read.
 		b.mu.Lock()
 		if b.listener != nil {
 			b.listener.Close()
 		}
 		b.mu.Unlock()
+		closeAll(b.names)
 		if b.agent != nil {
 			b.agent.Close()
 		}

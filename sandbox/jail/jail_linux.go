@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -17,7 +19,7 @@ import (
 )
 
 const (
-	version    = 1
+	version    = 2
 	maxMessage = 64 << 10 // an environment has 4 KB, an event does not come this way
 	maxFiles   = 8        // descriptors with one message
 )
@@ -41,16 +43,19 @@ type request struct {
 	Argv    []string         `json:",omitempty"` // of start
 	Env     []string         `json:",omitempty"`
 	Port    int              `json:",omitempty"` // of dial
+	Name    string           `json:",omitempty"` // of open
+	LeadsTo []netip.Addr     `json:",omitempty"`
 }
 
 type operation string
 
 const (
-	park    operation = "park"    // answered with: output, meters (3), agent if there is one
+	park    operation = "park"    // answered with: output, meters (3), sockets for names (2), agent if there is one
 	assign  operation = "assign"  //
 	start   operation = "start"   //
 	listen  operation = "listen"  // answered with the listener
 	dial    operation = "dial"    // answered with the connection
+	open    operation = "open"    // addresses for a name of the sandbox's network policy
 	settle  operation = "settle"  //
 	freeze  operation = "freeze"  //
 	thaw    operation = "thaw"    //
@@ -101,7 +106,7 @@ func (r *request) check(l *lambent.Limits) error {
 	bad := func(format string, args ...any) error {
 		return lambent.Errorf(lambent.Invalid, "jail", format, args...)
 	}
-	text := append(append([]string{}, r.Argv...), r.Env...)
+	text := append(append([]string{r.Name}, r.Argv...), r.Env...)
 	switch {
 	case r.Number == 0:
 		return bad("a request without a number")
@@ -115,6 +120,10 @@ func (r *request) check(l *lambent.Limits) error {
 		return bad("a disk of %d MB", r.Task.TmpMB)
 	case r.Op == dial && (r.Port < 1 || r.Port > 65535):
 		return bad("port %d", r.Port)
+	case r.Op == open && (r.Name == "" || len(r.Name) > 253 || len(r.LeadsTo) == 0):
+		return bad("a name of %d bytes with %d addresses", len(r.Name), len(r.LeadsTo))
+	case slices.ContainsFunc(r.LeadsTo, func(a netip.Addr) bool { return !a.Is4() }):
+		return bad("an address that is not of IPv4")
 	}
 	if r.Runtime != nil {
 		text = append(append(append(text, r.Runtime.Root, r.Runtime.Packages), r.Runtime.Boot...), r.Runtime.Compile...)
@@ -228,30 +237,33 @@ func (l *link) send(message any, files ...syscall.Conn) error {
 	if len(b) > maxMessage {
 		return lambent.Errorf(lambent.TooLarge, "jail", "a message of %d bytes, %d are possible", len(b), maxMessage)
 	}
-	var oob []byte
-	if len(files) > 0 {
-		fds := make([]int, len(files))
-		for i, f := range files {
-			if fds[i], err = descriptor(f); err != nil {
-				return lambent.Errorf(lambent.Internal, "jail", "%w", err)
-			}
+	return withDescriptors(files, nil, func(fds []int) error {
+		var oob []byte
+		if len(fds) > 0 {
+			oob = unix.UnixRights(fds...)
 		}
-		oob = unix.UnixRights(fds...)
-	}
-	if _, _, err := l.conn.WriteMsgUnix(b, oob, nil); err != nil {
-		return lambent.Errorf(lambent.Unavailable, "jail", "the other side is gone: %w", err)
-	}
-	return nil
+		if _, _, err := l.conn.WriteMsgUnix(b, oob, nil); err != nil {
+			return lambent.Errorf(lambent.Unavailable, "jail", "the other side is gone: %w", err)
+		}
+		return nil
+	})
 }
 
-// descriptor returns the number of what the caller keeps open.
-func descriptor(c syscall.Conn) (fd int, err error) {
-	raw, err := c.SyscallConn()
-	if err != nil {
-		return -1, err
+// withDescriptors calls f with the numbers of descriptors. None can be closed meanwhile, by
+// what else is asked for at the same time, and its number be another file's.
+func withDescriptors(files []syscall.Conn, fds []int, f func(fds []int) error) error {
+	if len(files) == 0 {
+		return f(fds)
 	}
-	err = raw.Control(func(n uintptr) { fd = int(n) })
-	return fd, err
+	raw, err := files[0].SyscallConn()
+	if err == nil {
+		var failed error
+		err = raw.Control(func(fd uintptr) { failed = withDescriptors(files[1:], append(fds, int(fd)), f) })
+		if err == nil {
+			return failed
+		}
+	}
+	return lambent.Errorf(lambent.Internal, "jail", "%w", err)
 }
 
 // receive returns the next message's bytes, which are valid until the next call,

@@ -3,16 +3,21 @@
 package jail_test
 
 import (
+	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"lambent"
+	"lambent/internal/cgroup"
 	"lambent/sandbox"
 	"lambent/sandbox/fake"
 	"lambent/sandbox/jail"
@@ -146,6 +151,7 @@ func TestTheJailTrustsNothing(t *testing.T) {
 		"two at once":    `{"Number":1,"Op":"thaw","Sandbox":1} {"Number":2}`,
 		"another type":   `{"Number":"1"}`,
 		"too large":      `{"Number":1,"Op":"start","Sandbox":1,"Argv":["` + strings.Repeat("x", 70_000) + `"]}`,
+		"no address":     `{"Number":1,"Op":"open","Sandbox":1,"Name":"a","LeadsTo":["a"]}`,
 		"no object":      `[]`,
 		"negative":       `{"Number":-1}`,
 		"nothing at all": ` `,
@@ -172,6 +178,11 @@ func TestTheJailTrustsNothing(t *testing.T) {
 		"no name":         `{"Number":1,"Op":"start","Sandbox":7,"Argv":["a"],"Env":["A=B","=C"]}`,
 		"no value":        `{"Number":1,"Op":"start","Sandbox":7,"Argv":["a"],"Env":["A"]}`,
 		"nothing to run":  `{"Number":1,"Op":"start","Sandbox":7}`,
+		"nothing named":   `{"Number":1,"Op":"open","Sandbox":7,"LeadsTo":["10.1.2.3"]}`,
+		"leads nowhere":   `{"Number":1,"Op":"open","Sandbox":7,"Name":"a.example"}`,
+		"IPv6":            `{"Number":1,"Op":"open","Sandbox":7,"Name":"a.example","LeadsTo":["10.1.2.3","::1"]}`,
+		"long name":       `{"Number":1,"Op":"open","Sandbox":7,"Name":"` + strings.Repeat("a", 254) + `","LeadsTo":["10.1.2.3"]}`,
+		"zero in a name":  `{"Number":1,"Op":"open","Sandbox":7,"Name":"a\u0000","LeadsTo":["10.1.2.3"]}`,
 		"operation":       `{"Number":1,"Op":"rule","Sandbox":7}`,
 	} {
 		if _, err := c.Write([]byte(message)); err != nil {
@@ -213,15 +224,183 @@ func TestDescriptorsSentToTheJail(t *testing.T) {
 	<-served
 }
 
-// FuzzJail sends the jail what nobody should: it does not panic, does not hang,
-// and no sandbox is left.
+// The jail opens what a name leads to as far as its own driver finds right,
+// whatever the server says of it.
+func TestTheJailJudgesNames(t *testing.T) {
+	d, err := real(t)()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, served := raw(t, d)
+	number := 0
+	say := func(op string, fields string) string {
+		t.Helper()
+		number++
+		if _, err := fmt.Fprintf(c, `{"Number":%d,"Op":%q%s}`, number, op, fields); err != nil {
+			t.Fatal(err)
+		}
+		for b := make([]byte, 10_000); ; {
+			n, err := c.Read(b)
+			var r struct {
+				Number int
+				Failed *struct{ Kind string }
+			}
+			switch {
+			case err != nil || json.Unmarshal(b[:n], &r) != nil:
+				t.Fatalf("%s%s: %s, %v", op, fields, b[:n], err)
+			case r.Number == 0: // a sandbox has ended
+			case r.Failed != nil:
+				return r.Failed.Kind
+			default:
+				return ""
+			}
+		}
+	}
+	park := func() int {
+		if failed := say("park", `,"Runtime":{"name":"r"}`); failed != "" {
+			t.Fatal(failed)
+		}
+		return number
+	}
+	assign := func(sandbox int, network string) {
+		task := fmt.Sprintf(`,"Sandbox":%d,"Task":{"Code":%q,"MemoryMB":128,"TmpMB":512,"Network":%s}`, sandbox, codeDir(t), network)
+		if failed := say("assign", task); failed != "" {
+			t.Fatal(failed)
+		}
+	}
+	open := func(sandbox int, name, addresses, want string) {
+		t.Helper()
+		if got := say("open", fmt.Sprintf(`,"Sandbox":%d,"Name":%q,"LeadsTo":[%s]`, sandbox, name, addresses)); got != want {
+			t.Errorf("sandbox %d, %s to %s: %q, want %q", sandbox, name, addresses, got, want)
+		}
+	}
+	one, other, free := park(), park(), park()
+	open(one, "db.example", `"10.1.2.3"`, "forbidden") // it has no policy yet
+	assign(one, `["db.example:5432"]`)
+	assign(other, `["10.0.0.0/8","api.example"]`)
+	assign(free, `null`)
+	open(one, "db.example", `"10.1.2.3"`, "")
+	open(one, "db.example", `"10.1.2.3","10.1.2.3","10.1.2.4"`, "")
+	open(one, "DB.example", `"10.1.2.5"`, "forbidden")
+	open(one, "api.example", `"10.1.2.5"`, "forbidden")
+	open(other, "db.example", `"10.1.2.5"`, "forbidden")
+	open(free, "db.example", `"10.1.2.5"`, "forbidden") // whose network is no policy
+	for _, never := range []string{"127.0.0.1", "169.254.169.254", "169.254.100.1", "0.0.0.0", "224.0.0.1", "255.255.255.255", "198.19.0.1",
+		"100.100.100.200", "192.0.0.192", "168.63.129.16"} {
+		open(one, "db.example", `"`+never+`"`, "forbidden")
+	}
+	open(one, "db.example", `"127.0.0.1","10.1.2.6"`, "") // the one, and not the other
+	for _, none := range []string{`"::1"`, `"::ffff:10.1.2.3"`, `"fe80::1%eth0"`, `""`, `"10.1.2.3","2001:db8::1"`, ``} {
+		open(one, "db.example", none, "invalid")
+	}
+	var many []string
+	for i := range 1100 {
+		many = append(many, fmt.Sprintf(`"10.9.%d.%d"`, i/250, i%250))
+	}
+	open(one, "db.example", strings.Join(many, ","), "too_large")
+	if failed := say("destroy", fmt.Sprintf(`,"Sandbox":%d`, one)); failed != "" {
+		t.Error(failed)
+	}
+	open(one, "db.example", `"10.1.2.7"`, "unavailable")
+	next := park() // in the same slot
+	open(next, "db.example", `"10.1.2.7"`, "forbidden")
+	c.Close()
+	if err := <-served; err != nil {
+		t.Error(err)
+	}
+}
+
+// An able driver's boxes have what the jail hands over.
+type able struct {
+	fake.Driver
+	t testing.TB
+
+	mu    sync.Mutex // guards boxes
+	boxes []sandbox.Sandbox
+}
+
+func (d *able) Close() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, b := range d.boxes {
+		b.Destroy()
+	}
+	return nil
+}
+
+func (d *able) Park(ctx context.Context, rt lambent.Runtime) (sandbox.Sandbox, error) {
+	rt.Boot = nil // the fake's agent is no descriptor
+	s, err := d.Driver.Park(ctx, rt)
+	if err != nil {
+		return nil, err
+	}
+	var files []*os.File
+	for range 5 {
+		f, err := os.Open(os.DevNull)
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, f)
+	}
+	m, err := cgroup.NewMeter(2, files[:3])
+	b := &ableBox{Box: s.(*fake.Box), t: d.t, meter: m, files: files}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.boxes = append(d.boxes, b)
+	return b, err
+}
+
+type ableBox struct {
+	*fake.Box
+	t     testing.TB
+	meter *cgroup.Meter
+	files []*os.File
+}
+
+func (b *ableBox) Meter() *cgroup.Meter                     { return b.meter }
+func (b *ableBox) Names() (datagrams, streams syscall.Conn) { return b.files[3], b.files[4] }
+
+func (b *ableBox) Open(name string, addresses []netip.Addr) error {
+	for _, a := range addresses {
+		if !a.Is4() {
+			b.t.Errorf("open %v", a)
+		}
+	}
+	if name == "" || len(name) > 253 || strings.ContainsRune(name, 0) || len(addresses) == 0 {
+		b.t.Errorf("open %q to %v", name, addresses)
+	}
+	return nil
+}
+
+func (b *ableBox) Dial(context.Context, int) (net.Conn, error) {
+	return nil, lambent.Errorf(lambent.Unsupported, "test", "not here")
+}
+
+func (b *ableBox) Destroy() error {
+	for _, f := range b.files {
+		f.Close()
+	}
+	return b.Box.Destroy()
+}
+
+// FuzzJail sends the jail, which has a sandbox, what nobody should: it does not
+// panic, does not hang, and no sandbox is left.
 func FuzzJail(f *testing.F) {
-	f.Add([]byte(`{"Number":1,"Op":"park","Runtime":{"name":"r","boot":["a"]}}`), []byte(`{"Number":2,"Op":"destroy","Sandbox":1}`))
-	f.Add([]byte(`{"Number":1,"Op":"listen","Sandbox":1}`), []byte(`{"Number":1,"Op":"freeze","Sandbox":1}`))
-	f.Add([]byte(`{"Number":1,"Op":"start","Sandbox":1,"Argv":["x"],"Env":["A=1"]}`), []byte(`{`))
+	f.Add([]byte(`{"Number":7,"Op":"park","Runtime":{"name":"r","boot":["a"]}}`), []byte(`{"Number":2,"Op":"destroy","Sandbox":7}`))
+	f.Add([]byte(`{"Number":2,"Op":"listen","Sandbox":1}`), []byte(`{"Number":2,"Op":"freeze","Sandbox":1}`))
+	f.Add([]byte(`{"Number":2,"Op":"start","Sandbox":1,"Argv":["x"],"Env":["A=1"]}`), []byte(`{`))
+	f.Add([]byte(`{"Number":2,"Op":"open","Sandbox":1,"Name":"a.example","LeadsTo":["10.1.2.3"]}`), []byte(`{"Number":3,"Op":"destroy","Sandbox":1}`))
+	f.Add([]byte(`{"Number":2,"Op":"open","Sandbox":1,"Name":"","LeadsTo":["::1"]}`), []byte(`{"Number":3,"Op":"open","Sandbox":1,"Name":"a","LeadsTo":[1]}`))
 	f.Fuzz(func(t *testing.T, one, two []byte) {
-		d := &fake.Driver{Silent: true}
+		d := &able{t: t}
 		c, served := raw(t, d)
+		if _, err := c.Write([]byte(`{"Number":1,"Op":"park","Runtime":{"name":"r"}}`)); err != nil {
+			t.Fatal(err)
+		}
+		b := make([]byte, 1000)
+		if n, err := c.Read(b); err != nil || strings.Contains(string(b[:n]), "Failed") {
+			t.Fatalf("park: %s, %v", b[:n], err)
+		}
 		for _, m := range [][]byte{one, two} {
 			_, _ = c.Write(m) // the jail may have hung up
 		}

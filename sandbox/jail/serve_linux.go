@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"runtime"
 	"sync"
@@ -71,8 +72,14 @@ func helloOf(d sandbox.Driver) hello {
 // attendant is a driver that has threads on which what it is asked takes less.
 type attendant interface{ Attend(func()) error }
 
-// metered is a sandbox that is measured by descriptors.
-type metered interface{ Meter() *cgroup.Meter }
+// able is what the jail needs of a driver's sandboxes beyond the contract: they are
+// measured by descriptors, and names are asked for at sockets that can be handed
+// over, as others read them (package names).
+type able interface {
+	Meter() *cgroup.Meter
+	Names() (datagrams, streams syscall.Conn)
+	Open(name string, addresses []netip.Addr) error
+}
 
 type jail struct {
 	Options
@@ -230,13 +237,15 @@ func (j *jail) park(r *request) {
 // handover returns the descriptors that a park is answered with.
 func handover(sb sandbox.Sandbox) ([]syscall.Conn, error) {
 	files := []syscall.Conn{sb.Output()}
-	m, ok := sandbox.Unwrap(sb).(metered)
+	own, ok := sandbox.Unwrap(sb).(able)
 	if !ok {
-		return nil, lambent.Errorf(lambent.Unsupported, "jail", "sandboxes of this driver are not measured by descriptors")
+		return nil, lambent.Errorf(lambent.Unsupported, "jail", "sandboxes of this driver have no descriptors to be measured by and asked for names")
 	}
-	for _, f := range m.Meter().Files() {
+	for _, f := range own.Meter().Files() {
 		files = append(files, f)
 	}
+	datagrams, streams := own.Names()
+	files = append(files, datagrams, streams)
 	if a := sb.Agent(); a != nil {
 		files = append(files, a.(syscall.Conn))
 	}
@@ -277,6 +286,8 @@ func (j *jail) do(r *request, out *response) ([]syscall.Conn, error) {
 			return nil, err
 		}
 		return []syscall.Conn{c.(syscall.Conn)}, nil
+	case open: // whatever else is being done to the sandbox
+		return nil, sandbox.Unwrap(h.Sandbox).(able).Open(r.Name, r.LeadsTo)
 	case settle:
 		return nil, h.Sandbox.(sandbox.Settler).Settle() // Guard sees to it that all do
 	case freeze, thaw:

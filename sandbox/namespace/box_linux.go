@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"sync"
 	"syscall"
@@ -20,6 +21,7 @@ import (
 
 	"lambent"
 	"lambent/internal/cgroup"
+	"lambent/internal/netns"
 	"lambent/sandbox"
 )
 
@@ -42,6 +44,7 @@ type box struct {
 	driver *Driver
 	id     string
 	slot   *slot
+	net    *netns.Net // the slot's
 	group  *cgroup.Group
 	agent  net.Conn // nil: no agent
 	output *os.File // read end; the reader closes it
@@ -58,7 +61,8 @@ type box struct {
 	done    chan struct{}
 	exit    sandbox.Exit // written before done is closed
 
-	mu      sync.Mutex // guards what follows, and the group's reading from its removal
+	mu      sync.Mutex    // guards what follows, and the group's reading from its removal
+	policy  *netns.Policy // nil: not assigned, or the default
 	removed bool
 	cpuUS   int64 // last read
 	peak    int64
@@ -83,6 +87,7 @@ func (b *box) make(r *root, rt lambent.Runtime) (err error) {
 	if b.slot, err = d.slots.take(); err != nil {
 		return err
 	}
+	b.net = b.slot.net
 	if b.group, err = d.groups.Make(fmt.Sprint(b.slot.number)); err != nil {
 		return err
 	}
@@ -159,7 +164,7 @@ func (b *box) fork(r *root, agent bool) (err error) {
 				UseCgroupFD: b.group.FD() >= 0, CgroupFD: b.group.FD(), PidFD: &pidfd,
 			},
 		}
-		return t.inNetwork(b.slot.net.File(), func() error {
+		return t.inNetwork(b.net.File(), func() error {
 			if err := b.group.Join(); err != nil {
 				return err
 			}
@@ -267,14 +272,18 @@ func (b *box) assign(t sandbox.Task, from place) error {
 	if err := b.slot.disk.grow(t.TmpMB); err != nil {
 		return err
 	}
-	if err := b.slot.net.Allow(t.Network); err != nil {
+	policy, err := b.net.Allow(t.Network)
+	if err != nil {
 		return err
 	}
+	b.mu.Lock()
+	b.policy = policy
+	b.mu.Unlock()
 	trees := map[string]string{taskDir: t.Code}
 	if t.Opt != "" {
 		trees[optDir] = t.Opt
 	}
-	err := b.driver.threads.do(func(th *thread) error {
+	err = b.driver.threads.do(func(th *thread) error {
 		mounts := map[string]*os.File{}
 		defer func() {
 			for _, m := range mounts {
@@ -322,11 +331,24 @@ func (b *box) Start(argv, env []string) error {
 }
 
 // Listen implements sandbox.Sandbox.
-func (b *box) Listen() (net.Listener, error) { return b.slot.net.Listen() }
+func (b *box) Listen() (net.Listener, error) { return b.net.Listen() }
 
 // Dial implements sandbox.Sandbox.
 func (b *box) Dial(ctx context.Context, port int) (net.Conn, error) {
-	return b.slot.net.Dial(ctx, port)
+	return b.net.Dial(ctx, port)
+}
+
+// Names returns the sockets inside at which the code asks for names, of which
+// nothing is read here: package names does. They are valid until Destroy.
+func (b *box) Names() (datagrams, streams syscall.Conn) { return b.net.Names() }
+
+// Open lets the code connect to addresses that a name of its network policy leads
+// to, as far as they may be opened by a name. It may be called at any time.
+func (b *box) Open(name string, addresses []netip.Addr) error {
+	b.mu.Lock()
+	policy := b.policy
+	b.mu.Unlock()
+	return policy.Open(name, addresses)
 }
 
 // Stats implements sandbox.Sandbox.

@@ -6,7 +6,8 @@
 // process, memory, environment or network of the host's or of another function's,
 // and cannot use more memory, processor share, processes or disk than it was
 // given. It does not protect from the kernel itself, which all functions share:
-// who can exploit that gets out.
+// who can exploit that gets out. Nor does it answer the name queries of the code
+// inside: it makes the sockets for them, which package names reads.
 //
 // Sandboxes are made ahead of use (parked), with a runtime booted in them, because
 // that takes 1 to 30 ms; to assign code and limits to one takes a fraction of a

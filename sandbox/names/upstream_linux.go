@@ -1,11 +1,9 @@
-package netns
+package names
 
 import (
 	"context"
 	"crypto/rand"
-	"encoding/binary"
 	"errors"
-	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -128,39 +126,4 @@ func exchange(ctx context.Context, network, server string, query []byte) ([]byte
 			return buffer[:n], nil
 		}
 	}
-}
-
-// isAnswer says whether a message is the answer to a query, and not somebody's who
-// guesses.
-func isAnswer(query, answer []byte) bool {
-	if len(answer) < headerLength || answer[2]&0x80 == 0 || [2]byte(query) != [2]byte(answer) {
-		return false
-	}
-	asked, err := questionOf(query)
-	if err != nil {
-		return false
-	}
-	answered, err := questionOf(answer)
-	return err == nil && strings.EqualFold(asked.Name.String(), answered.Name.String()) &&
-		asked.Type == answered.Type && asked.Class == answered.Class
-}
-
-// writeMessage and readMessage are how messages go over TCP.
-func writeMessage(w io.Writer, m []byte) error {
-	_, err := w.Write(append(binary.BigEndian.AppendUint16(nil, uint16(len(m))), m...))
-	return err
-}
-
-func readMessage(r io.Reader, limit int) ([]byte, error) {
-	var length [2]byte
-	if _, err := io.ReadFull(r, length[:]); err != nil {
-		return nil, err
-	}
-	n := int(binary.BigEndian.Uint16(length[:]))
-	if n < headerLength || n > limit {
-		return nil, errors.New("not a message")
-	}
-	m := make([]byte, n)
-	_, err := io.ReadFull(r, m)
-	return m, err
 }
