@@ -73,13 +73,18 @@ func (m *maker) park(ctx context.Context) (sandbox.Sandbox, error) {
 		return nil, err
 	}
 	if s.Agent() != nil {
-		_, err = io.ReadFull(s.Agent(), make([]byte, len("LAMBENT/1\n")))
-		return s, err
+		return s, hello(s)
 	}
 	if err := s.Start([]string{"./none"}, nil); !errors.Is(err, fs.ErrNotExist) {
 		return s, errors.Join(errors.New("it has run a program that is not there"), err)
 	}
 	return s, nil
+}
+
+// hello waits for the agent to be ready.
+func hello(s sandbox.Sandbox) error {
+	_, err := io.ReadFull(s.Agent(), make([]byte, len("LAMBENT/1\n")))
+	return err
 }
 
 // BenchmarkSandboxes is how many sandboxes two workers make, wait for and destroy.
@@ -132,7 +137,9 @@ func BenchmarkParked(b *testing.B) {
 		for range parked {
 			s, err := m.driver.Park(b.Context(), m.runtime) // an init that has tried a program is not as parked ones are
 			if err == nil && s.Agent() != nil {
-				_, err = io.ReadFull(s.Agent(), make([]byte, len("LAMBENT/1\n")))
+				if err = hello(s); err == nil {
+					_, err = s.Agent().Write(make([]byte, 4)) // nobody waits: rehearse, as in a server
+				}
 			}
 			if err != nil {
 				b.Fatal(err)
