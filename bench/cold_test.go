@@ -19,33 +19,36 @@ import (
 )
 
 // BenchmarkCold is one client's latency where every call is a cold start, through
-// the whole server: in a sandbox that was parked, and in one that was not. Between
-// calls the server has the time to park another, and now and then the floor is
-// measured: the bare runtime, executed to do nothing, or the function's own program
-// until it is ready. Of a call, theirs is what the code's agent or client took to
-// load it and to answer; ours is the rest.
+// the whole server: in a sandbox that was parked, a moment after another was parked
+// in its predecessor's place (hit) and 100 ms later, when caches have forgotten and
+// processors sleep (idle); and in one that was not parked (miss). Now and then the
+// floor is measured: the bare runtime, executed to do nothing, or the function's own
+// program until it is ready. Of a call, theirs is what the code's agent or client
+// took to load it and to answer; ours is the rest.
 func BenchmarkCold(b *testing.B) {
 	for _, l := range languages {
 		for _, way := range []struct {
 			name, parked string
-			pause        time.Duration
-		}{{"hit", "4", 60 * time.Millisecond}, {"miss", "0", 20 * time.Millisecond}} {
+			pause        time.Duration // once nothing computes any more
+		}{{"hit", "4", 0}, {"idle", "4", 100 * time.Millisecond}, {"miss", "0", 0}} {
 			b.Run(l.name+"/"+way.name, func(b *testing.B) {
 				d, addr := l.start(b, "--keep-alive", "0", "--parked", way.parked)
 				ours, server, bare := caller(b, addr, "/fn/echo/"), bench.Server(d.PID()), l.bareExec(b)
 				time.Sleep(time.Second) // until as many are parked as will be
+				rest(server)
 				var cold, floor bench.Latencies
 				var cpu time.Duration
 				b.ResetTimer()
 				for i := range b.N {
 					before := bench.CPU(server...)
 					cold = call(b, ours, 1, cold)
-					time.Sleep(way.pause)
+					rest(server)
 					cpu += bench.CPU(server...) - before
 					if bare != nil && i%8 == 0 {
 						floor = append(floor, bare())
-						time.Sleep(way.pause)
+						rest(server)
 					}
+					time.Sleep(way.pause)
 				}
 				b.StopTimer()
 				b.ReportMetric(0, "ns/op")
@@ -61,6 +64,22 @@ func BenchmarkCold(b *testing.B) {
 				b.ReportMetric(us(inside.Percentile(50)), "sandbox-cpu-p50-us")
 			})
 		}
+	}
+}
+
+// rest waits until a server and its sandboxes have computed nothing for 3 ms: as many
+// are parked again as will be, and have rehearsed.
+func rest(server []int) {
+	const window, nothing = 3 * time.Millisecond, 300 * time.Microsecond
+	computed := func() time.Duration { return bench.CPU(append(bench.Children(server[0]), server[0])...) }
+	time.Sleep(12 * time.Millisecond) // the server gives a call that much before it parks another
+	for last := computed(); ; {
+		time.Sleep(window)
+		now := computed()
+		if now-last < nothing {
+			return
+		}
+		last = now
 	}
 }
 
@@ -85,12 +104,10 @@ func (l *language) bareExec(b *testing.B) func() time.Duration {
 	switch l.name {
 	case "python", "nodejs":
 		argv := map[string][]string{"python": {"python3", "-c", "pass"}, "nodejs": {"node", "-e", "0"}}[l.name]
-		if l.name == "python" { // what is called so may be a script that looks for one
-			out, err := exec.Command(argv[0], "-c", "import sys; print(sys.executable)").Output()
-			if err != nil {
-				b.Skip(err)
-			}
-			argv[0] = strings.TrimSpace(string(out))
+		// The system's, as functions have it: one on the path may be below somebody's
+		// home, or a script that looks for one.
+		if system := "/usr/bin/" + argv[0]; exec.Command(system, "--version").Run() == nil {
+			argv[0] = system
 		}
 		return func() time.Duration {
 			begun := time.Now()
@@ -125,8 +142,8 @@ func (l *language) bareExec(b *testing.B) func() time.Duration {
 }
 
 // BenchmarkMix is two clients whose every call is a cold start, of functions in Go,
-// Python and Node.js, three to one to one: sandboxes a second, and what the machine
-// has more of afterwards, of everything that a sandbox is made of. With -benchtime
+// Python and Node.js, three to one to one: sandboxes a second, how long a call takes
+// while others are being made, and what the machine has more of afterwards, of everything that a sandbox is made of. With -benchtime
 // 60s it is the test that nothing leaks.
 func BenchmarkMix(b *testing.B) {
 	d := daemon.Start(b, filepath.Join(daemon.Dir(b), "data"), "--keep-alive", "0", "--parked", "4")
@@ -136,20 +153,27 @@ func BenchmarkMix(b *testing.B) {
 			l.deploy(b, d, l.name)
 		}
 	}
+	took := map[string]bench.Latencies{}
 	run := func(n int) {
 		var next atomic.Int64
 		var wg sync.WaitGroup
+		var mu sync.Mutex // guards took
 		for range 2 {
+			names := []string{"go", "python", "go", "nodejs", "go"}
 			var callers []*bench.Caller
-			for _, name := range []string{"go", "python", "go", "nodejs", "go"} {
+			for _, name := range names {
 				callers = append(callers, caller(b, addr, "/fn/"+name+"/"))
 			}
 			wg.Go(func() {
 				for i := next.Add(1); i <= int64(n); i = next.Add(1) {
+					begun := time.Now()
 					if got, err := callers[i%5].Call(); err != nil || string(got) != payload {
 						b.Errorf("got %q, %v", got, err)
 						return
 					}
+					mu.Lock()
+					took[names[i%5]] = append(took[names[i%5]], time.Since(begun))
+					mu.Unlock()
 				}
 			})
 		}
@@ -158,16 +182,21 @@ func BenchmarkMix(b *testing.B) {
 			b.FailNow()
 		}
 	}
-	const rest = 25 * time.Second // until no more are parked than at rest
-	run(300)                      // as many slots are made as will be
-	time.Sleep(rest)
+	const settled = 25 * time.Second // until no more are parked than at rest
+	run(300)                         // as many slots are made as will be
+	time.Sleep(settled)
 	before := holdings(d.PID())
+	clear(took)
 	b.ResetTimer()
 	run(b.N)
 	b.StopTimer()
 	b.ReportMetric(0, "ns/op")
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "sandboxes/s")
-	time.Sleep(rest)
+	for name, l := range took {
+		b.ReportMetric(us(l.Percentile(50)), name+"-p50-us")
+		b.ReportMetric(us(l.Percentile(99)), name+"-p99-us")
+	}
+	time.Sleep(settled)
 	after := holdings(d.PID())
 	for what, n := range after {
 		b.ReportMetric(n-before[what], what)
