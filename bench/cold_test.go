@@ -51,17 +51,11 @@ func BenchmarkCold(b *testing.B) {
 					time.Sleep(way.pause)
 				}
 				b.StopTimer()
-				b.ReportMetric(0, "ns/op")
-				b.ReportMetric(us(cold.Percentile(50)), "p50-us")
-				b.ReportMetric(us(cold.Percentile(99)), "p99-us")
+				reportCold(b, d, "echo", cold)
 				b.ReportMetric(us(cpu)/float64(b.N), "cpu-us/call")
 				if bare != nil {
 					b.ReportMetric(us(floor.Percentile(50)), "bare-exec-p50-us")
 				}
-				theirs, inside := split(b, d, b.N)
-				b.ReportMetric(us(theirs.Percentile(50)), "theirs-p50-us")
-				b.ReportMetric(us(cold.Percentile(50)-theirs.Percentile(50)), "ours-p50-us")
-				b.ReportMetric(us(inside.Percentile(50)), "sandbox-cpu-p50-us")
 			})
 		}
 	}
@@ -83,11 +77,24 @@ func rest(server []int) {
 	}
 }
 
-// split returns of the last calls how long the code took, with its start, and what
-// its sandbox computed.
-func split(b *testing.B, d *daemon.Daemon, n int) (theirs, cpu bench.Latencies) {
+// reportCold reports a function's cold starts, b.N of them, and whose share of them
+// is what.
+func reportCold(b *testing.B, d *daemon.Daemon, function string, cold bench.Latencies) {
 	b.Helper()
-	list, err := d.Invocations(b.Context(), "echo", client.Period{}, min(n, 1000))
+	theirs, inside := split(b, d, function)
+	b.ReportMetric(0, "ns/op")
+	b.ReportMetric(us(cold.Percentile(50)), "p50-us")
+	b.ReportMetric(us(cold.Percentile(99)), "p99-us")
+	b.ReportMetric(us(theirs.Percentile(50)), "theirs-p50-us")
+	b.ReportMetric(us(cold.Percentile(50)-theirs.Percentile(50)), "ours-p50-us")
+	b.ReportMetric(us(inside.Percentile(50)), "sandbox-cpu-p50-us")
+}
+
+// split returns of a function's last calls, b.N of them, how long the code took, with
+// its start, and what its sandbox computed.
+func split(b *testing.B, d *daemon.Daemon, function string) (theirs, cpu bench.Latencies) {
+	b.Helper()
+	list, err := d.Invocations(b.Context(), function, client.Period{}, min(b.N, 1000))
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -109,13 +116,7 @@ func (l *language) bareExec(b *testing.B) func() time.Duration {
 		if system := "/usr/bin/" + argv[0]; exec.Command(system, "--version").Run() == nil {
 			argv[0] = system
 		}
-		return func() time.Duration {
-			begun := time.Now()
-			if err := exec.Command(argv[0], argv[1:]...).Run(); err != nil {
-				b.Fatal(err)
-			}
-			return time.Since(begun)
-		}
+		return execution(b, "", argv...)
 	case "go":
 		argv := l.bare(b)
 		return func() time.Duration {
@@ -141,10 +142,25 @@ func (l *language) bareExec(b *testing.B) func() time.Duration {
 	return nil
 }
 
+// execution returns what executes a program in a directory to its end, and says how
+// long that took.
+func execution(b *testing.B, dir string, argv ...string) func() time.Duration {
+	return func() time.Duration {
+		cmd := exec.Command(argv[0], argv[1:]...)
+		cmd.Dir = dir
+		begun := time.Now()
+		if err := cmd.Run(); err != nil {
+			b.Fatal(err)
+		}
+		return time.Since(begun)
+	}
+}
+
 // BenchmarkMix is two clients whose every call is a cold start, of functions in Go,
 // Python and Node.js, three to one to one: sandboxes a second, how long a call takes
-// while others are being made, and what the machine has more of afterwards, of everything that a sandbox is made of. With -benchtime
-// 60s it is the test that nothing leaks.
+// while others are being made, and what the machine has more of afterwards, of
+// everything that a sandbox is made of. With -benchtime 60s it is the test that
+// nothing leaks.
 func BenchmarkMix(b *testing.B) {
 	d := daemon.Start(b, filepath.Join(daemon.Dir(b), "data"), "--keep-alive", "0", "--parked", "4")
 	addr := strings.TrimPrefix(d.URL, "http://")
