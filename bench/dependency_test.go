@@ -42,8 +42,8 @@ func BenchmarkColdDependency(b *testing.B) {
 			with, without := caller(b, addr, "/fn/with/"), caller(b, addr, "/fn/without/")
 			server := bench.Server(d.PID())
 			pause := func() { rest(server) } // until another is parked
-			call(b, with, 2, nil)                                  // the files are read
-			time.Sleep(time.Second)                                // until as many are parked as will be
+			call(b, with, 2, nil)            // the files are read
+			time.Sleep(time.Second)          // until as many are parked as will be
 			var cold, plain, floor bench.Latencies
 			b.ResetTimer()
 			for i := range b.N {
