@@ -236,7 +236,7 @@ func latePackages(t *testing.T, p *platform, driver string) {
 	for file, text := range map[string]string{
 		code + "/app.py":                            "import brought\ndef handler(event, context):\n    return brought.what\n",
 		code + "/app.cjs":                           "exports.handler = async () => require('brought')\n",
-		code + "/last":                              "#!/bin/sh\nfor last; do :; done\ncase $last in */agent.*) exec \"$@\";; esac\necho \"$last\"\n",
+		code + "/last":                              "#!/bin/sh\nfor last; do :; done\ncase $last in */agent.*|*/boot.py) exec \"$@\";; esac\necho \"$last\"\n",
 		packages + "/brought.py":                    "what = 'along'\n",
 		packages + "/node_modules/brought/index.js": "module.exports = 'along'\n",
 	} {

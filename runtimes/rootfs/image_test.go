@@ -52,7 +52,7 @@ func TestImageOfRegistry(t *testing.T) {
 		t.Errorf("added: %+v", a)
 	}
 	rt, err := s.Runtime(a, "/agents")
-	if err != nil || rt.Boot[0] != a.Program || rt.Boot[len(rt.Boot)-1] != "/agents/python/agent.py" || rt.Root != s.Path(a.Tree) {
+	if err != nil || rt.Boot[0] != a.Program || rt.Boot[len(rt.Boot)-1] != "/agents/python/boot.py" || rt.Root != s.Path(a.Tree) {
 		t.Errorf("%+v, %v", rt, err)
 	}
 	list := ls(t, rt.Root)
