@@ -453,6 +453,10 @@ type Runtime struct {
 	FixedEnv []string `json:"fixed_env,omitempty"`
 	LateBoot []string `json:"late_boot,omitempty"` // argv for such functions; empty: Boot
 	BootLate bool     `json:"boot_late,omitempty"` // Park leaves the boot to Start, which knows the code and its environment
+
+	// Ahead says that nobody waits for the sandbox that is being made: its boot gives
+	// way to functions that are being served.
+	Ahead bool `json:"ahead,omitempty"`
 }
 
 // Fixed returns the variables of a configuration that only work at exec, sorted.

@@ -156,7 +156,9 @@ func (p *parking) fillLocked(l *lot) {
 func (p *parking) park(l *lot) {
 	p.builders <- struct{}{}
 	ctx, cancel := context.WithTimeout(p.d.alive, p.d.cfg.Limits.InitTimeout)
-	b, err := p.make(ctx, l.rt)
+	ahead := l.rt
+	ahead.Ahead = true
+	b, err := p.make(ctx, ahead)
 	cancel()
 	<-p.builders
 	if err == nil {

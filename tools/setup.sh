@@ -39,6 +39,7 @@ apt_packages() {
     [ -x /bin/busybox ] || echo busybox-static
     have mke2fs || [ -x /sbin/mke2fs ] || echo e2fsprogs
     have xz || echo xz-utils
+    have nft || [ -x /usr/sbin/nft ] || echo nftables
   fi
   if [ "$1" = ci ]; then
     have gcc || echo gcc

@@ -36,6 +36,8 @@ const (
 	parkedMemory = 128 << 20 // until a function's limit is known; most have the default, and then this is it
 	processes    = 1024      // AWS's limit on processes and threads together
 	fullCPU      = 1769      // MB of memory that come with one processor, as on AWS
+	wholeCPU     = 1000      // the share of one processor, until the code has started
+	aheadCPU     = 50        // of boots that nobody waits for
 )
 
 // A box is one sandbox. The fields without a comment are set by make, before the
@@ -91,7 +93,10 @@ func (b *box) make(r *root, rt lambent.Runtime) (err error) {
 	if b.group, err = d.groups.Make(fmt.Sprint(b.slot.number)); err != nil {
 		return err
 	}
-	b.limits = cgroup.Limits{MemoryBytes: parkedMemory, Pids: processes, CPU: 1000}
+	b.limits = cgroup.Limits{MemoryBytes: parkedMemory, Pids: processes, CPU: wholeCPU}
+	if rt.Ahead {
+		b.limits.CPU = aheadCPU
+	}
 	if err := b.group.Limit(b.limits); err != nil {
 		return err
 	}
@@ -265,7 +270,7 @@ func (b *box) Assign(_ context.Context, t sandbox.Task) error {
 func (b *box) assign(t sandbox.Task, from place) error {
 	const op = "namespace.Assign"
 	// Its share of the processor is a whole one until Settle: loading code is a burst.
-	b.limits.MemoryBytes, b.share = int64(t.MemoryMB)<<20, max(1, t.MemoryMB*1000/fullCPU)
+	b.limits.MemoryBytes, b.limits.CPU, b.share = int64(t.MemoryMB)<<20, wholeCPU, max(1, t.MemoryMB*1000/fullCPU)
 	if err := b.group.Limit(b.limits); err != nil {
 		return err
 	}

@@ -50,7 +50,7 @@ func (d *Driver) compileInto(r *root, rt lambent.Runtime) error {
 	ctx, cancel := context.WithTimeout(context.Background(), compileFor)
 	defer cancel()
 	plain := rt
-	plain.Boot, plain.Compile = nil, nil
+	plain.Boot, plain.Compile, plain.Ahead = nil, nil, true
 	s, err := d.park(r, plain)
 	if err != nil {
 		return err
