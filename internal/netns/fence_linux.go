@@ -113,10 +113,11 @@ func (f *fence) raise(guarded map[int]bool) error {
 
 		special := &nftables.Set{Table: f.table, Name: "special", KeyType: nftables.TypeIPAddr, Interval: true, Constant: true}
 		flows := &nftables.Set{Table: f.table, Name: "flows", KeyType: nftables.TypeIPAddr, Dynamic: true, Size: MaxSlots}
-		for _, s := range []struct {
+		for i, s := range []struct {
 			set      *nftables.Set
 			elements []nftables.SetElement
 		}{{special, intervals(notPublic)}, {flows, nil}, {f.policies, nil}, {f.verdicts, nil}, {f.hosts, nil}, {f.services, nil}, {f.guarded, indexes(guarded)}} {
+			s.set.ID = uint32(i + 1) // in this alteration; or the library would count them in a variable that all fences share
 			if err := c.AddSet(s.set, s.elements); err != nil {
 				return err
 			}
