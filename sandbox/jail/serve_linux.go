@@ -154,7 +154,7 @@ func (j *jail) quick(r *request) bool {
 	switch r.Op {
 	case assign:
 		return r.Task != nil && r.Task.Network.IsDefault() && r.Task.TmpMB <= j.Limits.MinTmpMB // a policy or a larger disk takes longer
-	case settle, thaw:
+	case thaw: // which waits for a freeze of the same sandbox, if one is under way: who asks for both waits first
 		return true
 	}
 	return false
