@@ -2,9 +2,8 @@ package bench_test
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"runtime"
 	"strings"
@@ -26,6 +25,7 @@ import (
 type maker struct {
 	driver  *namespace.Driver
 	runtime lambent.Runtime
+	nothing string // a directory without code
 }
 
 // eachKind runs a benchmark with what is parked: an init that waits for a program,
@@ -42,7 +42,7 @@ func eachKind(b *testing.B, f func(b *testing.B, m *maker)) {
 	found, _ := runtimes.Discover(b.Context(), runtimes.Options{Agents: namespace.AgentsInside, Unprivileged: true, Accepts: namespace.Accepts})
 	for _, kind := range []string{"init", "python3", "nodejs"} {
 		b.Run(kind, func(b *testing.B) {
-			m := &maker{runtime: lambent.Runtime{Name: "provided"}}
+			m := &maker{runtime: lambent.Runtime{Name: "provided"}, nothing: b.TempDir()}
 			for _, rt := range found {
 				if strings.HasPrefix(rt.Name, kind) {
 					m.runtime = rt
@@ -75,8 +75,12 @@ func (m *maker) park(ctx context.Context) (sandbox.Sandbox, error) {
 	if s.Agent() != nil {
 		return s, hello(s)
 	}
-	if err := s.Start([]string{"./none"}, nil); !errors.Is(err, fs.ErrNotExist) {
-		return s, errors.Join(errors.New("it has run a program that is not there"), err)
+	if err := s.Assign(ctx, sandbox.Task{Code: m.nothing, MemoryMB: 128, TmpMB: 512, Argv: []string{"./none"}}); err != nil {
+		return s, err
+	}
+	<-s.Done()
+	if s.Exit().Exec != syscall.ENOENT {
+		return s, fmt.Errorf("it has run a program that is not there: %v", s.Exit())
 	}
 	return s, nil
 }

@@ -47,7 +47,6 @@ type guarded struct {
 
 	mu        sync.Mutex // held for the length of each call below
 	assigned  bool
-	started   bool
 	frozen    bool
 	destroyed bool
 }
@@ -74,16 +73,6 @@ func (g *guarded) Assign(ctx context.Context, t Task) error {
 	err := g.do("sandbox.Assign", func() error { return g.Sandbox.Assign(ctx, t) })
 	g.assigned = err == nil
 	return err
-}
-
-func (g *guarded) Start(argv, env []string) error {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if !g.assigned || g.started {
-		return lambent.Errorf(lambent.Internal, "sandbox.Start", "the sandbox %s is not assigned yet, or started already", g.ID())
-	}
-	g.started = true
-	return g.do("sandbox.Start", func() error { return g.Sandbox.Start(argv, env) })
 }
 
 func (g *guarded) Listen() (l net.Listener, err error) {

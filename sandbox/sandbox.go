@@ -42,6 +42,12 @@ type Task struct {
 	MemoryMB int
 	TmpMB    int
 	Network  lambent.Network // what the code may connect to; a driver that cannot hold it to that refuses any but the default
+
+	// What to run once that is in place, with exactly this environment: a program of
+	// the code, or, of a runtime that boots late, the agent, which then has its
+	// descriptor 3. A relative Argv[0] is relative to Paths.Task, which is the working
+	// directory. Empty where an agent runs already.
+	Argv, Env []string
 }
 
 // Paths are where the code inside finds things.
@@ -61,14 +67,18 @@ func (p Paths) For(t Task) Paths {
 
 // An Exit says how the sandbox's first process ended.
 type Exit struct {
-	Code   int            // exit status; meaningless where Signal is set
+	Exec   syscall.Errno  // why the task's program could not be executed, or 0: nothing of the code has run
+	Code   int            // exit status; meaningless where Exec or Signal is set
 	Signal syscall.Signal // that ended it, or 0
 	OOM    bool           // it was ended for its memory limit
 }
 
 // String phrases the exit as "exit status 1" or "signal: killed".
 func (e Exit) String() string {
-	if e.Signal != 0 {
+	switch {
+	case e.Exec != 0:
+		return fmt.Sprintf("exec: %v", e.Exec)
+	case e.Signal != 0:
 		return fmt.Sprintf("signal: %v", e.Signal)
 	}
 	return fmt.Sprintf("exit status %d", e.Code)
@@ -84,14 +94,10 @@ type Sandbox interface {
 	// Paths says where the code of a task will find things. It costs nothing.
 	Paths(Task) Paths
 
-	// Assign puts the code and the limits in place. At most once.
+	// Assign puts the code and the limits in place and has the task's program run, if
+	// it names one. At most once. A program that cannot be executed is no error of
+	// Assign's, which does not wait for that: it ends the sandbox, and Exit says why.
 	Assign(context.Context, Task) error
-
-	// Start runs a program inside, with exactly this environment: one of the code,
-	// or, of a runtime that boots late, the agent, which then has its descriptor 3.
-	// Only for those two, at most once, after Assign. A relative argv[0] is relative
-	// to Paths.Task, which is the working directory.
-	Start(argv, env []string) error
 
 	// Agent is the connection that the booted agent holds as its descriptor 3,
 	// or nil for runtimes without an agent. Always the same value.

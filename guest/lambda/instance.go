@@ -4,8 +4,6 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/json"
-	"errors"
-	"io/fs"
 	"net"
 	"slices"
 	"sync"
@@ -39,6 +37,7 @@ type instance struct {
 	api      string       // AWS_LAMBDA_RUNTIME_API
 	unit     guest.Unit   // set by Init
 	arn      string
+	wrapper  string // that starts the runtime, if there is one; set by Init
 
 	dead chan struct{} // closed once nothing can be invoked any more
 
@@ -121,22 +120,24 @@ func (in *instance) Init(ctx context.Context, u guest.Unit) error {
 		if !in.track(c) {
 			return in.Fault(lambent.FaultExit, nil)
 		}
-		if !in.runtime.BootLate { // it makes itself ready while its code is put in place
-			if _, err := agent.Write(in.assignment(env, u)); err != nil {
-				return in.exitedDuringInit()
-			}
-		}
-		if err := u.Place(); err != nil {
-			return err
-		}
 		if in.runtime.BootLate {
-			if err := in.bootLate(ctx, agent, env); err != nil {
+			if err := u.Place(in.late(env), environ(env)); err != nil {
+				return err
+			}
+			if err := booted(ctx, agent); err != nil {
 				close(heard)
 				return in.orExit(ctx, err)
 			}
 			// It has its environment, and what a wrapper has made of it.
 			if _, err := agent.Write(in.assignment(nil, u)); err != nil {
 				return in.exitedDuringInit()
+			}
+		} else { // it makes itself ready while its code is put in place
+			if _, err := agent.Write(in.assignment(env, u)); err != nil {
+				return in.exitedDuringInit()
+			}
+			if err := u.Place(nil, nil); err != nil {
+				return err
 			}
 		}
 		if _, err := agent.Write([]byte{codeInPlace}); err != nil {
@@ -147,12 +148,9 @@ func (in *instance) Init(ctx context.Context, u guest.Unit) error {
 			close(heard)
 		}()
 	} else {
-		if err := u.Place(); err != nil {
-			return err
-		}
 		close(heard) // clients of the API wait for the answer to what they say
-		if err := in.sandbox.Start([]string{"./bootstrap"}, environ(env)); err != nil {
-			return startFault(err)
+		if err := u.Place([]string{"./bootstrap"}, environ(env)); err != nil {
+			return err
 		}
 	}
 	select {
@@ -180,10 +178,13 @@ func (in *instance) exitedDuringInit() error {
 	case <-in.initDone:
 		return in.initErr
 	default:
-		f := in.Fault(lambent.FaultExit, nil)
-		f.Kind = lambent.FaultInit
-		return f
 	}
+	if errno := in.sandbox.Exit().Exec; errno != 0 {
+		return in.notRun(errno)
+	}
+	f := in.Fault(lambent.FaultExit, nil)
+	f.Kind = lambent.FaultInit
+	return f
 }
 
 // assignment frames what an agent is told: a length and JSON.
@@ -202,18 +203,19 @@ func (in *instance) assignment(env map[string]string, u guest.Unit) []byte {
 	return append(binary.BigEndian.AppendUint32(nil, uint32(len(body))), body...)
 }
 
-// startFault tells a missing or unusable bootstrap, which is the code's fault,
+// notRun tells a missing or unusable program of the code, which is the code's fault,
 // from what is ours.
-func startFault(err error) error {
+func (in *instance) notRun(errno syscall.Errno) error {
+	unusable := errno == syscall.ENOENT || errno == syscall.EACCES || errno == syscall.ENOEXEC
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
+	case !unusable, in.runtime.BootLate && in.wrapper == "":
+		return lambent.Errorf(lambent.Internal, "lambda.Init", "runtime %s cannot be executed: %w", in.runtime.Name, errno)
+	case in.runtime.BootLate:
+		return wrapperFault(in.wrapper, errno)
+	case errno == syscall.ENOENT:
 		return newFault(lambent.FaultInit, "Runtime.InvalidEntrypoint", "", "Couldn't find valid bootstrap(s): [/var/task/bootstrap /opt/bootstrap]")
-	case errors.Is(err, fs.ErrPermission):
-		return newFault(lambent.FaultInit, "Runtime.InvalidEntrypoint", "", "fork/exec /var/task/bootstrap: permission denied")
-	case errors.Is(err, syscall.ENOEXEC):
-		return newFault(lambent.FaultInit, "Runtime.InvalidEntrypoint", "", "fork/exec /var/task/bootstrap: exec format error")
 	}
-	return err
+	return newFault(lambent.FaultInit, "Runtime.InvalidEntrypoint", "", "fork/exec /var/task/bootstrap: "+errno.Error())
 }
 
 // track notes a connection so that Stop closes it, and reports whether the

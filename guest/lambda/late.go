@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"io/fs"
 	"net"
 	"slices"
 	"strings"
@@ -26,20 +25,18 @@ const wrapperVariable = "AWS_LAMBDA_EXEC_WRAPPER"
 // was ready.
 var errNoAgent = errors.New("the agent does not get ready")
 
-// bootLate boots the agent with the function's environment and waits until it is
-// ready. What goes wrong is the code's doing: its options, its wrapper, its library.
-func (in *instance) bootLate(ctx context.Context, agent net.Conn, env map[string]string) error {
+// late is what boots the agent in the function's environment.
+func (in *instance) late(env map[string]string) []string {
 	argv := withoutContradictions(in.runtime.Boot, env["NODE_OPTIONS"])
-	wrapper := env[wrapperVariable]
-	if wrapper != "" {
-		argv = append([]string{in.inside(wrapper)}, argv...)
+	if in.wrapper = env[wrapperVariable]; in.wrapper != "" {
+		argv = append([]string{in.inside(in.wrapper)}, argv...)
 	}
-	if err := in.sandbox.Start(argv, environ(env)); err != nil {
-		if wrapper == "" {
-			return err
-		}
-		return wrapperFault(wrapper, err)
-	}
+	return argv
+}
+
+// booted waits until an agent that boots late is ready. What goes wrong is the
+// code's doing: its options, its wrapper, its library.
+func booted(ctx context.Context, agent net.Conn) error {
 	stop := context.AfterFunc(ctx, func() { _ = agent.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
 	hello := make([]byte, len(agentHello))
@@ -70,17 +67,13 @@ func (in *instance) orExit(ctx context.Context, err error) error {
 
 // wrapperFault says why a wrapper does not run, with the status that a shell, which
 // is what starts it on AWS, would have ended with.
-func wrapperFault(wrapper string, err error) error {
-	why, status := "", "126"
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
+func wrapperFault(wrapper string, errno syscall.Errno) error {
+	why, status := "is no program: the first line of a script names its interpreter, such as #!/bin/sh", "126"
+	switch errno {
+	case syscall.ENOENT:
 		why, status = "does not exist, or what its first line names does not", "127"
-	case errors.Is(err, fs.ErrPermission):
+	case syscall.EACCES:
 		why = "is not an executable"
-	case errors.Is(err, syscall.ENOEXEC):
-		why = "is no program: the first line of a script names its interpreter, such as #!/bin/sh"
-	default:
-		return err
 	}
 	return newFault(lambent.FaultInit, "Runtime.ExitError", lambent.NewID(),
 		"Runtime exited with error: exit status "+status+" ("+wrapperVariable+": "+wrapper+" "+why+")")

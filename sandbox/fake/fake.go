@@ -91,8 +91,6 @@ type Box struct {
 	Stdout *os.File      // nil if the driver is silent
 	Killed chan struct{} // closed by Destroy
 	Task   sandbox.Task  // after Assign
-	Argv   []string      // after Start
-	Env    []string
 
 	// What the next calls of Stats return.
 	CPUUS, PeakBytes atomic.Int64
@@ -155,19 +153,15 @@ func (b *Box) Assign(_ context.Context, t sandbox.Task) error {
 		}
 	}
 	b.Task = t
+	if len(t.Argv) > 0 {
+		b.start()
+	}
 	return nil
 }
 
 // Paths implements sandbox.Sandbox.
 func (b *Box) Paths(t sandbox.Task) sandbox.Paths {
 	return sandbox.Paths{Task: t.Code, Opt: t.Opt, Tmp: os.TempDir()}
-}
-
-// Start implements sandbox.Sandbox.
-func (b *Box) Start(argv, env []string) error {
-	b.Argv, b.Env = argv, env
-	b.start()
-	return nil
 }
 
 // Listen implements sandbox.Sandbox.

@@ -288,12 +288,6 @@ func (b *box) Settle() error {
 	return err
 }
 
-// Start implements sandbox.Sandbox.
-func (b *box) Start(argv, env []string) error {
-	_, err := b.ask(request{Op: start, Argv: argv, Env: env})
-	return err
-}
-
 // Listen implements sandbox.Sandbox.
 func (b *box) Listen() (net.Listener, error) {
 	f, err := b.one(request{Op: listen})

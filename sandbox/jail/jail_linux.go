@@ -19,7 +19,7 @@ import (
 )
 
 const (
-	version    = 2
+	version    = 3
 	maxMessage = 64 << 10 // an environment has 4 KB, an event does not come this way
 	maxFiles   = 8        // descriptors with one message
 )
@@ -40,8 +40,6 @@ type request struct {
 	Sandbox uint64           `json:",omitempty"` // the number of its park
 	Runtime *lambent.Runtime `json:",omitempty"` // of park
 	Task    *sandbox.Task    `json:",omitempty"` // of assign
-	Argv    []string         `json:",omitempty"` // of start
-	Env     []string         `json:",omitempty"`
 	Port    int              `json:",omitempty"` // of dial
 	Name    string           `json:",omitempty"` // of open
 	LeadsTo []netip.Addr     `json:",omitempty"`
@@ -52,7 +50,6 @@ type operation string
 const (
 	park    operation = "park"    // answered with: output, meters (3), sockets for names (2), agent if there is one
 	assign  operation = "assign"  //
-	start   operation = "start"   //
 	listen  operation = "listen"  // answered with the listener
 	dial    operation = "dial"    // answered with the connection
 	open    operation = "open"    // addresses for a name of the sandbox's network policy
@@ -106,13 +103,13 @@ func (r *request) check(l *lambent.Limits) error {
 	bad := func(format string, args ...any) error {
 		return lambent.Errorf(lambent.Invalid, "jail", format, args...)
 	}
-	text := append(append([]string{r.Name}, r.Argv...), r.Env...)
+	text := []string{r.Name}
 	switch {
 	case r.Number == 0:
 		return bad("a request without a number")
 	case r.Op != park && r.Sandbox == 0:
 		return bad("%q of no sandbox", r.Op)
-	case r.Op == park && r.Runtime == nil, r.Op == assign && r.Task == nil, r.Op == start && len(r.Argv) == 0:
+	case r.Op == park && r.Runtime == nil, r.Op == assign && r.Task == nil:
 		return bad("%q lacks what it is about", r.Op)
 	case r.Op == assign && (r.Task.MemoryMB < 1 || r.Task.MemoryMB > l.MaxMemoryMB):
 		return bad("memory of %d MB", r.Task.MemoryMB)
@@ -135,11 +132,14 @@ func (r *request) check(l *lambent.Limits) error {
 		}
 	}
 	if r.Task != nil {
-		text = append(text, r.Task.Code, r.Task.Opt)
-	}
-	for _, v := range r.Env {
-		if name, _, ok := strings.Cut(v, "="); !ok || name == "" {
-			return bad("a variable %.40q without a name", v)
+		text = append(append(append(text, r.Task.Code, r.Task.Opt), r.Task.Argv...), r.Task.Env...)
+		if len(r.Task.Argv) == 0 && len(r.Task.Env) > 0 || len(r.Task.Argv) > 0 && r.Task.Argv[0] == "" {
+			return bad("an environment of no program")
+		}
+		for _, v := range r.Task.Env {
+			if name, _, ok := strings.Cut(v, "="); !ok || name == "" {
+				return bad("a variable %.40q without a name", v)
+			}
 		}
 	}
 	for _, s := range text {

@@ -269,8 +269,6 @@ func (j *jail) do(r *request, out *response) ([]syscall.Conn, error) {
 	switch r.Op {
 	case assign:
 		return nil, h.Assign(j.ctx, *r.Task)
-	case start:
-		return nil, h.Start(r.Argv, r.Env)
 	case listen:
 		l, err := h.Listen()
 		if err != nil {

@@ -250,9 +250,8 @@ func life(d sandbox.Driver, code string) error {
 	}
 	defer s.Output().Close()
 	network, _ := lambent.ParseNetwork("db.example")
-	err = s.Assign(context.Background(), sandbox.Task{Code: code, MemoryMB: 128, TmpMB: 512, Network: network})
+	err = s.Assign(context.Background(), sandbox.Task{Code: code, MemoryMB: 128, TmpMB: 512, Network: network, Argv: []string{"./bootstrap"}})
 	if err == nil {
-		err = s.Start([]string{"./bootstrap"}, nil)
 		time.Sleep(rand.N(50 * time.Millisecond))
 	}
 	if e := s.Destroy(); err == nil {

@@ -56,6 +56,8 @@ type box struct {
 	pid    int      // of the init; 0: none yet
 	mounts *os.File // the mount namespace
 
+	refused func() (syscall.Errno, error) // what hear has heard
+
 	limits cgroup.Limits // as they are
 	share  int           // of the processor, once the code has started
 
@@ -73,7 +75,9 @@ type box struct {
 func newBox(d *Driver) *box {
 	var raw [16]byte
 	rand.Read(raw[:])
-	return &box{driver: d, id: hex.EncodeToString(raw[:]), done: make(chan struct{})}
+	b := &box{driver: d, id: hex.EncodeToString(raw[:]), done: make(chan struct{})}
+	b.refused = sync.OnceValues(b.hear)
+	return b
 }
 
 func (b *box) ID() string            { return b.id }
@@ -108,7 +112,16 @@ func (b *box) make(r *root, rt lambent.Runtime) (err error) {
 		return lambent.Errorf(lambent.Internal, "namespace.Park", "%w", err)
 	}
 	if len(rt.Boot) > 0 && !rt.BootLate {
-		return b.run("/", rt.Boot, envList(rt.Env))
+		if err := b.run("/", rt.Boot, envList(rt.Env)); err != nil {
+			return err
+		}
+		errno, err := b.refused()
+		if errno != 0 {
+			err = errno
+		}
+		if err != nil {
+			return lambent.Errorf(lambent.Internal, "namespace.Park", "cannot run %s: %w", rt.Boot[0], err)
+		}
 	}
 	return nil
 }
@@ -219,16 +232,14 @@ func (b *box) watch() {
 	if last.Signaled() {
 		b.exit.Signal = last.Signal()
 	}
+	b.exit.Exec, _ = b.refused() // nobody has the other end any more: it does not block
 	kills, err := b.group.OOMKills()
 	b.exit.OOM = err == nil && kills > 0
 	close(b.done)
 }
 
-// run tells the waiting process what to run, and hears whether it does.
+// run tells the waiting process what to run.
 func (b *box) run(dir string, argv, env []string) error {
-	fail := func(err error) error {
-		return lambent.Errorf(lambent.Internal, "namespace.Start", "cannot run %s: %w", argv[0], err)
-	}
 	var text []byte
 	for _, list := range [][]string{{dir}, argv, env} {
 		for _, s := range list {
@@ -240,17 +251,23 @@ func (b *box) run(dir string, argv, env []string) error {
 		m = binary.LittleEndian.AppendUint32(m, uint32(n))
 	}
 	if _, err := b.start.Write(append(m, text...)); err != nil {
-		return fail(err)
+		return lambent.Errorf(lambent.Internal, "namespace", "cannot run %s: %w", argv[0], err)
 	}
+	return nil
+}
+
+// hear waits until what run has named is executed, or cannot be, and returns why
+// not: 0 if it is, or if the process has ended before. It is for refused to call.
+func (b *box) hear() (syscall.Errno, error) {
 	_ = b.start.SetReadDeadline(time.Now().Add(10 * time.Second))
 	var errno [4]byte
 	switch _, err := io.ReadFull(b.start, errno[:]); {
 	case err == nil:
-		return fail(syscall.Errno(binary.LittleEndian.Uint32(errno[:])))
+		return syscall.Errno(binary.LittleEndian.Uint32(errno[:])), nil
 	case errors.Is(err, io.EOF): // closed by exec, or by the end that Done tells of
-		return nil
+		return 0, nil
 	default:
-		return fail(err)
+		return 0, err
 	}
 }
 
@@ -318,21 +335,16 @@ func (b *box) assign(t sandbox.Task, from place) error {
 	if err != nil {
 		return lambent.Errorf(lambent.Internal, op, "the code cannot be put in place: %w", err)
 	}
-	return nil
+	if len(t.Argv) == 0 {
+		return nil
+	}
+	return b.run(taskDir, t.Argv, t.Env)
 }
 
 // Settle implements sandbox.Settler.
 func (b *box) Settle() error {
 	b.limits.CPU = b.share
 	return b.group.Limit(b.limits)
-}
-
-// Start implements sandbox.Sandbox.
-func (b *box) Start(argv, env []string) error {
-	if len(argv) == 0 {
-		return lambent.Errorf(lambent.Internal, "namespace.Start", "no program named")
-	}
-	return b.run(taskDir, argv, env)
 }
 
 // Listen implements sandbox.Sandbox.

@@ -137,10 +137,7 @@ func (d *Driver) rehearse() error {
 		return err
 	}
 	defer s.Output().Close()
-	err = s.(*box).assign(sandbox.Task{Code: code, MemoryMB: 128, TmpMB: diskMB}, place{})
-	if err == nil {
-		err = s.Start([]string{"./bootstrap", "rehearsal"}, nil)
-	}
+	err = s.(*box).assign(sandbox.Task{Code: code, MemoryMB: 128, TmpMB: diskMB, Argv: []string{"./bootstrap", "rehearsal"}}, place{})
 	if err == nil {
 		select {
 		case <-s.Done():

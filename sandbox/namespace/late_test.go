@@ -25,11 +25,12 @@ func TestEnvironmentIsTheCodesAlone(t *testing.T) {
 	}
 	defer b.Output().Close()
 	defer b.Destroy()
-	if err := b.Assign(t.Context(), sandbox.Task{Code: codeDir(t), MemoryMB: 128, TmpMB: 512}); err != nil {
-		t.Fatal(err)
-	}
 	const mark = "LD_PRELOAD=libresolv.so.2"
-	if err := b.Start([]string{"/bin/sh", "-c", "echo up >&3; sleep 1000"}, []string{"PATH=/usr/bin:/bin", mark}); err != nil {
+	err = b.Assign(t.Context(), sandbox.Task{
+		Code: codeDir(t), MemoryMB: 128, TmpMB: 512,
+		Argv: []string{"/bin/sh", "-c", "echo up >&3; sleep 1000"}, Env: []string{"PATH=/usr/bin:/bin", mark},
+	})
+	if err != nil {
 		t.Fatal(err)
 	}
 	_ = b.Agent().SetReadDeadline(time.Now().Add(10 * time.Second))

@@ -2,11 +2,13 @@ package process
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -28,7 +30,7 @@ type box struct {
 	uid     int    // -1: the server's
 	runtime lambent.Runtime
 	agent   net.Conn
-	inside  *os.File // the agent's end of that, until Start boots it; nil: it has it
+	inside  *os.File // the agent's end of that, until Assign boots it; nil: it has it
 	output  *os.File // read end; the reader closes it
 	stdout  *os.File // write end; closed once the child has it
 
@@ -41,6 +43,7 @@ type box struct {
 	stats      statsReader
 
 	destroy sync.Once
+	finish  sync.Once // closes done
 	done    chan struct{}
 	exit    sandbox.Exit // written before done is closed
 }
@@ -52,7 +55,7 @@ func (b *box) Done() <-chan struct{} { return b.done }
 func (b *box) Exit() sandbox.Exit    { return b.exit }
 
 // boot starts the runtime's agent with one end of a socket pair as descriptor 3,
-// or leaves that to Start.
+// or leaves that to Assign.
 func (b *box) boot() (err error) {
 	if b.agent, b.inside, err = sandbox.SocketPair(); err != nil {
 		return lambent.Errorf(lambent.Internal, "process.Park", "cannot make a socket pair: %w", err)
@@ -84,19 +87,19 @@ func (b *box) Assign(_ context.Context, t sandbox.Task) error {
 	case b.driver.wake <- struct{}{}:
 	default:
 	}
-	return nil
-}
-
-// Start implements sandbox.Sandbox.
-func (b *box) Start(argv, env []string) error {
-	if len(argv) == 0 {
-		return lambent.Errorf(lambent.Internal, "process.Start", "no program named")
+	if len(t.Argv) == 0 {
+		return nil
 	}
-	argv = append([]string(nil), argv...)
+	argv := slices.Clone(t.Argv)
 	if !filepath.IsAbs(argv[0]) {
 		argv[0] = filepath.Join(b.task.Task, argv[0])
 	}
-	return b.spawn(argv, env, b.task.Task)
+	err := b.spawn(argv, t.Env, b.task.Task)
+	if errors.As(err, &b.exit.Exec) {
+		b.end()
+		return nil
+	}
+	return err
 }
 
 func (b *box) spawn(argv, env []string, dir string) error {
@@ -119,7 +122,7 @@ func (b *box) spawn(argv, env []string, dir string) error {
 	b.stdout.Close()
 	b.closeInside()
 	if err != nil {
-		return lambent.Errorf(lambent.Internal, "process.Start", "cannot run %s: %w", argv[0], err)
+		return lambent.Errorf(lambent.Internal, "process", "cannot run %s: %w", argv[0], err)
 	}
 	limitChild(cmd.Process.Pid, b.uid >= 0)
 	b.stats.open(cmd.Process.Pid)
@@ -139,8 +142,11 @@ func (b *box) wait(cmd *exec.Cmd) {
 	if ws, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
 		b.exit.Signal = ws.Signal()
 	}
-	close(b.done)
+	b.end()
 }
+
+// end tells that nothing runs any more, or will. What ended it is in exit.
+func (b *box) end() { b.finish.Do(func() { close(b.done) }) }
 
 // Listen implements sandbox.Sandbox: there is one network, the host's.
 func (b *box) Listen() (net.Listener, error) { return net.Listen("tcp", "127.0.0.1:0") }
@@ -202,8 +208,10 @@ func (b *box) Destroy() (err error) {
 				err = lambent.Errorf(lambent.Internal, "process.Destroy", "process %d does not end", pid)
 			}
 		} else {
-			b.exit = sandbox.Exit{Signal: syscall.SIGKILL}
-			close(b.done)
+			if b.exit == (sandbox.Exit{}) {
+				b.exit.Signal = syscall.SIGKILL
+			}
+			b.end()
 		}
 		b.release()
 		b.driver.mu.Lock()

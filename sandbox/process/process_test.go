@@ -70,10 +70,8 @@ func start(t *testing.T, d sandbox.Driver, script string) sandbox.Sandbox {
 	if err := os.WriteFile(filepath.Join(code, "bootstrap"), []byte("#!/bin/sh\n"+script+"\n"), 0o555); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.Assign(t.Context(), sandbox.Task{Code: code, MemoryMB: 128, TmpMB: 512}); err != nil {
-		t.Fatal(err)
-	}
-	if err := b.Start([]string{"bootstrap"}, []string{"PATH=/usr/bin:/bin"}); err != nil {
+	task := sandbox.Task{Code: code, MemoryMB: 128, TmpMB: 512, Argv: []string{"bootstrap"}, Env: []string{"PATH=/usr/bin:/bin"}}
+	if err := b.Assign(t.Context(), task); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := io.ReadFull(b.Output(), make([]byte, 3)); err != nil {

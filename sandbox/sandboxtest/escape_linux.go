@@ -260,6 +260,7 @@ type trial struct {
 func (e *escape) start(t *testing.T, p program, task sandbox.Task, probes []probe) *trial {
 	t.Helper()
 	task.Code, task.TmpMB = e.codeDir(t), 512
+	task.Argv, task.Env = p.argv, []string{"PATH=/usr/bin:/bin", "MARK=here"}
 	content, err := p.from()
 	if err != nil {
 		t.Fatal(err)
@@ -282,9 +283,6 @@ func (e *escape) start(t *testing.T, p program, task sandbox.Task, probes []prob
 	t.Cleanup(func() { tr.destroy(t) })
 	if err := b.Assign(t.Context(), task); err != nil {
 		t.Fatalf("Assign: %v", err)
-	}
-	if err := b.Start(p.argv, []string{"PATH=/usr/bin:/bin", "MARK=here"}); err != nil {
-		t.Fatalf("Start: %v", err)
 	}
 	_ = b.Output().SetReadDeadline(time.Now().Add(2 * time.Minute)) // test/vm is slow
 	return tr

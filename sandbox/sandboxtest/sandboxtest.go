@@ -28,8 +28,9 @@ func Run(t *testing.T, codeDir func(*testing.T) string, open func(*testing.T) sa
 		name string
 		test func(*testing.T, sandbox.Driver)
 	}{
-		{"Start runs a program of the code with exactly this environment", s.start},
+		{"Assign runs a program of the code with exactly this environment", s.start},
 		{"Exit tells status and signal", s.exit},
+		{"Exit tells why a program cannot be executed", s.notRun},
 		{"Agent and its descriptor 3 are connected", s.agent},
 		{"An agent that boots late has the code, its environment and descriptor 3", s.lateAgent},
 		{"Destroy of one whose agent was never booted", s.lateDestroy},
@@ -65,6 +66,11 @@ type suite struct {
 
 var generic = lambent.Runtime{Name: "provided", Guest: "lambda"}
 
+// bootstrap is the task of code that is a program.
+func bootstrap(code string) sandbox.Task {
+	return sandbox.Task{Code: code, MemoryMB: 128, TmpMB: 512, Argv: []string{"./bootstrap"}, Env: []string{"PATH=/usr/bin:/bin"}}
+}
+
 // run starts a shell script as the code's bootstrap.
 func (s suite) run(t *testing.T, d sandbox.Driver, script string, memoryMB int) sandbox.Sandbox {
 	t.Helper()
@@ -77,14 +83,11 @@ func (s suite) run(t *testing.T, d sandbox.Driver, script string, memoryMB int) 
 	if err := os.WriteFile(filepath.Join(code, "bootstrap"), []byte("#!/bin/sh\n"+script+"\n"), 0o555); err != nil {
 		t.Fatal(err)
 	}
-	task := sandbox.Task{Code: code, MemoryMB: memoryMB, TmpMB: 512}
+	task := bootstrap(code)
+	task.MemoryMB = memoryMB
+	task.Env = append(task.Env, "TMPDIR="+b.Paths(task).Tmp, "MARK=here")
 	if err := b.Assign(t.Context(), task); err != nil {
 		t.Fatalf("Assign: %v", err)
-	}
-	paths := b.Paths(task)
-	env := []string{"PATH=/usr/bin:/bin", "TMPDIR=" + paths.Tmp, "MARK=here"}
-	if err := b.Start([]string{"./bootstrap"}, env); err != nil {
-		t.Fatalf("Start: %v", err)
 	}
 	return b
 }
@@ -142,6 +145,35 @@ func (s suite) exit(t *testing.T, d sandbox.Driver) {
 	}
 }
 
+func (s suite) notRun(t *testing.T, d sandbox.Driver) {
+	for _, c := range []struct {
+		text string
+		mode os.FileMode
+		want syscall.Errno
+	}{{"", 0, syscall.ENOENT}, {"#!/bin/sh\n", 0o444, syscall.EACCES}, {"neither a script nor a program", 0o555, syscall.ENOEXEC}} {
+		b, err := d.Park(t.Context(), generic)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer b.Destroy()
+		code := s.codeDir(t)
+		if c.mode != 0 {
+			if err := os.WriteFile(filepath.Join(code, "bootstrap"), []byte(c.text), c.mode); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := b.Assign(t.Context(), bootstrap(code)); err != nil {
+			t.Errorf("Assign: %v, want that the exit tells", err)
+		}
+		if got := output(t, b); got != "" {
+			t.Errorf("output %q", got)
+		}
+		if e := await(t, b); e.Exec != c.want {
+			t.Errorf("exit %+v, want %v", e, c.want)
+		}
+	}
+}
+
 func (s suite) agent(t *testing.T, d sandbox.Driver) {
 	rt := lambent.Runtime{Name: "shell", Boot: []string{"/bin/sh", "-c", "echo ready >&3; read line <&3; echo \"got $line\" >&3"}}
 	b, err := d.Park(t.Context(), rt)
@@ -167,7 +199,7 @@ func (s suite) agent(t *testing.T, d sandbox.Driver) {
 	}
 }
 
-// late is a runtime whose agent boots in Start.
+// late is a runtime whose agent boots in Assign.
 var late = lambent.Runtime{Name: "shell", Boot: []string{"/bin/sh", "./agent"}, BootLate: true, Env: map[string]string{"ENV": "of the boot"}}
 
 func (s suite) lateAgent(t *testing.T, d sandbox.Driver) {
@@ -181,18 +213,14 @@ func (s suite) lateAgent(t *testing.T, d sandbox.Driver) {
 	if err := os.WriteFile(filepath.Join(code, "agent"), []byte(script), 0o444); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.Start(late.Boot, nil); err == nil {
-		t.Fatal("Start before Assign is accepted")
-	}
-	if err := b.Assign(t.Context(), sandbox.Task{Code: code, MemoryMB: 128, TmpMB: 512}); err != nil {
-		t.Fatal(err)
-	}
 	a := b.Agent()
 	_ = a.SetDeadline(time.Now().Add(10 * time.Second))
 	if _, err := io.WriteString(a, "hello\n"); err != nil { // it lies there until somebody reads
 		t.Fatal(err)
 	}
-	if err := b.Start(late.Boot, []string{"PATH=/usr/bin:/bin", "MARK=here", "LD_PRELOAD="}); err != nil {
+	task := bootstrap(code)
+	task.Argv, task.Env = late.Boot, append(task.Env, "MARK=here", "LD_PRELOAD=")
+	if err := b.Assign(t.Context(), task); err != nil {
 		t.Fatal(err)
 	}
 	got, err := io.ReadAll(a)
@@ -307,10 +335,7 @@ func (s suite) listen(t *testing.T, d sandbox.Driver) {
 	if err := os.WriteFile(filepath.Join(code, "bootstrap"), []byte(script), 0o555); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.Assign(t.Context(), sandbox.Task{Code: code, MemoryMB: 128, TmpMB: 512}); err != nil {
-		t.Fatal(err)
-	}
-	if err := b.Start([]string{"./bootstrap"}, []string{"PATH=/usr/bin:/bin"}); err != nil {
+	if err := b.Assign(t.Context(), bootstrap(code)); err != nil {
 		t.Fatal(err)
 	}
 	accepted := make(chan error, 1)
@@ -396,9 +421,6 @@ func (s suite) guard(t *testing.T, d sandbox.Driver) {
 		t.Fatal(err)
 	}
 	defer b.Output().Close()
-	if err := b.Start([]string{"./bootstrap"}, nil); err == nil {
-		t.Error("Start before Assign is accepted")
-	}
 	if err := b.Assign(t.Context(), sandbox.Task{Code: filepath.Join(s.codeDir(t), "absent"), MemoryMB: 128, TmpMB: 512}); err == nil {
 		t.Fatal("Assign of a tree that is not there is accepted")
 	}
@@ -455,10 +477,7 @@ func cycle(t *testing.T, d sandbox.Driver, code string) error {
 	}
 	defer b.Output().Close()
 	defer b.Destroy()
-	if err := b.Assign(t.Context(), sandbox.Task{Code: code, MemoryMB: 128, TmpMB: 512}); err != nil {
-		return err
-	}
-	if err := b.Start([]string{"./bootstrap"}, []string{"PATH=/usr/bin:/bin"}); err != nil {
+	if err := b.Assign(t.Context(), bootstrap(code)); err != nil {
 		return err
 	}
 	buf := make([]byte, 3)
