@@ -75,7 +75,7 @@ func (m *maker) park(ctx context.Context) (sandbox.Sandbox, error) {
 	if s.Agent() != nil {
 		return s, hello(s)
 	}
-	if err := s.Assign(ctx, sandbox.Task{Code: m.nothing, MemoryMB: 128, TmpMB: 512, Argv: []string{"./none"}}); err != nil {
+	if err := s.Assign(ctx, sandbox.Task{Code: m.nothing, MemoryMB: 128, TmpMB: 512, Start: sandbox.Start{Argv: []string{"./none"}}}); err != nil {
 		return s, err
 	}
 	<-s.Done()

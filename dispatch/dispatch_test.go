@@ -40,7 +40,7 @@ func (s *script) Attach(_ context.Context, sb sandbox.Sandbox, _ lambent.Runtime
 }
 
 func (in *scripted) Init(ctx context.Context, u guest.Unit) error {
-	if err := u.Place(nil, nil); err != nil {
+	if err := u.Place(sandbox.Start{}); err != nil {
 		return err
 	}
 	if in.s.init != nil {

@@ -100,8 +100,8 @@ func (in *instance) boot(ctx context.Context, tree string, secrets map[string]st
 	task := sandbox.Task{Code: tree, MemoryMB: cfg.MemoryMB, TmpMB: cfg.TmpMB, Network: in.p.rev.Network}
 	in.cpuUS, _, _ = in.sandbox.Stats() // booting the runtime was ours, not the code's
 	placed := time.Now()                // or later: from then on it is the code that takes its time
-	err := in.guest.Init(ctx, guest.Unit{Revision: in.p.rev, Secrets: secrets, Paths: in.sandbox.Paths(task), Place: func(argv, env []string) error {
-		task.Argv, task.Env = argv, env
+	err := in.guest.Init(ctx, guest.Unit{Revision: in.p.rev, Secrets: secrets, Paths: in.sandbox.Paths(task), Place: func(s sandbox.Start) error {
+		task.Start = s
 		err := in.sandbox.Assign(ctx, task)
 		placed = time.Now()
 		return err

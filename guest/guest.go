@@ -29,10 +29,10 @@ type Unit struct {
 	Secrets  map[string]string // joins the environment; values never reach a log
 	Paths    sandbox.Paths
 
-	// Place puts the code where Paths says, and has a program run then if it is given
-	// one: see [sandbox.Task]. Init calls it once, before the code is to be loaded:
-	// what a runtime can do without the code it can do meanwhile.
-	Place func(argv, env []string) error
+	// Place puts the code where Paths says, and starts what is to be started then.
+	// Init calls it once, before the code is to be loaded: what a runtime can do
+	// without the code it can do meanwhile.
+	Place func(sandbox.Start) error
 }
 
 // An Instance is one attached sandbox: first Init once, then any number of

@@ -1,9 +1,14 @@
 package sandbox
 
 import (
+	"errors"
+	"io"
 	"net"
 	"os"
 	"syscall"
+	"time"
+
+	"lambent"
 )
 
 // OutputPipe returns a pipe whose read end is non-blocking and whose write end,
@@ -50,4 +55,22 @@ func SocketPair() (ours net.Conn, theirs *os.File, err error) {
 		return nil, nil, err
 	}
 	return ours, theirs, nil
+}
+
+// Tell writes a task's word to an agent's connection. That the agent has ended is no
+// error: Done tells. For drivers: see [Start].
+func Tell(agent net.Conn, word string) error {
+	if word == "" {
+		return nil
+	}
+	if agent == nil {
+		return lambent.Errorf(lambent.Invalid, "sandbox.Assign", "a word for no agent")
+	}
+	_ = agent.SetWriteDeadline(time.Now().Add(time.Second)) // whoever has filled it up waits for nothing
+	defer agent.SetWriteDeadline(time.Time{})
+	_, err := io.WriteString(agent, word)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return lambent.Errorf(lambent.Internal, "sandbox.Assign", "the agent does not read")
+	}
+	return nil
 }

@@ -42,11 +42,17 @@ type Task struct {
 	MemoryMB int
 	TmpMB    int
 	Network  lambent.Network // what the code may connect to; a driver that cannot hold it to that refuses any but the default
+	Start    Start
+}
 
-	// What to run once that is in place, with exactly this environment: a program of
-	// the code, or, of a runtime that boots late, the agent, which then has its
-	// descriptor 3. A relative Argv[0] is relative to Paths.Task, which is the working
-	// directory. Empty where an agent runs already.
+// A Start is what happens in a sandbox once all that it is assigned is in place.
+type Start struct {
+	// What an agent that runs is told: it is written to its descriptor 3.
+	Word string
+
+	// What is run, with exactly this environment: a program of the code, or, of a
+	// runtime that boots late, the agent, which then has its descriptor 3. A relative
+	// Argv[0] is relative to Paths.Task, which is the working directory.
 	Argv, Env []string
 }
 
@@ -94,8 +100,8 @@ type Sandbox interface {
 	// Paths says where the code of a task will find things. It costs nothing.
 	Paths(Task) Paths
 
-	// Assign puts the code and the limits in place and has the task's program run, if
-	// it names one. At most once. A program that cannot be executed is no error of
+	// Assign puts the code and the limits in place, and then starts what the task says.
+	// At most once. A program that cannot be executed is no error of
 	// Assign's, which does not wait for that: it ends the sandbox, and Exit says why.
 	Assign(context.Context, Task) error
 

@@ -84,7 +84,7 @@ func newInstance(sb sandbox.Sandbox, rt lambent.Runtime, limits lambent.Limits) 
 }
 
 // codeInPlace is what an agent waits for before it loads its code.
-const codeInPlace = '\n'
+const codeInPlace = "\n"
 
 // lastWords is how long a connection is read after its process has ended.
 const lastWords = 200 * time.Millisecond
@@ -121,7 +121,7 @@ func (in *instance) Init(ctx context.Context, u guest.Unit) error {
 			return in.Fault(lambent.FaultExit, nil)
 		}
 		if in.runtime.BootLate {
-			if err := u.Place(in.late(env), environ(env)); err != nil {
+			if err := u.Place(sandbox.Start{Argv: in.late(env), Env: environ(env)}); err != nil {
 				return err
 			}
 			if err := booted(ctx, agent); err != nil {
@@ -129,19 +129,16 @@ func (in *instance) Init(ctx context.Context, u guest.Unit) error {
 				return in.orExit(ctx, err)
 			}
 			// It has its environment, and what a wrapper has made of it.
-			if _, err := agent.Write(in.assignment(nil, u)); err != nil {
+			if _, err := agent.Write(append(in.assignment(nil, u), codeInPlace...)); err != nil {
 				return in.exitedDuringInit()
 			}
 		} else { // it makes itself ready while its code is put in place
 			if _, err := agent.Write(in.assignment(env, u)); err != nil {
 				return in.exitedDuringInit()
 			}
-			if err := u.Place(nil, nil); err != nil {
+			if err := u.Place(sandbox.Start{Word: codeInPlace}); err != nil {
 				return err
 			}
-		}
-		if _, err := agent.Write([]byte{codeInPlace}); err != nil {
-			return in.exitedDuringInit()
 		}
 		go func() {
 			in.serve(c)
@@ -149,7 +146,7 @@ func (in *instance) Init(ctx context.Context, u guest.Unit) error {
 		}()
 	} else {
 		close(heard) // clients of the API wait for the answer to what they say
-		if err := u.Place([]string{"./bootstrap"}, environ(env)); err != nil {
+		if err := u.Place(sandbox.Start{Argv: []string{"./bootstrap"}, Env: environ(env)}); err != nil {
 			return err
 		}
 	}

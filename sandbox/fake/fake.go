@@ -153,7 +153,10 @@ func (b *Box) Assign(_ context.Context, t sandbox.Task) error {
 		}
 	}
 	b.Task = t
-	if len(t.Argv) > 0 {
+	if err := sandbox.Tell(b.agent, t.Start.Word); err != nil {
+		return err
+	}
+	if len(t.Start.Argv) > 0 {
 		b.start()
 	}
 	return nil

@@ -132,11 +132,12 @@ func (r *request) check(l *lambent.Limits) error {
 		}
 	}
 	if r.Task != nil {
-		text = append(append(append(text, r.Task.Code, r.Task.Opt), r.Task.Argv...), r.Task.Env...)
-		if len(r.Task.Argv) == 0 && len(r.Task.Env) > 0 || len(r.Task.Argv) > 0 && r.Task.Argv[0] == "" {
+		text = append(append(append(text, r.Task.Code, r.Task.Opt), r.Task.Start.Argv...), r.Task.Start.Env...)
+		argv, env := r.Task.Start.Argv, r.Task.Start.Env
+		if len(argv) == 0 && len(env) > 0 || len(argv) > 0 && argv[0] == "" {
 			return bad("an environment of no program")
 		}
-		for _, v := range r.Task.Env {
+		for _, v := range env {
 			if name, _, ok := strings.Cut(v, "="); !ok || name == "" {
 				return bad("a variable %.40q without a name", v)
 			}

@@ -173,11 +173,11 @@ func TestTheJailTrustsNothing(t *testing.T) {
 		"memory":          `{"Number":1,"Op":"assign","Sandbox":7,"Task":{"Code":"/","MemoryMB":99999,"TmpMB":512}}`,
 		"disk":            `{"Number":1,"Op":"assign","Sandbox":7,"Task":{"Code":"/","MemoryMB":128,"TmpMB":-1}}`,
 		"port":            `{"Number":1,"Op":"dial","Sandbox":7,"Port":70000}`,
-		"zero byte":       `{"Number":1,"Op":"assign","Sandbox":7,"Task":{"Code":"/","MemoryMB":128,"TmpMB":512,"Argv":["a\u0000b"]}}`,
+		"zero byte":       `{"Number":1,"Op":"assign","Sandbox":7,"Task":{"Code":"/","MemoryMB":128,"TmpMB":512,"Start":{"Argv":["a\u0000b"]}}}`,
 		"variable":        `{"Number":1,"Op":"park","Runtime":{"name":"r","env":{"A=B":"c"}}}`,
-		"no name":         `{"Number":1,"Op":"assign","Sandbox":7,"Task":{"Code":"/","MemoryMB":128,"TmpMB":512,"Argv":["a"],"Env":["A=B","=C"]}}`,
-		"no value":        `{"Number":1,"Op":"assign","Sandbox":7,"Task":{"Code":"/","MemoryMB":128,"TmpMB":512,"Argv":["a"],"Env":["A"]}}`,
-		"no program":      `{"Number":1,"Op":"assign","Sandbox":7,"Task":{"Code":"/","MemoryMB":128,"TmpMB":512,"Env":["A=B"]}}`,
+		"no name":         `{"Number":1,"Op":"assign","Sandbox":7,"Task":{"Code":"/","MemoryMB":128,"TmpMB":512,"Start":{"Argv":["a"],"Env":["A=B","=C"]}}}`,
+		"no value":        `{"Number":1,"Op":"assign","Sandbox":7,"Task":{"Code":"/","MemoryMB":128,"TmpMB":512,"Start":{"Argv":["a"],"Env":["A"]}}}`,
+		"no program":      `{"Number":1,"Op":"assign","Sandbox":7,"Task":{"Code":"/","MemoryMB":128,"TmpMB":512,"Start":{"Env":["A=B"]}}}`,
 		"nothing named":   `{"Number":1,"Op":"open","Sandbox":7,"LeadsTo":["10.1.2.3"]}`,
 		"leads nowhere":   `{"Number":1,"Op":"open","Sandbox":7,"Name":"a.example"}`,
 		"IPv6":            `{"Number":1,"Op":"open","Sandbox":7,"Name":"a.example","LeadsTo":["10.1.2.3","::1"]}`,
@@ -388,7 +388,7 @@ func (b *ableBox) Destroy() error {
 func FuzzJail(f *testing.F) {
 	f.Add([]byte(`{"Number":7,"Op":"park","Runtime":{"name":"r","boot":["a"]}}`), []byte(`{"Number":2,"Op":"destroy","Sandbox":7}`))
 	f.Add([]byte(`{"Number":2,"Op":"listen","Sandbox":1}`), []byte(`{"Number":2,"Op":"freeze","Sandbox":1}`))
-	f.Add([]byte(`{"Number":2,"Op":"assign","Sandbox":1,"Task":{"Code":"/","MemoryMB":128,"TmpMB":512,"Argv":["x"],"Env":["A=1"]}}`), []byte(`{`))
+	f.Add([]byte(`{"Number":2,"Op":"assign","Sandbox":1,"Task":{"Code":"/","MemoryMB":128,"TmpMB":512,"Start":{"Argv":["x"],"Env":["A=1"]}}}`), []byte(`{`))
 	f.Add([]byte(`{"Number":2,"Op":"open","Sandbox":1,"Name":"a.example","LeadsTo":["10.1.2.3"]}`), []byte(`{"Number":3,"Op":"destroy","Sandbox":1}`))
 	f.Add([]byte(`{"Number":2,"Op":"open","Sandbox":1,"Name":"","LeadsTo":["::1"]}`), []byte(`{"Number":3,"Op":"open","Sandbox":1,"Name":"a","LeadsTo":[1]}`))
 	f.Fuzz(func(t *testing.T, one, two []byte) {

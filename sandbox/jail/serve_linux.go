@@ -212,11 +212,10 @@ func (j *jail) park(r *request) {
 		out.Failed = failureOf(err)
 		_ = j.link.send(out)
 	}
-	// What the other side has is closed here, so that its ends are seen there.
+	// What the other side has is closed here, so that its ends are seen there. Of an
+	// agent's connection the end is the other's: what a task's start has for it is
+	// written here.
 	sb.Output().Close()
-	if a := sb.Agent(); a != nil {
-		a.Close()
-	}
 	if err != nil {
 		if !taken {
 			j.forget(r.Number)

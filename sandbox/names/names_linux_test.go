@@ -250,7 +250,7 @@ func life(d sandbox.Driver, code string) error {
 	}
 	defer s.Output().Close()
 	network, _ := lambent.ParseNetwork("db.example")
-	err = s.Assign(context.Background(), sandbox.Task{Code: code, MemoryMB: 128, TmpMB: 512, Network: network, Argv: []string{"./bootstrap"}})
+	err = s.Assign(context.Background(), sandbox.Task{Code: code, MemoryMB: 128, TmpMB: 512, Network: network, Start: sandbox.Start{Argv: []string{"./bootstrap"}}})
 	if err == nil {
 		time.Sleep(rand.N(50 * time.Millisecond))
 	}

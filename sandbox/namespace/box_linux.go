@@ -335,10 +335,13 @@ func (b *box) assign(t sandbox.Task, from place) error {
 	if err != nil {
 		return lambent.Errorf(lambent.Internal, op, "the code cannot be put in place: %w", err)
 	}
-	if len(t.Argv) == 0 {
+	if err := sandbox.Tell(b.agent, t.Start.Word); err != nil {
+		return err
+	}
+	if len(t.Start.Argv) == 0 {
 		return nil
 	}
-	return b.run(taskDir, t.Argv, t.Env)
+	return b.run(taskDir, t.Start.Argv, t.Start.Env)
 }
 
 // Settle implements sandbox.Settler.

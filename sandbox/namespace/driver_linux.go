@@ -137,7 +137,7 @@ func (d *Driver) rehearse() error {
 		return err
 	}
 	defer s.Output().Close()
-	err = s.(*box).assign(sandbox.Task{Code: code, MemoryMB: 128, TmpMB: diskMB, Argv: []string{"./bootstrap", "rehearsal"}}, place{})
+	err = s.(*box).assign(sandbox.Task{Code: code, MemoryMB: 128, TmpMB: diskMB, Start: sandbox.Start{Argv: []string{"./bootstrap", "rehearsal"}}}, place{})
 	if err == nil {
 		select {
 		case <-s.Done():

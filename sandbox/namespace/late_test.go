@@ -28,7 +28,7 @@ func TestEnvironmentIsTheCodesAlone(t *testing.T) {
 	const mark = "LD_PRELOAD=libresolv.so.2"
 	err = b.Assign(t.Context(), sandbox.Task{
 		Code: codeDir(t), MemoryMB: 128, TmpMB: 512,
-		Argv: []string{"/bin/sh", "-c", "echo up >&3; sleep 1000"}, Env: []string{"PATH=/usr/bin:/bin", mark},
+		Start: sandbox.Start{Argv: []string{"/bin/sh", "-c", "echo up >&3; sleep 1000"}, Env: []string{"PATH=/usr/bin:/bin", mark}},
 	})
 	if err != nil {
 		t.Fatal(err)

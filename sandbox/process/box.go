@@ -87,14 +87,17 @@ func (b *box) Assign(_ context.Context, t sandbox.Task) error {
 	case b.driver.wake <- struct{}{}:
 	default:
 	}
-	if len(t.Argv) == 0 {
+	if err := sandbox.Tell(b.agent, t.Start.Word); err != nil {
+		return err
+	}
+	if len(t.Start.Argv) == 0 {
 		return nil
 	}
-	argv := slices.Clone(t.Argv)
+	argv := slices.Clone(t.Start.Argv)
 	if !filepath.IsAbs(argv[0]) {
 		argv[0] = filepath.Join(b.task.Task, argv[0])
 	}
-	err := b.spawn(argv, t.Env, b.task.Task)
+	err := b.spawn(argv, t.Start.Env, b.task.Task)
 	if errors.As(err, &b.exit.Exec) {
 		b.end()
 		return nil

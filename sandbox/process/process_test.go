@@ -70,7 +70,7 @@ func start(t *testing.T, d sandbox.Driver, script string) sandbox.Sandbox {
 	if err := os.WriteFile(filepath.Join(code, "bootstrap"), []byte("#!/bin/sh\n"+script+"\n"), 0o555); err != nil {
 		t.Fatal(err)
 	}
-	task := sandbox.Task{Code: code, MemoryMB: 128, TmpMB: 512, Argv: []string{"bootstrap"}, Env: []string{"PATH=/usr/bin:/bin"}}
+	task := sandbox.Task{Code: code, MemoryMB: 128, TmpMB: 512, Start: sandbox.Start{Argv: []string{"bootstrap"}, Env: []string{"PATH=/usr/bin:/bin"}}}
 	if err := b.Assign(t.Context(), task); err != nil {
 		t.Fatal(err)
 	}

@@ -260,7 +260,7 @@ type trial struct {
 func (e *escape) start(t *testing.T, p program, task sandbox.Task, probes []probe) *trial {
 	t.Helper()
 	task.Code, task.TmpMB = e.codeDir(t), 512
-	task.Argv, task.Env = p.argv, []string{"PATH=/usr/bin:/bin", "MARK=here"}
+	task.Start = sandbox.Start{Argv: p.argv, Env: []string{"PATH=/usr/bin:/bin", "MARK=here"}}
 	content, err := p.from()
 	if err != nil {
 		t.Fatal(err)

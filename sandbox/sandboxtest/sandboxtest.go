@@ -68,7 +68,7 @@ var generic = lambent.Runtime{Name: "provided", Guest: "lambda"}
 
 // bootstrap is the task of code that is a program.
 func bootstrap(code string) sandbox.Task {
-	return sandbox.Task{Code: code, MemoryMB: 128, TmpMB: 512, Argv: []string{"./bootstrap"}, Env: []string{"PATH=/usr/bin:/bin"}}
+	return sandbox.Task{Code: code, MemoryMB: 128, TmpMB: 512, Start: sandbox.Start{Argv: []string{"./bootstrap"}, Env: []string{"PATH=/usr/bin:/bin"}}}
 }
 
 // run starts a shell script as the code's bootstrap.
@@ -85,7 +85,7 @@ func (s suite) run(t *testing.T, d sandbox.Driver, script string, memoryMB int) 
 	}
 	task := bootstrap(code)
 	task.MemoryMB = memoryMB
-	task.Env = append(task.Env, "TMPDIR="+b.Paths(task).Tmp, "MARK=here")
+	task.Start.Env = append(task.Start.Env, "TMPDIR="+b.Paths(task).Tmp, "MARK=here")
 	if err := b.Assign(t.Context(), task); err != nil {
 		t.Fatalf("Assign: %v", err)
 	}
@@ -190,12 +190,25 @@ func (s suite) agent(t *testing.T, d sandbox.Driver) {
 	if _, err := io.ReadFull(a, make([]byte, len("ready\n"))); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := io.WriteString(a, "hello\n"); err != nil {
+	// What the caller says comes first, then the task's word.
+	if _, err := io.WriteString(a, "hello "); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Assign(t.Context(), sandbox.Task{Code: s.codeDir(t), MemoryMB: 128, TmpMB: 512, Start: sandbox.Start{Word: "world\n"}}); err != nil {
 		t.Fatal(err)
 	}
 	got, err := io.ReadAll(a)
-	if err != nil || string(got) != "got hello\n" {
+	if err != nil || string(got) != "got hello world\n" {
 		t.Fatalf("read %q, %v", got, err)
+	}
+
+	if b, err = d.Park(t.Context(), generic); err != nil {
+		t.Fatal(err)
+	}
+	defer b.Output().Close()
+	defer b.Destroy()
+	if err := b.Assign(t.Context(), sandbox.Task{Code: s.codeDir(t), MemoryMB: 128, TmpMB: 512, Start: sandbox.Start{Word: "you\n"}}); err == nil {
+		t.Error("a word for an agent that is not there is accepted")
 	}
 }
 
@@ -219,7 +232,7 @@ func (s suite) lateAgent(t *testing.T, d sandbox.Driver) {
 		t.Fatal(err)
 	}
 	task := bootstrap(code)
-	task.Argv, task.Env = late.Boot, append(task.Env, "MARK=here", "LD_PRELOAD=")
+	task.Start.Argv, task.Start.Env = late.Boot, append(task.Start.Env, "MARK=here", "LD_PRELOAD=")
 	if err := b.Assign(t.Context(), task); err != nil {
 		t.Fatal(err)
 	}
