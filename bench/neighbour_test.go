@@ -32,7 +32,7 @@ func BenchmarkNeighbour(b *testing.B) {
 			}
 			c := caller(b, addr, "/fn/echo/")
 			call(b, c, 500, nil)
-			const block = 500
+			const block = 2000
 			var alone, beside bench.Latencies
 			bombs := 0
 			b.ResetTimer()

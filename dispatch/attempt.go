@@ -54,6 +54,9 @@ func (a *attempt) run(caller context.Context, in *instance, mayRetry bool) (agai
 	in.output.begin(a.inv.ID, a.inv.WantLog, startLine(a.inv.ID, in.p.rev.Version))
 	ctx, cancel := context.WithDeadline(context.WithoutCancel(caller), a.runStart.Add(cfg.Timeout))
 	defer cancel()
+	if !in.settled.Load() {
+		defer time.AfterFunc(settleAfter, in.settle).Stop()
+	}
 	err = in.guest.Invoke(ctx, a.inv, a)
 	if err == nil {
 		if a.oom { // what is left lacks a part of itself

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"lambent"
@@ -20,8 +21,8 @@ type instance struct {
 	init    time.Duration
 	cpuUS   int64 // as of the last invocation's end; used by one invocation at a time
 
-	cold    bool // no invocation has had it, and one waited for its start
-	settled bool // it has answered
+	cold    bool        // no invocation has had it, and one waited for its start
+	settled atomic.Bool // from being one that starts to its share of the processor
 
 	idleSince time.Time // guarded by p.mu
 	dead      bool      // guarded by p.mu
@@ -120,12 +121,15 @@ func (in *instance) boot(ctx context.Context, tree string, secrets map[string]st
 	return err
 }
 
+// settleAfter is how long a first call has the processor that starting had: most are
+// over by then, and the others are not to have it for as long as they please.
+const settleAfter = 5 * time.Millisecond
+
 // settle takes the processor that starting had back, off the way of the answer.
 func (in *instance) settle() {
-	if s, ok := in.sandbox.(sandbox.Settler); ok && !in.settled {
+	if s, ok := in.sandbox.(sandbox.Settler); ok && in.settled.CompareAndSwap(false, true) {
 		go func() { _ = s.Settle() }() // a sandbox that fails is destroyed, which its next call finds
 	}
-	in.settled = true
 }
 
 // destroy ends the instance. It may be called more than once; the first does it.

@@ -37,7 +37,7 @@ const (
 	processes    = 1024      // AWS's limit on processes and threads together
 	fullCPU      = 1769      // MB of memory that come with one processor, as on AWS
 	wholeCPU     = 1000      // the share of one processor, until the code has started
-	aheadCPU     = 50        // of boots that nobody waits for
+	aheadCPU     = 50        // of boots and ends that nobody waits for
 )
 
 // A box is one sandbox. The fields without a comment are set by make, before the
@@ -416,6 +416,8 @@ func (b *box) end() error {
 		b.exit = sandbox.Exit{Signal: syscall.SIGKILL}
 		close(b.done)
 	} else {
+		b.limits.CPU = aheadCPU // giving memory back is work, too, and nobody waits for it
+		_ = b.group.Limit(b.limits)
 		_ = unix.PidfdSendSignal(int(b.pidfd.Fd()), unix.SIGKILL, nil, 0) // it may have ended
 		errs = append(errs, b.group.Thaw())                               // in version 1 the frozen do not die
 		select {
