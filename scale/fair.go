@@ -1,0 +1,149 @@
+package scale
+
+// Fair gives the next place to whom it is due, by start-time fair queueing (Goyal,
+// Vin and Cheng, SIGCOMM 1996): among projects, and among the functions of each.
+// Who waits gets shares of the node in proportion to weights, measured in GB-ms,
+// whatever the sizes of what they run; who has not waited saves nothing up; and
+// who takes alone what nobody else wants does not pay for it later.
+//
+// The zero value is ready. Its memory is bounded by what waits and what has had
+// more than its share since anybody did.
+type Fair struct {
+	projects flows
+	below    map[string]*flows
+}
+
+// Wait tells that a function waits for a place, until it leaves. Telling it
+// again changes nothing.
+func (f *Fair) Wait(project, function string) {
+	f.projects.wait(project)
+	if f.below == nil {
+		f.below = map[string]*flows{}
+	}
+	fs := f.below[project]
+	if fs == nil {
+		fs = &flows{}
+		f.below[project] = fs
+	}
+	fs.wait(function)
+}
+
+// Leave tells that a function waits no more.
+func (f *Fair) Leave(project, function string) {
+	fs := f.below[project]
+	if fs == nil {
+		return
+	}
+	fs.leave(function)
+	if fs.waiting == 0 {
+		f.projects.leave(project)
+	}
+	f.tidy(project)
+}
+
+// Next returns who is to have the next place. It waits on, until Leave, and has
+// the next one again unless it is charged.
+func (f *Fair) Next() (project, function string, ok bool) {
+	project, ok = f.projects.next()
+	if !ok {
+		return "", "", false
+	}
+	function, ok = f.below[project].next()
+	return project, function, ok
+}
+
+// Charge tells what a function has used, or is about to, in GB-ms. The weight is
+// its project's, 1 as a rule. One that nobody competes with needs no charge, but
+// may be told.
+func (f *Fair) Charge(project, function string, gbms, weight float64) {
+	f.projects.charge(project, gbms/weight)
+	if fs := f.below[project]; fs != nil {
+		fs.charge(function, gbms)
+	}
+	f.tidy(project)
+}
+
+func (f *Fair) tidy(project string) {
+	f.projects.tidy()
+	if fs := f.below[project]; fs != nil && fs.waiting == 0 {
+		if fs.tidy(); len(fs.of) == 0 || f.projects.of[project] == nil {
+			delete(f.below, project)
+		}
+	}
+}
+
+// flows is one level of fair queueing.
+type flows struct {
+	virtual float64 // the start tag of what was served last
+	of      map[string]*flow
+	waiting int
+}
+
+type flow struct {
+	start   float64 // the tag of what it is served next
+	waiting bool
+}
+
+func (f *flows) get(k string) *flow {
+	w := f.of[k]
+	if w == nil {
+		if f.of == nil {
+			f.of = map[string]*flow{}
+		}
+		w = &flow{}
+		f.of[k] = w
+	}
+	return w
+}
+
+func (f *flows) wait(k string) {
+	if w := f.get(k); !w.waiting {
+		w.waiting = true
+		f.waiting++
+		w.start = max(w.start, f.virtual)
+	}
+}
+
+func (f *flows) leave(k string) {
+	if w := f.of[k]; w != nil && w.waiting {
+		w.waiting = false
+		f.waiting--
+	}
+}
+
+// next is linear in who waits: places are short seldom, and for few.
+func (f *flows) next() (key string, ok bool) {
+	var first *flow
+	for k, w := range f.of {
+		if w.waiting && (first == nil || w.start < first.start || w.start == first.start && k < key) {
+			key, first = k, w
+		}
+	}
+	if first == nil {
+		return "", false
+	}
+	f.virtual = max(f.virtual, first.start)
+	return key, true
+}
+
+func (f *flows) charge(k string, cost float64) {
+	w := f.get(k)
+	w.start = max(w.start, f.virtual) + cost
+}
+
+// tidy forgets whose tag says nothing that the virtual time does not.
+func (f *flows) tidy() {
+	if f.waiting == 0 { // the end of a busy period: all begin anew
+		clear(f.of)
+		f.virtual = 0
+		return
+	}
+	if len(f.of) < 2*f.waiting+16 { // it is linear, and so seldom done
+		return
+	}
+	for k, w := range f.of {
+		if !w.waiting && w.start <= f.virtual {
+			delete(f.of, k)
+		}
+	}
+}

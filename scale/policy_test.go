@@ -1,0 +1,131 @@
+package scale_test
+
+import (
+	"encoding"
+	"testing"
+	"time"
+
+	"lambent/scale"
+)
+
+type policy interface {
+	scale.Policy
+	encoding.BinaryMarshaler
+	encoding.BinaryUnmarshaler
+}
+
+// kept is the idle times at which a policy wants an instance, in minutes.
+func kept(p scale.Policy, level int, c scale.Cost) (from, until int) {
+	from = -1
+	for m := range 24 * 60 {
+		if want, _ := p.Want(level, time.Duration(m)*time.Minute, c); want {
+			if from < 0 {
+				from = m
+			}
+			until = m + 1
+		}
+	}
+	return from, until
+}
+
+func TestHistogramFollowsThePaper(t *testing.T) {
+	c := scale.Cost{Cold: 100 * ms, GB: 1}
+	h := scale.NewHistogram()
+	if from, until := kept(h, 1, c); from != 0 || until != 10 {
+		t.Errorf("of what it does not know it keeps minutes %d to %d", from, until)
+	}
+	for range 100 {
+		h.Used(1, 30*time.Minute+30*time.Second)
+	}
+	if from, until := kept(h, 1, c); from != 27 || until != 35 {
+		t.Errorf("of what comes each 30 min it keeps minutes %d to %d", from, until)
+	}
+	for i := range 100 {
+		h.Used(1, time.Duration(i%60)*time.Minute)
+	}
+	h = scale.NewHistogram()
+	for i := range 600 {
+		h.Used(1, time.Duration(i%60)*time.Minute)
+	}
+	if from, until := kept(h, 1, c); from != 0 || until != 10 {
+		t.Errorf("of what comes whenever it likes it keeps minutes %d to %d", from, until)
+	}
+}
+
+func TestThriftSpendsWhereItPays(t *testing.T) {
+	cost := func(cold time.Duration, gb float64) scale.Cost { return scale.Cost{Cold: cold, GB: gb} }
+	length := func(p *scale.Thrift, level int, c scale.Cost) int {
+		from, until := kept(p, level, c)
+		return until - max(from, 0)
+	}
+	fresh := func(c scale.Cost) int { return length(scale.NewThrift(scale.DefaultRate), 1, c) }
+	if dear, cheap := fresh(cost(500*ms, 1)), fresh(cost(50*ms, 1)); dear <= cheap {
+		t.Errorf("a start of 500 ms is kept for %d min, one of 50 ms for %d", dear, cheap)
+	}
+	if small, big := fresh(cost(100*ms, 0.125)), fresh(cost(100*ms, 4)); small <= big {
+		t.Errorf("a small one is kept for %d min, a big one for %d", small, big)
+	}
+	p := scale.NewThrift(scale.DefaultRate)
+	for range 50 {
+		p.Used(1, 30*time.Minute+30*time.Second)
+	}
+	c := cost(200*ms, 1)
+	for m, want := range map[int]bool{10: false, 20: false, 30: true, 40: false} {
+		if got, _ := p.Want(1, time.Duration(m)*time.Minute+30*time.Second, c); got != want {
+			t.Errorf("what comes each 30 min is wanted after %d: %v", m, got)
+		}
+	}
+	if first, ninth := length(p, 1, c), length(p, 9, c); first == ninth {
+		t.Error("what is learnt of one level holds for all")
+	}
+}
+
+func TestStateOfPolicies(t *testing.T) {
+	for _, mk := range []func() policy{
+		func() policy { return scale.NewHistogram() },
+		func() policy { return scale.NewThrift(scale.DefaultRate) },
+	} {
+		p, q := mk(), mk()
+		for i := range 300 {
+			p.Used(1+i%3, time.Duration(i%7)*time.Minute)
+		}
+		b, err := p.MarshalBinary()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := q.UnmarshalBinary(b); err != nil {
+			t.Fatal(err)
+		}
+		c := scale.Cost{Cold: 200 * ms, GB: 0.5}
+		for m := range 100 {
+			a, au := p.Want(1, time.Duration(m)*time.Minute, c)
+			b, bu := q.Want(1, time.Duration(m)*time.Minute, c)
+			if a != b || au != bu {
+				t.Errorf("%T: after %d min %v, %v; what it was read back to says %v, %v", p, m, a, au, b, bu)
+			}
+		}
+		for n := range b {
+			if err := q.UnmarshalBinary(b[:n]); err == nil {
+				t.Errorf("%T takes %d bytes of %d", q, n, len(b))
+			}
+		}
+		if again, _ := q.MarshalBinary(); string(again) != string(b) {
+			t.Errorf("%T: what it refused has changed it", q)
+		}
+	}
+}
+
+func FuzzState(f *testing.F) {
+	p := scale.NewThrift(1)
+	p.Used(1, time.Minute)
+	b, _ := p.MarshalBinary()
+	f.Add(b)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		for _, p := range []policy{scale.NewHistogram(), scale.NewThrift(1)} {
+			if p.UnmarshalBinary(b) == nil {
+				p.Used(1, time.Minute)
+				p.Want(1, time.Minute, scale.Cost{Cold: ms, GB: 1})
+			}
+		}
+	})
+}

@@ -1,0 +1,634 @@
+package scale_test
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"lambent/scale"
+)
+
+const ms = time.Millisecond
+
+type box struct {
+	scale.Instance
+	name   int
+	serves int
+	ended  bool
+	frozen bool
+}
+
+type call struct {
+	scale.Waiter
+	name    int
+	got     *box
+	refused scale.Reason
+}
+
+// A host does nothing but remember.
+type host struct {
+	starts int // begun, and not ended
+	ahead  int
+	places int // that the node has; -1: any number
+	ended  []*box
+	served []*call
+	frozen []*box
+}
+
+func (h *host) Start(ahead bool) bool {
+	if h.places == 0 {
+		return false
+	}
+	h.places--
+	h.starts++
+	if ahead {
+		h.ahead++
+	}
+	return true
+}
+func (h *host) Serve(c *call, b *box) {
+	c.got = b
+	b.serves++
+	h.served = append(h.served, c)
+}
+func (h *host) Refuse(c *call, r scale.Refusal) { c.refused = r.Reason }
+func (h *host) End(b *box)                      { b.ended = true; h.ended = append(h.ended, b) }
+func (h *host) Freeze(b *box)                   { b.frozen = true; h.frozen = append(h.frozen, b) }
+
+type pool = scale.Pool[*box, *call]
+
+func newPool(change func(*scale.Config)) (*pool, *host) {
+	h := &host{places: -1}
+	cfg := scale.Default(128)
+	cfg.Policy = scale.Fixed(10 * time.Minute)
+	cfg.FreezeAfter = 0
+	if change != nil {
+		change(&cfg)
+	}
+	return scale.NewPool[*box, *call](cfg, h), h
+}
+
+// wait has a call wait, and fails the test if it is refused.
+func wait(t testing.TB, p *pool, now time.Duration) *call {
+	t.Helper()
+	c := &call{}
+	if b, ok := p.Take(now); ok {
+		t.Fatalf("instance %d serves at once", b.name)
+	}
+	if r := p.Wait(now, scale.Never, c); r.Reason != 0 {
+		t.Fatalf("refused: %v", r.Reason)
+	}
+	return c
+}
+
+// warm makes a pool with n idle instances, whose starts took cold and whose
+// invocations run.
+func warm(t testing.TB, p *pool, h *host, n int, cold, run time.Duration) (boxes []*box) {
+	t.Helper()
+	var calls []*call
+	for range n {
+		calls = append(calls, wait(t, p, 0))
+	}
+	if h.starts != n {
+		t.Fatalf("%d calls of a function that is not known start %d instances", n, h.starts)
+	}
+	for i := range n {
+		b := &box{name: i}
+		h.starts--
+		p.Started(cold, b, cold)
+		boxes = append(boxes, b)
+	}
+	for _, c := range calls {
+		if c.got == nil {
+			t.Fatal("a call was not served")
+		}
+		p.Free(cold+run, c.got, run)
+	}
+	return boxes
+}
+
+func TestIdleInstancesAreAStack(t *testing.T) {
+	p, h := newPool(nil)
+	b := warm(t, p, h, 3, 5*ms, ms)
+	for range 3 {
+		got, ok := p.Take(time.Second)
+		if !ok || got != b[2] {
+			t.Fatalf("got %v, want the last one that was free", got)
+		}
+		p.Free(time.Second, got, ms)
+	}
+}
+
+func TestFirstInLineGetsWhicheverIsFree(t *testing.T) {
+	p, h := newPool(nil)
+	warm(t, p, h, 1, 5*ms, 20*ms)
+	busy, _ := p.Take(time.Second)
+	first, second := wait(t, p, time.Second), wait(t, p, time.Second)
+	if h.starts != 2 {
+		t.Fatalf("%d start; runs take longer than starts, so 2 should", h.starts)
+	}
+	p.Free(time.Second+ms, busy, 20*ms)
+	if first.got != busy {
+		t.Fatal("the first in line did not get the instance that was free first")
+	}
+	started := &box{name: 9}
+	p.Started(time.Second+5*ms, started, 5*ms)
+	if second.got != started {
+		t.Fatal("the second in line did not get the instance that started")
+	}
+	third := &box{name: 10}
+	p.Started(time.Second+6*ms, third, 6*ms)
+	if s := p.Stats(); s.Idle != 1 || s.Busy != 2 || s.Starting != 0 {
+		t.Fatalf("%+v", s)
+	}
+}
+
+func TestStartsOnlyIfThatIsSooner(t *testing.T) {
+	for _, c := range []struct {
+		cold, run time.Duration
+		waiting   int
+		starts    int
+	}{
+		{cold: 100 * ms, run: 10 * ms, waiting: 1, starts: 0},
+		{cold: 100 * ms, run: 10 * ms, waiting: 20, starts: 0}, // two serve them, in 10 x 10 ms
+		{cold: 100 * ms, run: 10 * ms, waiting: 25, starts: 5},
+		{cold: 2 * ms, run: 10 * ms, waiting: 3, starts: 3},
+	} {
+		p, h := newPool(nil)
+		warm(t, p, h, 2, c.cold, c.run)
+		p.Take(time.Second)
+		p.Take(time.Second)
+		for range c.waiting {
+			wait(t, p, time.Second)
+		}
+		if h.starts != c.starts {
+			t.Errorf("start %v, run %v, %d in line for 2 instances: %d start, want %d", c.cold, c.run, c.waiting, h.starts, c.starts)
+		}
+	}
+}
+
+// TestPatienceEnds: where a run takes longer than was to be expected, who waits for
+// it has an instance started after the time of a start.
+func TestPatienceEnds(t *testing.T) {
+	p, h := newPool(nil)
+	warm(t, p, h, 1, 100*ms, ms)
+	p.Take(time.Second)
+	c := wait(t, p, time.Second)
+	if h.starts != 0 {
+		t.Fatal("it starts one for a wait of 1 ms")
+	}
+	if next := p.Next(); next != time.Second+100*ms {
+		t.Fatalf("it asks to be called at %v", next)
+	}
+	p.Due(time.Second + 100*ms)
+	if h.starts != 1 {
+		t.Fatal("nothing starts for who waited for as long as a start takes")
+	}
+	p.Started(time.Second+200*ms, &box{}, 100*ms)
+	if c.got == nil {
+		t.Fatal("it was not served")
+	}
+}
+
+// TestAnsweredIsAsGoodAsFree: nothing is started for a caller that calls again at
+// once.
+func TestAnsweredIsAsGoodAsFree(t *testing.T) {
+	p, h := newPool(nil)
+	warm(t, p, h, 1, ms, 100*ms)
+	b, _ := p.Take(time.Second)
+	p.Answered(b)
+	c := wait(t, p, time.Second)
+	if h.starts != 0 {
+		t.Fatal("it starts one")
+	}
+	p.Free(time.Second+ms/10, b, 100*ms)
+	if c.got != b {
+		t.Fatal("it was not served")
+	}
+	d := wait(t, p, time.Second+ms)
+	if h.starts != 1 {
+		t.Fatal("it counts on an instance that has not answered")
+	}
+	if !p.Leave(d) || p.Leave(d) || p.Leave(c) {
+		t.Fatal("who leaves was not in line, or is still, or was though it had been served")
+	}
+}
+
+func TestCrashingInit(t *testing.T) {
+	p, h := newPool(nil)
+	a, b := wait(t, p, 0), wait(t, p, 0)
+	if told, ok := p.Failed(10*ms, true); !ok || told != a {
+		t.Fatal("the first in line is to be told")
+	}
+	if b.refused != 0 {
+		t.Fatal("the second has a start of its own, which may be better")
+	}
+	if told, ok := p.Failed(11*ms, true); !ok || told != b {
+		t.Fatal("the second in line is to be told of the second failure")
+	}
+	h.starts = 0
+	r := p.Wait(12*ms, scale.Never, &call{})
+	if r.Reason != scale.Crashing || r.RetryAfter != 98*ms {
+		t.Fatalf("while starts are held back: %+v", r)
+	}
+	for n, want := range []time.Duration{200 * ms, 400 * ms, 800 * ms} {
+		now := time.Duration(n+1) * time.Minute
+		wait(t, p, now)
+		p.Failed(now, true)
+		if r := p.Wait(now, scale.Never, &call{}); r.RetryAfter != want {
+			t.Fatalf("after %d failures in a row: %+v, want %v", n+2, r, want)
+		}
+	}
+	c := wait(t, p, time.Hour)
+	p.Started(time.Hour, &box{}, 5*ms)
+	if c.got == nil {
+		t.Fatal("not served after it has recovered")
+	}
+	wait(t, p, time.Hour)
+	p.Failed(time.Hour, true)
+	if r := p.Wait(time.Hour, scale.Never, &call{}); r.Reason != 0 {
+		t.Fatalf("%+v though an instance is there that can serve", r)
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	p, h := newPool(func(c *scale.Config) { c.Max, c.Queue, c.QueueWait = 1, 3, 5*time.Second })
+	warm(t, p, h, 1, 5*ms, 2*time.Second)
+	p.Take(time.Minute)
+	if r := p.Wait(time.Minute, time.Minute+time.Second, &call{}); r.Reason != scale.TooLate {
+		t.Errorf("a second before its deadline, with 2 to wait: %+v", r)
+	}
+	wait(t, p, time.Minute)
+	wait(t, p, time.Minute)
+	if r := p.Wait(time.Minute, scale.Never, &call{}); r.Reason != scale.TooLong || r.RetryAfter != time.Second {
+		t.Errorf("a wait of 6 s: %+v", r)
+	}
+	p, h = newPool(func(c *scale.Config) { c.Max, c.Queue = 1, 1 })
+	warm(t, p, h, 1, 5*ms, 2*time.Second)
+	p.Take(time.Minute)
+	wait(t, p, time.Minute)
+	if r := p.Wait(time.Minute, scale.Never, &call{}); r.Reason != scale.QueueFull || r.RetryAfter != 4*time.Second {
+		t.Errorf("the second in a line of one: %+v", r)
+	}
+	p, _ = newPool(func(c *scale.Config) { c.Max = 0 })
+	if r := p.Wait(0, scale.Never, &call{}); r.Reason != scale.Stopped {
+		t.Errorf("a function that is stopped: %+v", r)
+	}
+}
+
+func TestDeadlinePassesInLine(t *testing.T) {
+	p, h := newPool(func(c *scale.Config) { c.Max = 1 })
+	warm(t, p, h, 1, 5*ms, 10*ms)
+	b, _ := p.Take(time.Minute)
+	late, next := &call{}, &call{}
+	p.Wait(time.Minute, time.Minute+time.Second, late)
+	p.Wait(time.Minute, scale.Never, next)
+	p.Free(time.Minute+time.Second-5*ms, b, time.Second)
+	if late.refused != scale.TooLate || next.got != b {
+		t.Errorf("refused %v, served %v: no run has been shorter than 10 ms", late.refused, next.got)
+	}
+}
+
+func TestStartsAreBounded(t *testing.T) {
+	p, h := newPool(func(c *scale.Config) { c.Rate, c.Burst, c.Queue, c.QueueWait = 10, 5, 100, 0 })
+	for range 20 {
+		wait(t, p, 0)
+	}
+	if h.starts != 5 {
+		t.Fatalf("%d start at once", h.starts)
+	}
+	now := time.Duration(0)
+	for h.starts < 20 {
+		if p.Next() <= now {
+			t.Fatalf("asks again at %v, at %v", p.Next(), now)
+		}
+		now = p.Next()
+		p.Due(now)
+	}
+	if now < 1490*ms || now > 1510*ms {
+		t.Errorf("the 15 others take %v at 10/s", now)
+	}
+}
+
+func TestNodeHasNoPlace(t *testing.T) {
+	p, h := newPool(nil)
+	h.places = 1
+	a, b := wait(t, p, 0), wait(t, p, 0)
+	h.places = 5
+	wait(t, p, 0)
+	if h.starts != 1 {
+		t.Fatal("it asks a node that has no place")
+	}
+	p.Place(0)
+	if h.starts != 3 {
+		t.Fatalf("%d start", h.starts)
+	}
+	_, _ = a, b
+}
+
+func TestConcurrencyFillsTheBusiest(t *testing.T) {
+	p, h := newPool(func(c *scale.Config) { c.Concurrency = 3 })
+	var calls []*call
+	for range 4 {
+		calls = append(calls, wait(t, p, 0))
+	}
+	if h.starts != 2 {
+		t.Fatalf("%d start for 4 calls, 3 to each", h.starts)
+	}
+	a, b := &box{name: 1}, &box{name: 2}
+	p.Started(ms, a, ms)
+	p.Started(ms, b, ms)
+	if a.serves != 3 || b.serves != 1 {
+		t.Fatalf("they serve %d and %d", a.serves, b.serves)
+	}
+	p.Free(2*ms, calls[0].got, ms)
+	if got, _ := p.Take(3 * ms); got != a {
+		t.Fatal("the busiest with room is the first")
+	}
+	if got, _ := p.Take(3 * ms); got != b {
+		t.Fatal("the other has room")
+	}
+	p.Died(b)
+	if _, ok := p.Take(4 * ms); ok {
+		t.Fatal("one that ended serves")
+	}
+	p.Free(5*ms, b, ms)
+	p.Free(5*ms, b, ms)
+	if len(h.ended) != 1 || h.ended[0] != b {
+		t.Fatal("what has ended must be destroyed once nobody uses it")
+	}
+	p.Gone(5*ms, b)
+	for range 3 {
+		p.Free(6*ms, a, ms)
+	}
+	if s := p.Stats(); s != (scale.Stats{Idle: 1}) {
+		t.Fatalf("%+v", s)
+	}
+}
+
+func TestKeepFreezeEnd(t *testing.T) {
+	p, h := newPool(func(c *scale.Config) { c.FreezeAfter = time.Second })
+	warm(t, p, h, 2, 5*ms, 10*ms)
+	p.Due(p.Next())
+	if len(h.frozen) != 2 {
+		t.Fatalf("%d are frozen after a second", len(h.frozen))
+	}
+	b, _ := p.Take(time.Minute)
+	p.Free(time.Minute, b, ms)
+	for now := p.Next(); now != scale.Never; now = p.Due(now) {
+		if now > time.Hour {
+			t.Fatal("it never ends")
+		}
+		for _, b := range h.ended {
+			if want := 10*time.Minute + 15*ms; b.name == 0 && now < want {
+				t.Errorf("ended at %v", now)
+			}
+		}
+	}
+	if len(h.ended) != 2 || len(h.frozen) != 3 {
+		t.Errorf("%d ended, %d times frozen", len(h.ended), len(h.frozen))
+	}
+	p.Gone(time.Hour, h.ended[0])
+	p.Gone(time.Hour, h.ended[1])
+	if !p.Empty() {
+		t.Error("not empty")
+	}
+}
+
+// afterGap wants one instance between two idle times.
+type afterGap struct{ from, until time.Duration }
+
+func (afterGap) Used(int, time.Duration) {}
+func (a afterGap) Want(_ int, idle time.Duration, _ scale.Cost) (bool, time.Duration) {
+	switch {
+	case idle < a.from:
+		return false, a.from
+	case idle < a.until:
+		return true, a.until
+	}
+	return false, scale.Never
+}
+
+func TestStartsAhead(t *testing.T) {
+	p, h := newPool(func(c *scale.Config) { c.Policy = afterGap{9 * time.Minute, 11 * time.Minute} })
+	c := wait(t, p, 0)
+	p.Started(100*ms, &box{}, 100*ms)
+	p.Free(time.Second, c.got, 900*ms)
+	if len(h.ended) != 1 {
+		t.Fatal("it is kept")
+	}
+	p.Gone(time.Second, c.got)
+	at := p.Next()
+	if at != time.Second+9*time.Minute-100*ms {
+		t.Fatalf("it is to be asked at %v", at)
+	}
+	p.Due(at)
+	if h.ahead != 1 {
+		t.Fatal("nothing starts ahead")
+	}
+	b := &box{}
+	p.Started(at+50*ms, b, 50*ms) // sooner than expected
+	p.Due(at + 60*ms)
+	if got, ok := p.Take(10 * time.Minute); !ok || got != b {
+		t.Fatal("it is not there when it is wanted")
+	}
+}
+
+func TestMinimum(t *testing.T) {
+	p, h := newPool(func(c *scale.Config) { c.Min = 2 })
+	if p.Next() != 0 {
+		t.Fatal("it has to be asked at once")
+	}
+	p.Due(0)
+	if h.starts != 2 || h.ahead != 2 {
+		t.Fatalf("%d start", h.starts)
+	}
+	a, b := &box{}, &box{}
+	p.Started(ms, a, ms)
+	p.Started(ms, b, ms)
+	p.Due(24 * time.Hour)
+	if p.Stats().Idle != 2 {
+		t.Fatal("they are not kept")
+	}
+	p.Died(a)
+	p.Gone(24*time.Hour, a)
+	p.Due(24 * time.Hour)
+	if h.starts != 3 {
+		t.Fatal("one that died has no successor")
+	}
+	p.Retire()
+	if len(h.ended) != 1 {
+		t.Fatal("they outlive a deploy")
+	}
+	p.Started(24*time.Hour, &box{}, ms)
+	if len(h.ended) != 2 {
+		t.Fatal("what started for a revision of before is kept")
+	}
+}
+
+func TestBeginAhead(t *testing.T) {
+	p, _ := newPool(func(c *scale.Config) { c.Max = 1 })
+	if !p.Begin() || p.Begin() {
+		t.Fatal("one may begin, two may not")
+	}
+	p.Started(time.Hour, &box{}, ms)
+	if _, ok := p.Take(time.Hour + time.Minute); !ok {
+		t.Fatal("the instance of a trial serves the first call")
+	}
+}
+
+// TestPoolKeepsItsWord makes events up, and holds the pool to what the package
+// guarantees.
+func TestPoolKeepsItsWord(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		concurrency := rapid.IntRange(1, 3).Draw(t, "concurrency")
+		most := rapid.IntRange(1, 5).Draw(t, "max")
+		policies := []scale.Policy{scale.None{}, scale.Fixed(time.Second), scale.NewThrift(100), scale.NewHistogram(), afterGap{time.Second, time.Minute}}
+		policy := rapid.SampledFrom(policies).Draw(t, "policy")
+		p, h := newPool(func(c *scale.Config) {
+			c.Policy, c.Concurrency, c.Max, c.Queue, c.FreezeAfter = policy, concurrency, most, 10, time.Second
+			c.Min = rapid.IntRange(0, 1).Draw(t, "min")
+			c.Rate, c.Burst = 10, 3
+		})
+		now := time.Duration(0)
+		var all, busy []*box // busy has one for each invocation
+		var waiting []*call
+		gone := 0
+		settle := func() {
+			for _, b := range h.ended[gone:] {
+				if b.serves > 0 {
+					t.Fatal("an instance was ended that serves")
+				}
+				p.Gone(now, b)
+			}
+			gone = len(h.ended)
+			for _, c := range waiting {
+				if c.got != nil && c.refused != 0 {
+					t.Fatal("served and refused")
+				}
+				if c.got != nil {
+					busy = append(busy, c.got)
+				}
+			}
+			waiting = slices.DeleteFunc(waiting, func(c *call) bool { return c.got != nil || c.refused != 0 })
+		}
+		pick := func(n int) int { return rapid.IntRange(0, n-1).Draw(t, "which") }
+		for range rapid.IntRange(1, 100).Draw(t, "events") {
+			now += time.Duration(rapid.SampledFrom([]int{0, 1, 10, 1000, 100_000}).Draw(t, "ms")) * ms
+			for p.Next() <= now {
+				if next := p.Due(now); next <= now {
+					t.Fatalf("asks for %v at %v", next, now)
+				}
+				settle()
+			}
+			switch rapid.IntRange(0, 9).Draw(t, "event") {
+			case 0, 1, 2, 3:
+				if b, ok := p.Take(now); ok {
+					if b.ended || b.serves >= concurrency {
+						t.Fatal("an instance was given that cannot serve")
+					}
+					b.serves++
+					busy = append(busy, b)
+				} else if c := (&call{}); p.Wait(now, now+time.Duration(rapid.IntRange(1, 100_000).Draw(t, "deadline"))*ms, c).Reason == 0 {
+					waiting = append(waiting, c)
+				}
+			case 4, 5:
+				if len(busy) > 0 {
+					i := pick(len(busy))
+					b := busy[i]
+					busy = slices.Delete(busy, i, i+1)
+					b.serves--
+					p.Free(now, b, ms)
+				}
+			case 6:
+				if h.starts > 0 {
+					h.starts--
+					b := &box{}
+					all = append(all, b)
+					p.Started(now, b, 5*ms)
+				}
+			case 7:
+				if h.starts > 0 {
+					h.starts--
+					if c, ok := p.Failed(now, true); ok {
+						c.refused = scale.Crashing
+					}
+				}
+			case 8:
+				if len(waiting) > 0 {
+					c := waiting[pick(len(waiting))]
+					if !p.Leave(c) {
+						t.Fatal("who waits is not in line")
+					}
+					c.refused = scale.Closed
+				}
+			case 9:
+				if len(all) > 0 {
+					if b := all[pick(len(all))]; !b.ended && p.Died(b) {
+						p.Gone(now, b)
+						b.ended = true
+					}
+				}
+			}
+			settle()
+			s := p.Stats()
+			if s.Waiting != len(waiting) || s.Running != len(busy) || s.Starting != h.starts || s.Ending != 0 {
+				t.Fatalf("%+v, with %d waiting, %d running, %d starting", s, len(waiting), len(busy), h.starts)
+			}
+			if s.Idle > 0 && s.Waiting > 0 {
+				t.Fatal("one waits though one is idle")
+			}
+			if s.Idle+s.Busy+s.Starting > most {
+				t.Fatalf("%+v are more than %d", s, most)
+			}
+			used := map[*box]bool{}
+			for _, b := range busy {
+				used[b] = true
+			}
+			if len(used) != s.Busy {
+				t.Fatalf("%+v, but %d are used", s, len(used))
+			}
+		}
+		p.Close()
+		settle()
+		if len(waiting) > 0 || p.Stats().Idle > 0 {
+			t.Fatal("Close leaves somebody waiting, or idle")
+		}
+	})
+}
+
+func TestWarmPathAllocatesNothing(t *testing.T) {
+	for _, policy := range []scale.Policy{scale.Fixed(time.Minute), scale.NewThrift(scale.DefaultRate), scale.NewHistogram()} {
+		p, h := newPool(func(c *scale.Config) { c.Policy, c.FreezeAfter = policy, time.Second })
+		warm(t, p, h, 1, 5*ms, ms)
+		now := time.Second
+		if n := testing.AllocsPerRun(1000, func() {
+			now += 10 * ms
+			b, _ := p.Take(now)
+			p.Free(now+ms, b, ms)
+		}); n > 0 {
+			t.Errorf("%T: %v allocations", policy, n)
+		}
+	}
+}
+
+func BenchmarkWarm(b *testing.B) {
+	for _, policy := range []scale.Policy{scale.Fixed(time.Minute), scale.NewThrift(scale.DefaultRate)} {
+		b.Run(fmt.Sprintf("%T", policy), func(b *testing.B) {
+			p, h := newPool(func(c *scale.Config) { c.Policy, c.FreezeAfter = policy, time.Second })
+			warm(b, p, h, 1, 5*ms, ms)
+			now := time.Second
+			b.ReportAllocs()
+			for b.Loop() {
+				now += 10 * ms
+				i, _ := p.Take(now)
+				p.Answered(i)
+				p.Free(now+ms, i, ms)
+				p.Next()
+			}
+		})
+	}
+}

@@ -1,0 +1,286 @@
+package replay
+
+import (
+	"math"
+	"math/rand/v2"
+	"time"
+
+	"lambent/scale"
+)
+
+// A machine is an instance that there would be.
+type machine struct{ scale.Instance }
+
+type invocation struct {
+	scale.Waiter
+	arrived, runs time.Duration
+}
+
+type kind uint8
+
+const (
+	started kind = iota
+	finished
+)
+
+type event struct {
+	at   time.Duration
+	runs time.Duration // of what is finished
+	m    *machine      // that is finished
+	seq  uint32        // of what is at the same time, the first comes first
+	kind kind
+}
+
+// A replayer takes one function at a time through a pool, in virtual time. It is
+// the pool's host.
+type replayer struct {
+	c     *Contender
+	r     *Result
+	pool  *scale.Pool[*machine, *invocation]
+	rng   *rand.Rand
+	now   time.Duration
+	end   time.Duration
+	lead  time.Duration // of a start
+	heap  []event
+	seq   uint32
+	ended []*machine
+	peak  int // instances that there ever were
+	gb    float64
+
+	machines    []*machine    // to use again
+	invocations []*invocation // to use again
+	offsets     []time.Duration
+}
+
+// replay takes a function through the whole trace.
+func (s *replayer) replay(f *Function, minutes int, seed uint64) {
+	s.rng = rand.New(rand.NewPCG(seed, hash(f.Name)))
+	s.now, s.end, s.seq, s.peak = 0, time.Duration(minutes)*time.Minute, 0, 0
+	s.heap, s.ended = s.heap[:0], s.ended[:0]
+	s.gb = f.MB / 1024
+	s.lead = s.c.Start + s.c.Init
+	cfg := scale.Default(int(math.Ceil(f.MB)))
+	cfg.Policy, cfg.Max, cfg.Queue, cfg.QueueWait, cfg.FreezeAfter = s.c.New(), math.MaxInt32, math.MaxInt32, 0, 0
+	cfg.Concurrency = max(s.c.Concurrency, 1)
+	s.pool = scale.NewPool[*machine, *invocation](cfg, s)
+	for _, c := range f.Counts {
+		if int(c.Minute) >= minutes {
+			break
+		}
+		for _, at := range s.spread(int(c.N)) {
+			at += time.Duration(c.Minute) * time.Minute
+			s.until(at)
+			s.arrive(f.run(s.rng.Float64()))
+		}
+	}
+	s.until(s.end)
+	for s.pool.Stats().Waiting > 0 && len(s.heap) > 0 { // who is in line at midnight is served
+		s.until(s.heap[0].at)
+	}
+}
+
+// spread returns n times within a minute, in order: as they fall if each is as
+// likely as any other, which is what a Poisson process of that many looks like.
+// Sums of exponential gaps are such times, sorted already.
+func (s *replayer) spread(n int) []time.Duration {
+	s.offsets = s.offsets[:0]
+	sum := 0.0
+	for range n {
+		sum += s.rng.ExpFloat64()
+		s.offsets = append(s.offsets, time.Duration(sum*1e6))
+	}
+	scale := float64(time.Minute) / ((sum + s.rng.ExpFloat64()) * 1e6)
+	for i, o := range s.offsets {
+		s.offsets[i] = min(time.Duration(float64(o)*scale), time.Minute-1)
+	}
+	return s.offsets
+}
+
+// run returns the run time at a quantile, between the known ones on a line.
+func (f *Function) run(u float64) time.Duration {
+	for i := 1; i < len(runPercentiles); i++ {
+		if lo, hi := runPercentiles[i-1], runPercentiles[i]; u <= hi {
+			v := f.RunMS[i-1] + (f.RunMS[i]-f.RunMS[i-1])*(u-lo)/(hi-lo)
+			return max(time.Duration(v*float64(time.Millisecond)), time.Microsecond)
+		}
+	}
+	return time.Duration(f.RunMS[6] * float64(time.Millisecond))
+}
+
+// until lets everything happen that is due up to a time.
+func (s *replayer) until(t time.Duration) {
+	for {
+		next := s.pool.Next()
+		if len(s.heap) > 0 && s.heap[0].at <= next {
+			if s.heap[0].at > t {
+				break
+			}
+			e := s.pop()
+			s.advance(e.at)
+			if e.kind == started {
+				m := s.machine()
+				s.pool.Started(s.now, m, s.lead)
+			} else {
+				s.pool.Free(s.now, e.m, e.runs)
+			}
+		} else {
+			if next > t {
+				break
+			}
+			s.advance(max(next, s.now))
+			s.pool.Due(s.now)
+		}
+		s.tidy()
+	}
+	s.advance(t)
+}
+
+// tidy tells the pool of the instances that it had ended.
+func (s *replayer) tidy() {
+	for len(s.ended) > 0 {
+		m := s.ended[len(s.ended)-1]
+		s.ended = s.ended[:len(s.ended)-1]
+		s.pool.Gone(s.now, m)
+		s.machines = append(s.machines, m)
+	}
+}
+
+func (s *replayer) arrive(runs time.Duration) {
+	s.r.Invocations++
+	s.r.minute(s.now).Invocations++
+	if m, ok := s.pool.Take(s.now); ok {
+		s.r.delays.add(0)
+		s.push(event{at: s.now + runs, runs: runs, m: m, kind: finished})
+		return
+	}
+	var w *invocation
+	if n := len(s.invocations); n > 0 {
+		w = s.invocations[n-1]
+		s.invocations = s.invocations[:n-1]
+	} else {
+		w = &invocation{}
+	}
+	w.arrived, w.runs = s.now, runs
+	s.pool.Wait(s.now, scale.Never, w) // its line has no end
+}
+
+// Start implements scale.Host.
+func (s *replayer) Start(ahead bool) bool {
+	st := s.pool.Stats()
+	if n := st.Idle + st.Busy + st.Starting + 1; n > s.peak {
+		if s.peak == 0 {
+			s.r.FirstTouches++
+		}
+		s.peak = n
+		s.r.NewPeaks++
+	}
+	if ahead {
+		s.r.Ahead++
+	} else {
+		s.r.ColdStarts++
+		s.r.minute(s.now).ColdStarts++
+	}
+	s.push(event{at: s.now + s.lead, kind: started})
+	return true
+}
+
+// Serve implements scale.Host.
+func (s *replayer) Serve(w *invocation, m *machine) {
+	d := s.now - w.arrived
+	s.r.delays.add(d)
+	s.r.minute(w.arrived).Delay += d
+	s.push(event{at: s.now + w.runs, runs: w.runs, m: m, kind: finished})
+	s.invocations = append(s.invocations, w)
+}
+
+// Refuse implements scale.Host: nobody is, as nothing crashes and nobody has a
+// deadline.
+func (s *replayer) Refuse(*invocation, scale.Refusal) {}
+
+// End implements scale.Host.
+func (s *replayer) End(m *machine) { s.ended = append(s.ended, m) }
+
+// Freeze implements scale.Host.
+func (s *replayer) Freeze(*machine) {}
+
+func (s *replayer) machine() *machine {
+	if n := len(s.machines); n > 0 {
+		m := s.machines[n-1]
+		s.machines = s.machines[:n-1]
+		return m
+	}
+	return &machine{}
+}
+
+// advance lets time pass, up to the end of the trace as far as memory goes.
+func (s *replayer) advance(t time.Duration) {
+	from, to := min(s.now, s.end), min(t, s.end)
+	s.now = max(s.now, t)
+	if from == to {
+		return
+	}
+	st := s.pool.Stats()
+	waste, used := float64(st.Idle+st.Starting), float64(st.Busy)
+	if waste+used == 0 {
+		return
+	}
+	for from < to {
+		next := min(to, from.Truncate(time.Minute)+time.Minute)
+		d := (next - from).Seconds()
+		m := s.r.minute(from)
+		m.Instances += (waste + used) * d / 60
+		m.IdleGBs += waste * s.gb * d
+		m.BusyGBs += used * s.gb * d
+		from = next
+	}
+}
+
+func (s *replayer) push(e event) {
+	s.seq++
+	e.seq = s.seq
+	h := append(s.heap, e)
+	i := len(h) - 1
+	for i > 0 {
+		up := (i - 1) / 2
+		if !h[i].before(&h[up]) {
+			break
+		}
+		h[i], h[up] = h[up], h[i]
+		i = up
+	}
+	s.heap = h
+}
+
+func (s *replayer) pop() event {
+	h := s.heap
+	top, n := h[0], len(h)-1
+	h[0] = h[n]
+	h = h[:n]
+	for i := 0; ; {
+		c := 2*i + 1
+		if c >= n {
+			break
+		}
+		if c+1 < n && h[c+1].before(&h[c]) {
+			c++
+		}
+		if !h[c].before(&h[i]) {
+			break
+		}
+		h[i], h[c] = h[c], h[i]
+		i = c
+	}
+	s.heap = h
+	return top
+}
+
+func (e *event) before(f *event) bool { return e.at < f.at || e.at == f.at && e.seq < f.seq }
+
+// hash is FNV-1a.
+func hash(s string) uint64 {
+	h := uint64(14695981039346656037)
+	for i := range len(s) {
+		h = (h ^ uint64(s[i])) * 1099511628211
+	}
+	return h
+}

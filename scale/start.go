@@ -1,0 +1,102 @@
+package scale
+
+import "time"
+
+// provide starts instances for those in line that would else wait for longer than
+// a start takes, and refuses those that nothing will ever serve.
+func (p *Pool[I, W]) provide(now time.Duration) {
+	for p.line.n > 0 && p.short(now) && p.start(now, false) {
+		p.demanded++
+		p.rise(now)
+	}
+	if p.hopeless(now) {
+		for p.line.n > 0 {
+			p.host.Refuse(p.line.pop(), Refusal{Crashing, p.backOff - now})
+		}
+	}
+}
+
+// short reports whether one more instance is worth its start: whether the last in
+// line would wait for longer than that takes. It is counted on that those in
+// line are served at the pace of now, and that an instance that has answered is
+// free soon; but not for longer than a start would have taken. So nobody waits
+// for more than twice what the better choice had been, whatever runs take.
+func (p *Pool[I, W]) short(now time.Duration) bool {
+	n := p.line.n - p.starting*p.cfg.Concurrency
+	if n <= 0 {
+		return false
+	}
+	patient := p.line.first().waiting().since + time.Duration(p.cold)
+	if now >= patient {
+		return true
+	}
+	n -= p.settling
+	if n <= 0 || p.run > 0 && p.running > 0 && p.pace(n) <= time.Duration(p.cold) {
+		p.by(patient)
+		return false
+	}
+	return true
+}
+
+// pace is how long the instances that are busy need to come to the nth in line.
+func (p *Pool[I, W]) pace(n int) time.Duration {
+	return time.Duration(float64(n) * float64(p.run) / float64(p.running))
+}
+
+// expect predicts how long the nth in line waits.
+func (p *Pool[I, W]) expect(now time.Duration, n int) time.Duration {
+	cold := time.Duration(p.cold)
+	behind := n - p.starting*p.cfg.Concurrency - p.settling
+	if behind <= 0 {
+		return cold
+	}
+	if p.running == 0 && p.starting == 0 || p.run == 0 {
+		return cold
+	}
+	served := max(p.running, 1) + p.starting*p.cfg.Concurrency
+	wait := time.Duration(float64(n) * float64(p.run) / float64(served))
+	if p.may(now) {
+		return min(wait, cold)
+	}
+	return wait
+}
+
+// may reports whether a start is allowed, as far as that is the pool's to say.
+func (p *Pool[I, W]) may(now time.Duration) bool {
+	if p.live+p.ending >= p.cfg.Max || p.closed || p.starved {
+		return false
+	}
+	if now < p.backOff {
+		p.by(p.backOff)
+		return false
+	}
+	if p.cfg.Rate > 0 {
+		if p.tokens.fill(now, p.cfg.Rate, p.cfg.Burst); p.tokens.tokens < 1 {
+			p.by(p.tokens.next(p.cfg.Rate))
+			return false
+		}
+	}
+	return true
+}
+
+// start begins one instance, if that is allowed.
+func (p *Pool[I, W]) start(now time.Duration, ahead bool) bool {
+	if !p.may(now) {
+		return false
+	}
+	if !p.host.Start(ahead) {
+		p.starved = p.starved || !ahead
+		return false
+	}
+	if p.cfg.Rate > 0 {
+		p.tokens.tokens--
+	}
+	p.live++
+	p.starting++
+	return true
+}
+
+// hopeless reports whether the code crashes and nothing is there that could serve.
+func (p *Pool[I, W]) hopeless(now time.Duration) bool {
+	return now < p.backOff && p.live == 0
+}

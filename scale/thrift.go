@@ -1,0 +1,192 @@
+package scale
+
+import (
+	"encoding/binary"
+	"math/bits"
+	"time"
+)
+
+// Thrift keeps an instance where and for as long as its memory is worth it. What
+// is saved is a cold start's delay, if the instance is used; what is spent is its
+// memory, until then or until it ends. Rate is how many GB-s of idle memory one
+// second of delay is worth. How likely it is that an instance is used is learnt,
+// for each level (see [Pool]) and each idle time, from how often one that had
+// been idle for so long was.
+//
+// So code with a long init is kept longer than code that starts in no time,
+// small instances longer than big ones, those that a burst left behind no longer
+// than bursts come again; and what is called every ten minutes is ended, and
+// started ahead of the next call, if that is cheaper than waiting for it.
+//
+// For what it knows its choice is the best: the idle time is cut into steps, and
+// the choice at each is found from the last one backwards (dynamic programming).
+type Thrift struct {
+	Rate float64 // GB-s for a second
+
+	levels []habit // of levels 1, 2, 3-4, 5-8, ...
+}
+
+// DefaultRate is the price at which the default policy spends memory: see
+// RATIONALE.md for what it gives.
+const DefaultRate = 20_000
+
+// NewThrift returns one that has seen nothing.
+func NewThrift(rate float64) *Thrift { return &Thrift{Rate: rate} }
+
+// Idle times are cut into steps: those of 0.13 s up to a second, and then eight to
+// each doubling, up to some ten hours.
+const (
+	steps     = 128
+	stepShift = 27 // 2^27 ns are 0.134 s
+)
+
+// stepOf returns the step of an idle time, or steps beyond the last.
+func stepOf(t time.Duration) int {
+	u := uint64(max(t, 0)) >> stepShift
+	if u < 8 {
+		return int(u)
+	}
+	octave := bits.Len64(u) - 4
+	return min(8*(octave+1)+int(u>>octave)&7, steps)
+}
+
+// startOf returns the first idle time of a step.
+func startOf(step int) time.Duration {
+	if step < 8 {
+		return time.Duration(step) << stepShift
+	}
+	return time.Duration(8+step%8) << (step/8 - 1 + stepShift)
+}
+
+// A habit is what is known of one level, or of some.
+type habit struct {
+	seen  [steps + 1]uint32 // idle times that ended in each step; those beyond last
+	n     uint32
+	cost  Cost // of the plan
+	due   uint32
+	plan  [steps / 64]uint64 // whether there is to be one, by step
+	ready bool
+}
+
+const (
+	priorUsed   = 0.03 // share of idle instances that are used within a step, where nothing is known
+	priorWeight = 1.0  // of that, in samples
+	aheadPrice  = 0.1  // of a start ahead, in delays of as long: nobody waits for it, but processors work
+	memory      = 512  // samples; then the older count for half
+)
+
+// Used implements Policy.
+func (t *Thrift) Used(level int, idle time.Duration) {
+	h := t.habit(level)
+	h.seen[stepOf(idle)]++
+	if h.n++; h.n >= memory {
+		h.n = 0
+		for i := range h.seen {
+			h.seen[i] /= 2
+			h.n += h.seen[i]
+		}
+		h.due = h.n // a plan of now
+	}
+}
+
+func (t *Thrift) habit(level int) *habit {
+	g := bits.Len(uint(max(level-1, 0)))
+	for len(t.levels) <= g {
+		t.levels = append(t.levels, habit{})
+	}
+	return &t.levels[g]
+}
+
+// Want implements Policy.
+func (t *Thrift) Want(level int, idle time.Duration, c Cost) (bool, time.Duration) {
+	h := t.habit(level)
+	if !h.ready || h.n >= h.due || c.GB != h.cost.GB || abs(c.Cold-h.cost.Cold) > h.cost.Cold/8 {
+		h.decide(t.Rate, c)
+	}
+	s := stepOf(idle)
+	if s >= steps {
+		return false, Never
+	}
+	want := h.plan[s/64]>>(s%64)&1 == 1
+	for s++; s < steps; s++ {
+		if h.plan[s/64]>>(s%64)&1 == 1 != want {
+			return want, startOf(s)
+		}
+	}
+	if !want {
+		return false, Never
+	}
+	return true, startOf(steps)
+}
+
+// decide makes the plan.
+func (h *habit) decide(rate float64, c Cost) {
+	h.ready, h.cost = true, c
+	h.due = h.n + h.n/8 + 1
+	saved := rate * c.Cold.Seconds()
+	// What is to come from a step on is worth so much with an instance and without,
+	// from the last step backwards; then the way from the first step forwards.
+	var keep, drop [steps]float64
+	var with, without float64
+	left := float64(h.seen[steps]) // idle times that end after the step
+	for s := steps - 1; s >= 0; s-- {
+		n := float64(h.seen[s])
+		used := (n + priorWeight*priorUsed) / (left + n + priorWeight)
+		left += n
+		width := (startOf(s+1) - startOf(s)).Seconds()
+		keep[s] = used*saved - c.GB*width*(1-used/2) + (1-used)*with
+		drop[s] = (1 - used) * without
+		with, without = max(keep[s], drop[s]), max(keep[s]-aheadPrice*saved, drop[s])
+	}
+	h.plan = [steps / 64]uint64{}
+	have := true
+	for s := range steps {
+		if have {
+			have = keep[s] > drop[s]
+		} else {
+			have = keep[s]-aheadPrice*saved > drop[s]
+		}
+		if have {
+			h.plan[s/64] |= 1 << (s % 64)
+		}
+	}
+}
+
+func abs(d time.Duration) time.Duration { return max(d, -d) }
+
+const thriftVersion = 1
+
+// MarshalBinary implements encoding.BinaryMarshaler. Rate is not part of it.
+func (t *Thrift) MarshalBinary() ([]byte, error) {
+	b := []byte{thriftVersion}
+	b = binary.AppendUvarint(b, uint64(len(t.levels)))
+	for i := range t.levels {
+		for _, n := range t.levels[i].seen {
+			b = binary.AppendUvarint(b, uint64(n))
+		}
+	}
+	return b, nil
+}
+
+// UnmarshalBinary implements encoding.BinaryUnmarshaler. After an error nothing
+// has changed.
+func (t *Thrift) UnmarshalBinary(b []byte) error {
+	r := reader{b: b}
+	r.version(thriftVersion)
+	n := r.count()
+	if n > 32 {
+		return errState
+	}
+	levels := make([]habit, n)
+	for i := range levels {
+		for s := range levels[i].seen {
+			levels[i].seen[s] = min(r.count(), memory)
+			levels[i].n += levels[i].seen[s]
+		}
+	}
+	if err := r.end(); err != nil {
+		return err
+	}
+	t.levels = levels
+	return nil
+}
