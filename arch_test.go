@@ -48,7 +48,7 @@ var rules = []rule{
 	{"control/build", "", "", "a toolchain over a directory: it knows no function"},
 	{"scale", "", "", "decides, and does nothing: it knows neither what an instance is nor what time it is"},
 	{"scale/replay", "scale", "", "a recorded day through the decisions of scale; no instance is real"},
-	{"dispatch", "sandbox guest", "sandbox/fake", "the synchronous path: with no store in reach, nothing durable can be on it"},
+	{"dispatch", "scale sandbox guest", "sandbox/fake", "the synchronous path: with no store in reach, nothing durable can be on it"},
 	{"auth", "internal/atomicfile", "", "keys in a file"},
 	{"logs", "", "", "what functions write, in files of its own"},
 	{"meter", "internal/atomicfile", "", "records in files of its own: the ledger is on the path of each call, the store is not"},

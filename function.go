@@ -272,6 +272,7 @@ func reservedEnv(k string) bool {
 // A Scaling holds what an operator decides about how many instances a function
 // has. It belongs to the function, not to a version.
 type Scaling struct {
+	MinInstances int            `json:"min_instances,omitempty"` // kept ready whatever the demand
 	MaxInstances int            `json:"max_instances,omitempty"` // 0: the node's limit
 	KeepAlive    *time.Duration `json:"keep_alive,omitempty"`    // nil: the server's default; 0: destroy after each invocation
 	Reserved     *int           `json:"reserved,omitempty"`      // concurrent invocations set aside and the most allowed; 0 stops the function
@@ -280,6 +281,10 @@ type Scaling struct {
 // Validate checks the bounds.
 func (s Scaling) Validate() error {
 	switch {
+	case s.MinInstances < 0 || s.MinInstances > 100_000:
+		return Errorf(Invalid, "scaling", "min instances %d is outside 0 to 100000", s.MinInstances)
+	case s.MaxInstances > 0 && s.MinInstances > s.MaxInstances:
+		return Errorf(Invalid, "scaling", "min instances %d are more than max instances %d", s.MinInstances, s.MaxInstances)
 	case s.MaxInstances < 0 || s.MaxInstances > 100_000:
 		return Errorf(Invalid, "scaling", "max instances %d is outside 0 to 100000", s.MaxInstances)
 	case s.KeepAlive != nil && (*s.KeepAlive < 0 || *s.KeepAlive > 24*time.Hour):

@@ -32,6 +32,7 @@ type attempt struct {
 	out    int64  // bytes of body so far
 	held   []byte // the write that completes length
 	err    error  // of the ledger
+	cold   bool   // it is the first that the instance serves, and waited for its start
 	oom    bool   // the kernel ended something inside for the memory limit
 }
 
@@ -51,6 +52,7 @@ func newAttempt(d *Dispatcher, inv *lambent.Invocation, t lambent.Target, reply 
 func (a *attempt) run(caller context.Context, in *instance, mayRetry bool) (again bool, err error) {
 	cfg := in.p.rev.Config
 	a.in, a.runStart = in, time.Now()
+	a.cold = in.cold.Swap(false)
 	in.output.begin(a.inv.ID, a.inv.WantLog, startLine(a.inv.ID, in.p.rev.Version))
 	ctx, cancel := context.WithDeadline(context.WithoutCancel(caller), a.runStart.Add(cfg.Timeout))
 	defer cancel()
@@ -63,9 +65,8 @@ func (a *attempt) run(caller context.Context, in *instance, mayRetry bool) (agai
 			in.destroy()
 			return false, a.err
 		}
-		in.cold = false
 		in.settle()
-		in.p.settle(in)
+		in.p.settle(in, a.runStart)
 		return false, a.err
 	}
 	undelivered := errors.Is(err, guest.ErrNotDelivered)
@@ -76,7 +77,7 @@ func (a *attempt) run(caller context.Context, in *instance, mayRetry bool) (agai
 	}
 	if _, ok := errors.AsType[*lambent.Error](err); ok && !undelivered {
 		in.output.end()
-		in.p.release(in, nil)
+		in.p.free(in, time.Since(a.runStart))
 		return false, err
 	}
 	kind := lambent.FaultExit
@@ -95,13 +96,15 @@ func (a *attempt) run(caller context.Context, in *instance, mayRetry bool) (agai
 }
 
 // failed answers an invocation whose instance could not be started.
-func (a *attempt) failed(g grant) {
-	u := a.usage(time.Now(), g.fault)
-	u.Instance, u.Cold = g.started, true
-	u.InitUS = g.init.Microseconds()
-	u.BilledMS = lambent.Billed(g.init, 0)
+func (a *attempt) failed(f *failure) {
+	u := a.usage(time.Now(), f.fault)
+	if f.sandbox != "" { // or it was not tried again so soon: nothing ran
+		u.Instance, u.Cold = f.sandbox, true
+		u.InitUS = f.took.Microseconds()
+		u.BilledMS = lambent.Billed(f.took, 0)
+	}
 	u.QueueUS = max(0, u.End.Sub(u.Start).Microseconds()-u.InitUS)
-	a.finish(u, lambent.Result{Fault: g.fault}, func(lines ...[]byte) []byte {
+	a.finish(u, lambent.Result{Fault: f.fault}, func(lines ...[]byte) []byte {
 		log, now := a.d.cfg.Log(a.target.Revision.Name), time.Now()
 		var tail []byte
 		for _, l := range append([][]byte{startLine(a.inv.ID, u.Version)}, lines...) {
@@ -156,7 +159,7 @@ func (a *attempt) End(res lambent.Result) {
 	run := now.Sub(a.runStart)
 	u.Instance, u.RunUS = a.in.sandbox.ID(), run.Microseconds()
 	u.QueueUS = a.runStart.Sub(a.arrived).Microseconds()
-	if a.in.cold {
+	if a.cold {
 		u.Cold, u.InitUS = true, a.in.init.Microseconds()
 		u.QueueUS = max(0, u.QueueUS-u.InitUS)
 		u.BilledMS = lambent.Billed(a.in.init, run)
@@ -164,8 +167,7 @@ func (a *attempt) End(res lambent.Result) {
 		u.BilledMS = lambent.Billed(0, run)
 	}
 	if cpu, peak, err := a.in.sandbox.Stats(); err == nil {
-		u.CPUUS, u.PeakMB = max(0, cpu-a.in.cpuUS), (peak+1<<20-1)>>20
-		a.in.cpuUS = cpu
+		u.CPUUS, u.PeakMB = max(0, cpu-a.in.cpuUS.Swap(cpu)), (peak+1<<20-1)>>20
 	}
 	a.finish(u, res, a.in.output.end)
 }

@@ -12,7 +12,6 @@ package dispatch
 import (
 	"context"
 	"log/slog"
-	"math"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -43,12 +42,13 @@ type Config struct {
 	Limits  lambent.Limits
 	Logger  *slog.Logger
 
-	KeepAlive    time.Duration // of idle instances, where the function does not say
-	MaxInstances int           // on this node
-	MaxQueue     int           // invocations that wait, per revision
-	Starts       int           // runtimes that boot at a time for calls that wait; 0: twice the processors
-	Parked       int           // sandboxes of each runtime that wait for cold starts, at most; 0: none
-	FreezeAfter  time.Duration // that an instance was idle; 0: never
+	KeepAlive    *time.Duration // of idle instances, where the function does not say; nil: as long as they are worth it
+	MaxInstances int            // on this node
+	MemoryMB     int            // that instances may be promised together; 0: no bound
+	MaxQueue     int            // invocations that wait, per revision
+	Starts       int            // runtimes that boot at a time for calls that wait; 0: twice the processors
+	Parked       int            // sandboxes of each runtime that wait for cold starts, at most; 0: none
+	FreezeAfter  time.Duration  // that an instance was idle; 0: never
 }
 
 // A Dispatcher runs invocations. It implements lambent.Invoker for synchronous
@@ -65,15 +65,13 @@ type Dispatcher struct {
 	closed   bool           // nothing starts any more
 	starting sync.WaitGroup // what Close must wait for before it looks for what there is
 
-	instances atomic.Int64 // that exist or start
-	inflight  atomic.Int64
-	draining  atomic.Bool
-	drained   chan struct{}
-	once      sync.Once // closes drained
-
-	mu      sync.Mutex   // guards starved; a pool's lock may be held when it is taken
-	starved []*pool      // pools that could not start an instance for the node's limit
-	hungry  atomic.Int32 // len(starved)
+	node     *node
+	epoch    time.Time    // what pools count time from
+	made     atomic.Int64 // pools that ever were
+	inflight atomic.Int64
+	draining atomic.Bool
+	drained  chan struct{}
+	once     sync.Once // closes drained
 }
 
 var _ lambent.Invoker = (*Dispatcher)(nil)
@@ -86,7 +84,8 @@ func New(cfg Config) *Dispatcher {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	d := &Dispatcher{cfg: cfg, starts: make(chan struct{}, cfg.Starts), drained: make(chan struct{})}
+	d := &Dispatcher{cfg: cfg, starts: make(chan struct{}, cfg.Starts), drained: make(chan struct{}), epoch: time.Now()}
+	d.node = newNode(d)
 	d.alive, d.cancel = context.WithCancel(context.Background())
 	d.parking = newParking(d)
 	return d
@@ -104,17 +103,14 @@ func (d *Dispatcher) Invoke(ctx context.Context, inv *lambent.Invocation, reply 
 	if err != nil {
 		return err
 	}
-	if t.Scaling.Reserved != nil && *t.Scaling.Reserved == 0 {
-		return lambent.Errorf(lambent.Throttled, "dispatch", "the function's reserved concurrency is 0: it is stopped")
-	}
 	a := newAttempt(d, inv, t, reply)
 	for try := 1; ; try++ {
-		g, err := d.pool(t).acquire(ctx, t.Scaling)
+		g, err := d.pool(t).acquire(ctx, t.Scaling, inv.Deadline)
 		if err != nil {
 			return err
 		}
-		if g.fault != nil {
-			a.failed(g)
+		if g.failed != nil {
+			a.failed(g.failed)
 			return a.err
 		}
 		if again, err := a.run(ctx, g.instance, try < maxTries); !again {
@@ -128,6 +124,8 @@ func (d *Dispatcher) Invoke(ctx context.Context, inv *lambent.Invocation, reply 
 const maxTries = 3
 
 var errDraining = lambent.Errorf(lambent.Unavailable, "dispatch", "the server is shutting down")
+
+func (d *Dispatcher) now() time.Duration { return time.Since(d.epoch) }
 
 func (d *Dispatcher) leave() {
 	if d.inflight.Add(-1) == 0 && d.draining.Load() {
@@ -177,71 +175,6 @@ func (d *Dispatcher) Changed(name lambent.Name) {
 	})
 }
 
-// admit counts one more instance against the node's limit and reports whether it
-// may start. If not, the pool is noted: it gets the place of one that ends, and
-// an idle one of another pool is ended for it. The caller holds p.mu.
-func (d *Dispatcher) admit(p *pool) bool {
-	for {
-		n := d.instances.Load()
-		if n < int64(d.cfg.MaxInstances) {
-			if d.instances.CompareAndSwap(n, n+1) {
-				return true
-			}
-			continue
-		}
-		d.mu.Lock()
-		if !p.starved {
-			p.starved = true
-			d.starved = append(d.starved, p)
-			d.hungry.Add(1)
-		}
-		d.mu.Unlock()
-		if d.instances.Load() < int64(d.cfg.MaxInstances) {
-			continue // one ended before the pool was noted
-		}
-		go d.evictOldest()
-		return false
-	}
-}
-
-// gone counts an instance off, and lets pools that wait for a place start theirs.
-func (d *Dispatcher) gone() {
-	d.instances.Add(-1)
-	for d.instances.Load() < int64(d.cfg.MaxInstances) {
-		d.mu.Lock()
-		if len(d.starved) == 0 {
-			d.mu.Unlock()
-			return
-		}
-		p := d.starved[0]
-		d.starved = d.starved[1:]
-		p.starved = false
-		d.hungry.Add(-1)
-		d.mu.Unlock()
-		p.mu.Lock()
-		p.startLocked()
-		p.mu.Unlock()
-	}
-}
-
-// evictOldest ends the instance that has been idle for longest, if any is.
-func (d *Dispatcher) evictOldest() {
-	var oldest *pool
-	since := int64(math.MaxInt64)
-	d.pools.Range(func(_, v any) bool {
-		p := v.(*pool)
-		p.mu.Lock()
-		if len(p.idle) > 0 && p.idle[0].idleSince.UnixNano() < since {
-			oldest, since = p, p.idle[0].idleSince.UnixNano()
-		}
-		p.mu.Unlock()
-		return true
-	})
-	if oldest != nil {
-		oldest.evict()
-	}
-}
-
 // begin registers a start, which ends with d.starting.Done, and reports whether it
 // may be.
 func (d *Dispatcher) begin() bool {
@@ -262,10 +195,11 @@ func (d *Dispatcher) Snapshot() (s Snapshot) {
 	d.pools.Range(func(_, v any) bool {
 		p := v.(*pool)
 		p.mu.Lock()
-		s.Idle += len(p.idle)
-		s.Starting += p.starting
-		s.Busy += p.total - p.starting - len(p.idle)
-		s.Queued += p.waiters.Len()
+		st := p.scale.Stats()
+		s.Idle += st.Idle
+		s.Starting += st.Starting
+		s.Busy += st.Busy + st.Ending
+		s.Queued += st.Waiting
 		p.mu.Unlock()
 		return true
 	})

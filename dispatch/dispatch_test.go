@@ -133,7 +133,7 @@ func newBench(t *testing.T, s *script, change ...func(*dispatch.Config)) *bench 
 		Tree:    func(string) (string, error) { return "/", nil },
 		Log:     func(lambent.Name) dispatch.Log { return nolog{} },
 		Driver:  sandbox.Guard(b.driver), Guests: map[string]guest.Guest{"script": s},
-		Limits: lambent.DefaultLimits(), KeepAlive: time.Minute, MaxInstances: 100, MaxQueue: 1000, Starts: 100,
+		Limits: lambent.DefaultLimits(), KeepAlive: new(time.Minute), MaxInstances: 100, MaxQueue: 1000, Starts: 100,
 	}
 	for _, f := range change {
 		f(&cfg)
@@ -742,7 +742,7 @@ func TestHammer(t *testing.T) {
 		answer(out, "ok")
 		return nil
 	}
-	b := newBench(t, s, func(c *dispatch.Config) { c.MaxInstances, c.KeepAlive = 5, time.Millisecond })
+	b := newBench(t, s, func(c *dispatch.Config) { c.MaxInstances, c.KeepAlive = 5, new(time.Millisecond) })
 	const callers, calls = 16, 300
 	var answered atomic.Int32
 	var wg sync.WaitGroup

@@ -10,28 +10,27 @@ import (
 	"lambent"
 	"lambent/guest"
 	"lambent/sandbox"
+	"lambent/scale"
 )
 
 // An instance is a sandbox with a revision's code initialised in it.
 type instance struct {
+	scale.Instance // guarded by p.mu
+
 	p       *pool
 	sandbox sandbox.Sandbox
 	guest   guest.Instance
 	output  *output
 	init    time.Duration
-	cpuUS   int64 // as of the last invocation's end; used by one invocation at a time
+	cpuUS   atomic.Int64 // as of the last invocation's end
 
-	cold    bool        // no invocation has had it, and one waited for its start
+	cold    atomic.Bool // no invocation has had it, and one waited for its start
 	settled atomic.Bool // from being one that starts to its share of the processor
-
-	idleSince time.Time // guarded by p.mu
-	dead      bool      // guarded by p.mu
 
 	once sync.Once // destroys
 
 	freezer  sandbox.Freezer // nil: the driver has none
 	freezeMu sync.Mutex      // guards what follows; held while the sandbox is frozen or thawed
-	resting  bool            // on its pool's stack
 	frozen   bool
 }
 
@@ -42,12 +41,15 @@ type failure struct {
 	took    time.Duration
 }
 
+// again is the failure as it is told to those for whom nothing was started.
+func (f *failure) again() *failure { return &failure{fault: f.fault} }
+
 func (f *failure) Error() string { return f.fault.Error() }
 
 // launch takes a revision through Assign and Init, in a sandbox with its runtime
 // booted, or about to be where its environment only works then. Its error is a
 // *failure where the code is to blame.
-func (p *pool) launch(ctx context.Context) (*instance, error) {
+func (p *pool) launch(ctx context.Context, ahead bool) (*instance, error) {
 	d := p.d
 	if !d.begin() {
 		return nil, errDraining
@@ -99,8 +101,9 @@ func (p *pool) launch(ctx context.Context) (*instance, error) {
 func (in *instance) boot(ctx context.Context, tree string, secrets map[string]string) error {
 	cfg := in.p.rev.Config
 	task := sandbox.Task{Code: tree, MemoryMB: cfg.MemoryMB, TmpMB: cfg.TmpMB, Network: in.p.rev.Network}
-	in.cpuUS, _, _ = in.sandbox.Stats() // booting the runtime was ours, not the code's
-	placed := time.Now()                // or later: from then on it is the code that takes its time
+	cpu, _, _ := in.sandbox.Stats() // booting the runtime was ours, not the code's
+	in.cpuUS.Store(cpu)
+	placed := time.Now() // or later: from then on it is the code that takes its time
 	err := in.guest.Init(ctx, guest.Unit{Revision: in.p.rev, Secrets: secrets, Paths: in.sandbox.Paths(task), Place: func(s sandbox.Start) error {
 		task.Start = s
 		err := in.sandbox.Assign(ctx, task)

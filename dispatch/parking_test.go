@@ -15,7 +15,7 @@ import (
 
 func TestParkedServeColdStarts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t, &script{}, func(c *dispatch.Config) { c.Parked, c.KeepAlive = 4, 0 })
+		b := newBench(t, &script{}, func(c *dispatch.Config) { c.Parked, c.KeepAlive = 4, new(time.Duration(0)) })
 		wantBody(t, b.call(t.Context()), "1") // a miss: nothing is parked for what nobody wanted
 		synctest.Wait()
 		if n := b.Snapshot().Parked; n != 2 {

@@ -1,195 +1,227 @@
 package dispatch
 
 import (
-	"container/list"
+	"cmp"
 	"context"
 	"errors"
-	"slices"
+	"strconv"
 	"sync"
 	"time"
 
 	"lambent"
+	"lambent/scale"
 )
 
-// A pool holds the instances of one revision. An instance is starting, idle or
-// busy; invocations without one wait in line. Whichever frees first, an instance
-// that was busy or one that was starting, takes the first in line.
+// A pool holds the instances of one revision. What becomes of them, and of the
+// invocations that wait for one, its scale.Pool decides; this is who does it, and
+// has the lock and the timer.
 type pool struct {
 	d   *Dispatcher
+	id  string // of all pools that ever were
 	rev *lambent.Revision
 	log Log
 
-	mu       sync.Mutex
-	idle     []*instance // a stack: the last one is the hottest
-	all      map[*instance]struct{}
-	waiters  list.List // of *waiter, first come first served
-	starting int
-	settling int           // instances that have answered and are about to be free
-	total    int           // instances that exist or start
-	took     time.Duration // what the last start took: how long settling is waited for
-	patience *time.Timer   // runs while an invocation waits for a settling instance
-	max      int
-	keep     time.Duration
-	retired  bool // nothing leads here any more
-	gone     bool // abandoned: nothing will lead here again
-	removed  bool // from the dispatcher's table
-	starved  bool // on the dispatcher's list; guarded by its lock
-	expiry   *time.Timer
-	frost    *time.Timer // freezes what has been idle for long enough
-	freezing bool        // frost runs, or is about to
+	mu      sync.Mutex
+	scale   *scale.Pool[*instance, *waiter]
+	bounds  *lambent.Scaling // that the scale.Pool's were made of
+	all     map[*instance]struct{}
+	timer   *time.Timer
+	armed   time.Duration // when it rings, or scale.Never
+	broken  *failure      // of the last start that the code failed
+	gone    bool          // abandoned: nothing will lead here again
+	removed bool          // from the dispatcher's table
+
+	want want // of places; guarded by the node's lock
 }
 
 // A waiter is one invocation in line.
-type waiter struct{ granted chan grant } // of capacity 1
+type waiter struct {
+	scale.Waiter
+	granted chan grant // of capacity 1
+}
 
-// A grant ends a wait: with an instance, with the fault of a start that failed, or
-// with the platform's error.
+// A grant ends a wait: with an instance, with a start that the code failed, or with
+// the platform's error.
 type grant struct {
 	instance *instance
-	fault    *lambent.Fault
-	started  string        // the sandbox of a failed start
-	init     time.Duration // how long it took
+	failed   *failure
 	err      error
 }
 
 func newPool(d *Dispatcher, rev *lambent.Revision) *pool {
-	p := &pool{d: d, rev: rev, all: map[*instance]struct{}{}, log: d.cfg.Log(rev.Name)}
-	p.expiry = time.AfterFunc(time.Hour, p.expire)
-	p.expiry.Stop()
-	p.frost = time.AfterFunc(time.Hour, p.freeze)
-	p.frost.Stop()
-	p.patience = time.AfterFunc(time.Hour, func() {
-		p.mu.Lock()
-		p.startUpToLocked(p.waiters.Len())
-		p.mu.Unlock()
-	})
-	p.patience.Stop()
+	p := &pool{d: d, id: strconv.FormatInt(d.made.Add(1), 10), rev: rev, all: map[*instance]struct{}{}, log: d.cfg.Log(rev.Name), armed: scale.Never}
+	p.scale = scale.NewPool(scale.Config{}, host{p})
+	p.boundLocked(&lambent.Scaling{})
+	p.timer = time.AfterFunc(time.Hour, p.ring)
+	p.timer.Stop()
 	return p
 }
 
-// scaleLocked takes over what the operator says about the function now.
-func (p *pool) scaleLocked(s *lambent.Scaling) {
-	p.max, p.keep = p.d.cfg.MaxInstances, p.d.cfg.KeepAlive
-	if s == nil {
+// boundLocked takes over what the operator says about the function now.
+func (p *pool) boundLocked(s *lambent.Scaling) {
+	if s == nil || s == p.bounds {
 		return
 	}
+	p.bounds = s
+	cfg, node := p.rev.Config, &p.d.cfg
+	c := scale.Default(cfg.MemoryMB)
+	c.Concurrency, c.Max, c.Queue, c.FreezeAfter = cfg.Concurrency, node.MaxInstances, node.MaxQueue, node.FreezeAfter
 	if s.MaxInstances > 0 {
-		p.max = min(p.max, s.MaxInstances)
+		c.Max = min(c.Max, s.MaxInstances)
 	}
 	if s.Reserved != nil {
-		p.max = min(p.max, *s.Reserved)
+		c.Max = min(c.Max, *s.Reserved)
 	}
-	if s.KeepAlive != nil {
-		p.keep = *s.KeepAlive
+	c.Min = min(s.MinInstances, c.Max)
+	if keep := cmp.Or(s.KeepAlive, node.KeepAlive); keep != nil {
+		c.Policy = scale.Fixed(*keep)
 	}
+	p.scale.Set(c)
 }
 
-// acquire returns an instance that nobody else has, or how the attempt to start
-// one failed. It waits in line as long as ctx allows.
-func (p *pool) acquire(ctx context.Context, s *lambent.Scaling) (grant, error) {
+// unlock lets the pool go, and has it asked again when it wants to be.
+func (p *pool) unlock(now time.Duration) {
+	if next := p.scale.Next(); next < p.armed && !p.removed {
+		p.armed = next
+		p.timer.Reset(max(0, next-now))
+	}
+	p.mu.Unlock()
+}
+
+// ring does what time brings.
+func (p *pool) ring() {
+	p.mu.Lock()
+	p.armed = scale.Never
+	now := p.d.now()
+	if !p.removed {
+		p.scale.Due(now)
+		p.removeIfEmptyLocked()
+	}
+	p.unlock(now)
+}
+
+// acquire returns an instance that has room for the invocation, or how the attempt
+// to start one failed. It waits in line as long as ctx and the deadline allow.
+func (p *pool) acquire(ctx context.Context, s *lambent.Scaling, deadline time.Time) (grant, error) {
 	p.mu.Lock()
 	if p.removed { // it ended between the look-up and here
 		p.mu.Unlock()
-		return p.d.pool(lambent.Target{Revision: p.rev}).acquire(ctx, s)
+		return p.d.pool(lambent.Target{Revision: p.rev}).acquire(ctx, s, deadline)
 	}
-	p.scaleLocked(s)
-	if n := len(p.idle); n > 0 {
-		in := p.idle[n-1]
-		p.idle[n-1] = nil
-		p.idle = p.idle[:n-1]
-		p.mu.Unlock()
+	p.boundLocked(s)
+	now := p.d.now()
+	if in, ok := p.scale.Take(now); ok {
+		p.unlock(now)
 		in.wake()
 		return grant{instance: in}, nil
 	}
-	if p.waiters.Len() >= p.d.cfg.MaxQueue {
-		p.mu.Unlock()
-		e := lambent.Errorf(lambent.Throttled, "dispatch", "%d invocations of %s wait already", p.d.cfg.MaxQueue, p.rev.Name)
-		e.RetryAfter = time.Second
-		return grant{}, e
+	until := scale.Never
+	if !deadline.IsZero() {
+		until = now + time.Until(deadline)
 	}
 	w := &waiter{granted: make(chan grant, 1)}
-	place := p.waiters.PushBack(w)
-	p.startLocked()
-	p.mu.Unlock()
+	if r := p.scale.Wait(now, until, w); r != (scale.Refusal{}) {
+		g := p.refusalLocked(r)
+		p.removeIfEmptyLocked()
+		p.unlock(now)
+		return g, g.err
+	}
+	p.unlock(now)
 
 	select {
 	case g := <-w.granted:
+		if g.instance != nil {
+			g.instance.wake()
+		}
 		return g, g.err
 	case <-ctx.Done():
 	}
 	p.mu.Lock()
-	p.waiters.Remove(place)
+	left := p.scale.Leave(w)
+	p.removeIfEmptyLocked()
 	p.mu.Unlock()
-	select {
-	case g := <-w.granted: // granted at the same moment: the next in line has it
-		if g.instance != nil {
-			p.release(g.instance, nil)
+	if !left { // granted at the same moment: the next in line has it
+		if g := <-w.granted; g.instance != nil {
+			p.free(g.instance, 0)
 		}
-	default:
 	}
 	return grant{}, lambent.Errorf(lambent.Canceled, "dispatch", "the caller is gone: %w", ctx.Err())
 }
 
-// startLocked starts instances while there are invocations in line that none of
-// the starting ones is for. An instance that has answered is usually free again
-// sooner than another could start: those are counted on for as long as a start
-// takes.
-func (p *pool) startLocked() {
-	if p.settling > 0 && p.starting < p.waiters.Len() {
-		p.patience.Reset(p.took)
+// refusalLocked is what an invocation gets in an instance's place.
+func (p *pool) refusalLocked(r scale.Refusal) grant {
+	waiting := p.scale.Stats().Waiting
+	var e *lambent.Error
+	switch {
+	case r.Reason == scale.Crashing && p.broken != nil:
+		return grant{failed: p.broken.again()}
+	case r.Reason == scale.Closed:
+		return grant{err: errDraining}
+	case r.Reason == scale.Stopped:
+		e = lambent.Errorf(lambent.Throttled, "dispatch", "the function's reserved concurrency is 0: it is stopped")
+	case r.Reason == scale.TooLate:
+		e = lambent.Errorf(lambent.Throttled, "dispatch", "%s could not begin before its caller's deadline: %d invocations wait", p.rev.Name, waiting)
+	case r.Reason == scale.TooLong:
+		e = lambent.Errorf(lambent.Throttled, "dispatch", "%d invocations of %s wait already, for longer than %v", waiting, p.rev.Name, scale.Default(0).QueueWait)
+	default:
+		e = lambent.Errorf(lambent.Throttled, "dispatch", "%d invocations of %s wait already", waiting, p.rev.Name)
 	}
-	p.startUpToLocked(p.waiters.Len() - p.settling)
+	e.RetryAfter = r.RetryAfter
+	return grant{err: e}
 }
 
-func (p *pool) startUpToLocked(n int) {
-	for p.starting < n && p.total < p.max && p.d.admit(p) {
-		p.starting++
-		p.total++
-		go p.start()
+// A host does what its pool's scale.Pool decides. It is called with p.mu held.
+type host struct{ p *pool }
+
+var _ scale.Host[*instance, *waiter] = host{}
+
+// Start implements scale.Host.
+func (h host) Start(ahead bool) bool {
+	if !h.p.d.node.admit(h.p, ahead) {
+		return false
 	}
+	go h.p.start(ahead)
+	return true
 }
+
+// Serve implements scale.Host.
+func (h host) Serve(w *waiter, in *instance) { w.granted <- grant{instance: in} }
+
+// Refuse implements scale.Host.
+func (h host) Refuse(w *waiter, r scale.Refusal) { w.granted <- h.p.refusalLocked(r) }
+
+// End implements scale.Host.
+func (h host) End(in *instance) { go in.destroy() }
+
+// Freeze implements scale.Host.
+func (h host) Freeze(in *instance) { go in.freeze() }
 
 // start makes one instance and offers it, or fails the first in line.
-func (p *pool) start() {
-	begun := time.Now()
-	in, err := p.launch(context.Background())
+func (p *pool) start(ahead bool) {
+	begun := p.d.now()
+	in, err := p.launch(context.Background(), ahead)
+	p.mu.Lock()
+	now := p.d.now()
 	if err == nil {
-		in.cold = true
-		p.mu.Lock()
-		p.starting--
-		p.took = time.Since(begun)
-		p.mu.Unlock()
-		p.release(in, nil)
+		in.cold.Store(!ahead)
+		p.broken = nil
+		p.scale.Started(now, in, now-begun)
+		p.unlock(now)
 		return
 	}
-	p.mu.Lock()
-	p.starting--
-	p.total--
+	f, isCodes := errors.AsType[*failure](err)
 	g := grant{err: err}
-	if f, ok := errors.AsType[*failure](err); ok {
-		g = grant{fault: f.fault, started: f.sandbox, init: f.took}
+	if isCodes {
+		p.broken, g = f, grant{failed: f}
 	}
-	if w := p.nextLocked(); w != nil {
+	if w, ok := p.scale.Failed(now, isCodes); ok {
 		w.granted <- g
+	} else if !isCodes {
+		p.d.cfg.Logger.Error("an instance cannot be started", "function", p.rev.Name, "error", err)
 	}
-	p.startLocked()
 	p.removeIfEmptyLocked()
-	p.mu.Unlock()
-	p.d.gone()
-}
-
-// settle releases an instance that has answered once the guest says that it can
-// take another invocation.
-func (p *pool) settle(in *instance) {
-	p.mu.Lock()
-	p.settling++
-	p.mu.Unlock()
-	in.guest.Settle(func(err error) {
-		p.mu.Lock()
-		p.settling--
-		p.mu.Unlock()
-		p.release(in, err)
-	})
+	p.unlock(now)
+	p.d.node.leave(p)
 }
 
 // prepare makes one instance ahead of any invocation.
@@ -199,113 +231,86 @@ func (p *pool) prepare(ctx context.Context, s *lambent.Scaling) error {
 		p.mu.Unlock()
 		return p.d.pool(lambent.Target{Revision: p.rev}).prepare(ctx, s)
 	}
-	p.retired = false // whoever asks is about to lead here, maybe again
-	p.scaleLocked(s)
-	admitted := p.d.admit(p)
-	if admitted {
-		p.total++
+	p.scale.Revive() // whoever asks is about to lead here, maybe again
+	p.boundLocked(s)
+	admitted := p.d.node.admit(p, true)
+	for !admitted {
+		p.mu.Unlock()
+		evicted := p.d.node.evict()
+		p.mu.Lock()
+		if p.removed {
+			p.mu.Unlock()
+			return p.prepare(ctx, s)
+		}
+		if admitted = p.d.node.admit(p, true); !evicted {
+			break
+		}
+	}
+	if admitted && !p.scale.Begin() { // as many as there may be have shown that the code starts
+		p.mu.Unlock()
+		p.d.node.leave(p)
+		return nil
 	}
 	p.mu.Unlock()
 	if !admitted {
-		return lambent.Errorf(lambent.Throttled, "dispatch.Prepare", "all %d instances of this server are busy", p.d.cfg.MaxInstances)
+		return lambent.Errorf(lambent.Throttled, "dispatch.Prepare", "this server has no room for another instance of %d MB: the others are busy", p.rev.Config.MemoryMB)
 	}
-	in, err := p.launch(ctx)
+	begun := p.d.now()
+	in, err := p.launch(ctx, true)
+	p.mu.Lock()
+	now := p.d.now()
 	if err == nil {
-		p.release(in, nil)
+		p.broken = nil
+		p.scale.Started(now, in, now-begun)
+		p.unlock(now)
 		return nil
 	}
-	p.mu.Lock()
-	p.total--
+	p.scale.Canceled(now)
 	p.removeIfEmptyLocked()
-	p.mu.Unlock()
-	p.d.gone()
+	p.unlock(now)
+	p.d.node.leave(p)
 	if f, ok := errors.AsType[*failure](err); ok {
 		return f.fault
 	}
 	return err
 }
 
-// nextLocked takes the first waiter out of the line, or returns nil.
-func (p *pool) nextLocked() *waiter {
-	if e := p.waiters.Front(); e != nil {
-		return p.waiters.Remove(e).(*waiter)
-	}
-	return nil
-}
-
-// release gives an instance to the first in line, or to the stack of idle ones.
-// An instance with an error, or that nothing leads to, is destroyed. It does not
-// block.
-func (p *pool) release(in *instance, err error) {
+// settle frees an instance that has answered once the guest says that it can take
+// another invocation in that one's place.
+func (p *pool) settle(in *instance, since time.Time) {
 	p.mu.Lock()
-	if err == nil && !in.dead {
-		if w := p.nextLocked(); w != nil {
-			w.granted <- grant{instance: in} // under the lock: who leaves the line looks for it after taking that
-			p.mu.Unlock()
+	p.scale.Answered(in)
+	p.mu.Unlock()
+	ran := time.Since(since)
+	in.guest.Settle(func(err error) {
+		if err != nil {
+			go in.destroy()
 			return
 		}
-		if p.keep > 0 && !p.retired && p.d.hungry.Load() == 0 {
-			in.idleSince = time.Now()
-			p.idle = append(p.idle, in)
-			if len(p.idle) == 1 {
-				p.expiry.Reset(p.keep)
-			}
-			if after := p.d.cfg.FreezeAfter; after > 0 && !p.freezing {
-				p.freezing = true
-				p.frost.Reset(after)
-			}
-			in.rest()
-			p.mu.Unlock()
-			return
-		}
-	}
-	p.mu.Unlock()
-	go in.destroy()
+		p.free(in, ran)
+	})
 }
 
-// expire ends the instances that have been idle for longer than the keep-alive.
-func (p *pool) expire() {
+// free gives back the place of an invocation that took so long. It does not block.
+func (p *pool) free(in *instance, ran time.Duration) {
 	p.mu.Lock()
-	now := time.Now()
-	n := 0
-	for n < len(p.idle) && now.Sub(p.idle[n].idleSince) >= p.keep {
-		n++
+	now := p.d.now()
+	if p.d.node.hungry.Load() > 0 && p.d.node.yields(p, ran) {
+		p.scale.Died(in) // it ends once it is free: its place is another's
 	}
-	old := slices.Clone(p.idle[:n])
-	p.idle = slices.Delete(p.idle, 0, n)
-	if len(p.idle) > 0 {
-		p.expiry.Reset(p.keep - now.Sub(p.idle[0].idleSince))
-	}
-	p.mu.Unlock()
-	for _, in := range old {
-		go in.destroy()
+	p.scale.Free(now, in, ran)
+	p.unlock(now)
+	if p.d.node.hungry.Load() > 0 {
+		p.d.node.makeRoom()
 	}
 }
 
-// evict ends the instance that has been idle for longest.
-func (p *pool) evict() {
-	p.mu.Lock()
-	var in *instance
-	if len(p.idle) > 0 {
-		in = p.idle[0]
-		p.idle = slices.Delete(p.idle, 0, 1)
-	}
-	p.mu.Unlock()
-	if in != nil {
-		in.destroy()
-	}
-}
-
-// died takes an instance whose sandbox ended by itself off the stack.
+// died notes that an instance's sandbox has ended by itself.
 func (p *pool) died(in *instance) {
 	p.mu.Lock()
-	in.dead = true
-	i := slices.Index(p.idle, in)
-	if i >= 0 {
-		p.idle = slices.Delete(p.idle, i, i+1)
-	}
+	unused := p.scale.Died(in)
 	p.mu.Unlock()
-	if i >= 0 {
+	if unused {
 		in.destroy()
 	}
 }
@@ -313,7 +318,9 @@ func (p *pool) died(in *instance) {
 // revive takes back a retirement: something leads here again.
 func (p *pool) revive() {
 	p.mu.Lock()
-	p.retired = p.gone
+	if !p.gone {
+		p.scale.Revive()
+	}
 	p.mu.Unlock()
 }
 
@@ -335,34 +342,29 @@ func (p *pool) abandon() {
 // is in line is served to the end.
 func (p *pool) retire() {
 	p.mu.Lock()
-	p.retired = true
-	idle := p.idle
-	p.idle = nil
+	p.scale.Retire()
 	p.removeIfEmptyLocked()
 	p.mu.Unlock()
-	for _, in := range idle {
-		go in.destroy()
-	}
 }
 
 // destroyed is called once for each instance, after its end.
 func (p *pool) destroyed(in *instance) {
 	p.mu.Lock()
+	now := p.d.now()
 	delete(p.all, in)
-	p.total--
-	p.startLocked() // its place may be wanted
+	p.scale.Gone(now, in)
 	p.removeIfEmptyLocked()
-	p.mu.Unlock()
-	p.d.gone()
+	p.unlock(now)
+	p.d.node.leave(p)
 }
 
-// removeIfEmptyLocked forgets a pool without instances and waiters.
+// removeIfEmptyLocked forgets a pool in which nothing is and nothing will be of
+// itself.
 func (p *pool) removeIfEmptyLocked() {
-	if p.total == 0 && p.waiters.Len() == 0 && !p.removed {
+	if p.scale.Empty() && p.scale.Next() == scale.Never && !p.removed {
 		p.removed = true
-		p.expiry.Stop()
-		p.frost.Stop()
-		p.patience.Stop()
+		p.timer.Stop()
+		p.d.node.forget(p)
 		p.d.pools.CompareAndDelete(p.rev.ID, p)
 		p.d.pools.Delete(p)
 	}
@@ -372,11 +374,7 @@ func (p *pool) removeIfEmptyLocked() {
 func (p *pool) close() []*instance {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.retired = true
-	for w := p.nextLocked(); w != nil; w = p.nextLocked() {
-		w.granted <- grant{err: errDraining}
-	}
-	p.idle = nil
+	p.scale.Close()
 	all := make([]*instance, 0, len(p.all))
 	for in := range p.all {
 		all = append(all, in)

@@ -63,6 +63,17 @@ func (f *Fair) Charge(project, function string, gbms, weight float64) {
 	f.tidy(project)
 }
 
+// Behind reports whether another that waits has had less than a function, by more
+// than so many GB-ms: one of another project, or where no other waits one of the
+// same.
+func (f *Fair) Behind(project, function string, gbms float64) bool {
+	if f.projects.behind(project, gbms) {
+		return true
+	}
+	fs := f.below[project]
+	return fs != nil && f.projects.waiting == 1 && fs.behind(function, gbms)
+}
+
 func (f *Fair) tidy(project string) {
 	f.projects.tidy()
 	if fs := f.below[project]; fs != nil && fs.waiting == 0 {
@@ -124,6 +135,19 @@ func (f *flows) next() (key string, ok bool) {
 	}
 	f.virtual = max(f.virtual, first.start)
 	return key, true
+}
+
+func (f *flows) behind(key string, cost float64) bool {
+	had := f.virtual
+	if w := f.of[key]; w != nil {
+		had = max(had, w.start)
+	}
+	for k, w := range f.of {
+		if w.waiting && k != key && w.start+cost < had {
+			return true
+		}
+	}
+	return false
 }
 
 func (f *flows) charge(k string, cost float64) {

@@ -84,7 +84,7 @@ func (p *Pool[I, W]) Take(now time.Duration) (i I, ok bool) {
 	switch {
 	case len(p.open) > 0:
 		i = p.busiest()
-	case len(p.idle) > 0:
+	case len(p.idle) > 0 && p.busy < p.cfg.Max:
 		i = p.idle[len(p.idle)-1]
 		p.idle = p.idle[:len(p.idle)-1]
 		p.rise(now)

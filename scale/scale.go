@@ -111,6 +111,9 @@ type Instance struct {
 
 func (i *Instance) pooled() *Instance { return i }
 
+// Idle reports whether the instance is there for whoever comes.
+func (i *Instance) Idle() bool { return i.state == idle }
+
 type state uint8
 
 const (

@@ -22,9 +22,10 @@ type Config struct {
 	Data   string // data directory
 	Driver string // "auto", "namespace" or "process"
 
-	KeepAlive    time.Duration // of idle instances, where a function does not say
-	Grace        time.Duration // that calls under way have at shutdown
+	KeepAlive    *time.Duration // of idle instances, where a function does not say; nil: as long as each is worth its memory
+	Grace        time.Duration  // that calls under way have at shutdown
 	MaxInstances int
+	MemoryMB     int           // that functions may be promised together; 0: what the machine can spare
 	Parked       int           // sandboxes of each runtime that wait for cold starts
 	MaxQueue     int           // calls that wait, for each function
 	StallTimeout time.Duration // that a client may take nothing of its answer
@@ -66,7 +67,7 @@ const DefaultListen = "127.0.0.1:9700"
 func DefaultConfig(getenv func(string) string) Config {
 	return Config{
 		Listen: DefaultListen, Data: DefaultData(getenv), Driver: driverAuto,
-		KeepAlive: 10 * time.Minute, Grace: 30 * time.Second, MaxInstances: 1000, Parked: 16, MaxQueue: 1000, StallTimeout: 30 * time.Second,
+		Grace: 30 * time.Second, MaxInstances: 1000, Parked: 16, MaxQueue: 1000, StallTimeout: 30 * time.Second,
 		Path: getenv("PATH"), GoProxy: getenv("GOPROXY"), GoSumDB: getenv("GOSUMDB"), GoNoSumDB: getenv("GONOSUMDB"),
 		GoCache: getenv("LAMBENT_GOCACHE"), GoModCache: getenv("LAMBENT_GOMODCACHE"),
 		MaxRootMB: 4096, InstallerEnv: installerEnv(getenv), NPMRegistry: cmp.Or(getenv("NPM_CONFIG_REGISTRY"), getenv("npm_config_registry")),
@@ -123,8 +124,10 @@ func (c *Config) Validate() error {
 		return bad("--data is empty")
 	case c.Driver != driverAuto && c.Driver != driverNamespace && c.Driver != driverProcess:
 		return bad("--driver %q: there are auto, namespace and process", c.Driver)
-	case c.KeepAlive < 0 || c.KeepAlive > 24*time.Hour:
-		return bad("--keep-alive %v is outside 0s to 24h", c.KeepAlive)
+	case c.KeepAlive != nil && (*c.KeepAlive < 0 || *c.KeepAlive > 24*time.Hour):
+		return bad("--keep-alive %v is outside 0s to 24h", *c.KeepAlive)
+	case c.MemoryMB < 0 || c.MemoryMB > 0 && c.MemoryMB < lambent.DefaultLimits().MinMemoryMB:
+		return bad("--memory %d MB is too little for one instance", c.MemoryMB)
 	case c.Grace < 0 || c.Grace > time.Hour:
 		return bad("--grace %v is outside 0s to 1h", c.Grace)
 	case c.MaxInstances < 1 || c.MaxInstances > 4000:

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"lambent"
 	"lambent/auth"
@@ -43,7 +44,7 @@ func restart(t testing.TB, s *servertest.Server, change ...func(*server.Config))
 	if err := s.Stop(); err != nil {
 		t.Fatal(err)
 	}
-	return servertest.Start(t, append(change, func(c *server.Config) { c.Data, c.KeepAlive = s.Data, 0 })...)
+	return servertest.Start(t, append(change, func(c *server.Config) { c.Data, c.KeepAlive = s.Data, new(time.Duration(0)) })...)
 }
 
 func invoke(t testing.TB, s *servertest.Server, name string) string {
@@ -96,7 +97,7 @@ def handler(event, context):
 // refused while functions need it.
 func TestRuntimeOfImage(t *testing.T) {
 	py := rootfstest.Python(t)
-	s := servertest.Start(t, func(c *server.Config) { c.Driver, c.KeepAlive = "namespace", 0 })
+	s := servertest.Start(t, func(c *server.Config) { c.Driver, c.KeepAlive = "namespace", new(time.Duration(0)) })
 	host := rootfstest.Registry(t)
 	if described(t, s, py.Runtime) == nil {
 		servertest.Missing(t, py.Runtime+" is not usable on the host")
@@ -181,7 +182,7 @@ func TestRuntimePackages(t *testing.T) {
 			if driver == "namespace" && os.Geteuid() != 0 {
 				servertest.Missing(t, "the driver namespace needs root")
 			}
-			s := servertest.Start(t, func(c *server.Config) { c.Driver, c.KeepAlive = driver, 0 })
+			s := servertest.Start(t, func(c *server.Config) { c.Driver, c.KeepAlive = driver, new(time.Duration(0)) })
 			python, node := s.Newest(t, "python"), s.Newest(t, "nodejs")
 			r, err := s.Client.AddRuntime(t.Context(), &client.RuntimeRequest{Name: python, Packages: &[]string{"six"}}, nil, nil)
 			if err != nil {

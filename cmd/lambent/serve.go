@@ -35,8 +35,13 @@ func serveCommand(p *program) *cobra.Command {
 	f.StringVar(&cfg.Data, "data", cfg.Data, "the data directory (LAMBENT_DATA)")
 	f.StringVar(&cfg.Driver, "driver", cfg.Driver, "what isolates functions: auto, namespace (Linux, as root) or process (nothing does)")
 	f.StringVar(&cfg.User, "user", "", "who the server runs as when it is started as root (default: lambent, or a number of its own; root: as it is)")
-	f.DurationVar(&cfg.KeepAlive, "keep-alive", cfg.KeepAlive, "how long an idle instance is kept, where the function does not say")
+	f.Func("keep-alive", "how long an idle instance is kept, where the function does not say (`duration`; default: for as long as it is worth its memory)", func(s string) error {
+		d, err := time.ParseDuration(s)
+		cfg.KeepAlive = &d
+		return err
+	})
 	f.IntVar(&cfg.MaxInstances, "max-instances", cfg.MaxInstances, "instances of all functions together")
+	f.IntVar(&cfg.MemoryMB, "memory", cfg.MemoryMB, "MB that instances of all functions may be promised together (default: what the machine can spare)")
 	f.IntVar(&cfg.Parked, "parked", cfg.Parked, "sandboxes of each runtime that may wait, booted, for cold starts")
 	f.IntVar(&cfg.MaxQueue, "max-queue", cfg.MaxQueue, "calls of one function that wait for an instance; more are refused")
 	f.DurationVar(&cfg.Grace, "grace", cfg.Grace, "how long calls under way may take at the end")

@@ -150,7 +150,7 @@ func (p *platform) deploy(t *testing.T, c lambent.Config) guesttest.Platform {
 		Log:     func(lambent.Name) dispatch.Log { return log },
 		Driver:  p.driver,
 		Guests:  map[string]guest.Guest{"lambda": &lambda.Guest{Limits: limits}},
-		Limits:  limits, KeepAlive: time.Minute, MaxInstances: 100, MaxQueue: 1000, Parked: p.parked, FreezeAfter: time.Second,
+		Limits:  limits, KeepAlive: new(time.Minute), MaxInstances: 100, MaxQueue: 1000, Parked: p.parked, FreezeAfter: time.Second,
 	})
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
