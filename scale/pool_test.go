@@ -23,7 +23,6 @@ type box struct {
 
 type call struct {
 	scale.Waiter
-	name    int
 	got     *box
 	refused scale.Reason
 }

@@ -2,6 +2,7 @@ package scale
 
 import (
 	"encoding/binary"
+	"math"
 	"math/bits"
 	"time"
 )
@@ -23,12 +24,13 @@ import (
 type Thrift struct {
 	Rate float64 // GB-s for a second
 
-	levels []habit // of levels 1, 2, 3-4, 5-8, ...
+	all    habit // of all levels: what is expected of one that is not known
+	levels []habit
 }
 
-// DefaultRate is the price at which the default policy spends memory: see
-// RATIONALE.md for what it gives.
-const DefaultRate = 20_000
+// DefaultRate is the price at which the default policy spends memory: a second of
+// delay is worth a GB for 67 minutes. RATIONALE.md has what it gives.
+const DefaultRate = 4_000
 
 // NewThrift returns one that has seen nothing.
 func NewThrift(rate float64) *Thrift { return &Thrift{Rate: rate} }
@@ -58,39 +60,49 @@ func startOf(step int) time.Duration {
 	return time.Duration(8+step%8) << (step/8 - 1 + stepShift)
 }
 
-// A habit is what is known of one level, or of some.
+// A habit is what is known of some levels.
 type habit struct {
-	seen  [steps + 1]uint32 // idle times that ended in each step; those beyond last
-	n     uint32
-	cost  Cost // of the plan
-	due   uint32
-	plan  [steps / 64]uint64 // whether there is to be one, by step
-	ready bool
+	seen [steps + 1]uint32 // idle times that ended in each step; those beyond last
+	n    uint32
+	cost Cost               // of the plan
+	due  uint32             // when n is so many the plan is made anew; 0: there is none
+	plan [steps / 64]uint64 // whether there is to be one, by step
 }
 
 const (
-	priorUsed   = 0.03 // share of idle instances that are used within a step, where nothing is known
-	priorWeight = 1.0  // of that, in samples
+	priorUsed   = 0.03 // share of idle instances that are used within a step, where nothing is known: as if times were spread evenly over all orders of magnitude
+	priorWeight = 1    // of what is expected, in samples
 	aheadPrice  = 0.1  // of a start ahead, in delays of as long: nobody waits for it, but processors work
 	memory      = 512  // samples; then the older count for half
 )
 
 // Used implements Policy.
 func (t *Thrift) Used(level int, idle time.Duration) {
-	h := t.habit(level)
-	h.seen[stepOf(idle)]++
+	s := stepOf(idle)
+	t.all.add(s)
+	t.habit(level).add(s)
+}
+
+func (h *habit) add(step int) {
+	h.seen[step]++
 	if h.n++; h.n >= memory {
 		h.n = 0
 		for i := range h.seen {
 			h.seen[i] /= 2
 			h.n += h.seen[i]
 		}
-		h.due = h.n // a plan of now
+		h.due = min(h.due, h.n+h.n/4)
 	}
 }
 
+// habit returns that of a level. Close levels share one: demand that needs 100
+// instances wavers by about the root of that, 10, so levels are counted by their
+// roots.
 func (t *Thrift) habit(level int) *habit {
-	g := bits.Len(uint(max(level-1, 0)))
+	g := 0
+	if level > 1 {
+		g = int(2 * (math.Sqrt(float64(level)) - 1))
+	}
 	for len(t.levels) <= g {
 		t.levels = append(t.levels, habit{})
 	}
@@ -100,39 +112,46 @@ func (t *Thrift) habit(level int) *habit {
 // Want implements Policy.
 func (t *Thrift) Want(level int, idle time.Duration, c Cost) (bool, time.Duration) {
 	h := t.habit(level)
-	if !h.ready || h.n >= h.due || c.GB != h.cost.GB || abs(c.Cold-h.cost.Cold) > h.cost.Cold/8 {
-		h.decide(t.Rate, c)
+	if h.n >= h.due || c.GB != h.cost.GB || abs(c.Cold-h.cost.Cold) > h.cost.Cold/8 {
+		h.decide(&t.all, t.Rate, c)
 	}
 	s := stepOf(idle)
 	if s >= steps {
 		return false, Never
 	}
-	want := h.plan[s/64]>>(s%64)&1 == 1
-	for s++; s < steps; s++ {
-		if h.plan[s/64]>>(s%64)&1 == 1 != want {
-			return want, startOf(s)
+	// The first step from s on that is otherwise.
+	other := ^h.plan[s/64]
+	want := other>>(s%64)&1 == 0
+	for w, skip := s/64, s%64; w < len(h.plan); w, skip = w+1, 0 {
+		if other = h.plan[w]; want {
+			other = ^other
+		}
+		if other = other >> skip << skip; other != 0 {
+			return want, startOf(64*w + bits.TrailingZeros64(other))
 		}
 	}
-	if !want {
-		return false, Never
+	if want {
+		return true, startOf(steps)
 	}
-	return true, startOf(steps)
+	return false, Never
 }
 
-// decide makes the plan.
-func (h *habit) decide(rate float64, c Cost) {
-	h.ready, h.cost = true, c
-	h.due = h.n + h.n/8 + 1
+// decide makes the plan. A step's chance is that of the habit, and while it has few
+// samples that of all levels, and while those are few that of anything.
+func (h *habit) decide(all *habit, rate float64, c Cost) {
+	h.cost, h.due = c, h.n+h.n/4+1
 	saved := rate * c.Cold.Seconds()
 	// What is to come from a step on is worth so much with an instance and without,
 	// from the last step backwards; then the way from the first step forwards.
 	var keep, drop [steps]float64
 	var with, without float64
-	left := float64(h.seen[steps]) // idle times that end after the step
+	left, allLeft := float64(h.seen[steps]), float64(all.seen[steps]) // idle times that end after the step
 	for s := steps - 1; s >= 0; s-- {
-		n := float64(h.seen[s])
-		used := (n + priorWeight*priorUsed) / (left + n + priorWeight)
+		n, allN := float64(h.seen[s]), float64(all.seen[s])
+		used := (allN + priorWeight*priorUsed) / (allLeft + allN + priorWeight)
+		used = (n + priorWeight*used) / (left + n + priorWeight)
 		left += n
+		allLeft += allN
 		width := (startOf(s+1) - startOf(s)).Seconds()
 		keep[s] = used*saved - c.GB*width*(1-used/2) + (1-used)*with
 		drop[s] = (1 - used) * without
@@ -160,12 +179,27 @@ const thriftVersion = 1
 func (t *Thrift) MarshalBinary() ([]byte, error) {
 	b := []byte{thriftVersion}
 	b = binary.AppendUvarint(b, uint64(len(t.levels)))
+	b = t.all.append(b)
 	for i := range t.levels {
-		for _, n := range t.levels[i].seen {
-			b = binary.AppendUvarint(b, uint64(n))
-		}
+		b = t.levels[i].append(b)
 	}
 	return b, nil
+}
+
+// append writes pairs of how many steps without a sample there are and how many
+// samples then.
+func (h *habit) append(b []byte) []byte {
+	skip := uint64(0)
+	for _, n := range h.seen {
+		if n == 0 {
+			skip++
+			continue
+		}
+		b = binary.AppendUvarint(b, skip)
+		b = binary.AppendUvarint(b, uint64(n))
+		skip = 0
+	}
+	return binary.AppendUvarint(b, uint64(len(h.seen))) // the end: no step is so far
 }
 
 // UnmarshalBinary implements encoding.BinaryUnmarshaler. After an error nothing
@@ -174,19 +208,35 @@ func (t *Thrift) UnmarshalBinary(b []byte) error {
 	r := reader{b: b}
 	r.version(thriftVersion)
 	n := r.count()
-	if n > 32 {
+	if r.bad || n > maxHabits {
 		return errState
 	}
+	var all habit
+	all.read(&r)
 	levels := make([]habit, n)
 	for i := range levels {
-		for s := range levels[i].seen {
-			levels[i].seen[s] = min(r.count(), memory)
-			levels[i].n += levels[i].seen[s]
-		}
+		levels[i].read(&r)
 	}
 	if err := r.end(); err != nil {
 		return err
 	}
-	t.levels = levels
+	t.all, t.levels = all, levels
 	return nil
+}
+
+const maxHabits = 1000 // of levels up to 250,000
+
+func (h *habit) read(r *reader) {
+	for s := uint32(0); ; s++ {
+		skip := r.count()
+		if r.bad || skip == uint32(len(h.seen)) {
+			return
+		}
+		if s += skip; s >= uint32(len(h.seen)) {
+			r.bad = true
+			return
+		}
+		h.seen[s] = min(r.count(), memory)
+		h.n += h.seen[s]
+	}
 }

@@ -60,7 +60,7 @@ func (s *replayer) replay(f *Function, minutes int, seed uint64) {
 	s.gb = f.MB / 1024
 	s.lead = s.c.Start + s.c.Init
 	cfg := scale.Default(int(math.Ceil(f.MB)))
-	cfg.Policy, cfg.Max, cfg.Queue, cfg.QueueWait, cfg.FreezeAfter = s.c.New(), math.MaxInt32, math.MaxInt32, 0, 0
+	cfg.Policy, cfg.Max, cfg.Queue, cfg.QueueWait, cfg.FreezeAfter, cfg.Rate = s.c.New(), math.MaxInt32, math.MaxInt32, 0, 0, 0
 	cfg.Concurrency = max(s.c.Concurrency, 1)
 	s.pool = scale.NewPool[*machine, *invocation](cfg, s)
 	for _, c := range f.Counts {
