@@ -78,7 +78,7 @@ func (p *pool) launch(ctx context.Context, ahead bool) (*instance, error) {
 		p.log.Line(time.Now(), p.rev.Version, "", lateLine(rt.Name, fixed))
 		rt = rt.Late()
 	}
-	b, err := d.parking.take(ctx, rt)
+	b, err := d.parking.take(ctx, rt, func() bool { return ahead || !p.excess() })
 	if err != nil {
 		return nil, err
 	}

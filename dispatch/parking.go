@@ -2,6 +2,7 @@ package dispatch
 
 import (
 	"context"
+	"errors"
 	"runtime"
 	"slices"
 	"sync"
@@ -57,8 +58,13 @@ func newParking(d *Dispatcher) *parking {
 	return &parking{d: d, builders: make(chan struct{}, runtime.NumCPU()), lots: map[string]*lot{}}
 }
 
-// take returns a sandbox of the runtime: a parked one, or else one made now.
-func (p *parking) take(ctx context.Context, rt lambent.Runtime) (*berth, error) {
+// errUnneeded is the end of a start that nobody waits for any more.
+var errUnneeded = errors.New("dispatch: the start is not needed any more")
+
+// take returns a sandbox of the runtime: a parked one, or else one made now. That
+// may have to wait for others that are being made; if it is not needed any more
+// when it is its turn, the error is errUnneeded.
+func (p *parking) take(ctx context.Context, rt lambent.Runtime, needed func() bool) (*berth, error) {
 	if b := p.leave(rt); b != nil {
 		return b, nil
 	}
@@ -67,6 +73,9 @@ func (p *parking) take(ctx context.Context, rt lambent.Runtime) (*berth, error) 
 		defer func() { <-p.d.starts }()
 	case <-ctx.Done():
 		return nil, ctx.Err()
+	}
+	if !needed() {
+		return nil, errUnneeded
 	}
 	return p.make(ctx, rt)
 }

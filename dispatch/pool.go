@@ -209,6 +209,13 @@ func (p *pool) start(ahead bool) {
 		p.unlock(now)
 		return
 	}
+	if errors.Is(err, errUnneeded) {
+		p.scale.Canceled(now)
+		p.removeIfEmptyLocked()
+		p.unlock(now)
+		p.d.node.leave(p)
+		return
+	}
 	f, isCodes := errors.AsType[*failure](err)
 	g := grant{err: err}
 	if isCodes {
@@ -222,6 +229,13 @@ func (p *pool) start(ahead bool) {
 	p.removeIfEmptyLocked()
 	p.unlock(now)
 	p.d.node.leave(p)
+}
+
+// excess reports whether one of the starts under way is for nobody any more.
+func (p *pool) excess() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.scale.Excess(p.d.now())
 }
 
 // prepare makes one instance ahead of any invocation.

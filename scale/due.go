@@ -15,6 +15,12 @@ func (p *Pool[I, W]) by(t time.Duration) { p.due = min(p.due, t) }
 // [Pool.Next].
 func (p *Pool[I, W]) Due(now time.Duration) time.Duration {
 	p.due = Never
+	switch {
+	case now >= p.forgive:
+		p.crashes = 0
+	case p.crashes > 0:
+		p.by(p.forgive)
+	}
 	p.provide(now)
 	p.trim(now)
 	p.ahead(now)

@@ -35,3 +35,41 @@ func (b *bucket) fill(now time.Duration, rate float64, burst int) {
 func (b *bucket) next(rate float64) time.Duration {
 	return b.at + time.Duration((1-b.tokens)/rate*float64(time.Second)) + 1
 }
+
+// A pace is how fast a pool could serve if nothing stood in the way: by the
+// shortest of the last runs, as TCP BBR takes the shortest of the last round trips
+// for what the path alone costs (Cardwell et al., ACM Queue 2016). The average will
+// not do: where processors are what is short, it grows with the number of
+// instances, and asks for more of them.
+type pace struct {
+	now, before time.Duration // the shortest of this window and of the one before
+	n           int           // runs in this window
+}
+
+const paceWindow = 16
+
+func (p *pace) add(ran time.Duration) {
+	if p.n == paceWindow {
+		*p = pace{before: p.now}
+	}
+	ran = max(ran, 1)
+	if p.n++; p.now == 0 || ran < p.now {
+		p.now = ran
+	}
+}
+
+func (p *pace) known() bool { return p.now > 0 || p.before > 0 }
+
+func (p *pace) shortest() time.Duration {
+	switch {
+	case p.before == 0 || p.now > 0 && p.now < p.before:
+		return p.now
+	default:
+		return p.before
+	}
+}
+
+// of is how long so many busy instances need to come to the nth in line.
+func (p *pace) of(n, busy int) time.Duration {
+	return time.Duration(float64(n) * float64(p.shortest()) / float64(busy))
+}

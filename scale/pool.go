@@ -41,12 +41,14 @@ type Pool[I instance, W waiter] struct {
 
 	fell     []time.Duration // by level - 1: when it was last left; -1: never
 	run      average         // time that an invocation takes
-	shortest time.Duration   // run
-	cold     average         // time from a start to its end, init and all
-	tokens   bucket          // of starts
-	crashes  int             // in a row
-	backOff  time.Duration   // no start until then
-	starved  bool            // the node has no place
+	pace     pace
+	freed    time.Duration // when an invocation was last done with
+	cold     average       // time from a start to its end, init and all
+	tokens   bucket        // of starts
+	crashes  int           // in a row
+	backOff  time.Duration // no start until then
+	forgive  time.Duration // if none has crashed until then, the crashes are forgotten
+	starved  bool          // the node has no place
 	retired  bool
 	closed   bool
 	due      time.Duration
@@ -206,8 +208,11 @@ func (p *Pool[I, W]) Started(now time.Duration, i I, took time.Duration) {
 func (p *Pool[I, W]) Failed(now time.Duration, broken bool) (w W, ok bool) {
 	p.unstart()
 	if broken && p.cfg.BackOff > 0 && now >= p.backOff { // others of the same while count as one
-		p.backOff = now + min(p.cfg.BackOff<<min(p.crashes, 20), max(p.cfg.BackOffMax, p.cfg.BackOff))
+		pause := min(p.cfg.BackOff<<min(p.crashes, 20), max(p.cfg.BackOffMax, p.cfg.BackOff))
+		p.backOff = now + pause
+		p.forgive = p.backOff + 2*pause
 		p.crashes++
+		p.by(p.forgive)
 	}
 	if p.line.n > 0 {
 		w, ok = p.line.pop(), true
@@ -260,9 +265,8 @@ func (p *Pool[I, W]) Free(now time.Duration, i I, ran time.Duration) {
 		return
 	}
 	p.run.add(ran)
-	if p.shortest == 0 || ran < p.shortest {
-		p.shortest = ran
-	}
+	p.pace.add(ran)
+	p.freed = now
 	if s.serves--; s.settling > 0 {
 		s.settling--
 		p.settling--
@@ -289,7 +293,7 @@ func (p *Pool[I, W]) Free(now time.Duration, i I, ran time.Duration) {
 func (p *Pool[I, W]) serve(now time.Duration, i I) (any bool) {
 	for i.pooled().serves < p.cfg.Concurrency && p.line.n > 0 {
 		w := p.line.pop()
-		if d := w.waiting().deadline; d != Never && now+p.shortest >= d {
+		if d := w.waiting().deadline; d != Never && now+p.pace.shortest() >= d {
 			p.host.Refuse(w, Refusal{TooLate, time.Millisecond})
 			continue
 		}

@@ -18,29 +18,34 @@ func (p *Pool[I, W]) provide(now time.Duration) {
 
 // short reports whether one more instance is worth its start: whether the last in
 // line would wait for longer than that takes. It is counted on that those in
-// line are served at the pace of now, and that an instance that has answered is
-// free soon; but not for longer than a start would have taken. So nobody waits
-// for more than twice what the better choice had been, whatever runs take.
-func (p *Pool[I, W]) short(now time.Duration) bool {
-	n := p.line.n - p.starting*p.cfg.Concurrency
+// line are served at the pace that was seen, and that an instance that has answered
+// is free soon; but not if none becomes free for as long as a start would have
+// taken. So nobody waits for more than twice what the better choice had been,
+// whatever runs take.
+func (p *Pool[I, W]) short(now time.Duration) bool { return p.shortWith(now, p.starting) }
+
+// Excess reports whether one of the starts that the host has not yet begun is worth
+// nothing any more: those that are busy, or the other starts, are sooner. The host
+// may let it be, and tell with Canceled.
+func (p *Pool[I, W]) Excess(now time.Duration) bool {
+	return p.demanded > 0 && !p.shortWith(now, p.starting-1)
+}
+
+func (p *Pool[I, W]) shortWith(now time.Duration, starting int) bool {
+	n := p.line.n - starting*p.cfg.Concurrency
 	if n <= 0 {
 		return false
 	}
-	patient := p.line.first().waiting().since + time.Duration(p.cold)
+	patient := max(p.line.first().waiting().since, p.freed) + time.Duration(p.cold)
 	if now >= patient {
 		return true
 	}
 	n -= p.settling
-	if n <= 0 || p.run > 0 && p.running > 0 && p.pace(n) <= time.Duration(p.cold) {
+	if n <= 0 || p.running > 0 && p.pace.known() && p.pace.of(n, p.running) <= time.Duration(p.cold) {
 		p.by(patient)
 		return false
 	}
 	return true
-}
-
-// pace is how long the instances that are busy need to come to the nth in line.
-func (p *Pool[I, W]) pace(n int) time.Duration {
-	return time.Duration(float64(n) * float64(p.run) / float64(p.running))
 }
 
 // expect predicts how long the nth in line waits.
