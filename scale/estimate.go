@@ -38,9 +38,10 @@ func (b *bucket) next(rate float64) time.Duration {
 
 // A pace is how fast a pool could serve if nothing stood in the way: by the
 // shortest of the last runs, as TCP BBR takes the shortest of the last round trips
-// for what the path alone costs (Cardwell et al., ACM Queue 2016). The average will
+// for what the path alone costs (Cardwell et al., ACM Queue 2016). An average will
 // not do: where processors are what is short, it grows with the number of
-// instances, and asks for more of them.
+// instances, and asks for more of them. So do starts, whose average is high after a
+// burst of them, and stays so for as long as none is begun for that.
 type pace struct {
 	now, before time.Duration // the shortest of this window and of the one before
 	n           int           // runs in this window

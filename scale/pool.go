@@ -44,6 +44,7 @@ type Pool[I instance, W waiter] struct {
 	pace     pace
 	freed    time.Duration // when an invocation was last done with
 	cold     average       // time from a start to its end, init and all
+	starts   pace          // the same
 	tokens   bucket        // of starts
 	crashes  int           // in a row
 	backOff  time.Duration // no start until then
@@ -176,6 +177,7 @@ func (p *Pool[I, W]) Leave(w W) bool { return p.line.remove(w) }
 // start was asked for. It gets the first in line, or is idle.
 func (p *Pool[I, W]) Started(now time.Duration, i I, took time.Duration) {
 	p.cold.add(took)
+	p.starts.add(took)
 	p.standing.Cold = time.Duration(p.cold)
 	p.crashes, p.backOff = 0, 0
 	p.starting--

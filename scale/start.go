@@ -36,12 +36,13 @@ func (p *Pool[I, W]) shortWith(now time.Duration, starting int) bool {
 	if n <= 0 {
 		return false
 	}
-	patient := max(p.line.first().waiting().since, p.freed) + time.Duration(p.cold)
+	start := p.starts.shortest()
+	patient := max(p.line.first().waiting().since, p.freed) + start
 	if now >= patient {
 		return true
 	}
 	n -= p.settling
-	if n <= 0 || p.running > 0 && p.pace.known() && p.pace.of(n, p.running) <= time.Duration(p.cold) {
+	if n <= 0 || p.running > 0 && p.pace.known() && p.pace.of(n, p.running) <= start {
 		p.by(patient)
 		return false
 	}
