@@ -42,8 +42,8 @@ const (
 const (
 	lookAfter   = 10 * time.Millisecond
 	lookSeldom  = 100 * time.Millisecond // while next to nothing is computed
-	full        = 0.8                    // of what the processors can do: there are to be twice as many
-	half        = 0.6                    // of what half of them could do: less than that, for long enough, and there are half as many
+	full        = 0.9                    // of what the processors can do: there are to be twice as many
+	half        = 0.85                   // of what half of them could do: less than that, for long enough, and there are half as many; a fifth of it is for looking for work
 	narrowAfter = time.Second            // changing their number stops the program for a moment, some 50 us
 )
 

@@ -14,13 +14,13 @@ func TestProcessorsFollowWhatIsComputed(t *testing.T) {
 		after time.Duration
 		want  int
 	}{
-		{0.7, 0, 1},                       // they come by with one
-		{0.9, 10 * time.Millisecond, 2},   // they do not
+		{0.85, 0, 1},                      // they come by with one
+		{0.95, 10 * time.Millisecond, 2},  // they do not
 		{1.9, 20 * time.Millisecond, 4},   //
-		{3.5, 30 * time.Millisecond, 6},   // all
+		{3.7, 30 * time.Millisecond, 6},   // all
 		{6, 40 * time.Millisecond, 6},     //
 		{1, 500 * time.Millisecond, 6},    // not for long enough
-		{2, 900 * time.Millisecond, 6},    // half of them would be too few
+		{2.7, 900 * time.Millisecond, 6},  // half of them would be too few
 		{1, 1800 * time.Millisecond, 6},   //
 		{1, 1950 * time.Millisecond, 3},   // half, rounded up
 		{0.1, 2 * time.Second, 3},         // one step at a time
