@@ -223,8 +223,16 @@ func (s blocking) WriteMsgUnix(b, oob []byte, _ *net.UnixAddr) (n, oobn int, err
 
 func (s blocking) CloseWrite() error { return unix.Shutdown(int(s), unix.SHUT_WR) }
 
-// end wakes every reader.
-func (s blocking) end() { _ = unix.Shutdown(int(s), unix.SHUT_RDWR) }
+// end wakes every reader; where the other side is hostile, who waits for it to take
+// what it is told, too. Otherwise it hears the answers that are still to come, and
+// the end of the connection when the jail has ended.
+func (s blocking) end(hostile bool) {
+	how := unix.SHUT_RD
+	if hostile {
+		how = unix.SHUT_RDWR
+	}
+	_ = unix.Shutdown(int(s), how)
+}
 
 // Close closes the socket, which nobody may use any more.
 func (s blocking) Close() error { return unix.Close(int(s)) }

@@ -111,9 +111,10 @@ func (j *jail) serve(first hello, attend func(func()) error) error {
 	for range readers {
 		go func() {
 			var read error
-			attended := attend(func() { read = j.read() })
-			j.link.conn.(blocking).end() // of the others, too
-			ended <- errors.Join(attended, read)
+			err := attend(func() { read = j.read() })
+			err = errors.Join(err, read)
+			j.link.conn.(blocking).end(err != nil) // of the others, too
+			ended <- err
 		}()
 	}
 	var errs []error
