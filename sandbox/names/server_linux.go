@@ -141,8 +141,8 @@ func (s *Server) send(answer []byte, to *unix.SockaddrInet4) {
 	}
 }
 
-// begin counts a query, unless the sandbox has too many; then nothing is read
-// until that is over, and the sandbox's own socket fills.
+// begin counts a query, unless the sandbox has too many; then nothing is read or
+// accepted until that is over, and the sandbox's own sockets fill.
 func (s *Server) begin() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -154,7 +154,7 @@ func (s *Server) begin() bool {
 		s.sleeping = true
 		return false
 	case s.tokens < 1:
-		time.AfterFunc(time.Second/10, func() { s.await(s.datagrams) })
+		time.AfterFunc(time.Second/10, s.wake)
 		return false
 	}
 	s.busy++
@@ -171,8 +171,14 @@ func (s *Server) end(tokens float64) {
 	s.sleeping = false
 	s.mu.Unlock()
 	if wake {
-		s.await(s.datagrams)
+		s.wake()
 	}
+}
+
+// wake reads on.
+func (s *Server) wake() {
+	s.await(s.datagrams)
+	s.await(s.streams)
 }
 
 // A conn is a connection that its Server knows of as long as it is open.
@@ -188,17 +194,23 @@ func (c *conn) Close() error {
 	return c.TCPConn.Close()
 }
 
-// accept takes a connection and serves it.
+// accept takes a connection, which counts as its first query, and serves it.
 func (s *Server) accept() {
+	if !s.begin() {
+		return
+	}
 	c, err := s.take()
-	if err != nil && !errors.Is(err, unix.EAGAIN) { // reset, or no descriptor to spare
+	switch {
+	case err == nil:
+		go c.serve()
+	case errors.Is(err, unix.EAGAIN): // there is none
+		s.end(1)
+	default: // reset, or no descriptor to spare
+		s.end(0)
 		time.AfterFunc(time.Second/10, func() { s.await(s.streams) })
 		return
 	}
 	s.await(s.streams)
-	if err == nil {
-		go c.serve()
-	}
 }
 
 func (s *Server) take() (c *conn, err error) {
@@ -222,7 +234,7 @@ func (s *Server) take() (c *conn, err error) {
 
 func (c *conn) serve() {
 	defer c.Close() // which the Server's does too
-	for c.server.begin() {
+	for {
 		_ = c.SetDeadline(time.Now().Add(answerFor))
 		query, err := readMessage(c, maxMessage)
 		var answer []byte
@@ -230,7 +242,7 @@ func (c *conn) serve() {
 			answer = c.server.answer("tcp", query)
 		}
 		c.server.end(0)
-		if answer == nil || writeMessage(c, answer) != nil {
+		if answer == nil || writeMessage(c, answer) != nil || !c.server.begin() {
 			return
 		}
 	}
