@@ -323,6 +323,25 @@ class WhenImported:
         return spec
 
 
+# What AWS's client has imported before it loads a function, which we leave for later: whichever comes
+# first, the rehearsal or the function, it is never a file of the function's that happens to be called so.
+STANDARD = frozenset(
+    "_weakrefset collections contextlib copyreg enum functools json keyword linecache logging operator re reprlib "
+    "sre_compile sre_constants sre_parse string textwrap threading token tokenize traceback types weakref".split()
+)
+
+
+class FindStandard:
+    """Finds those on sys.meta_path where the interpreter has them."""
+
+    def __init__(self):
+        self.path = list(sys.path)
+
+    def find_spec(self, name, path=None, target=None):
+        if path is None and name in STANDARD:
+            return importlib._bootstrap_external.PathFinder.find_spec(name, self.path)
+
+
 def set_up_logging(json_format):
     def set_up():
         part("logs").set_up(json_format)
@@ -496,6 +515,7 @@ def main():
     sys.stdout.reconfigure(errors="strict")
     if "_HANDLER" in os.environ:
         boot_late()
+    sys.meta_path.insert(0, FindStandard())
     connection = Connection()
     connection.send(b"LAMBENT/1\n")
     run(connection)
