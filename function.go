@@ -491,7 +491,7 @@ func (r Runtime) Late() Runtime {
 
 // CompiledInside is where a sandbox with a file system of its own has what the
 // Compile programs of runtimes have made.
-const CompiledInside = "/var/cache"
+const CompiledInside = "/var/compiled"
 
 // PackagesInside is where a sandbox with a file system of its own has the packages
 // of its runtime. Where they have a node_modules, /var/node_modules leads to it:

@@ -9,7 +9,7 @@ HERE = __file__[: -len("/boot.py")]
 def compiled():
     """Returns the code of the agent's files, by name: what a driver had compile.py print, or nothing."""
     try:
-        with open("/var/cache/python%d.%d" % sys.version_info[:2], "rb") as f:
+        with open("/var/compiled/python%d.%d" % sys.version_info[:2], "rb") as f:
             made, codes = marshal.load(f)
         return codes if made == (HERE, sys.version) else {}
     except Exception:

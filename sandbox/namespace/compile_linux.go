@@ -28,10 +28,8 @@ func (d *Driver) compile(r *root, rt lambent.Runtime) {
 		return
 	}
 	d.rootMu.Lock()
-	begun := r.begun[rt.Name]
-	r.begun[rt.Name] = true
-	d.rootMu.Unlock()
-	if begun {
+	defer d.rootMu.Unlock()
+	if r.begun[rt.Name] || r.gone {
 		return
 	}
 	d.mu.Lock() // Close waits for those that have begun before it
@@ -39,7 +37,14 @@ func (d *Driver) compile(r *root, rt lambent.Runtime) {
 	if d.closed {
 		return
 	}
+	r.begun[rt.Name] = true
+	r.compiling++
 	d.compiling.Go(func() {
+		defer func() {
+			d.rootMu.Lock()
+			r.compiling--
+			d.rootMu.Unlock()
+		}()
 		if err := d.compileInto(r, rt); err != nil {
 			d.log.Debug("a runtime's agent is not compiled", "runtime", rt.Name, "error", err)
 		}

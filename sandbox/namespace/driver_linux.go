@@ -235,11 +235,12 @@ func (d *Driver) root(rt lambent.Runtime) (*root, error) {
 // whoever parks one keeps its directories meanwhile. The caller holds rootMu.
 func (d *Driver) forgetRoots() {
 	for key, r := range d.roots {
-		if slices.ContainsFunc(r.of, func(dir string) bool {
+		if r.compiling == 0 && slices.ContainsFunc(r.of, func(dir string) bool {
 			_, err := os.Lstat(dir)
 			return dir != "" && errors.Is(err, fs.ErrNotExist)
 		}) {
 			_ = r.close()
+			r.gone = true
 			delete(d.roots, key)
 		}
 	}

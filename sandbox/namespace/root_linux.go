@@ -34,8 +34,12 @@ type root struct {
 	mounts *os.File
 	of     []string // directories of the host that the runtime brings; empty names: none
 
-	compiled *os.File        // lambent.CompiledInside, where only we can write
-	begun    map[string]bool // names of runtimes whose programs were run; guarded by rootMu
+	compiled *os.File // lambent.CompiledInside, where only we can write
+
+	// Guarded by the driver's rootMu.
+	begun     map[string]bool // names of runtimes whose programs were run
+	compiling int             // programs that run: who runs them has no hold of the directories
+	gone      bool            // closed
 }
 
 func (r *root) close() error { return errors.Join(r.mounts.Close(), r.compiled.Close()) }
@@ -130,7 +134,7 @@ func buildRoot(dir, agents, show string, rt lambent.Runtime) (mounts, compiled *
 	} else {
 		b.showAll(".", "dev", "etc", "home", "opt", "proc", "root", "run", "sys", "tmp", "var")
 		b.showAll("etc", append(slices.Collect(maps.Keys(made)), "mtab")...)
-		b.showAll("var", "task", "runtime", "packages", "node_modules", "tmp", "run", "lib")
+		b.showAll("var", "task", "runtime", "packages", "node_modules", filepath.Base(lambent.CompiledInside), "tmp", "run", "lib")
 		b.showAll("opt")
 	}
 	for _, d := range []string{"dev", "etc", "proc", "opt", "tmp", "var/task", "var/runtime"} {
