@@ -19,21 +19,24 @@ type Usage struct {
 	Trigger  string    `json:"trigger"` // "invoke", "http", or a source's kind
 	Runtime  string    `json:"runtime"`
 	Instance string    `json:"instance"`
-	Start    time.Time `json:"start"`    // the request arrived
-	End      time.Time `json:"end"`      // the answer's last byte was ready
-	QueueUS  int64     `json:"queue_us"` // waited for an instance
-	InitUS   int64     `json:"init_us"`  // initialised the code; 0 on a warm start
-	RunUS    int64     `json:"run_us"`   // in the function
-	BilledMS int64     `json:"billed_ms"`
-	MemoryMB int       `json:"memory_mb"` // the limit
-	TmpMB    int       `json:"tmp_mb,omitempty"`
-	PeakMB   int64     `json:"peak_mb"` // the instance's high-water mark so far
-	CPUUS    int64     `json:"cpu_us"`  // of the sandbox, during this attempt; includes init on a cold start
-	BytesIn  int64     `json:"bytes_in"`
-	BytesOut int64     `json:"bytes_out"`
-	Cold     bool      `json:"cold,omitempty"`
-	Outcome  string    `json:"outcome"`
-	Error    string    `json:"error,omitempty"` // the fault's type
+	Start    time.Time `json:"start"` // the request arrived
+	End      time.Time `json:"end"`   // the answer's last byte was ready
+	// Where the time went, in its order: InitUS and PlaceUS are 0 on a warm start.
+	QueueUS   int64  `json:"queue_us"`             // waited for an instance, or for the start of one
+	PlaceUS   int64  `json:"place_us,omitempty"`   // a sandbox was taken or made, and the code put into it
+	InitUS    int64  `json:"init_us"`              // the code was initialised
+	RunUS     int64  `json:"run_us"`               // in the function
+	RespondUS int64  `json:"respond_us,omitempty"` // the answer was handed on, up to this record; of a stream while it ran
+	BilledMS  int64  `json:"billed_ms"`
+	MemoryMB  int    `json:"memory_mb"` // the limit
+	TmpMB     int    `json:"tmp_mb,omitempty"`
+	PeakMB    int64  `json:"peak_mb"` // the instance's high-water mark so far
+	CPUUS     int64  `json:"cpu_us"`  // of the sandbox, during this attempt; includes init on a cold start
+	BytesIn   int64  `json:"bytes_in"`
+	BytesOut  int64  `json:"bytes_out"`
+	Cold      bool   `json:"cold,omitempty"`
+	Outcome   string `json:"outcome"`
+	Error     string `json:"error,omitempty"` // the fault's type
 }
 
 // Billed returns AWS's billed duration in whole milliseconds:

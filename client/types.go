@@ -44,6 +44,7 @@ type Configuration struct {
 
 // A Scaling is how many instances there may be.
 type Scaling struct {
+	MinInstances int    `json:"min_instances"`           // Kept ready whatever the demand
 	MaxInstances int    `json:"max_instances"`           // 0: the server's limit
 	KeepAliveMS  *int64 `json:"keep_alive_ms,omitempty"` // How long an idle instance is kept; not there: the server's default
 	Reserved     *int   `json:"reserved,omitempty"`      // Concurrent invocations set aside, and the most allowed; 0 stops the function
@@ -103,6 +104,7 @@ type DeployRequest struct {
 
 // A ScalingRequest changes a Scaling. What is left out stays.
 type ScalingRequest struct {
+	MinInstances *int   `json:"min_instances,omitempty"` // Kept ready whatever the demand
 	MaxInstances *int   `json:"max_instances,omitempty"` // 0: the server's limit
 	KeepAliveMS  *int64 `json:"keep_alive_ms,omitempty"` // -1: the server's default
 	Reserved     *int   `json:"reserved,omitempty"`      // -1: none
@@ -184,30 +186,32 @@ type LogLine struct {
 
 // An Invocation is the usage record of one attempt: raw facts, no prices.
 type Invocation struct {
-	ID       string    `json:"id"`
-	Attempt  int       `json:"attempt"` // From 1
-	Project  string    `json:"project"`
-	Function string    `json:"function"`
-	Version  string    `json:"version"`
-	Alias    string    `json:"alias,omitempty"` // That led to the version
-	Trigger  string    `json:"trigger"`         // What made it: invoke, http, or a trigger's id
-	Runtime  string    `json:"runtime"`
-	Instance string    `json:"instance"`
-	Start    time.Time `json:"start"`    // When the request arrived
-	End      time.Time `json:"end"`      // When the answer's last byte was ready
-	QueueUS  int64     `json:"queue_us"` // Waited for an instance
-	InitUS   int64     `json:"init_us"`  // Initialised the code; 0 on a warm start
-	RunUS    int64     `json:"run_us"`   // In the function
-	BilledMS int64     `json:"billed_ms"`
-	MemoryMB int       `json:"memory_mb"` // The limit
-	TmpMB    int       `json:"tmp_mb"`
-	PeakMB   int64     `json:"peak_mb"` // The most that the instance has used so far
-	CPUUS    int64     `json:"cpu_us"`  // CPU time of the sandbox
-	BytesIn  int64     `json:"bytes_in"`
-	BytesOut int64     `json:"bytes_out"`
-	Cold     bool      `json:"cold"`            // An instance was started for it
-	Outcome  string    `json:"outcome"`         // ok, or the kind of the fault
-	Error    string    `json:"error,omitempty"` // The fault's type
+	ID        string    `json:"id"`
+	Attempt   int       `json:"attempt"` // From 1
+	Project   string    `json:"project"`
+	Function  string    `json:"function"`
+	Version   string    `json:"version"`
+	Alias     string    `json:"alias,omitempty"` // That led to the version
+	Trigger   string    `json:"trigger"`         // What made it: invoke, http, or a trigger's id
+	Runtime   string    `json:"runtime"`
+	Instance  string    `json:"instance"`
+	Start     time.Time `json:"start"`      // When the request arrived
+	End       time.Time `json:"end"`        // When the answer's last byte was ready
+	QueueUS   int64     `json:"queue_us"`   // Waited for an instance, or for the start of one
+	PlaceUS   int64     `json:"place_us"`   // A sandbox was taken or made, and the code put into it; 0 on a warm start
+	InitUS    int64     `json:"init_us"`    // Initialised the code; 0 on a warm start
+	RunUS     int64     `json:"run_us"`     // In the function
+	RespondUS int64     `json:"respond_us"` // The answer was handed on; of a stream while the function ran
+	BilledMS  int64     `json:"billed_ms"`
+	MemoryMB  int       `json:"memory_mb"` // The limit
+	TmpMB     int       `json:"tmp_mb"`
+	PeakMB    int64     `json:"peak_mb"` // The most that the instance has used so far
+	CPUUS     int64     `json:"cpu_us"`  // CPU time of the sandbox
+	BytesIn   int64     `json:"bytes_in"`
+	BytesOut  int64     `json:"bytes_out"`
+	Cold      bool      `json:"cold"`            // An instance was started for it
+	Outcome   string    `json:"outcome"`         // ok, or the kind of the fault
+	Error     string    `json:"error,omitempty"` // The fault's type
 }
 
 // An InvocationList holds usage records.

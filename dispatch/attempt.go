@@ -32,8 +32,10 @@ type attempt struct {
 	out    int64  // bytes of body so far
 	held   []byte // the write that completes length
 	err    error  // of the ledger
-	cold   bool   // it is the first that the instance serves, and waited for its start
-	oom    bool   // the kernel ended something inside for the memory limit
+
+	responding time.Duration // the caller was written to, before the end
+	cold       bool          // it is the first that the instance serves, and waited for its start
+	oom        bool          // the kernel ended something inside for the memory limit
 }
 
 func newAttempt(d *Dispatcher, inv *lambent.Invocation, t lambent.Target, reply lambent.Reply) *attempt {
@@ -100,10 +102,10 @@ func (a *attempt) failed(f *failure) {
 	u := a.usage(time.Now(), f.fault)
 	if f.sandbox != "" { // or it was not tried again so soon: nothing ran
 		u.Instance, u.Cold = f.sandbox, true
-		u.InitUS = f.took.Microseconds()
+		u.PlaceUS, u.InitUS = f.place.Microseconds(), f.took.Microseconds()
 		u.BilledMS = lambent.Billed(f.took, 0)
 	}
-	u.QueueUS = max(0, u.End.Sub(u.Start).Microseconds()-u.InitUS)
+	u.QueueUS = max(0, u.End.Sub(u.Start).Microseconds()-u.PlaceUS-u.InitUS)
 	a.finish(u, lambent.Result{Fault: f.fault}, func(lines ...[]byte) []byte {
 		log, now := a.d.cfg.Log(a.target.Revision.Name), time.Now()
 		var tail []byte
@@ -133,6 +135,8 @@ func (a *attempt) Write(b []byte) (int, error) {
 		a.held = b
 		return len(b), nil
 	}
+	begun := time.Now()
+	defer func() { a.responding += time.Since(begun) }()
 	if err := a.begin(); err != nil {
 		return 0, err
 	}
@@ -160,8 +164,11 @@ func (a *attempt) End(res lambent.Result) {
 	u.Instance, u.RunUS = a.in.sandbox.ID(), run.Microseconds()
 	u.QueueUS = a.runStart.Sub(a.arrived).Microseconds()
 	if a.cold {
+		// It may have come when the start had begun.
+		waited := max(0, u.QueueUS-a.in.init.Microseconds())
 		u.Cold, u.InitUS = true, a.in.init.Microseconds()
-		u.QueueUS = max(0, u.QueueUS-u.InitUS)
+		u.PlaceUS = min(waited, a.in.place.Microseconds())
+		u.QueueUS = waited - u.PlaceUS
 		u.BilledMS = lambent.Billed(a.in.init, run)
 	} else {
 		u.BilledMS = lambent.Billed(0, run)
@@ -198,6 +205,7 @@ func (a *attempt) finish(u *lambent.Usage, res lambent.Result, closeLog func(...
 	} else {
 		res.LogTail = closeLog(endLine(u.ID), ReportLine(u))
 	}
+	u.RespondUS = (a.responding + time.Since(u.End)).Microseconds()
 	if a.err = a.d.cfg.Usage(u); a.err != nil {
 		a.d.cfg.Logger.Error("a usage record cannot be written", "request", u.ID, "error", a.err)
 		return

@@ -173,6 +173,9 @@ func (d *Dispatcher) Changed(name lambent.Name) {
 		}
 		return true
 	})
+	if t, err := d.cfg.Resolve(lambent.Name{Project: name.Project, Function: name.Function}); err == nil && t.Scaling.MinInstances > 0 {
+		d.pool(t).provision(t.Scaling)
+	}
 }
 
 // begin registers a start, which ends with d.starting.Done, and reports whether it

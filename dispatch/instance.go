@@ -18,11 +18,13 @@ type instance struct {
 	scale.Instance // guarded by p.mu
 
 	p       *pool
+	begun   time.Time // its start
 	sandbox sandbox.Sandbox
 	guest   guest.Instance
 	output  *output
-	init    time.Duration
-	cpuUS   atomic.Int64 // as of the last invocation's end
+	place   time.Duration // from the start's beginning until the code was in place
+	init    time.Duration // from then on until it was initialised
+	cpuUS   atomic.Int64  // as of the last invocation's end
 
 	cold    atomic.Bool // no invocation has had it, and one waited for its start
 	settled atomic.Bool // from being one that starts to its share of the processor
@@ -38,7 +40,8 @@ type instance struct {
 type failure struct {
 	fault   *lambent.Fault
 	sandbox string
-	took    time.Duration
+	place   time.Duration
+	took    time.Duration // of the init
 }
 
 // again is the failure as it is told to those for whom nothing was started.
@@ -50,7 +53,7 @@ func (f *failure) Error() string { return f.fault.Error() }
 // booted, or about to be where its environment only works then. Its error is a
 // *failure where the code is to blame.
 func (p *pool) launch(ctx context.Context, ahead bool) (*instance, error) {
-	d := p.d
+	d, begun := p.d, time.Now()
 	if !d.begin() {
 		return nil, errDraining
 	}
@@ -82,7 +85,7 @@ func (p *pool) launch(ctx context.Context, ahead bool) (*instance, error) {
 	if err != nil {
 		return nil, err
 	}
-	in := &instance{p: p, sandbox: b.sandbox, guest: b.guest, output: newOutput(b.sandbox.Output(), p.log, p.rev.Version)}
+	in := &instance{p: p, begun: begun, sandbox: b.sandbox, guest: b.guest, output: newOutput(b.sandbox.Output(), p.log, p.rev.Version)}
 	in.freezer, _ = b.sandbox.(sandbox.Freezer)
 	if err := in.boot(ctx, tree, secrets); err != nil {
 		in.end()
@@ -110,7 +113,7 @@ func (in *instance) boot(ctx context.Context, tree string, secrets map[string]st
 		placed = time.Now()
 		return err
 	}})
-	in.init = time.Since(placed)
+	in.place, in.init = placed.Sub(in.begun), time.Since(placed)
 	if err == nil {
 		return nil
 	}
@@ -119,7 +122,7 @@ func (in *instance) boot(ctx context.Context, tree string, secrets map[string]st
 	}
 	if f, ok := errors.AsType[*lambent.Fault](err); ok {
 		in.output.drain()
-		return &failure{fault: f, sandbox: in.sandbox.ID(), took: in.init}
+		return &failure{fault: f, sandbox: in.sandbox.ID(), place: in.place, took: in.init}
 	}
 	return err
 }

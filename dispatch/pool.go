@@ -289,6 +289,18 @@ func (p *pool) prepare(ctx context.Context, s *lambent.Scaling) error {
 	return err
 }
 
+// provision sees that as many instances are ready as are to be at least.
+func (p *pool) provision(s *lambent.Scaling) {
+	p.mu.Lock()
+	if p.removed {
+		p.mu.Unlock()
+		p.d.pool(lambent.Target{Revision: p.rev}).provision(s)
+		return
+	}
+	p.boundLocked(s)
+	p.unlock(p.d.now())
+}
+
 // settle frees an instance that has answered once the guest says that it can take
 // another invocation in that one's place.
 func (p *pool) settle(in *instance, since time.Time) {

@@ -118,6 +118,10 @@ func set(u *lambent.Usage, key, value []byte, text bool) bool {
 		u.Attempt = int(n)
 	case "queue_us":
 		u.QueueUS = n
+	case "place_us":
+		u.PlaceUS = n
+	case "respond_us":
+		u.RespondUS = n
 	case "init_us":
 		u.InitUS = n
 	case "run_us":

@@ -35,8 +35,14 @@ func appendRecord(b []byte, u *lambent.Usage) []byte {
 	b = appendTime(append(b, `,"start":`...), u.Start)
 	b = appendTime(append(b, `,"end":`...), u.End)
 	b = strconv.AppendInt(append(b, `,"queue_us":`...), u.QueueUS, 10)
+	if u.PlaceUS != 0 {
+		b = strconv.AppendInt(append(b, `,"place_us":`...), u.PlaceUS, 10)
+	}
 	b = strconv.AppendInt(append(b, `,"init_us":`...), u.InitUS, 10)
 	b = strconv.AppendInt(append(b, `,"run_us":`...), u.RunUS, 10)
+	if u.RespondUS != 0 {
+		b = strconv.AppendInt(append(b, `,"respond_us":`...), u.RespondUS, 10)
+	}
 	b = strconv.AppendInt(append(b, `,"billed_ms":`...), u.BilledMS, 10)
 	b = strconv.AppendInt(append(b, `,"memory_mb":`...), int64(u.MemoryMB), 10)
 	if u.TmpMB != 0 {

@@ -40,8 +40,7 @@ func (b *bucket) next(rate float64) time.Duration {
 // shortest of the last runs, as TCP BBR takes the shortest of the last round trips
 // for what the path alone costs (Cardwell et al., ACM Queue 2016). An average will
 // not do: where processors are what is short, it grows with the number of
-// instances, and asks for more of them. So do starts, whose average is high after a
-// burst of them, and stays so for as long as none is begun for that.
+// instances, and asks for more of them.
 type pace struct {
 	now, before time.Duration // the shortest of this window and of the one before
 	n           int           // runs in this window

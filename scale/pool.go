@@ -39,21 +39,22 @@ type Pool[I instance, W waiter] struct {
 	settling int // of those: answered, and about to be done
 	ending   int
 
-	fell     []time.Duration // by level - 1: when it was last left; -1: never
-	run      average         // time that an invocation takes
-	pace     pace
-	freed    time.Duration // when an invocation was last done with
-	cold     average       // time from a start to its end, init and all
-	starts   pace          // the same
-	tokens   bucket        // of starts
-	crashes  int           // in a row
-	backOff  time.Duration // no start until then
-	forgive  time.Duration // if none has crashed until then, the crashes are forgotten
-	starved  bool          // the node has no place
-	retired  bool
-	closed   bool
-	due      time.Duration
-	standing Standing
+	fell      []time.Duration // by level - 1: when it was last left; -1: never
+	run       average         // time that an invocation takes
+	pace      pace
+	freed     time.Duration // when an invocation was last done with
+	cold      average       // time from a start to its end, init and all
+	starts    pace          // the same
+	startedAt time.Duration // when the last one ended
+	tokens    bucket        // of starts
+	crashes   int           // in a row
+	backOff   time.Duration // no start until then
+	forgive   time.Duration // if none has crashed until then, the crashes are forgotten
+	starved   bool          // the node has no place
+	retired   bool
+	closed    bool
+	due       time.Duration
+	standing  Standing
 }
 
 // NewPool returns an empty pool.
@@ -178,6 +179,7 @@ func (p *Pool[I, W]) Leave(w W) bool { return p.line.remove(w) }
 func (p *Pool[I, W]) Started(now time.Duration, i I, took time.Duration) {
 	p.cold.add(took)
 	p.starts.add(took)
+	p.startedAt = now
 	p.standing.Cold = time.Duration(p.cold)
 	p.crashes, p.backOff = 0, 0
 	p.starting--

@@ -19,9 +19,9 @@ func (p *Pool[I, W]) provide(now time.Duration) {
 // short reports whether one more instance is worth its start: whether the last in
 // line would wait for longer than that takes. It is counted on that those in
 // line are served at the pace that was seen, and that an instance that has answered
-// is free soon; but not if none becomes free for as long as a start would have
-// taken. So nobody waits for more than twice what the better choice had been,
-// whatever runs take.
+// is free soon; but not for longer than a start would have taken (see patience). So
+// nobody waits for more than twice what the better choice had been, whatever runs
+// take, where they are not short.
 func (p *Pool[I, W]) short(now time.Duration) bool { return p.shortWith(now, p.starting) }
 
 // Excess reports whether one of the starts that the host has not yet begun is worth
@@ -36,8 +36,8 @@ func (p *Pool[I, W]) shortWith(now time.Duration, starting int) bool {
 	if n <= 0 {
 		return false
 	}
-	start := p.starts.shortest()
-	patient := max(p.line.first().waiting().since, p.freed) + start
+	start := p.wouldTake(now)
+	patient := p.patience(start)
 	if now >= patient {
 		return true
 	}
@@ -48,6 +48,34 @@ func (p *Pool[I, W]) shortWith(now time.Duration, starting int) bool {
 	}
 	return true
 }
+
+// patience is when it is not counted on any more that those that are busy serve the
+// first in line soon. Where many runs fit into a start, and somebody is served all
+// the while, that is later: what is short then are processors as a rule, of which
+// another instance brings none, and takes some.
+func (p *Pool[I, W]) patience(start time.Duration) time.Duration {
+	since := p.line.first().waiting().since
+	if p.pace.known() && crowded*p.pace.shortest() < start {
+		return min(max(since, p.freed)+start, since+crowded*start)
+	}
+	return since + start
+}
+
+// crowded is how many runs fit into a start where runs are short.
+const crowded = 16
+
+// wouldTake is how long a start would take now: as those of late did, or if there
+// were none, as one does that nothing stands in the way of. After a burst the average
+// is high, and would stay so for as long as none is begun for that.
+func (p *Pool[I, W]) wouldTake(now time.Duration) time.Duration {
+	if now-p.startedAt > late {
+		return p.starts.shortest()
+	}
+	return time.Duration(p.cold)
+}
+
+// late is how long starts say something of what the next will take.
+const late = time.Second / 2
 
 // expect predicts how long the nth in line waits.
 func (p *Pool[I, W]) expect(now time.Duration, n int) time.Duration {

@@ -276,6 +276,26 @@ func (s *Server) openControl(ctx context.Context) (err error) {
 			s.metrics.Remove(n)
 		}
 	})
+	return s.provision()
+}
+
+// provision has the instances made that functions are to have at least.
+func (s *Server) provision() error {
+	projects, _ := s.control.Projects()
+	for _, project := range projects {
+		for after, more := "", true; more; {
+			var list []*lambent.Function
+			var err error
+			if list, more, err = s.control.List(project, after, 1000); err != nil {
+				return err
+			}
+			for _, f := range list {
+				if after = f.Name.Function; f.Scaling.MinInstances > 0 {
+					s.dispatch.Changed(f.Name)
+				}
+			}
+		}
+	}
 	return nil
 }
 

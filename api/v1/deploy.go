@@ -44,6 +44,7 @@ type DeployRequest struct {
 
 // A ScalingRequest changes a Scaling. What is left out stays.
 type ScalingRequest struct {
+	MinInstances *int   `json:"min_instances,omitempty" doc:"Kept ready whatever the demand" example:"0"`
 	MaxInstances *int   `json:"max_instances,omitempty" doc:"0: the server's limit" example:"10"`
 	KeepAliveMS  *int64 `json:"keep_alive_ms,omitempty" doc:"-1: the server's default" example:"600000"`
 	Reserved     *int   `json:"reserved,omitempty" doc:"-1: none" example:"10"`
@@ -242,6 +243,7 @@ func (s *service) change(f *lambent.Function, r *DeployRequest, code *Code) erro
 		c.Code, c.CodeZip, c.CodeSize, c.Entries = code.Digest, code.Zip, code.ZipBytes, nil
 	}
 	if sc := r.Scaling; sc != nil {
+		set(&f.Scaling.MinInstances, sc.MinInstances)
 		set(&f.Scaling.MaxInstances, sc.MaxInstances)
 		if sc.KeepAliveMS != nil {
 			f.Scaling.KeepAlive = new(milliseconds(*sc.KeepAliveMS))

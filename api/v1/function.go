@@ -45,6 +45,7 @@ type Configuration struct {
 
 // A Scaling is how many instances there may be.
 type Scaling struct {
+	MinInstances int    `json:"min_instances" doc:"Kept ready whatever the demand" example:"0"`
 	MaxInstances int    `json:"max_instances" doc:"0: the server's limit" example:"0"`
 	KeepAliveMS  *int64 `json:"keep_alive_ms,omitempty" doc:"How long an idle instance is kept; not there: the server's default" example:"600000"`
 	Reserved     *int   `json:"reserved,omitempty" doc:"Concurrent invocations set aside, and the most allowed; 0 stops the function" example:"10"`
@@ -74,7 +75,7 @@ func (s *service) function(f *lambent.Function) Function {
 		Name: name.Function, Project: name.Project, ARN: name.ARN(), Revision: f.RevisionID(),
 		Configuration: s.configuration(&f.Latest), LastVersion: f.LastVersion, Created: f.Created, Modified: f.Modified,
 		Network: s.Control.Network(f),
-		Scaling: Scaling{MaxInstances: f.Scaling.MaxInstances, Reserved: f.Scaling.Reserved},
+		Scaling: Scaling{MinInstances: f.Scaling.MinInstances, MaxInstances: f.Scaling.MaxInstances, Reserved: f.Scaling.Reserved},
 		URL:     URL{Policy: f.URL.Policy, Stream: f.URL.Stream, CORS: cors(f.URL.CORS)},
 		Aliases: make(map[string]Alias, len(f.Aliases)),
 	}

@@ -13,37 +13,39 @@ import (
 
 // An Invocation is the usage record of one attempt: raw facts, no prices.
 type Invocation struct {
-	ID       string    `json:"id" example:"8f5c3a0e-6f0b-4b8e-9d5a-3f6f3f1f2a10"`
-	Attempt  int       `json:"attempt" doc:"From 1" example:"1"`
-	Project  string    `json:"project" example:"default"`
-	Function string    `json:"function" example:"thumbs"`
-	Version  string    `json:"version" example:"latest"`
-	Alias    string    `json:"alias,omitempty" doc:"That led to the version" example:"live"`
-	Trigger  string    `json:"trigger" doc:"What made it: invoke, http, or a trigger's id" example:"invoke"`
-	Runtime  string    `json:"runtime" example:"python3.11"`
-	Instance string    `json:"instance"`
-	Start    time.Time `json:"start" doc:"When the request arrived"`
-	End      time.Time `json:"end" doc:"When the answer's last byte was ready"`
-	QueueUS  int64     `json:"queue_us" doc:"Waited for an instance"`
-	InitUS   int64     `json:"init_us" doc:"Initialised the code; 0 on a warm start"`
-	RunUS    int64     `json:"run_us" doc:"In the function" example:"1234"`
-	BilledMS int64     `json:"billed_ms" example:"2"`
-	MemoryMB int       `json:"memory_mb" doc:"The limit" example:"128"`
-	TmpMB    int       `json:"tmp_mb" example:"512"`
-	PeakMB   int64     `json:"peak_mb" doc:"The most that the instance has used so far" example:"46"`
-	CPUUS    int64     `json:"cpu_us" doc:"CPU time of the sandbox"`
-	BytesIn  int64     `json:"bytes_in"`
-	BytesOut int64     `json:"bytes_out"`
-	Cold     bool      `json:"cold" doc:"An instance was started for it"`
-	Outcome  string    `json:"outcome" doc:"ok, or the kind of the fault" example:"ok"`
-	Error    string    `json:"error,omitempty" doc:"The fault's type" example:"ValueError"`
+	ID        string    `json:"id" example:"8f5c3a0e-6f0b-4b8e-9d5a-3f6f3f1f2a10"`
+	Attempt   int       `json:"attempt" doc:"From 1" example:"1"`
+	Project   string    `json:"project" example:"default"`
+	Function  string    `json:"function" example:"thumbs"`
+	Version   string    `json:"version" example:"latest"`
+	Alias     string    `json:"alias,omitempty" doc:"That led to the version" example:"live"`
+	Trigger   string    `json:"trigger" doc:"What made it: invoke, http, or a trigger's id" example:"invoke"`
+	Runtime   string    `json:"runtime" example:"python3.11"`
+	Instance  string    `json:"instance"`
+	Start     time.Time `json:"start" doc:"When the request arrived"`
+	End       time.Time `json:"end" doc:"When the answer's last byte was ready"`
+	QueueUS   int64     `json:"queue_us" doc:"Waited for an instance, or for the start of one"`
+	PlaceUS   int64     `json:"place_us" doc:"A sandbox was taken or made, and the code put into it; 0 on a warm start"`
+	InitUS    int64     `json:"init_us" doc:"Initialised the code; 0 on a warm start"`
+	RunUS     int64     `json:"run_us" doc:"In the function" example:"1234"`
+	RespondUS int64     `json:"respond_us" doc:"The answer was handed on; of a stream while the function ran"`
+	BilledMS  int64     `json:"billed_ms" example:"2"`
+	MemoryMB  int       `json:"memory_mb" doc:"The limit" example:"128"`
+	TmpMB     int       `json:"tmp_mb" example:"512"`
+	PeakMB    int64     `json:"peak_mb" doc:"The most that the instance has used so far" example:"46"`
+	CPUUS     int64     `json:"cpu_us" doc:"CPU time of the sandbox"`
+	BytesIn   int64     `json:"bytes_in"`
+	BytesOut  int64     `json:"bytes_out"`
+	Cold      bool      `json:"cold" doc:"An instance was started for it"`
+	Outcome   string    `json:"outcome" doc:"ok, or the kind of the fault" example:"ok"`
+	Error     string    `json:"error,omitempty" doc:"The fault's type" example:"ValueError"`
 }
 
 func invocation(u *lambent.Usage) Invocation {
 	return Invocation{
 		ID: u.ID, Attempt: u.Attempt, Project: u.Project, Function: u.Function, Version: u.Version, Alias: u.Alias,
 		Trigger: u.Trigger, Runtime: u.Runtime, Instance: u.Instance, Start: u.Start, End: u.End,
-		QueueUS: u.QueueUS, InitUS: u.InitUS, RunUS: u.RunUS, BilledMS: u.BilledMS, MemoryMB: u.MemoryMB, TmpMB: u.TmpMB,
+		QueueUS: u.QueueUS, PlaceUS: u.PlaceUS, InitUS: u.InitUS, RunUS: u.RunUS, RespondUS: u.RespondUS, BilledMS: u.BilledMS, MemoryMB: u.MemoryMB, TmpMB: u.TmpMB,
 		PeakMB: u.PeakMB, CPUUS: u.CPUUS, BytesIn: u.BytesIn, BytesOut: u.BytesOut, Cold: u.Cold, Outcome: u.Outcome, Error: u.Error,
 	}
 }

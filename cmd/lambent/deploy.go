@@ -53,7 +53,7 @@ func deployCommand(p *program) *cobra.Command {
 	f.StringArrayVar(&d.secrets, "secret", nil, "not in this release")
 	f.IntVar(&d.concurrency, "concurrency", 0, "invocations at a time in one instance")
 	f.IntVar(&d.max, "max", 0, "instances at most; 0: the server's limit")
-	f.IntVar(&d.min, "min", 0, "not in this release")
+	f.IntVar(&d.min, "min", 0, "instances that are kept ready, whatever the demand")
 	f.DurationVar(&d.keepAlive, "keep-alive", 0, "how long an idle instance is kept; 0s: not at all")
 	f.StringVar(&d.url, "url", "", "who may call the function by HTTP: public, token or none (default: for a new function, from a terminal, public in the default project, token in others)")
 	f.BoolVar(&d.stream, "stream", false, "the URL passes on what is written as it is written")
@@ -93,10 +93,8 @@ func deployCommand(p *program) *cobra.Command {
 
 // validate refuses what can be judged without looking at the code.
 func (d *deployFlags) validate(c *cobra.Command) error {
-	for _, later := range []string{"secret", "min"} {
-		if d.changed(later) {
-			return notYet("--" + later)
-		}
+	if d.changed("secret") {
+		return notYet("--secret")
 	}
 	if d.url != "" {
 		if err := (lambent.URL{Policy: lambent.URLPolicy(d.url)}).Validate(); err != nil {
@@ -158,11 +156,8 @@ func (p *program) detect(c *cobra.Command, src *source, d *deployFlags) ([]detec
 	}
 	for i := range functions {
 		f := &functions[i]
-		switch {
-		case len(f.Secrets) > 0:
+		if len(f.Secrets) > 0 {
 			return nil, notYet(detect.File + ": secrets")
-		case f.Min > 0:
-			return nil, notYet(detect.File + ": min")
 		}
 		if d.name != "" {
 			f.Name = d.name

@@ -51,7 +51,10 @@ func optional[T comparable](v T) *T {
 }
 
 func scaling(f *detect.Function, d *deployFlags) *client.ScalingRequest {
-	s := &client.ScalingRequest{MaxInstances: optional(f.Max)}
+	s := &client.ScalingRequest{MinInstances: optional(f.Min), MaxInstances: optional(f.Max)}
+	if d.changed("min") {
+		s.MinInstances = &d.min
+	}
 	if d.changed("max") {
 		s.MaxInstances = &d.max
 	}

@@ -74,6 +74,9 @@ func instances(s *client.Scaling) string {
 	if s.MaxInstances > 0 {
 		parts[0] = fmt.Sprintf("at most %d", s.MaxInstances)
 	}
+	if s.MinInstances > 0 {
+		parts = append(parts, fmt.Sprintf("%d always ready", s.MinInstances))
+	}
 	if s.KeepAliveMS != nil {
 		parts = append(parts, "kept idle for "+ms(*s.KeepAliveMS))
 	}

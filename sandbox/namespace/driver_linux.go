@@ -44,6 +44,7 @@ type Driver struct {
 	roots  map[string]*root
 
 	compiling sync.WaitGroup
+	making    sync.WaitGroup // boxes that are being made; added to with mu held
 
 	mu     sync.Mutex // guards what follows
 	boxes  map[*box]struct{}
@@ -186,13 +187,18 @@ func (d *Driver) park(r *root, rt lambent.Runtime) (*box, error) {
 	d.mu.Lock()
 	closed := d.closed
 	if !closed {
-		d.boxes[b] = struct{}{}
+		d.making.Add(1)
 	}
 	d.mu.Unlock()
 	if closed {
 		return nil, errClosed
 	}
-	if err := b.make(r, rt); err != nil {
+	defer d.making.Done()
+	err := b.make(r, rt)
+	d.mu.Lock()
+	d.boxes[b] = struct{}{} // from here on Close destroys it, which waits for this
+	d.mu.Unlock()
+	if err != nil {
 		_ = b.Destroy()
 		if b.output != nil {
 			b.output.Close()
@@ -254,6 +260,9 @@ func (d *Driver) Close() error {
 		return nil
 	}
 	d.closed = true
+	d.mu.Unlock()
+	d.making.Wait() // what is half made cannot be destroyed
+	d.mu.Lock()
 	boxes := make([]*box, 0, len(d.boxes))
 	for b := range d.boxes {
 		boxes = append(boxes, b)
