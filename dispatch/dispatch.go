@@ -12,6 +12,7 @@ package dispatch
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -42,13 +43,14 @@ type Config struct {
 	Limits  lambent.Limits
 	Logger  *slog.Logger
 
-	KeepAlive    *time.Duration // of idle instances, where the function does not say; nil: as long as they are worth it
-	MaxInstances int            // on this node
-	MemoryMB     int            // that instances may be promised together; 0: no bound
-	MaxQueue     int            // invocations that wait, per revision
-	Starts       int            // runtimes that boot at a time for calls that wait; 0: twice the processors
-	Parked       int            // sandboxes of each runtime that wait for cold starts, at most; 0: none
-	FreezeAfter  time.Duration  // that an instance was idle; 0: never
+	KeepAlive    *time.Duration    // of idle instances, where the function does not say; nil: as long as they are worth it
+	MaxInstances int               // on this node
+	MemoryMB     int               // that instances may be promised together; 0: no bound
+	Learnt       map[string][]byte // what an earlier Dispatcher's Learnt returned, where KeepAlive does not say; may be nil
+	MaxQueue     int               // invocations that wait, per revision
+	Starts       int               // runtimes that boot at a time for calls that wait; 0: twice the processors
+	Parked       int               // sandboxes of each runtime that wait for cold starts, at most; 0: none
+	FreezeAfter  time.Duration     // that an instance was idle; 0: never
 }
 
 // A Dispatcher runs invocations. It implements lambent.Invoker for synchronous
@@ -66,6 +68,7 @@ type Dispatcher struct {
 	starting sync.WaitGroup // what Close must wait for before it looks for what there is
 
 	node     *node
+	learnt   learnt
 	epoch    time.Time    // what pools count time from
 	made     atomic.Int64 // pools that ever were
 	inflight atomic.Int64
@@ -86,6 +89,7 @@ func New(cfg Config) *Dispatcher {
 	}
 	d := &Dispatcher{cfg: cfg, starts: make(chan struct{}, cfg.Starts), drained: make(chan struct{}), epoch: time.Now()}
 	d.node = newNode(d)
+	d.learnt.kept = maps.Clone(cfg.Learnt)
 	d.alive, d.cancel = context.WithCancel(context.Background())
 	d.parking = newParking(d)
 	return d
@@ -138,7 +142,11 @@ func (d *Dispatcher) pool(t lambent.Target) *pool {
 	if p, ok := d.pools.Load(t.Revision.ID); ok {
 		return p.(*pool)
 	}
-	p, _ := d.pools.LoadOrStore(t.Revision.ID, newPool(d, t.Revision))
+	made := newPool(d, t.Revision)
+	p, had := d.pools.LoadOrStore(t.Revision.ID, made)
+	if !had {
+		d.learnt.recall(made)
+	}
 	return p.(*pool)
 }
 
@@ -173,7 +181,10 @@ func (d *Dispatcher) Changed(name lambent.Name) {
 		}
 		return true
 	})
-	if t, err := d.cfg.Resolve(lambent.Name{Project: name.Project, Function: name.Function}); err == nil && t.Scaling.MinInstances > 0 {
+	switch t, err := d.cfg.Resolve(lambent.Name{Project: name.Project, Function: name.Function}); {
+	case lambent.Is(err, lambent.NotFound):
+		d.learnt.forget(name)
+	case err == nil && t.Scaling.MinInstances > 0:
 		d.pool(t).provision(t.Scaling)
 	}
 }

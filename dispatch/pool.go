@@ -24,6 +24,8 @@ type pool struct {
 	mu      sync.Mutex
 	scale   *scale.Pool[*instance, *waiter]
 	bounds  *lambent.Scaling // that the scale.Pool's were made of
+	habits  *scale.Thrift    // of the function's callers
+	learns  bool             // habits is the policy
 	all     map[*instance]struct{}
 	timer   *time.Timer
 	armed   time.Duration // when it rings, or scale.Never
@@ -49,7 +51,7 @@ type grant struct {
 }
 
 func newPool(d *Dispatcher, rev *lambent.Revision) *pool {
-	p := &pool{d: d, id: strconv.FormatInt(d.made.Add(1), 10), rev: rev, all: map[*instance]struct{}{}, log: d.cfg.Log(rev.Name), armed: scale.Never}
+	p := &pool{d: d, id: strconv.FormatInt(d.made.Add(1), 10), rev: rev, all: map[*instance]struct{}{}, log: d.cfg.Log(rev.Name), armed: scale.Never, habits: scale.NewThrift(scale.DefaultRate)}
 	p.scale = scale.NewPool(scale.Config{}, host{p})
 	p.boundLocked(&lambent.Scaling{})
 	p.timer = time.AfterFunc(time.Hour, p.ring)
@@ -73,7 +75,8 @@ func (p *pool) boundLocked(s *lambent.Scaling) {
 		c.Max = min(c.Max, *s.Reserved)
 	}
 	c.Min = min(s.MinInstances, c.Max)
-	if keep := cmp.Or(s.KeepAlive, node.KeepAlive); keep != nil {
+	keep := cmp.Or(s.KeepAlive, node.KeepAlive)
+	if c.Policy, p.learns = p.habits, keep == nil; keep != nil {
 		c.Policy = scale.Fixed(*keep)
 	}
 	p.scale.Set(c)
@@ -391,6 +394,7 @@ func (p *pool) removeIfEmptyLocked() {
 		p.removed = true
 		p.timer.Stop()
 		p.d.node.forget(p)
+		p.d.learnt.leave(p)
 		p.d.pools.CompareAndDelete(p.rev.ID, p)
 		p.d.pools.Delete(p)
 	}

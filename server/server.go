@@ -115,6 +115,7 @@ func Open(ctx context.Context, cfg Config) (_ *Server, err error) {
 		s.log.Debug("opened", "part", step.name, "took", time.Since(begun))
 	}
 	s.running.Go(func() { s.collect(s.background) })
+	s.running.Go(func() { s.keepLearnt(s.background) })
 	return s, nil
 }
 
@@ -250,11 +251,12 @@ func (s *Server) openDispatch(context.Context) error {
 		Driver: s.driver, Guests: map[string]guest.Guest{"lambda": &lambda.Guest{Limits: s.limits}},
 		Limits: s.limits, Logger: s.log,
 		KeepAlive: s.cfg.KeepAlive, MaxInstances: s.cfg.MaxInstances, MemoryMB: cmp.Or(s.cfg.MemoryMB, spareMB()), MaxQueue: s.cfg.MaxQueue, Parked: s.cfg.Parked, FreezeAfter: time.Second,
+		Learnt: s.readLearnt(),
 	})
 	s.onClose("dispatch", func() error {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second) // Shutdown has given the grace
 		defer cancel()
-		return s.dispatch.Close(ctx)
+		return errors.Join(s.dispatch.Close(ctx), s.writeLearnt())
 	})
 	return nil
 }
