@@ -4,9 +4,9 @@ import (
 	"hash/crc32"
 	"strconv"
 	"time"
-	"unicode/utf8"
 
 	"lambent"
+	"lambent/internal/jsonquote"
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -80,33 +80,5 @@ const hexDigits = "0123456789abcdef"
 // than the platform's, and it needs no more.
 const maxString = 1 << 10
 
-// appendString writes a JSON string. Bytes that are not UTF-8 become U+FFFD.
-func appendString(b []byte, s string) []byte {
-	if len(s) > maxString {
-		s = s[:maxString]
-	}
-	b = append(b, '"')
-	start := 0
-	for i := 0; i < len(s); {
-		c := s[i]
-		switch {
-		case c >= utf8.RuneSelf:
-			r, size := utf8.DecodeRuneInString(s[i:])
-			if r == utf8.RuneError && size == 1 {
-				b = append(append(b, s[start:i]...), "\ufffd"...)
-				start = i + 1
-			}
-			i += size
-			continue
-		case c >= ' ' && c != '"' && c != '\\':
-		case c == '"' || c == '\\':
-			b = append(append(b, s[start:i]...), '\\', c)
-			start = i + 1
-		default:
-			b = append(append(b, s[start:i]...), '\\', 'u', '0', '0', hexDigits[c>>4], hexDigits[c&15])
-			start = i + 1
-		}
-		i++
-	}
-	return append(append(b, s[start:]...), '"')
-}
+// appendString writes a JSON string.
+func appendString(b []byte, s string) []byte { return jsonquote.Append(b, s[:min(len(s), maxString)]) }

@@ -2,6 +2,7 @@ package server
 
 import (
 	"runtime"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -57,20 +58,15 @@ func TestProcessorsOfAServer(t *testing.T) {
 	if n := runtime.GOMAXPROCS(0); n != 1 {
 		t.Errorf("%d processors for two calls that compute nothing", n)
 	}
-	done := make(chan struct{})
+	var done atomic.Bool
 	for range 2 {
 		go func() {
-			for {
-				select {
-				case <-done:
-					return
-				default:
-				}
+			for !done.Load() {
 			}
 		}()
 	}
 	wait(func(n int) bool { return n > 1 }, "one processor is full, and there is no other")
-	close(done)
+	done.Store(true)
 	p.leave(light)
 	p.leave(light)
 	wait(func(n int) bool { return n == 1 && !p.watching.Load() }, "it goes on watching")

@@ -10,12 +10,14 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
 
 	"lambent"
+	"lambent/internal/jsonquote"
 )
 
 // event returns the bytes that the code gets for an invocation.
@@ -31,56 +33,14 @@ func (in *instance) event(inv *lambent.Invocation) ([]byte, error) {
 	return inv.Raw, nil
 }
 
-// An urlEvent is payload format 2.0 as function URLs send it
-// (https://docs.aws.amazon.com/lambda/latest/dg/urls-invocation.html).
-type urlEvent struct {
-	Version               string            `json:"version"`
-	RouteKey              string            `json:"routeKey"`
-	RawPath               string            `json:"rawPath"`
-	RawQueryString        string            `json:"rawQueryString"`
-	Cookies               []string          `json:"cookies,omitempty"`
-	Headers               map[string]string `json:"headers"`
-	QueryStringParameters map[string]string `json:"queryStringParameters,omitempty"`
-	RequestContext        urlContext        `json:"requestContext"`
-	Body                  string            `json:"body,omitempty"`
-	IsBase64Encoded       bool              `json:"isBase64Encoded"`
-}
-
-type urlContext struct {
-	AccountID    string  `json:"accountId"`
-	APIID        string  `json:"apiId"`
-	DomainName   string  `json:"domainName"`
-	DomainPrefix string  `json:"domainPrefix"`
-	HTTP         urlHTTP `json:"http"`
-	RequestID    string  `json:"requestId"`
-	RouteKey     string  `json:"routeKey"`
-	Stage        string  `json:"stage"`
-	Time         string  `json:"time"`
-	TimeEpoch    int64   `json:"timeEpoch"`
-}
-
-type urlHTTP struct {
-	Method    string `json:"method"`
-	Path      string `json:"path"`
-	Protocol  string `json:"protocol"`
-	SourceIP  string `json:"sourceIp"`
-	UserAgent string `json:"userAgent"`
-}
-
+// httpEvent shapes a request as payload format 2.0, as function URLs send it
+// (https://docs.aws.amazon.com/lambda/latest/dg/urls-invocation.html). It is on the
+// path of each call, and so written by hand; a test holds it to encoding/json.
 func httpEvent(inv *lambent.Invocation, limit int) ([]byte, error) {
 	r := inv.HTTP
-	var body []byte
-	if r.Body != nil && r.ContentLength != 0 {
-		if r.ContentLength > int64(limit) {
-			return nil, requestTooLarge(limit)
-		}
-		var err error
-		if body, err = io.ReadAll(io.LimitReader(r.Body, int64(limit)+1)); err != nil {
-			return nil, lambent.Errorf(lambent.Canceled, "lambda.Invoke", "cannot read the request's body: %w", err)
-		}
-		if len(body) > limit {
-			return nil, requestTooLarge(limit)
-		}
+	body, err := readBody(r, limit)
+	if err != nil {
+		return nil, err
 	}
 	path, err := url.PathUnescape(r.Path)
 	if err != nil {
@@ -89,51 +49,115 @@ func httpEvent(inv *lambent.Invocation, limit int) ([]byte, error) {
 	host, _, _ := strings.Cut(r.Host, ":")
 	prefix, _, _ := strings.Cut(host, ".")
 	now := time.Now().UTC()
-	e := urlEvent{
-		Version: "2.0", RouteKey: "$default", RawPath: path, RawQueryString: r.RawQuery,
-		Headers: make(map[string]string, len(r.Header)+5),
-		RequestContext: urlContext{
-			AccountID: "anonymous", APIID: prefix, DomainName: host, DomainPrefix: prefix,
-			HTTP: urlHTTP{
-				Method: r.Method, Path: path, Protocol: r.Proto, SourceIP: r.RemoteIP, UserAgent: first(r.Header, "User-Agent"),
-			},
-			RequestID: inv.ID, RouteKey: "$default", Stage: "$default",
-			Time: now.Format("02/Jan/2006:15:04:05 -0700"), TimeEpoch: now.UnixMilli(),
-		},
-	}
-	for name, values := range r.Header {
-		if name == "Cookie" {
-			for _, v := range values {
-				for c := range strings.SplitSeq(v, ";") {
-					e.Cookies = append(e.Cookies, strings.TrimSpace(c))
-				}
+	str := jsonquote.Append[string]
+
+	b := make([]byte, 0, 1024+len(body)+len(body)/2)
+	b = str(append(b, `{"version":"2.0","routeKey":"$default","rawPath":`...), path)
+	b = str(append(b, `,"rawQueryString":`...), r.RawQuery)
+	if values := r.Header["Cookie"]; len(values) > 0 {
+		sep := byte('[')
+		b = append(b, `,"cookies":`...)
+		for _, v := range values {
+			for c := range strings.SplitSeq(v, ";") {
+				b = str(append(b, sep), strings.TrimSpace(c))
+				sep = ','
 			}
 		}
-		e.Headers[strings.ToLower(name)] = strings.Join(values, ",")
+		b = append(b, ']')
 	}
-	e.Headers["host"] = r.Host
-	e.Headers["x-forwarded-for"] = r.RemoteIP
-	e.Headers["x-forwarded-proto"] = r.Scheme
-	e.Headers["x-forwarded-port"] = port(r)
-	e.Headers["x-amzn-trace-id"] = traceID(inv)
-	if len(body) > 0 {
-		e.Headers["content-length"] = strconv.Itoa(len(body))
-	}
+	b = append(b, `,"headers":`...)
+	b = appendPairs(b, eventHeaders(inv, len(body)))
 	if r.RawQuery != "" {
-		e.QueryStringParameters = queryParameters(r.RawQuery)
+		if q := queryParameters(r.RawQuery); len(q) > 0 {
+			b = append(b, `,"queryStringParameters":`...)
+			b = appendPairs(b, q)
+		}
 	}
-	if isText(first(r.Header, "Content-Type"), first(r.Header, "Content-Encoding")) && utf8.Valid(body) {
-		e.Body = string(body)
-	} else {
-		e.Body, e.IsBase64Encoded = base64.StdEncoding.EncodeToString(body), len(body) > 0
+	b = append(b, `,"requestContext":{"accountId":"anonymous","apiId":`...)
+	b = str(b, prefix)
+	b = str(append(b, `,"domainName":`...), host)
+	b = str(append(b, `,"domainPrefix":`...), prefix)
+	b = str(append(b, `,"http":{"method":`...), r.Method)
+	b = str(append(b, `,"path":`...), path)
+	b = str(append(b, `,"protocol":`...), r.Proto)
+	b = str(append(b, `,"sourceIp":`...), r.RemoteIP)
+	b = str(append(b, `,"userAgent":`...), first(r.Header, "User-Agent"))
+	b = str(append(b, `},"requestId":`...), inv.ID)
+	b = now.AppendFormat(append(b, `,"routeKey":"$default","stage":"$default","time":"`...), "02/Jan/2006:15:04:05 -0700")
+	b = strconv.AppendInt(append(b, `","timeEpoch":`...), now.UnixMilli(), 10)
+	b = append(b, '}')
+	switch {
+	case len(body) == 0:
+		return append(b, `,"isBase64Encoded":false}`...), nil
+	case isText(first(r.Header, "Content-Type"), first(r.Header, "Content-Encoding")) && utf8.Valid(body):
+		b = jsonquote.Append(append(b, `,"body":`...), body)
+		return append(b, `,"isBase64Encoded":false}`...), nil
 	}
-	var buf bytes.Buffer
-	enc := json.NewEncoder(&buf)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(e); err != nil {
-		return nil, lambent.Errorf(lambent.Internal, "lambda.Invoke", "cannot shape the request: %w", err)
+	b = base64.StdEncoding.AppendEncode(append(b, `,"body":"`...), body)
+	return append(b, `","isBase64Encoded":true}`...), nil
+}
+
+// readBody reads the request's body from its start: another instance may have been
+// tried before.
+func readBody(r *lambent.Request, limit int) ([]byte, error) {
+	if r.Body == nil || r.ContentLength == 0 {
+		return nil, nil
 	}
-	return bytes.TrimSuffix(buf.Bytes(), []byte("\n")), nil
+	if r.ContentLength > int64(limit) {
+		return nil, requestTooLarge(limit)
+	}
+	unreadable := func(err error) error {
+		return lambent.Errorf(lambent.Canceled, "lambda.Invoke", "cannot read the request's body: %w", err)
+	}
+	if s, ok := r.Body.(io.Seeker); ok {
+		if _, err := s.Seek(0, io.SeekStart); err != nil {
+			return nil, unreadable(err)
+		}
+	}
+	buf := bytes.NewBuffer(make([]byte, 0, max(r.ContentLength, 0)+bytes.MinRead))
+	if _, err := buf.ReadFrom(io.LimitReader(r.Body, int64(limit)+1)); err != nil {
+		return nil, unreadable(err)
+	}
+	if buf.Len() > limit {
+		return nil, requestTooLarge(limit)
+	}
+	return buf.Bytes(), nil
+}
+
+// A pair is a member of an object of strings.
+type pair struct{ name, value string }
+
+// appendPairs appends an object of strings, its members in order.
+func appendPairs(b []byte, pairs []pair) []byte {
+	slices.SortFunc(pairs, func(x, y pair) int { return strings.Compare(x.name, y.name) })
+	b = append(b, '{')
+	for i, p := range pairs {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = jsonquote.Append(append(jsonquote.Append(b, p.name), ':'), p.value)
+	}
+	return append(b, '}')
+}
+
+// eventHeaders are the request's headers as the code sees them: names in lower case,
+// values of one name joined, and what AWS's front adds.
+func eventHeaders(inv *lambent.Invocation, body int) []pair {
+	r := inv.HTTP
+	pairs := make([]pair, 0, len(r.Header)+6)
+	pairs = append(pairs, pair{"host", r.Host}, pair{"x-forwarded-for", r.RemoteIP}, pair{"x-forwarded-proto", r.Scheme},
+		pair{"x-forwarded-port", port(r)}, pair{"x-amzn-trace-id", traceID(inv)})
+	if body > 0 {
+		pairs = append(pairs, pair{"content-length", strconv.Itoa(body)})
+	}
+	ours := pairs
+	for name, values := range r.Header {
+		name = strings.ToLower(name)
+		if !slices.ContainsFunc(ours, func(p pair) bool { return p.name == name }) {
+			pairs = append(pairs, pair{name, strings.Join(values, ",")})
+		}
+	}
+	return pairs
 }
 
 func requestTooLarge(limit int) error {
@@ -158,18 +182,20 @@ func port(r *lambent.Request) string {
 }
 
 // queryParameters joins repeated parameters with commas, in their order.
-func queryParameters(raw string) map[string]string {
-	q := map[string]string{}
-	for pair := range strings.SplitSeq(raw, "&") {
-		if pair == "" {
+func queryParameters(raw string) (q []pair) {
+	at := map[string]int{}
+	for part := range strings.SplitSeq(raw, "&") {
+		if part == "" {
 			continue
 		}
-		k, v, _ := strings.Cut(pair, "=")
+		k, v, _ := strings.Cut(part, "=")
 		k, v = unescapeQuery(k), unescapeQuery(v)
-		if old, ok := q[k]; ok {
-			v = old + "," + v
+		if i, ok := at[k]; ok {
+			q[i].value += "," + v
+		} else {
+			at[k] = len(q)
+			q = append(q, pair{k, v})
 		}
-		q[k] = v
 	}
 	return q
 }
@@ -187,7 +213,8 @@ func isText(contentType, encoding string) bool {
 	if encoding != "" && encoding != "identity" {
 		return false
 	}
-	if contentType == "" {
+	switch contentType {
+	case "", "application/json", "text/plain", "text/plain; charset=utf-8":
 		return true
 	}
 	t, _, err := mime.ParseMediaType(contentType)
@@ -236,6 +263,9 @@ func parseHTTPResponse(body []byte) (status int, header map[string][]string, con
 	if len(trimmed) == 0 {
 		return http.StatusOK, header, nil, nil
 	}
+	if text, ok := jsonquote.Plain(trimmed); ok {
+		return http.StatusOK, header, text, nil
+	}
 	if trimmed[0] == '"' {
 		var s string
 		if err := json.Unmarshal(trimmed, &s); err == nil {
@@ -263,13 +293,16 @@ func parseHTTPResponse(body []byte) (status int, header map[string][]string, con
 	case r.Body[0] != '"':
 		return 0, nil, nil, errors.New("the response's body is not a string")
 	default:
-		var s string
-		if err := json.Unmarshal(r.Body, &s); err != nil {
-			return 0, nil, nil, fmt.Errorf("the response's body: %w", err)
+		var plain bool
+		if content, plain = jsonquote.Plain(r.Body); !plain {
+			var s string
+			if err := json.Unmarshal(r.Body, &s); err != nil {
+				return 0, nil, nil, fmt.Errorf("the response's body: %w", err)
+			}
+			content = []byte(s)
 		}
-		content = []byte(s)
 		if r.IsBase64Encoded {
-			if content, err = base64.StdEncoding.DecodeString(s); err != nil {
+			if content, err = base64.StdEncoding.AppendDecode(nil, content); err != nil {
 				return 0, nil, nil, errors.New("the response says isBase64Encoded, but its body is not base64")
 			}
 		}
