@@ -107,6 +107,9 @@ func (d *Dispatcher) Invoke(ctx context.Context, inv *lambent.Invocation, reply 
 	if err != nil {
 		return err
 	}
+	if err := d.node.holds(t.Revision); err != nil {
+		return err
+	}
 	a := newAttempt(d, inv, t, reply)
 	for try := 1; ; try++ {
 		g, err := d.pool(t).acquire(ctx, t.Scaling, inv.Deadline)
@@ -158,6 +161,9 @@ func (d *Dispatcher) Prepare(ctx context.Context, rev *lambent.Revision, scaling
 	defer d.leave()
 	if d.draining.Load() {
 		return errDraining
+	}
+	if err := d.node.holds(rev); err != nil {
+		return err
 	}
 	return d.pool(lambent.Target{Revision: rev}).prepare(ctx, scaling)
 }

@@ -1,10 +1,12 @@
 package dispatch
 
 import (
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"lambent"
 	"lambent/scale"
 )
 
@@ -38,6 +40,17 @@ type want struct {
 
 func newNode(d *Dispatcher) *node {
 	return &node{d: d, waiting: map[string]*pool{}}
+}
+
+// holds returns an error if an instance of the revision has no place here, even
+// alone.
+func (n *node) holds(rev *lambent.Revision) error {
+	if most, mb := n.d.cfg.MemoryMB, rev.Config.MemoryMB; most > 0 && mb > most {
+		e := lambent.Errorf(lambent.Unavailable, "dispatch", "%s has a limit of %d MB, and instances on this server may be promised %d MB together", rev.Name, mb, most)
+		e.Hint = "deploy it with less --memory, or start the server with more: lambent serve --memory " + strconv.Itoa(mb)
+		return e
+	}
+	return nil
 }
 
 // fitsLocked reports whether there is a place for an instance of the pool's.
@@ -185,7 +198,7 @@ func (n *node) evict() bool {
 		p := v.(*pool)
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		if p.scale.Stats().Idle > 0 {
+		if p.scale.Spare() > 0 {
 			n.mu.Lock()
 			pr := n.greedy.Priority(p.scale.Standing())
 			n.mu.Unlock()
@@ -199,9 +212,13 @@ func (n *node) evict() bool {
 		return false
 	}
 	least.mu.Lock()
-	in, ok := least.scale.Evict()
+	var in *instance
+	ok := least.scale.Spare() > 0 // or it was just taken
+	if ok {
+		in, ok = least.scale.Evict()
+	}
 	least.mu.Unlock()
-	if ok { // or it was just taken
+	if ok {
 		n.mu.Lock()
 		n.greedy.Evicted(n.d.now(), priority)
 		n.mu.Unlock()

@@ -330,7 +330,7 @@ func (p *pool) free(in *instance, ran time.Duration) {
 	p.scale.Free(now, in, ran)
 	p.unlock(now)
 	if p.d.node.hungry.Load() > 0 {
-		p.d.node.makeRoom()
+		go p.d.node.makeRoom()
 	}
 }
 

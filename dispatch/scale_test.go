@@ -2,6 +2,7 @@ package dispatch_test
 
 import (
 	"context"
+	"errors"
 	"strconv"
 	"sync"
 	"testing"
@@ -271,5 +272,55 @@ func TestMinInstancesAreReady(t *testing.T) {
 		if got := b.Snapshot(); got.Idle != 2 {
 			t.Errorf("a day later: %+v", got)
 		}
+		s.invoke = func(_ context.Context, in *scripted, _ *lambent.Invocation, _ lambent.Reply) error {
+			go in.sandbox.Destroy()
+			return errors.New("gone")
+		}
+		b.call(t.Context())
+		time.Sleep(5 * time.Second)
+		if got := b.Snapshot(); got.Idle != 2 {
+			t.Errorf("after one has ended: %+v", got)
+		}
+	})
+	synctest.Test(t, func(t *testing.T) { // there is no place for all of them, until another has ended
+		n := newNode(t, &script{invoke: sleeper(time.Second)}, func(c *dispatch.Config) { c.MaxInstances = 3 })
+		n.function("a", "busy", 128)
+		n.function("a", "ready", 128)
+		var wg sync.WaitGroup
+		for range 2 {
+			wg.Go(func() { n.call("a", "busy") })
+		}
+		synctest.Wait()
+		name := lambent.Name{Project: "a", Function: "ready"}
+		target := n.targets[name]
+		target.Scaling = &lambent.Scaling{MinInstances: 2}
+		n.targets[name] = target
+		n.Changed(name)
+		wg.Wait()
+		n.function("a", "third", 128)
+		for range 10 { // it may have the place of an idle one that nobody is promised
+			n.call("a", "third")
+		}
+		time.Sleep(time.Hour)
+		if got := n.Snapshot(); got.Idle != 2 {
+			t.Errorf("%+v, want the two that are to be ready", got)
+		}
+	})
+}
+
+// What is larger than the node is refused, and keeps nobody else waiting.
+func TestLargerThanTheNode(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t, &script{}, func(c *dispatch.Config) { c.MemoryMB = 512 })
+		n.function("a", "giant", 1024)
+		n.function("a", "small", 512)
+		if r := n.call("a", "giant"); !lambent.Is(r.err, lambent.Unavailable) {
+			t.Errorf("got %v", r.err)
+		}
+		name := lambent.Name{Project: "a", Function: "giant"}
+		if err := n.Prepare(t.Context(), n.targets[name].Revision, nil); !lambent.Is(err, lambent.Unavailable) {
+			t.Errorf("a deploy: %v", err)
+		}
+		wantBody(t, n.call("a", "small"), "1")
 	})
 }

@@ -41,6 +41,9 @@ func (p *Pool[I, W]) trim(now time.Duration) {
 	}
 }
 
+// retryAhead is when a start ahead is tried again for which there was no place.
+const retryAhead = 5 * time.Second
+
 // ahead starts instances that somebody is likely to want soon.
 func (p *Pool[I, W]) ahead(now time.Duration) {
 	for p.line.n == 0 && p.live < p.cfg.Max {
@@ -50,6 +53,7 @@ func (p *Pool[I, W]) ahead(now time.Duration) {
 			return
 		}
 		if !p.start(now, true) {
+			p.by(now + retryAhead)
 			return
 		}
 	}

@@ -372,6 +372,9 @@ func (p *Pool[I, W]) Gone(now time.Duration, i I) {
 	}
 	p.ending--
 	p.provide(now)
+	if p.live < p.cfg.Min && !p.retired {
+		p.by(now) // for another in its place
+	}
 }
 
 // Evict returns the instance that has been idle for longest, which the host must
@@ -384,6 +387,16 @@ func (p *Pool[I, W]) Evict() (i I, ok bool) {
 	p.idle = slices.Delete(p.idle, 0, 1)
 	p.drop(i)
 	return i, true
+}
+
+// Spare is how many idle instances Evict may be called for: those that the minimum
+// does not need.
+func (p *Pool[I, W]) Spare() int {
+	least := p.cfg.Min
+	if p.retired {
+		least = 0
+	}
+	return max(0, min(len(p.idle), p.live-p.starting-least))
 }
 
 // Place tells that the node may have a place for an instance, after Start said
