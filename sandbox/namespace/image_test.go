@@ -3,10 +3,9 @@
 package namespace_test
 
 import (
+	"debug/elf"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"testing"
 
@@ -17,11 +16,7 @@ import (
 func image(t *testing.T) string {
 	t.Helper()
 	root := codeDir(t)
-	out, err := exec.Command("ldd", "/bin/sh").Output()
-	if err != nil {
-		missing(t, "needs ldd")
-	}
-	for _, file := range append(regexp.MustCompile(`/[^ ]+`).FindAllString(string(out), -1), "/bin/sh") {
+	for _, file := range needed(t, "/bin/sh") {
 		b, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
@@ -35,6 +30,37 @@ func image(t *testing.T) string {
 		}
 	}
 	return root
+}
+
+// needed lists a program, what loads it and the libraries that it names.
+func needed(t *testing.T, program string) []string {
+	t.Helper()
+	f, err := elf.Open(program)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	files := []string{program}
+	if s := f.Section(".interp"); s != nil {
+		loader, err := s.Data()
+		if err != nil {
+			t.Fatal(err)
+		}
+		files = append(files, strings.TrimRight(string(loader), "\x00"))
+	}
+	libraries, err := f.ImportedLibraries()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range libraries {
+		found, _ := filepath.Glob("/lib*/*/" + name)
+		more, _ := filepath.Glob("/lib*/" + name)
+		if found = append(found, more...); len(found) == 0 {
+			missing(t, "needs "+name+" where libraries are")
+		}
+		files = append(files, found[0])
+	}
+	return files
 }
 
 // TestCompiledInAnImage: images have a directory of the name, or a link, of their own.
