@@ -182,7 +182,7 @@ func (d *Dispatcher) Changed(name lambent.Name) {
 			case err != nil || t.Revision.ID != p.rev.ID:
 				p.retire()
 			default:
-				p.revive() // a rollback leads to what a deploy has left
+				p.revive(t.Scaling) // a rollback leads to what a deploy has left
 			}
 		}
 		return true

@@ -344,13 +344,15 @@ func (p *pool) died(in *instance) {
 	}
 }
 
-// revive takes back a retirement: something leads here again.
-func (p *pool) revive() {
+// revive takes back a retirement, as something leads here, and takes over what the
+// operator says now.
+func (p *pool) revive(s *lambent.Scaling) {
 	p.mu.Lock()
 	if !p.gone {
 		p.scale.Revive()
+		p.boundLocked(s)
 	}
-	p.mu.Unlock()
+	p.unlock(p.d.now())
 }
 
 // abandon retires the pool of what was deleted for good. What is made under its

@@ -281,6 +281,14 @@ func TestMinInstancesAreReady(t *testing.T) {
 		if got := b.Snapshot(); got.Idle != 2 {
 			t.Errorf("after one has ended: %+v", got)
 		}
+		b.mu.Lock()
+		b.scaling.MinInstances = 0
+		b.mu.Unlock()
+		b.Changed(b.rev.Name)
+		time.Sleep(time.Hour)
+		if got := b.Snapshot(); got.Idle != 0 {
+			t.Errorf("none is to be ready any more: %+v", got)
+		}
 	})
 	synctest.Test(t, func(t *testing.T) { // there is no place for all of them, until another has ended
 		n := newNode(t, &script{invoke: sleeper(time.Second)}, func(c *dispatch.Config) { c.MaxInstances = 3 })
