@@ -26,6 +26,7 @@ type node struct {
 	greedy    scale.GreedyDual
 	waiting   map[string]*pool // by the pool's id
 	making    bool             // somebody makes room
+	again     bool             // what is idle has changed meanwhile
 }
 
 // switchAfter is how much more than another who waits somebody has had before their
@@ -78,7 +79,7 @@ func (n *node) admit(p *pool, ahead bool) bool {
 	case len(n.waiting) == 0 && n.fitsLocked(p):
 		n.countLocked(p, 1)
 		return true
-	case ahead || n.d.draining.Load():
+	case ahead:
 		return false
 	}
 	if !p.want.waits {
@@ -165,16 +166,25 @@ func (n *node) yields(p *pool, ran time.Duration) bool {
 	return n.fair.Behind(p.rev.Name.Project, p.id, p.worth(switchAfter))
 }
 
+// relieve has room made if somebody waits: an instance may have become idle.
+func (n *node) relieve() {
+	if n.hungry.Load() > 0 {
+		go n.makeRoom()
+	}
+}
+
 // makeRoom ends idle instances until there is room for the first that waits. No
 // pool's lock is held.
 func (n *node) makeRoom() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.making {
+		n.again = true
 		return
 	}
 	n.making = true
 	for {
+		n.again = false
 		_, id, ok := n.fair.Next()
 		if p := n.waiting[id]; !ok || p == nil || n.fitsLocked(p) {
 			break
@@ -182,7 +192,7 @@ func (n *node) makeRoom() {
 		n.mu.Unlock()
 		ended := n.evict()
 		n.mu.Lock()
-		if !ended {
+		if !ended && !n.again {
 			break
 		}
 	}

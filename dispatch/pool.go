@@ -210,6 +210,7 @@ func (p *pool) start(ahead bool) {
 		p.broken = nil
 		p.scale.Started(now, in, now-begun)
 		p.unlock(now)
+		p.d.node.relieve()
 		return
 	}
 	if errors.Is(err, errUnneeded) {
@@ -264,9 +265,13 @@ func (p *pool) prepare(ctx context.Context, s *lambent.Scaling) error {
 		}
 	}
 	if admitted && !p.scale.Begin() { // as many as there may be have shown that the code starts
+		p.removeIfEmptyLocked()
 		p.mu.Unlock()
 		p.d.node.leave(p)
 		return nil
+	}
+	if !admitted {
+		p.removeIfEmptyLocked()
 	}
 	p.mu.Unlock()
 	if !admitted {
@@ -280,6 +285,7 @@ func (p *pool) prepare(ctx context.Context, s *lambent.Scaling) error {
 		p.broken = nil
 		p.scale.Started(now, in, now-begun)
 		p.unlock(now)
+		p.d.node.relieve()
 		return nil
 	}
 	p.scale.Canceled(now)
@@ -329,9 +335,7 @@ func (p *pool) free(in *instance, ran time.Duration) {
 	}
 	p.scale.Free(now, in, ran)
 	p.unlock(now)
-	if p.d.node.hungry.Load() > 0 {
-		go p.d.node.makeRoom()
-	}
+	p.d.node.relieve()
 }
 
 // died notes that an instance's sandbox has ended by itself.

@@ -222,6 +222,7 @@ func (p *Pool[I, W]) Failed(now time.Duration, broken bool) (w W, ok bool) {
 		w, ok = p.line.pop(), true
 	}
 	p.provide(now)
+	p.lacks(now)
 	return w, ok
 }
 
@@ -230,6 +231,18 @@ func (p *Pool[I, W]) Failed(now time.Duration, broken bool) (w W, ok bool) {
 func (p *Pool[I, W]) Canceled(now time.Duration) {
 	p.unstart()
 	p.provide(now)
+	p.lacks(now)
+}
+
+// lacks has the pool asked again if it lacks some of the minimum.
+func (p *Pool[I, W]) lacks(now time.Duration) {
+	switch {
+	case p.retired || p.live >= min(p.cfg.Min, p.cfg.Max):
+	case now < p.backOff:
+		p.by(p.backOff)
+	default:
+		p.by(now + retryAhead)
+	}
 }
 
 func (p *Pool[I, W]) unstart() {
