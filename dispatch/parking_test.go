@@ -16,13 +16,21 @@ import (
 func TestParkedServeColdStarts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, &script{}, func(c *dispatch.Config) { c.Parked, c.KeepAlive = 4, new(time.Duration(0)) })
-		wantBody(t, b.call(t.Context()), "1") // a miss: nothing is parked for what nobody wanted
+		first := b.call(t.Context()) // a miss: nothing is parked for what nobody wanted
+		wantBody(t, first, first.body.String())
 		synctest.Wait()
+		if n := b.driver.Parked(); n != 3 {
+			t.Errorf("%d sandboxes made, want the call's and two that wait", n)
+		}
 		if n := b.Snapshot().Parked; n != 2 {
 			t.Fatalf("%d parked after the first call, want 2", n)
 		}
 		before := b.driver.Parked()
-		wantBody(t, b.call(t.Context()), "2")
+		second := b.call(t.Context())
+		wantBody(t, second, second.body.String())
+		if second.body.String() == first.body.String() {
+			t.Error("a sandbox has served twice, though none is kept")
+		}
 		synctest.Wait()
 		if made := b.driver.Parked() - before; made != 0 {
 			t.Errorf("%d sandboxes made beside the call that took one", made)
