@@ -2,12 +2,84 @@ package dispatch_test
 
 import (
 	"context"
+	"errors"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"lambent"
+	"lambent/dispatch"
 )
+
+// As many instances as are to be ready are, without a call, and after one died.
+func TestMinInstancesAreReady(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &script{init: func(context.Context, int) error { time.Sleep(time.Second); return nil }}
+		b := newBench(t, s)
+		b.scaling.MinInstances = 2
+		b.Changed(b.rev.Name)
+		time.Sleep(5 * time.Second)
+		if got := b.Snapshot(); got.Idle != 2 {
+			t.Fatalf("%+v", got)
+		}
+		begun := time.Now()
+		b.many(2)
+		if took := time.Since(begun); took > 0 {
+			t.Errorf("a call at what is ready takes %v", took)
+		}
+		for _, u := range b.records() {
+			if u.Cold {
+				t.Error("it is billed as a cold start")
+			}
+		}
+		time.Sleep(24 * time.Hour)
+		if got := b.Snapshot(); got.Idle != 2 {
+			t.Errorf("a day later: %+v", got)
+		}
+		s.invoke = func(_ context.Context, in *scripted, _ *lambent.Invocation, _ lambent.Reply) error {
+			go in.sandbox.Destroy()
+			return errors.New("gone")
+		}
+		b.call(t.Context())
+		time.Sleep(5 * time.Second)
+		if got := b.Snapshot(); got.Idle != 2 {
+			t.Errorf("after one has ended: %+v", got)
+		}
+		b.mu.Lock()
+		b.scaling.MinInstances = 0
+		b.mu.Unlock()
+		b.Changed(b.rev.Name)
+		time.Sleep(time.Hour)
+		if got := b.Snapshot(); got.Idle != 0 {
+			t.Errorf("none is to be ready any more: %+v", got)
+		}
+	})
+	synctest.Test(t, func(t *testing.T) { // there is no place for all of them, until another has ended
+		n := newNode(t, &script{invoke: sleeper(time.Second)}, func(c *dispatch.Config) { c.MaxInstances = 3 })
+		n.function("a", "busy", 128)
+		n.function("a", "ready", 128)
+		var wg sync.WaitGroup
+		for range 2 {
+			wg.Go(func() { n.call("a", "busy") })
+		}
+		synctest.Wait()
+		name := lambent.Name{Project: "a", Function: "ready"}
+		target := n.targets[name]
+		target.Scaling = &lambent.Scaling{MinInstances: 2}
+		n.targets[name] = target
+		n.Changed(name)
+		wg.Wait()
+		n.function("a", "third", 128)
+		for range 10 { // it may have the place of an idle one that nobody is promised
+			n.call("a", "third")
+		}
+		time.Sleep(time.Hour)
+		if got := n.Snapshot(); got.Idle != 2 {
+			t.Errorf("%+v, want the two that are to be ready", got)
+		}
+	})
+}
 
 // The minimum of code that crashes is not tried without end at the first pause.
 func TestMinBacksOff(t *testing.T) {

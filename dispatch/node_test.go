@@ -3,6 +3,7 @@ package dispatch_test
 import (
 	"context"
 	"errors"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -11,6 +12,129 @@ import (
 	"lambent"
 	"lambent/dispatch"
 )
+
+// A node is a dispatcher with functions of several projects.
+type node struct {
+	*bench
+	targets map[lambent.Name]lambent.Target // written before there are calls
+}
+
+func newNode(t *testing.T, s *script, change ...func(*dispatch.Config)) *node {
+	n := &node{targets: map[lambent.Name]lambent.Target{}}
+	n.bench = newBench(t, s, append(change, func(c *dispatch.Config) {
+		c.Resolve = func(name lambent.Name) (lambent.Target, error) { return n.targets[name], nil }
+	})...)
+	return n
+}
+
+func (n *node) function(project, name string, memoryMB int) {
+	c := lambent.Config{Runtime: "r", MemoryMB: memoryMB, Timeout: 10 * time.Second}.WithDefaults()
+	full := lambent.Name{Project: project, Function: name}
+	n.targets[full] = lambent.Target{Revision: lambent.NewRevision(full, lambent.Latest, &c), Scaling: &lambent.Scaling{}}
+}
+
+func (n *node) call(project, function string) *reply {
+	r := &reply{}
+	r.err = n.Invoke(context.Background(), &lambent.Invocation{ID: lambent.NewID(), Target: lambent.Name{Project: project, Function: function}}, r)
+	return r
+}
+
+// served counts the calls of each function.
+func (n *node) served() map[string]int {
+	counts := map[string]int{}
+	for _, u := range n.records() {
+		counts[u.Function]++
+	}
+	return counts
+}
+
+// What instances are promised together is never more than the node's memory, and
+// idle ones give way, those first that are worth least.
+func TestMemoryIsPromisedOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t, &script{invoke: sleeper(time.Second)}, func(c *dispatch.Config) { c.MemoryMB = 1024 })
+		n.function("a", "small", 128)
+		n.function("a", "big", 1024)
+		var wg sync.WaitGroup
+		for range 20 {
+			wg.Go(func() { n.call("a", "small") })
+		}
+		synctest.Wait()
+		if got := n.driver.Alive(); got != 8 {
+			t.Errorf("%d instances of 128 MB in 1024", got)
+		}
+		wg.Wait()
+		begun := time.Now()
+		if r := n.call("a", "big"); r.err != nil {
+			t.Error(r.err)
+		}
+		if took := time.Since(begun); took > 2*time.Second {
+			t.Errorf("%v until the idle ones gave way", took)
+		}
+		synctest.Wait()
+		if got := n.driver.Alive(); got != 1 {
+			t.Errorf("%d instances beside one that has all the memory", got)
+		}
+	})
+}
+
+// A project that floods the node does not keep another out, and has as much of it
+// as the other while both want more.
+func TestProjectsShareTheNode(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t, &script{invoke: sleeper(100 * time.Millisecond)}, func(c *dispatch.Config) { c.MaxInstances = 10 })
+		n.function("a", "flood", 128)
+		n.function("b", "other", 128)
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		flood := func(project, function string, clients int) {
+			for range clients {
+				wg.Go(func() {
+					for ctx.Err() == nil {
+						n.call(project, function)
+					}
+				})
+			}
+		}
+		flood("a", "flood", 200)
+		time.Sleep(10 * time.Second)
+		begun := time.Now()
+		if r := n.call("b", "other"); r.err != nil {
+			t.Error(r.err)
+		}
+		if took := time.Since(begun); took > 500*time.Millisecond {
+			t.Errorf("beside a flood a call takes %v", took)
+		}
+		flood("b", "other", 50)
+		time.Sleep(5 * time.Second)
+		before := n.served()
+		time.Sleep(60 * time.Second)
+		after := n.served()
+		a, o := after["flood"]-before["flood"], after["other"]-before["other"]
+		if share := float64(o) / float64(a+o); share < 0.48 || share > 0.52 {
+			t.Errorf("%d and %d calls: the share is %.3f", a, o, share)
+		}
+		cancel()
+		wg.Wait()
+	})
+}
+
+// What is larger than the node is refused, and keeps nobody else waiting.
+func TestLargerThanTheNode(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t, &script{}, func(c *dispatch.Config) { c.MemoryMB = 512 })
+		n.function("a", "giant", 1024)
+		n.function("a", "small", 512)
+		if r := n.call("a", "giant"); !lambent.Is(r.err, lambent.Unavailable) {
+			t.Errorf("got %v", r.err)
+		}
+		name := lambent.Name{Project: "a", Function: "giant"}
+		if err := n.Prepare(t.Context(), n.targets[name].Revision, nil); !lambent.Is(err, lambent.Unavailable) {
+			t.Errorf("a deploy: %v", err)
+		}
+		wantBody(t, n.call("a", "small"), "1")
+	})
+}
 
 // An instance that starts for nobody any more gives way to who waits for a place.
 func TestIdleAfterStartGivesWay(t *testing.T) {
