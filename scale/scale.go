@@ -14,8 +14,9 @@
 // and [Fair] who gets the next place.
 //
 // Guarantees: a warm invocation ([Pool.Take], [Pool.Free]) allocates nothing; no
-// instance is idle while an invocation waits; an invocation gets exactly one of
-// an instance, a refusal, or its place in line back ([Pool.Leave]).
+// instance is idle while an invocation waits, unless as many are busy as may be; an
+// invocation gets exactly one of an instance, a refusal, or its place in line back
+// ([Pool.Leave]).
 package scale
 
 import (

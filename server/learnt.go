@@ -29,12 +29,15 @@ func (s *Server) readLearnt() (learnt map[string][]byte) {
 	return learnt
 }
 
-func (s *Server) writeLearnt() error {
+// writeLearnt never fails a server: not one whose disk is full, nor one that ends.
+func (s *Server) writeLearnt() {
 	b, err := json.Marshal(s.dispatch.Learnt())
-	if err != nil {
-		return err
+	if err == nil {
+		err = atomicfile.Write(filepath.Join(s.cfg.Data, learntFile), append(b, '\n'), 0o600)
 	}
-	return atomicfile.Write(filepath.Join(s.cfg.Data, learntFile), append(b, '\n'), 0o600)
+	if err != nil {
+		s.log.Warn("what was learnt of when functions are called cannot be written", "error", err)
+	}
 }
 
 // keepLearnt writes it now and then, for a server that does not end by being asked to.
@@ -45,8 +48,6 @@ func (s *Server) keepLearnt(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		if err := s.writeLearnt(); err != nil {
-			s.log.Warn("what was learnt of when functions are called cannot be written", "error", err)
-		}
+		s.writeLearnt()
 	}
 }

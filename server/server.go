@@ -256,7 +256,8 @@ func (s *Server) openDispatch(context.Context) error {
 	s.onClose("dispatch", func() error {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second) // Shutdown has given the grace
 		defer cancel()
-		return errors.Join(s.dispatch.Close(ctx), s.writeLearnt())
+		defer s.writeLearnt()
+		return s.dispatch.Close(ctx)
 	})
 	return nil
 }

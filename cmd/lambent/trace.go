@@ -52,10 +52,11 @@ func waterfall(r *client.Invocation) (rows table) {
 		us   int64
 	}
 	steps := []step{{"queue", r.QueueUS}, {"place", r.PlaceUS}, {"init", r.InitUS}, {"run", r.RunUS}, {"respond", r.RespondUS}}
-	total := int64(1)
+	total := int64(0)
 	for _, s := range steps {
 		total += s.us
 	}
+	total = max(total, 1)
 	at := int64(0)
 	for _, s := range steps {
 		if s.us == 0 && s.name != "queue" && s.name != "run" {
@@ -69,5 +70,5 @@ func waterfall(r *client.Invocation) (rows table) {
 	if r.Error != "" {
 		outcome += ": " + r.Error
 	}
-	return append(rows, []string{fmt.Sprint(r.Attempt), "total", microseconds(total - 1), r.Function + " " + r.Version + ", " + outcome})
+	return append(rows, []string{fmt.Sprint(r.Attempt), "total", microseconds(r.End.Sub(r.Start).Microseconds()), r.Function + " " + r.Version + ", " + outcome})
 }
