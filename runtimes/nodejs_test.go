@@ -186,7 +186,7 @@ var nodeCases = map[string]call{
 	"stream, sync":          node("exports.h = awslambda.streamifyResponse((event, stream) => { stream.end('x') })"),
 	"stream, sync throws":   node("exports.h = awslambda.streamifyResponse((event, stream) => { throw new Error('x') })"),
 	"stream, context":       streaming("stream.end(JSON.stringify([Object.keys(context).sort(), context.awsRequestId]))").sent(one[0]),
-	"stream, waits":         streaming("setTimeout(() => console.log('waited'), 20); stream.end('a')"),
+	"stream, waits":         streaming("setTimeout(() => console.log('waited'), 500); stream.end('a')"),
 	"stream, does not wait": streaming("context.callbackWaitsForEmptyEventLoop = false; setTimeout(() => console.log('not reached'), 500); stream.end('a')"),
 	"stream, bad event":     streaming("stream.end('a')").sent(event{body: `{`}, one[0]),
 	"stream, callback":      streaming("stream.write('a', () => console.log('written')); stream.end(() => console.log('ended')); stream.on('finish', () => console.log('finish'))"),
