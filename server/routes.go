@@ -119,6 +119,11 @@ func linger(w http.ResponseWriter, r *http.Request) {
 	_, _ = io.CopyN(io.Discard, r.Body, most)
 }
 
+const (
+	headTimeout = 10 * time.Second
+	idleTimeout = 2 * time.Minute
+)
+
 // hostname is a Host header without its port, in lower case.
 func hostname(h string) string {
 	if name, _, err := net.SplitHostPort(h); err == nil {

@@ -29,6 +29,7 @@ import (
 	"lambent/dispatch"
 	"lambent/guest"
 	"lambent/guest/lambda"
+	"lambent/internal/http1"
 	"lambent/internal/telemetry"
 	"lambent/logs"
 	"lambent/meter"
@@ -65,7 +66,9 @@ type Server struct {
 	control    *control.Control
 	web        *web.Face
 	api        http.Handler
-	http       *http.Server
+	front      *http1.Server // of calls
+	http       *http.Server  // of all else
+	rest       *handed       // what front leaves to http
 
 	processors *processors // nil: all of them, always
 
@@ -322,10 +325,7 @@ func (s *Server) openFaces(context.Context) error {
 		Runtimes:    s.describeRuntimes, AddRuntime: s.addRuntime, RemoveRuntime: s.removeRuntime, Closing: s.closing,
 		Server: s.describe,
 	})
-	s.http = &http.Server{
-		Handler: s.handler(), TLSConfig: s.tls, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
-		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
-	}
+	s.openFront(s.handler())
 	return nil
 }
 
@@ -463,9 +463,10 @@ func (s *Server) Serve() error {
 	if s.tls != nil {
 		err = s.http.ServeTLS(l, "", "")
 	} else {
-		err = s.http.Serve(l)
+		s.running.Go(func() { _ = s.http.Serve(s.rest) }) // which ends with s.rest
+		err = s.front.Serve(l)
 	}
-	if errors.Is(err, http.ErrServerClosed) {
+	if errors.Is(err, http.ErrServerClosed) || errors.Is(err, net.ErrClosed) && s.isClosing() {
 		return nil
 	}
 	return lambent.Errorf(lambent.Internal, "serve", "serving ended: %w", err)
@@ -478,8 +479,13 @@ func (s *Server) Close(ctx context.Context) error {
 	// The port stays open until the last call has its answer, so that others are
 	// refused in words and not by a connection that is reset.
 	err := s.dispatch.Close(ctx)
+	s.listener.Close()
+	if s.front.Shutdown(ctx) != nil {
+		s.front.Close() // who is slower than the grace
+	}
+	s.rest.Close()
 	if s.http.Shutdown(ctx) != nil {
-		_ = s.http.Close() // who is slower than the grace
+		_ = s.http.Close()
 	}
 	s.stop()
 	s.serving.Lock() // the connections of what is left are closed: it ends now

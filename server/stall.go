@@ -19,7 +19,7 @@ type stallListener struct {
 func (l stallListener) Accept() (net.Conn, error) {
 	c, err := l.Listener.Accept()
 	if t, ok := c.(*net.TCPConn); ok {
-		return stallConn{t, l.timeout}, err
+		return &stallConn{TCPConn: t, timeout: l.timeout}, err
 	}
 	return c, err
 }
@@ -29,14 +29,18 @@ func (l stallListener) Accept() (net.Conn, error) {
 type stallConn struct {
 	*net.TCPConn
 	timeout time.Duration
+	until   time.Time // the deadline; moved only where it is an eighth too early, as that costs more than most writes
 }
 
 // Write implements net.Conn.
-func (c stallConn) Write(b []byte) (n int, err error) {
+func (c *stallConn) Write(b []byte) (n int, err error) {
 	for {
 		part := b[n:min(len(b), n+stallWrite)]
-		if err := c.SetWriteDeadline(time.Now().Add(c.timeout)); err != nil {
-			return n, err
+		if now := time.Now(); c.until.Sub(now) < c.timeout-c.timeout/8 {
+			c.until = now.Add(c.timeout)
+			if err := c.SetWriteDeadline(c.until); err != nil {
+				return n, err
+			}
 		}
 		m, err := c.TCPConn.Write(part)
 		n += m

@@ -175,7 +175,11 @@ func (b *body) line() ([]byte, error) {
 		if long != nil {
 			part = append(long, part...)
 		}
-		return bytes.TrimSuffix(part[:len(part)-1], []byte("\r")), nil
+		line, whole := bytes.CutSuffix(part, []byte("\r\n"))
+		if !whole { // who reads a bare line feed as an end, and who does not, would see different requests
+			return nil, errChunk
+		}
+		return line, nil
 	}
 }
 

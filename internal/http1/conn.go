@@ -109,7 +109,7 @@ func (c *Conn) readHead() error {
 		case err != nil:
 			return err
 		}
-		if len(c.head) <= 2 { // empty lines before a request are to be ignored (RFC 9112, 2.2)
+		if string(c.head) == "\r\n" || string(c.head) == "\n" { // empty lines before a request are to be ignored (RFC 9112, 2.2)
 			c.head = c.head[:0]
 			continue
 		}
