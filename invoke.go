@@ -36,8 +36,8 @@ type Request struct {
 	Path                        string // as it came, still escaped, the platform's own prefix removed
 	RawQuery                    string
 	Header                      map[string][]string // canonical keys
-	Body                        io.Reader
-	ContentLength               int64 // -1: unknown
+	Body                        io.Reader           // one that has Bytes, as a bytes.Buffer, is read in place
+	ContentLength               int64               // -1: unknown
 	RemoteIP                    string
 	RemotePort                  string
 	Stream                      bool // the URL's mode is streaming

@@ -17,6 +17,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 
 	"lambent"
 )
@@ -89,13 +90,19 @@ func (f *Face) serve(w http.ResponseWriter, r *http.Request, name lambent.Name, 
 			return
 		}
 	}
-	body, err := readBody(r, f.cfg.MaxBody)
-	if err != nil {
+	body := buffers.Get().(*bytes.Buffer)
+	defer func() {
+		if body.Cap() <= pooledBody {
+			body.Reset()
+			buffers.Put(body)
+		}
+	}()
+	if err := readBody(body, r, f.cfg.MaxBody); err != nil {
 		refuse(w, err)
 		return
 	}
 	inv := &lambent.Invocation{ID: lambent.NewID(), Target: name, Trace: trace(r), HTTP: request(r, path, target.URL)}
-	inv.HTTP.Body, inv.HTTP.ContentLength = bytes.NewReader(body), int64(len(body))
+	inv.HTTP.Body, inv.HTTP.ContentLength = body, int64(body.Len())
 	out := &reply{w: w, shared: shared, cors: target.URL.CORS != nil}
 	w.Header()["X-Amzn-Requestid"] = []string{inv.ID}
 	if err := f.cfg.Invoker.Invoke(r.Context(), inv, out); err != nil {
@@ -131,27 +138,31 @@ func trace(r *http.Request) string {
 	return r.Header.Get("Traceparent")
 }
 
+// buffers holds buffers for bodies.
+var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+
+const pooledBody = 64 << 10 // bytes; larger ones are made for the occasion
+
 // readBody takes in the whole body before there is an instance for it: who sends
-// slowly, or never ends, must not hold one.
-func readBody(r *http.Request, limit int) ([]byte, error) {
-	if r.ContentLength == 0 {
-		return nil, nil
-	}
+// slowly, or never ends, must not hold one. What is announced is not believed:
+// memory is for what has come.
+func readBody(to *bytes.Buffer, r *http.Request, limit int) error {
 	tooLarge := func() error {
 		return lambent.Errorf(lambent.TooLarge, "web", "the request's body is over the limit of %d bytes", limit)
 	}
+	if r.ContentLength == 0 {
+		return nil
+	}
 	if r.ContentLength > int64(limit) {
-		return nil, tooLarge()
+		return tooLarge()
 	}
-	// What is announced is not believed: memory is for what has come.
-	buf := bytes.NewBuffer(make([]byte, 0, min(max(r.ContentLength, 0), 64<<10)+bytes.MinRead))
-	switch n, err := buf.ReadFrom(io.LimitReader(r.Body, int64(limit)+1)); {
+	switch n, err := to.ReadFrom(io.LimitReader(r.Body, int64(limit)+1)); {
 	case err != nil:
-		return nil, lambent.Errorf(lambent.Canceled, "web", "the request's body broke off: %w", err)
+		return lambent.Errorf(lambent.Canceled, "web", "the request's body broke off: %w", err)
 	case n > int64(limit):
-		return nil, tooLarge()
+		return tooLarge()
 	}
-	return buf.Bytes(), nil
+	return nil
 }
 
 func request(r *http.Request, path string, u *lambent.URL) *lambent.Request {

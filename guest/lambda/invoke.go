@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+	"sync"
 	"time"
 
 	"lambent"
@@ -19,18 +20,9 @@ var errEnded = errors.New("lambda: the runtime ended during the invocation")
 
 // Invoke implements guest.Instance.
 func (in *instance) Invoke(ctx context.Context, inv *lambent.Invocation, out lambent.Reply) error {
-	event, err := in.event(inv)
-	if err != nil {
-		return err
-	}
 	cl := &call{id: inv.ID, response: make(chan *response, 1)}
-	w, err := in.take(ctx, cl)
-	if err != nil {
+	if err := in.hand(ctx, cl, inv); err != nil {
 		return err
-	}
-	if err := in.deliver(ctx, w, inv, event); err != nil {
-		in.end()
-		return guest.ErrNotDelivered
 	}
 	select {
 	case r := <-cl.response:
@@ -47,9 +39,35 @@ func (in *instance) Invoke(ctx context.Context, inv *lambent.Invocation, out lam
 	}
 }
 
+// events holds buffers for events of up to pooledBody bytes.
+var events = sync.Pool{New: func() any { b := make([]byte, 0, 4<<10); return &b }}
+
+// hand gives the code an invocation.
+func (in *instance) hand(ctx context.Context, cl *call, inv *lambent.Invocation) error {
+	buf := events.Get().(*[]byte)
+	defer events.Put(buf)
+	trace := traceID(inv)
+	event, err := in.event((*buf)[:0], inv, trace)
+	if err != nil {
+		return err
+	}
+	if inv.HTTP != nil && cap(event) <= pooledBody {
+		*buf = event
+	}
+	w, err := in.take(ctx, cl)
+	if err != nil {
+		return err
+	}
+	if err := in.deliver(ctx, w, inv, event, trace); err != nil {
+		in.end()
+		return guest.ErrNotDelivered
+	}
+	return nil
+}
+
 // deliver writes an invocation to a connection that waits, behind whatever
 // answers were held back there.
-func (in *instance) deliver(ctx context.Context, w *http1.Writer, inv *lambent.Invocation, event []byte) error {
+func (in *instance) deliver(ctx context.Context, w *http1.Writer, inv *lambent.Invocation, event []byte, trace string) error {
 	defer w.Recycle()
 	w.Begin(http.StatusOK)
 	w.Header("Content-Type", "application/json")
@@ -62,7 +80,7 @@ func (in *instance) deliver(ctx context.Context, w *http1.Writer, inv *lambent.I
 	} else {
 		w.Header("Lambda-Runtime-Invoked-Function-Arn", inv.Target.ARN())
 	}
-	w.Header("Lambda-Runtime-Trace-Id", traceID(inv))
+	w.Header("Lambda-Runtime-Trace-Id", trace)
 	if len(inv.ClientContext) > 0 {
 		w.Header("Lambda-Runtime-Client-Context", string(inv.ClientContext))
 	}

@@ -1,7 +1,6 @@
 package lambda
 
 import (
-	"fmt"
 	"math/rand/v2"
 	"strings"
 	"time"
@@ -24,5 +23,19 @@ func traceID(inv *lambent.Invocation) string {
 		}
 		return "Root=1-" + p[1][:8] + "-" + p[1][8:] + ";Parent=" + p[2] + ";Sampled=" + sampled
 	}
-	return fmt.Sprintf("Root=1-%08x-%016x%08x;Parent=%016x;Sampled=0", time.Now().Unix(), rand.Uint64(), rand.Uint32(), rand.Uint64())
+	b := append(make([]byte, 0, 80), "Root=1-"...)
+	b = appendHex(b, uint64(time.Now().Unix()), 8)
+	b = append(b, '-')
+	b = appendHex(appendHex(b, rand.Uint64(), 16), rand.Uint64(), 8)
+	b = appendHex(append(b, ";Parent="...), rand.Uint64(), 16)
+	return string(append(b, ";Sampled=0"...))
+}
+
+// appendHex appends the lowest so many hexadecimal digits of v.
+func appendHex(b []byte, v uint64, digits int) []byte {
+	for digits > 0 {
+		digits--
+		b = append(b, "0123456789abcdef"[v>>(4*digits)&15])
+	}
+	return b
 }

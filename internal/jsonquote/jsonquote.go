@@ -1,8 +1,12 @@
-// Package jsonquote writes JSON strings, for what is on the path of each call:
-// encoding/json has no way to append one to a buffer.
+// Package jsonquote writes and reads JSON strings, for what is on the path of each
+// call: encoding/json has no way to append one to a buffer, nor to read one in place.
 package jsonquote
 
-import "unicode/utf8"
+import (
+	"strings"
+	"unicode/utf16"
+	"unicode/utf8"
+)
 
 const hexDigits = "0123456789abcdef"
 
@@ -63,23 +67,99 @@ func Append[S string | []byte](b []byte, s S) []byte {
 	return append(append(b, s[start:]...), '"')
 }
 
-// Plain returns what a JSON string stands for, where that is the bytes between its
-// quotes: nothing in it is escaped or has to be. ok is false where it has to be
-// decoded, or is none.
-func Plain(quoted []byte) (text []byte, ok bool) {
-	n := len(quoted)
-	if n < 2 || quoted[0] != '"' || quoted[n-1] != '"' {
-		return nil, false
+// Cut reads the JSON string that b begins with, as encoding/json reads it, and
+// returns what it stands for, which is a part of b where nothing is escaped, and
+// what follows. ok is false where b begins with no JSON string.
+func Cut(b []byte) (text, rest []byte, ok bool) {
+	if len(b) < 2 || b[0] != '"' {
+		return nil, nil, false
 	}
-	text = quoted[1 : n-1]
 	ascii := true
-	for _, c := range text {
-		if !plain[c] {
-			if c < utf8.RuneSelf {
-				return nil, false
+	for i := 1; i < len(b); i++ {
+		switch c := b[i]; {
+		case plain[c]:
+		case c == '"':
+			if !ascii && !utf8.Valid(b[1:i]) {
+				return decode(b)
 			}
+			return b[1:i], b[i+1:], true
+		case c == '\\':
+			return decode(b)
+		case c < ' ':
+			return nil, nil, false
+		default:
 			ascii = false
 		}
 	}
-	return text, ascii || utf8.Valid(text)
+	return nil, nil, false
+}
+
+// decode is Cut of a string with escapes in it, or with what is not UTF-8, which
+// becomes U+FFFD.
+func decode(b []byte) (text, rest []byte, ok bool) {
+	text = make([]byte, 0, len(b))
+	for i := 1; i < len(b); {
+		switch c := b[i]; {
+		case c == '"':
+			return text, b[i+1:], true
+		case c < ' ':
+			return nil, nil, false
+		case c >= utf8.RuneSelf:
+			r, size := utf8.DecodeRune(b[i:])
+			text = utf8.AppendRune(text, r)
+			i += size
+		case c != '\\':
+			text = append(text, c)
+			i++
+		case i+1 == len(b):
+			return nil, nil, false
+		case b[i+1] == 'u':
+			r := hex4(b[i+2:])
+			if r < 0 {
+				return nil, nil, false
+			}
+			i += 6
+			if utf16.IsSurrogate(r) {
+				low := rune(-1)
+				if len(b) > i+1 && b[i] == '\\' && b[i+1] == 'u' {
+					low = hex4(b[i+2:])
+				}
+				if r = utf16.DecodeRune(r, low); r != utf8.RuneError {
+					i += 6
+				}
+			}
+			text = utf8.AppendRune(text, r)
+		default:
+			at := strings.IndexByte(escapes, b[i+1])
+			if at < 0 {
+				return nil, nil, false
+			}
+			text = append(text, escaped[at])
+			i += 2
+		}
+	}
+	return nil, nil, false
+}
+
+const (
+	escapes = `"\/bfnrt`
+	escaped = "\"\\/\b\f\n\r\t"
+)
+
+// hex4 reads four hexadecimal digits; -1: there are none.
+func hex4(b []byte) (r rune) {
+	if len(b) < 4 {
+		return -1
+	}
+	for _, c := range b[:4] {
+		switch {
+		case c >= '0' && c <= '9':
+			r = r<<4 | rune(c-'0')
+		case c|0x20 >= 'a' && c|0x20 <= 'f':
+			r = r<<4 | rune(c|0x20-'a'+10)
+		default:
+			return -1
+		}
+	}
+	return r
 }

@@ -26,16 +26,26 @@ func FuzzAppend(f *testing.F) {
 		if again := jsonquote.Append(nil, []byte(s)); string(again) != string(got[1:]) {
 			t.Errorf("of bytes it is %s", again)
 		}
-		if text, ok := jsonquote.Plain(got[1:]); ok && string(text) != s {
-			t.Errorf("plain is %q", text)
+	})
+}
+
+func FuzzCut(f *testing.F) {
+	for _, s := range []string{"", `plain"`, `é 世界"rest`, `a\"\\\/\b\f\n\r\t",`, `\u00e9\ud83d\ude00"`, `\ud83d"`, `\ud83d\u0041"`, `\udc00\ud83d"`, "\xff\xc3\"", "a\x00\"", `\x"`, `\u12"`, `\`, "\xed\xa0\x80\"\u2028"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		raw := []byte(`"` + s)
+		text, rest, ok := jsonquote.Cut(raw)
+		// encoding/json says where the string ends, if it does.
+		var want string
+		d := json.NewDecoder(bytes.NewReader(raw))
+		if err := d.Decode(&want); (err == nil) != ok {
+			t.Fatalf("%s is taken for a string: %v; encoding/json: %v", raw, ok, err)
+		} else if !ok {
+			return
 		}
-		// Whatever Plain takes for a string, encoding/json does, and for the same.
-		raw := append(append([]byte(`"`), s...), '"')
-		if text, ok := jsonquote.Plain(raw); ok {
-			var decoded string
-			if err := json.Unmarshal(raw, &decoded); err != nil || decoded != string(text) {
-				t.Errorf("%s is taken for %q, and is %q, %v", raw, text, decoded, err)
-			}
+		if string(text) != want || string(rest) != string(raw[d.InputOffset():]) {
+			t.Errorf("%s is taken for %q, and is %q; the rest is %q", raw, text, want, rest)
 		}
 	})
 }
