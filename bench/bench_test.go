@@ -215,41 +215,69 @@ func BenchmarkWarm(b *testing.B) {
 	}
 }
 
-// BenchmarkLoad is 64 clients at once: the rate beside the bare handler's, CPU of
-// our process, and whether its memory grows. With -benchtime 60s it is the test
-// that nothing breaks and nothing leaks.
+// BenchmarkLoad is what a number of clients get that call as fast as they are
+// answered: the rate beside the bare handler's, latencies, what a call costs our
+// processes and what it costs the functions', and whether our memory grows. With
+// -benchtime 60s it is the test that nothing breaks and nothing leaks.
 func BenchmarkLoad(b *testing.B) {
-	const clients = 64
 	for _, l := range languages {
 		b.Run(l.name, func(b *testing.B) {
 			d, addr := l.start(b)
-			crowd(b, addr, "/fn/echo/", clients, 20*clients) // until all instances are there
-			var floor crowdResult
+			bare := ""
 			if l.bare != nil {
-				floor = crowd(b, l.startBare(b), "/", clients, max(2*clients, min(b.N, 20_000)))
+				bare = l.startBare(b)
 			}
-			rss, cpu := bench.RSS(d.PID()), bench.CPU(d.PID())
-			b.ResetTimer()
-			r := crowd(b, addr, "/fn/echo/", clients, b.N)
-			b.StopTimer()
-			b.ReportMetric(0, "ns/op")
-			b.ReportMetric(r.rate, "calls/s")
-			if l.bare != nil {
-				b.ReportMetric(r.rate/floor.rate, "of-bare")
+			for _, clients := range []int{1, 8, 64} {
+				b.Run(fmt.Sprint(clients), func(b *testing.B) {
+					crowd(b, addr, "/fn/echo/", clients, 200+20*clients) // until all instances are there
+					rss := bench.RSS(d.PID())
+					var ours, floor crowdResult
+					var platform, functions time.Duration
+					b.ResetTimer()
+					const block = 2000 // they take turns
+					for done := 0; done < b.N; done += block {
+						n := min(block, b.N-done)
+						server := bench.Server(d.PID())
+						p, all := bench.CPU(server...), bench.CPU(append(bench.Children(d.PID()), d.PID())...)
+						ours.add(crowd(b, addr, "/fn/echo/", clients, n))
+						p = bench.CPU(server...) - p
+						platform, functions = platform+p, functions+bench.CPU(append(bench.Children(d.PID()), d.PID())...)-all-p
+						if bare != "" {
+							b.StopTimer()
+							floor.add(crowd(b, bare, "/", clients, n))
+							b.StartTimer()
+						}
+					}
+					b.StopTimer()
+					b.ReportMetric(0, "ns/op")
+					b.ReportMetric(ours.rate(), "calls/s")
+					if bare != "" {
+						b.ReportMetric(ours.rate()/floor.rate(), "of-bare")
+						b.ReportMetric(us(floor.all.Percentile(50)), "bare-p50-us")
+					}
+					b.ReportMetric(us(ours.all.Percentile(50)), "p50-us")
+					b.ReportMetric(us(ours.all.Percentile(99)), "p99-us")
+					b.ReportMetric(us(platform)/float64(b.N), "cpu-us/call")
+					b.ReportMetric(us(functions)/float64(b.N), "function-cpu-us/call")
+					b.ReportMetric(float64(rss)/(1<<20), "rss-MB-before")
+					b.ReportMetric(float64(bench.RSS(d.PID()))/(1<<20), "rss-MB-after")
+				})
 			}
-			b.ReportMetric(us(r.all.Percentile(50)), "p50-us")
-			b.ReportMetric(us(r.all.Percentile(99)), "p99-us")
-			b.ReportMetric(us(bench.CPU(d.PID())-cpu)/float64(b.N), "cpu-us/call")
-			b.ReportMetric(float64(rss)/(1<<20), "rss-MB-before")
-			b.ReportMetric(float64(bench.RSS(d.PID()))/(1<<20), "rss-MB-after")
 		})
 	}
 }
 
 type crowdResult struct {
-	rate float64 // calls a second
+	took time.Duration
 	all  bench.Latencies
 }
+
+func (r *crowdResult) add(more crowdResult) {
+	r.took, r.all = r.took+more.took, append(r.all, more.all...)
+}
+
+// rate is in calls a second.
+func (r *crowdResult) rate() float64 { return float64(len(r.all)) / r.took.Seconds() }
 
 // crowd makes n calls by so many clients.
 func crowd(b *testing.B, addr, path string, clients, n int) crowdResult {
@@ -273,7 +301,7 @@ func crowd(b *testing.B, addr, path string, clients, n int) crowdResult {
 		})
 	}
 	wg.Wait()
-	r := crowdResult{rate: float64(n) / time.Since(begun).Seconds()}
+	r := crowdResult{took: time.Since(begun)}
 	for _, l := range each {
 		r.all = append(r.all, l...)
 	}
