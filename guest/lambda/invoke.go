@@ -29,13 +29,17 @@ func (in *instance) Invoke(ctx context.Context, inv *lambent.Invocation, out lam
 		return err
 	}
 	if err := in.deliver(ctx, w, inv, event); err != nil {
-		in.end()
+		if in.unit.Revision.Config.Concurrency <= 1 {
+			in.end()
+		}
+		in.abandon(cl) // the others may end
 		return guest.ErrNotDelivered
 	}
 	select {
 	case r := <-cl.response:
 		return in.relay(ctx, inv, r, out)
 	case <-ctx.Done():
+		in.abandon(cl)
 		return ctx.Err()
 	case <-in.dead:
 	}
@@ -43,6 +47,7 @@ func (in *instance) Invoke(ctx context.Context, inv *lambent.Invocation, out lam
 	case r := <-cl.response:
 		return in.relay(ctx, inv, r, out)
 	default:
+		in.abandon(cl)
 		return errEnded
 	}
 }
