@@ -26,12 +26,13 @@ type Usage struct {
 	PlaceUS   int64  `json:"place_us,omitempty"`   // a sandbox was taken or made, and the code put into it
 	InitUS    int64  `json:"init_us"`              // the code was initialised
 	RunUS     int64  `json:"run_us"`               // in the function
+	ShareUS   int64  `json:"share_us,omitempty"`   // of RunUS, where others were in the instance at the same time: they divide what is billed; 0: all of it
 	RespondUS int64  `json:"respond_us,omitempty"` // the answer was handed on, up to this record; of a stream while it ran
 	BilledMS  int64  `json:"billed_ms"`
 	MemoryMB  int    `json:"memory_mb"` // the limit
 	TmpMB     int    `json:"tmp_mb,omitempty"`
 	PeakMB    int64  `json:"peak_mb"` // the instance's high-water mark so far
-	CPUUS     int64  `json:"cpu_us"`  // of the sandbox, during this attempt; includes init on a cold start
+	CPUUS     int64  `json:"cpu_us"`  // of the sandbox, during this attempt, or its share of that; includes init on a cold start
 	BytesIn   int64  `json:"bytes_in"`
 	BytesOut  int64  `json:"bytes_out"`
 	Cold      bool   `json:"cold,omitempty"`

@@ -195,13 +195,14 @@ type Invocation struct {
 	Trigger   string    `json:"trigger"`         // What made it: invoke, http, or a trigger's id
 	Runtime   string    `json:"runtime"`
 	Instance  string    `json:"instance"`
-	Start     time.Time `json:"start"`      // When the request arrived
-	End       time.Time `json:"end"`        // When the answer's last byte was ready
-	QueueUS   int64     `json:"queue_us"`   // Waited for an instance, or for the start of one
-	PlaceUS   int64     `json:"place_us"`   // A sandbox was taken or made, and the code put into it; 0 on a warm start
-	InitUS    int64     `json:"init_us"`    // Initialised the code; 0 on a warm start
-	RunUS     int64     `json:"run_us"`     // In the function
-	RespondUS int64     `json:"respond_us"` // The answer was handed on; of a stream while the function ran
+	Start     time.Time `json:"start"`              // When the request arrived
+	End       time.Time `json:"end"`                // When the answer's last byte was ready
+	QueueUS   int64     `json:"queue_us"`           // Waited for an instance, or for the start of one
+	PlaceUS   int64     `json:"place_us"`           // A sandbox was taken or made, and the code put into it; 0 on a warm start
+	InitUS    int64     `json:"init_us"`            // Initialised the code; 0 on a warm start
+	RunUS     int64     `json:"run_us"`             // In the function
+	ShareUS   int64     `json:"share_us,omitempty"` // Of RunUS, where others ran in the instance at the same time, which divide what is billed; 0: all of it
+	RespondUS int64     `json:"respond_us"`         // The answer was handed on; of a stream while the function ran
 	BilledMS  int64     `json:"billed_ms"`
 	MemoryMB  int       `json:"memory_mb"` // The limit
 	TmpMB     int       `json:"tmp_mb"`

@@ -34,6 +34,7 @@ type attempt struct {
 	err    error  // of the ledger
 
 	responding time.Duration // the caller was written to, before the end
+	slice      slice         // of an instance that serves several at a time
 	cold       bool          // it is the first that the instance serves, and waited for its start
 	oom        bool          // the kernel ended something inside for the memory limit
 }
@@ -53,7 +54,11 @@ func newAttempt(d *Dispatcher, inv *lambent.Invocation, t lambent.Target, reply 
 // it, so that another instance may; only if mayRetry.
 func (a *attempt) run(caller context.Context, in *instance, mayRetry bool) (again bool, err error) {
 	cfg := in.p.rev.Config
-	a.in, a.runStart = in, time.Now()
+	if a.in = in; in.shares == nil {
+		a.runStart = time.Now()
+	} else {
+		a.slice, a.runStart = in.shares.begin(in.usedUS)
+	}
 	a.cold = in.cold.Swap(false)
 	in.output.begin(a.inv.ID, a.inv.WantLog, startLine(a.inv.ID, in.p.rev.Version))
 	ctx, cancel := context.WithDeadline(context.WithoutCancel(caller), a.runStart.Add(cfg.Timeout))
@@ -64,7 +69,7 @@ func (a *attempt) run(caller context.Context, in *instance, mayRetry bool) (agai
 	err = in.guest.Invoke(ctx, a.inv, a)
 	if err == nil {
 		if a.oom { // what is left lacks a part of itself
-			in.destroy()
+			in.p.lose(in, a.runStart)
 			return false, a.err
 		}
 		in.settle()
@@ -73,12 +78,12 @@ func (a *attempt) run(caller context.Context, in *instance, mayRetry bool) (agai
 	}
 	undelivered := errors.Is(err, guest.ErrNotDelivered)
 	if undelivered && mayRetry {
-		in.output.end()
-		go in.destroy()
+		a.unbegin()
+		go in.p.lose(in, a.runStart)
 		return true, nil
 	}
 	if _, ok := errors.AsType[*lambent.Error](err); ok && !undelivered {
-		in.output.end()
+		a.unbegin()
 		in.p.free(in, time.Since(a.runStart))
 		return false, err
 	}
@@ -93,8 +98,16 @@ func (a *attempt) run(caller context.Context, in *instance, mayRetry bool) (agai
 		}
 	}
 	a.End(lambent.Result{Fault: in.guest.Fault(kind, a.inv)})
-	in.destroy()
+	in.p.lose(in, a.runStart)
 	return false, a.err
+}
+
+// unbegin takes back an invocation that the code has not seen.
+func (a *attempt) unbegin() {
+	if a.in.shares != nil {
+		a.in.shares.cancel(a.slice)
+	}
+	a.in.output.end(a.inv.ID)
 }
 
 // failed answers an invocation whose instance could not be started.
@@ -153,7 +166,13 @@ func (a *attempt) begin() error {
 
 // End implements lambent.Reply.
 func (a *attempt) End(res lambent.Result) {
-	now := time.Now()
+	var now time.Time
+	var busyUS, cpuUS int64
+	if a.in.shares == nil {
+		now = time.Now()
+	} else {
+		busyUS, cpuUS, now = a.in.shares.end(a.slice, a.in.usedUS)
+	}
 	// The kernel may take a child and leave the runtime, which then answers what it
 	// likes: the answer is not the function's.
 	if w, ok := a.in.sandbox.(sandbox.Witness); ok && (res.Fault == nil || res.Fault.Kind == lambent.FaultHandler) && w.OOMKilled() {
@@ -162,6 +181,9 @@ func (a *attempt) End(res lambent.Result) {
 	u := a.usage(now, res.Fault)
 	run := now.Sub(a.runStart)
 	u.Instance, u.RunUS = a.in.sandbox.ID(), run.Microseconds()
+	if a.in.shares != nil && busyUS != u.RunUS {
+		u.ShareUS, run = busyUS, time.Duration(busyUS)*time.Microsecond
+	}
 	u.QueueUS = a.runStart.Sub(a.arrived).Microseconds()
 	if a.cold {
 		// It may have come when the start had begun.
@@ -174,9 +196,12 @@ func (a *attempt) End(res lambent.Result) {
 		u.BilledMS = lambent.Billed(0, run)
 	}
 	if cpu, peak, err := a.in.sandbox.Stats(); err == nil {
-		u.CPUUS, u.PeakMB = max(0, cpu-a.in.cpuUS.Swap(cpu)), (peak+1<<20-1)>>20
+		if a.in.shares == nil {
+			cpuUS = max(0, cpu-a.in.cpuUS.Swap(cpu))
+		}
+		u.CPUUS, u.PeakMB = cpuUS, (peak+1<<20-1)>>20
 	}
-	a.finish(u, res, a.in.output.end)
+	a.finish(u, res, func(lines ...[]byte) []byte { return a.in.output.end(a.inv.ID, lines...) })
 }
 
 func (a *attempt) usage(now time.Time, fault *lambent.Fault) *lambent.Usage {

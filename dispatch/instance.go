@@ -25,6 +25,7 @@ type instance struct {
 	place   time.Duration // from the start's beginning until the code was in place
 	init    time.Duration // from then on until it was initialised
 	cpuUS   atomic.Int64  // as of the last invocation's end
+	shares  *shares       // nil: it serves one at a time
 
 	cold    atomic.Bool // no invocation has had it, and one waited for its start
 	settled atomic.Bool // from being one that starts to its share of the processor
@@ -106,6 +107,10 @@ func (in *instance) boot(ctx context.Context, tree string, secrets map[string]st
 	task := sandbox.Task{Code: tree, MemoryMB: cfg.MemoryMB, TmpMB: cfg.TmpMB, Network: in.p.rev.Network}
 	cpu, _, _ := in.sandbox.Stats() // booting the runtime was ours, not the code's
 	in.cpuUS.Store(cpu)
+	if cfg.Concurrency > 1 {
+		in.shares = new(shares)
+		in.shares.cpu.start(cpu)
+	}
 	placed := time.Now() // or later: from then on it is the code that takes its time
 	err := in.guest.Init(ctx, guest.Unit{Revision: in.p.rev, Secrets: secrets, Paths: in.sandbox.Paths(task), Place: func(s sandbox.Start) error {
 		task.Start = s
@@ -125,6 +130,14 @@ func (in *instance) boot(ctx context.Context, tree string, secrets map[string]st
 		return &failure{fault: f, sandbox: in.sandbox.ID(), place: in.place, took: in.init}
 	}
 	return err
+}
+
+// usedUS is the processor time used so far, or as of the last time that could be told.
+func (in *instance) usedUS() int64 {
+	if cpu, _, err := in.sandbox.Stats(); err == nil {
+		in.cpuUS.Store(cpu)
+	}
+	return in.cpuUS.Load()
 }
 
 // settleAfter is how long a first call has the processor that starting had: most are

@@ -3,6 +3,7 @@ package dispatch
 import (
 	"bytes"
 	"os"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -20,16 +21,24 @@ var readBuffers = sync.Pool{New: func() any { b := make([]byte, 32<<10); return 
 // which request it belongs to. A goroutine waits for it; drain reads what is in
 // the pipe at that moment on the caller's goroutine, so that everything that the
 // code wrote before it answered is with its request.
+//
+// Where several are under way a line is the one's whose id it has in it, as the
+// lines of loggers do; another is nobody's, for no pipe tells who wrote it.
 type output struct {
 	file    *os.File // nil: nothing comes out
 	raw     syscall.RawConn
 	log     Log
 	version string
 
-	mu      sync.Mutex
-	request string // that is running, or ""
-	line    []byte // begun and not ended
-	tail    []byte // the end of the request's log
+	mu    sync.Mutex
+	line  []byte      // begun and not ended
+	under []*underWay // a pointer beyond its length is of one that has ended, to be used again
+}
+
+// An underWay is a request that runs.
+type underWay struct {
+	request string
+	tail    []byte // the end of its log
 	keep    bool   // the tail is wanted
 }
 
@@ -94,7 +103,7 @@ func (o *output) splitLocked(b []byte) {
 			o.line = append(o.line, line...)
 			o.flushLineLocked(now)
 		default:
-			o.emitLocked(now, line)
+			o.emitLocked(now, o.ownerLocked(line), line)
 		}
 		b = rest
 	}
@@ -102,7 +111,7 @@ func (o *output) splitLocked(b []byte) {
 
 func (o *output) flushLineLocked(now time.Time) {
 	if len(o.line) > 0 {
-		o.emitLocked(now, o.line)
+		o.emitLocked(now, o.ownerLocked(o.line), o.line)
 		o.line = o.line[:0]
 		if cap(o.line) > 4<<10 {
 			o.line = nil
@@ -110,13 +119,56 @@ func (o *output) flushLineLocked(now time.Time) {
 	}
 }
 
-func (o *output) emitLocked(now time.Time, line []byte) {
+// ownerLocked returns whose a line is, or nil.
+func (o *output) ownerLocked(line []byte) *underWay {
+	if len(o.under) <= 1 {
+		return o.underLocked(0)
+	}
+	for rest := line; ; {
+		i := bytes.IndexByte(rest, '-')
+		if i < 0 {
+			return nil
+		}
+		if id := idAround(rest, i); id != nil {
+			if i := o.indexLocked(string(id)); i >= 0 {
+				return o.under[i]
+			}
+		}
+		rest = rest[i+1:]
+	}
+}
+
+// idAround returns the UUID whose first hyphen is b[i], or nil.
+func idAround(b []byte, i int) []byte {
+	if i < 8 || len(b) < i+28 || b[i+5] != '-' || b[i+10] != '-' || b[i+15] != '-' {
+		return nil
+	}
+	return b[i-8 : i+28]
+}
+
+func (o *output) indexLocked(request string) int {
+	return slices.IndexFunc(o.under, func(u *underWay) bool { return u.request == request })
+}
+
+func (o *output) underLocked(i int) *underWay {
+	if i < 0 || i >= len(o.under) {
+		return nil
+	}
+	return o.under[i]
+}
+
+// emitLocked passes a line on as the request's, or, where that is nil, nobody's.
+func (o *output) emitLocked(now time.Time, u *underWay, line []byte) {
 	line = bytes.TrimSuffix(line, []byte("\r"))
-	o.log.Line(now, o.version, o.request, line)
-	if o.keep {
-		o.tail = append(append(o.tail, line...), '\n')
-		if len(o.tail) > 4*logTailSize {
-			o.tail = append(o.tail[:0], o.tail[len(o.tail)-logTailSize:]...)
+	if u == nil {
+		o.log.Line(now, o.version, "", line)
+		return
+	}
+	o.log.Line(now, o.version, u.request, line)
+	if u.keep {
+		u.tail = append(append(u.tail, line...), '\n')
+		if len(u.tail) > 4*logTailSize {
+			u.tail = append(u.tail[:0], u.tail[len(u.tail)-logTailSize:]...)
 		}
 	}
 }
@@ -127,27 +179,48 @@ func (o *output) begin(request string, keepTail bool, line []byte) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	now := time.Now()
-	o.flushLineLocked(now)
-	o.request, o.keep, o.tail = request, keepTail, o.tail[:0]
-	o.emitLocked(now, line)
+	n := len(o.under)
+	if n == 0 { // else it may be the beginning of another's line
+		o.flushLineLocked(now)
+	}
+	if n < cap(o.under) {
+		o.under = o.under[:n+1]
+	} else {
+		o.under = append(o.under, nil)
+	}
+	if o.under[n] == nil {
+		o.under[n] = new(underWay)
+	}
+	u := o.under[n]
+	u.request, u.keep, u.tail = request, keepTail, u.tail[:0]
+	o.emitLocked(now, u, line)
 }
 
 // end takes the rest of the request's output, adds the closing lines, and returns
 // the tail if it was asked for.
-func (o *output) end(lines ...[]byte) []byte {
+func (o *output) end(request string, lines ...[]byte) []byte {
 	o.drain()
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	now := time.Now()
-	o.flushLineLocked(now)
-	for _, l := range lines {
-		o.emitLocked(now, l)
+	if len(o.under) == 1 {
+		o.flushLineLocked(now)
 	}
-	o.request = ""
-	if !o.keep {
+	i := o.indexLocked(request)
+	if i < 0 {
 		return nil
 	}
-	return bytes.Clone(o.tail[max(0, len(o.tail)-logTailSize):])
+	u := o.under[i]
+	for _, l := range lines {
+		o.emitLocked(now, u, l)
+	}
+	last := len(o.under) - 1
+	o.under[i], o.under[last] = o.under[last], u
+	o.under = o.under[:last]
+	if !u.keep {
+		return nil
+	}
+	return bytes.Clone(u.tail[max(0, len(u.tail)-logTailSize):])
 }
 
 // drain takes what is in the pipe now.

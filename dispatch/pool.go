@@ -319,7 +319,7 @@ func (p *pool) settle(in *instance, since time.Time) {
 	ran := time.Since(since)
 	in.guest.Settle(func(err error) {
 		if err != nil {
-			go in.destroy()
+			go p.lose(in, since)
 			return
 		}
 		p.free(in, ran)
@@ -336,6 +336,23 @@ func (p *pool) free(in *instance, ran time.Duration) {
 	p.scale.Free(now, in, ran)
 	p.unlock(now)
 	p.d.node.relieve()
+}
+
+// lose gives back the place of an invocation whose instance is to serve no other.
+// Those that are in flight there are let end, each by its own deadline; the last
+// destroys it.
+func (p *pool) lose(in *instance, since time.Time) {
+	p.mu.Lock()
+	p.scale.Died(in)
+	now := p.d.now()
+	others := in.Serves() > 1
+	if others {
+		p.scale.Free(now, in, time.Since(since))
+	}
+	p.unlock(now)
+	if !others {
+		in.destroy()
+	}
 }
 
 // died notes that an instance's sandbox has ended by itself.

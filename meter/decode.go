@@ -126,6 +126,8 @@ func set(u *lambent.Usage, key, value []byte, text bool) bool {
 		u.InitUS = n
 	case "run_us":
 		u.RunUS = n
+	case "share_us":
+		u.ShareUS = n
 	case "billed_ms":
 		u.BilledMS = n
 	case "memory_mb":

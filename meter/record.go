@@ -40,6 +40,9 @@ func appendRecord(b []byte, u *lambent.Usage) []byte {
 	}
 	b = strconv.AppendInt(append(b, `,"init_us":`...), u.InitUS, 10)
 	b = strconv.AppendInt(append(b, `,"run_us":`...), u.RunUS, 10)
+	if u.ShareUS != 0 {
+		b = strconv.AppendInt(append(b, `,"share_us":`...), u.ShareUS, 10)
+	}
 	if u.RespondUS != 0 {
 		b = strconv.AppendInt(append(b, `,"respond_us":`...), u.RespondUS, 10)
 	}

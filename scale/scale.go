@@ -115,6 +115,9 @@ func (i *Instance) pooled() *Instance { return i }
 // Idle reports whether the instance is there for whoever comes.
 func (i *Instance) Idle() bool { return i.state == idle }
 
+// Serves is how many invocations the instance serves.
+func (i *Instance) Serves() int { return i.serves }
+
 type state uint8
 
 const (

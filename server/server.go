@@ -96,7 +96,6 @@ func Open(ctx context.Context, cfg Config) (_ *Server, err error) {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	s := &Server{cfg: cfg, limits: lambent.DefaultLimits(), started: time.Now(), log: cfg.Logger, closing: make(chan struct{})}
-	s.limits.MaxConcurrency = 1 // until an instance can serve several at a time
 	s.background, s.stop = context.WithCancel(context.WithoutCancel(ctx))
 	defer func() {
 		if err != nil {

@@ -28,6 +28,7 @@ type Invocation struct {
 	PlaceUS   int64     `json:"place_us" doc:"A sandbox was taken or made, and the code put into it; 0 on a warm start"`
 	InitUS    int64     `json:"init_us" doc:"Initialised the code; 0 on a warm start"`
 	RunUS     int64     `json:"run_us" doc:"In the function" example:"1234"`
+	ShareUS   int64     `json:"share_us,omitempty" doc:"Of run_us, where others ran in the instance at the same time, which divide what is billed; absent: all of it"`
 	RespondUS int64     `json:"respond_us" doc:"The answer was handed on; of a stream while the function ran"`
 	BilledMS  int64     `json:"billed_ms" example:"2"`
 	MemoryMB  int       `json:"memory_mb" doc:"The limit" example:"128"`
@@ -45,7 +46,7 @@ func invocation(u *lambent.Usage) Invocation {
 	return Invocation{
 		ID: u.ID, Attempt: u.Attempt, Project: u.Project, Function: u.Function, Version: u.Version, Alias: u.Alias,
 		Trigger: u.Trigger, Runtime: u.Runtime, Instance: u.Instance, Start: u.Start, End: u.End,
-		QueueUS: u.QueueUS, PlaceUS: u.PlaceUS, InitUS: u.InitUS, RunUS: u.RunUS, RespondUS: u.RespondUS, BilledMS: u.BilledMS, MemoryMB: u.MemoryMB, TmpMB: u.TmpMB,
+		QueueUS: u.QueueUS, PlaceUS: u.PlaceUS, InitUS: u.InitUS, RunUS: u.RunUS, ShareUS: u.ShareUS, RespondUS: u.RespondUS, BilledMS: u.BilledMS, MemoryMB: u.MemoryMB, TmpMB: u.TmpMB,
 		PeakMB: u.PeakMB, CPUUS: u.CPUUS, BytesIn: u.BytesIn, BytesOut: u.BytesOut, Cold: u.Cold, Outcome: u.Outcome, Error: u.Error,
 	}
 }

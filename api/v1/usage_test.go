@@ -101,7 +101,7 @@ func TestServer(t *testing.T) {
 	s := servertest.Start(t, servertest.Plain)
 	info, err := s.Client.Server(t.Context())
 	if err != nil || info.Driver != "process" || !strings.HasPrefix(info.Isolation, "NOT ISOLATED") || info.DataDir != s.Data ||
-		info.Limits.PayloadBytes != 6<<20 || info.Limits.MaxConcurrency != 1 || info.Functions != 0 {
+		info.Limits.PayloadBytes != 6<<20 || info.Limits.MaxConcurrency != 1000 || info.Functions != 0 {
 		t.Errorf("%+v, %v", info, err)
 	}
 	runtimes, err := s.Client.Runtimes(t.Context())

@@ -51,7 +51,7 @@ func deployCommand(p *program) *cobra.Command {
 	f.DurationVar(&d.timeout, "timeout", 0, "of one invocation, such as 30s")
 	f.StringArrayVar(&d.env, "env", nil, "K=V; may be repeated")
 	f.StringArrayVar(&d.secrets, "secret", nil, "not in this release")
-	f.IntVar(&d.concurrency, "concurrency", 0, "invocations at a time in one instance")
+	f.IntVar(&d.concurrency, "concurrency", 0, "invocations at a time in one instance, 1 to 1000 (default 1)")
 	f.IntVar(&d.max, "max", 0, "instances at most; 0: the server's limit")
 	f.IntVar(&d.min, "min", 0, "instances that are kept ready, whatever the demand")
 	f.DurationVar(&d.keepAlive, "keep-alive", 0, "how long an idle instance is kept; 0s: not at all")

@@ -44,13 +44,16 @@ type instance struct {
 	mu       sync.Mutex
 	conns    []*http1.Conn // open connections, closed by Stop
 	waiting  []waiting     // connections that asked for the next invocation
-	arrived  chan struct{} // has a token after a connection came to wait
+	arrived  chan struct{} // has a token while connections wait that some invocation may not know of
+	short    int           // invocations that found none
+	lanes    int           // connections that an agent has or was asked for; see lanes.go
+	left     chan struct{} // closed when conns becomes empty; nil: nobody waits for that
 	calls    []*call       // invocations that the code has
 	ready    chan struct{} // closed at the first `next`
 	started  bool          // ready is closed
 	initErr  *lambent.Fault
 	initDone chan struct{} // closed when initErr is set
-	settle   func(error)   // called back when a connection waits, or at death
+	settle   []func(error) // called back, each as a connection comes to wait, or at death
 	ended    bool          // dead is closed
 }
 
@@ -64,6 +67,7 @@ type waiting struct {
 type call struct {
 	id       string
 	response chan *response // of capacity 1
+	gone     bool           // nobody waits for it; guarded by the instance's mu
 }
 
 // A response is what the code posted for a call.
@@ -103,6 +107,9 @@ func (in *instance) Rehearse() error {
 // Init implements guest.Instance.
 func (in *instance) Init(ctx context.Context, u guest.Unit) error {
 	in.unit, in.arn = u, u.Revision.Name.ARN()
+	if err := in.openLanes(); err != nil {
+		return err
+	}
 	env := in.environment()
 	heard := make(chan struct{}) // closed once all that an agent said has been read
 	go func() {
@@ -113,6 +120,7 @@ func (in *instance) Init(ctx context.Context, u guest.Unit) error {
 		case <-heard:
 		case <-time.After(lastWords):
 		}
+		in.hearLanes()
 		in.end()
 	}()
 	if agent := in.sandbox.Agent(); agent != nil {
@@ -234,6 +242,10 @@ func (in *instance) untrack(c *http1.Conn) {
 		in.conns = slices.Delete(in.conns, i, i+1)
 	}
 	in.waiting = slices.DeleteFunc(in.waiting, func(w waiting) bool { return w.conn == c })
+	if in.left != nil && len(in.conns) == 0 {
+		close(in.left)
+		in.left = nil
+	}
 }
 
 // wait puts a connection aside until there is an invocation.
@@ -245,40 +257,95 @@ func (in *instance) wait(c *http1.Conn) {
 		in.started = true
 		close(in.ready)
 	}
-	settle := in.settle
-	in.settle = nil
-	select {
-	case in.arrived <- struct{}{}:
-	default:
+	var settle func(error)
+	if len(in.settle) > 0 {
+		settle = in.settle[0]
+		in.settle = slices.Delete(in.settle, 0, 1)
 	}
+	in.signalLocked()
 	in.mu.Unlock()
 	if settle != nil {
 		settle(nil)
 	}
 }
 
+// signalLocked wakes one invocation that looks for a connection.
+func (in *instance) signalLocked() {
+	select {
+	case in.arrived <- struct{}{}:
+	default:
+	}
+}
+
 // take returns the writer of a connection that waits, and registers the call.
 func (in *instance) take(ctx context.Context, cl *call) (*http1.Writer, error) {
-	for {
+	for short := 0; ; short = 1 {
 		in.mu.Lock()
+		in.short -= short
 		if n := len(in.waiting); n > 0 && !in.ended {
 			w := in.waiting[n-1].out
 			in.waiting = in.waiting[:n-1]
 			in.calls = append(in.calls, cl)
+			if in.short > 0 && n > 1 { // a token may have stood for several
+				in.signalLocked()
+			}
 			in.mu.Unlock()
 			return w, nil
 		}
 		ended := in.ended
+		in.short++
+		more := in.widenLocked()
 		in.mu.Unlock()
 		if ended {
 			return nil, guest.ErrNotDelivered
+		}
+		if more {
+			in.widen()
 		}
 		select {
 		case <-in.arrived:
 		case <-in.dead:
 		case <-ctx.Done():
+			in.mu.Lock()
+			in.short--
+			in.mu.Unlock()
 			return nil, ctx.Err()
 		}
+	}
+}
+
+// abandon ends the wait for a call's answer. One that comes later is refused; one
+// that has come is let go.
+func (in *instance) abandon(cl *call) {
+	in.mu.Lock()
+	cl.gone = true
+	if i := slices.Index(in.calls, cl); i >= 0 {
+		in.calls = slices.Delete(in.calls, i, i+1)
+	}
+	in.mu.Unlock()
+	select {
+	case r := <-cl.response:
+		if r.read != nil {
+			close(r.read)
+		}
+	default:
+	}
+}
+
+// heeded reports whether there is somebody for the streamed answer that was just
+// handed over. If there is not, it is taken back.
+func (in *instance) heeded(cl *call) bool {
+	in.mu.Lock()
+	gone := cl.gone
+	in.mu.Unlock()
+	if !gone {
+		return true
+	}
+	select {
+	case <-cl.response:
+		return false
+	default:
+		return true
 	}
 }
 
@@ -311,7 +378,7 @@ func (in *instance) Settle(done func(error)) {
 	in.mu.Lock()
 	settled, ended := len(in.waiting) > 0, in.ended
 	if !settled && !ended {
-		in.settle = done
+		in.settle = append(in.settle, done)
 	}
 	in.mu.Unlock()
 	switch {
@@ -340,8 +407,8 @@ func (in *instance) end() {
 	for _, c := range conns {
 		c.Close()
 	}
-	if settle != nil {
-		settle(guest.ErrNotDelivered)
+	for _, done := range settle {
+		done(guest.ErrNotDelivered)
 	}
 }
 

@@ -28,6 +28,7 @@ func (in *instance) Invoke(ctx context.Context, inv *lambent.Invocation, out lam
 	case r := <-cl.response:
 		return in.relay(ctx, inv, r, out)
 	case <-ctx.Done():
+		in.abandon(cl)
 		return ctx.Err()
 	case <-in.dead:
 	}
@@ -35,6 +36,7 @@ func (in *instance) Invoke(ctx context.Context, inv *lambent.Invocation, out lam
 	case r := <-cl.response:
 		return in.relay(ctx, inv, r, out)
 	default:
+		in.abandon(cl)
 		return errEnded
 	}
 }
@@ -59,7 +61,10 @@ func (in *instance) hand(ctx context.Context, cl *call, inv *lambent.Invocation)
 		return err
 	}
 	if err := in.deliver(ctx, w, inv, event, trace); err != nil {
-		in.end()
+		if in.unit.Revision.Config.Concurrency <= 1 {
+			in.end()
+		}
+		in.abandon(cl) // the others may end
 		return guest.ErrNotDelivered
 	}
 	return nil

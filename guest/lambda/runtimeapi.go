@@ -108,6 +108,9 @@ func (in *instance) onResponse(c *http1.Conn, req *http1.Request, id []byte) err
 	if mode == "streaming" || mode == "" && chunked && r.contentType != "application/json" {
 		r.conn, r.read = c, make(chan struct{})
 		cl.response <- r
+		if !in.heeded(cl) {
+			return errEnded
+		}
 		<-r.read
 		return reply(c, 202, statusOK)
 	}

@@ -60,7 +60,7 @@ var (
 		"timeout":     {isDuration, `a duration in quotes, such as "30s"`},
 		"env":         {isTable, `a table of strings, such as { LOG_LEVEL = "info" }`},
 		"secrets":     {isList, `a list of names, such as ["API_KEY"]`},
-		"concurrency": {isA[int64], `a number of invocations, such as 1`},
+		"concurrency": {isA[int64], `a number of invocations, such as 10`},
 		"min":         {isA[int64], `a number of instances, such as 1`},
 		"max":         {isA[int64], `a number of instances, such as 10`},
 		"keep_alive":  {isDuration, `a duration in quotes, such as "10m"`},
