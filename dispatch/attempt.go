@@ -3,6 +3,7 @@ package dispatch
 import (
 	"context"
 	"errors"
+	"runtime"
 	"strconv"
 	"time"
 
@@ -35,6 +36,7 @@ type attempt struct {
 
 	responding time.Duration // the caller was written to, before the end
 	slice      slice         // of an instance that serves several at a time
+	answers    bool          // it is with the guest, and the instance may serve others
 	cold       bool          // it is the first that the instance serves, and waited for its start
 	oom        bool          // the kernel ended something inside for the memory limit
 }
@@ -66,14 +68,13 @@ func (a *attempt) run(caller context.Context, in *instance, mayRetry bool) (agai
 	if !in.settled.Load() {
 		defer time.AfterFunc(settleAfter, in.settle).Stop()
 	}
+	a.answers = true
 	err = in.guest.Invoke(ctx, a.inv, a)
+	a.answers = false
 	if err == nil {
 		if a.oom { // what is left lacks a part of itself
 			in.p.lose(in, a.runStart)
-			return false, a.err
 		}
-		in.settle()
-		in.p.settle(in, a.runStart)
 		return false, a.err
 	}
 	undelivered := errors.Is(err, guest.ErrNotDelivered)
@@ -201,7 +202,23 @@ func (a *attempt) End(res lambent.Result) {
 		}
 		u.CPUUS, u.PeakMB = cpuUS, (peak+1<<20-1)>>20
 	}
-	a.finish(u, res, func(lines ...[]byte) []byte { return a.in.output.end(a.inv.ID, lines...) })
+	a.finish(u, res, func(lines ...[]byte) (tail []byte) {
+		tail = a.in.output.end(a.inv.ID, lines...)
+		if a.answers && !a.oom {
+			a.release()
+		}
+		return tail
+	})
+}
+
+// release gives the instance to the next in line, if there is one, before what is
+// left to do for this invocation is done: the instance has nothing to do with it,
+// and would wait for it.
+func (a *attempt) release() {
+	a.in.settle()
+	if a.in.p.settle(a.in, a.runStart) {
+		runtime.Gosched() // to who was waiting
+	}
 }
 
 func (a *attempt) usage(now time.Time, fault *lambent.Fault) *lambent.Usage {

@@ -311,10 +311,11 @@ func (p *pool) provision(s *lambent.Scaling) {
 }
 
 // settle frees an instance that has answered once the guest says that it can take
-// another invocation in that one's place.
-func (p *pool) settle(in *instance, since time.Time) {
+// another invocation in that one's place. It reports whether somebody waits for one.
+func (p *pool) settle(in *instance, since time.Time) (waited bool) {
 	p.mu.Lock()
 	p.scale.Answered(in)
+	waited = p.scale.Stats().Waiting > 0
 	p.mu.Unlock()
 	ran := time.Since(since)
 	in.guest.Settle(func(err error) {
@@ -324,6 +325,7 @@ func (p *pool) settle(in *instance, since time.Time) {
 		}
 		p.free(in, ran)
 	})
+	return waited
 }
 
 // free gives back the place of an invocation that took so long. It does not block.

@@ -3,6 +3,7 @@ package dispatch_test
 import (
 	"context"
 	"strconv"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -87,5 +88,50 @@ func TestACrashingInitIsHeldBack(t *testing.T) {
 		broken = false
 		time.Sleep(time.Minute)
 		wantBody(t, b.call(t.Context()), strconv.Itoa(int(s.starts.Load())))
+	})
+}
+
+// What is left to do for an invocation, once its instance is done with it, keeps
+// nobody from the instance.
+func TestTheNextOneDoesNotWaitForTheLedger(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ran := make(chan string, 2)
+		s := &script{invoke: func(_ context.Context, in *scripted, inv *lambent.Invocation, out lambent.Reply) error {
+			ran <- inv.ID
+			time.Sleep(time.Millisecond)
+			answer(out, "done")
+			return nil
+		}}
+		held := make(chan struct{})
+		b := newBench(t, s, func(c *dispatch.Config) {
+			usage := c.Usage
+			c.Usage = func(u *lambent.Usage) error {
+				if u.ID == "first" {
+					<-held
+				}
+				return usage(u)
+			}
+			c.MaxInstances = 1
+		})
+		var wg sync.WaitGroup
+		for _, id := range []string{"first", "second"} {
+			wg.Go(func() {
+				if err := b.Invoke(context.Background(), &lambent.Invocation{ID: id, Target: lambent.Name{Project: "default", Function: "f"}}, new(reply)); err != nil {
+					t.Errorf("%s: %v", id, err)
+				}
+			})
+			synctest.Wait()
+		}
+		if id := <-ran; id != "first" {
+			t.Errorf("%s runs first", id)
+		}
+		time.Sleep(10 * time.Millisecond)
+		select {
+		case <-ran:
+		default:
+			t.Error("the second waits, though the instance is free")
+		}
+		close(held)
+		wg.Wait()
 	})
 }
