@@ -25,7 +25,7 @@ func (s *Server) openFront(handler http.Handler) {
 	}
 	s.rest = newHanded(s.listener.Addr())
 	s.front = &http1.Server{
-		Handler: handler, Takes: isCall, Rest: s.rest.put, HeadTimeout: headTimeout, IdleTimeout: idleTimeout, ErrorLog: s.http.ErrorLog,
+		Handler: handler, Takes: isCall, Rest: s.rest.put, HeadTimeout: headTimeout, BodyTimeout: s.cfg.StallTimeout, IdleTimeout: idleTimeout, ErrorLog: s.http.ErrorLog,
 	}
 }
 

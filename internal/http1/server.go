@@ -38,7 +38,8 @@ type Server struct {
 	Rest func(net.Conn)
 
 	HeadTimeout time.Duration // for a head, once its first byte has come, and for the first
-	IdleTimeout time.Duration // between requests, less an eighth at most
+	BodyTimeout time.Duration // without a byte of a body that is waited for
+	IdleTimeout time.Duration // between requests
 	ErrorLog    *log.Logger
 
 	closing atomic.Bool
@@ -381,7 +382,7 @@ func (b *serverBody) Read(p []byte) (int, error) {
 		return 0, io.EOF
 	}
 	if b.c.c.r.Buffered() == 0 {
-		b.c.deadline(time.Time{})
+		b.c.within(b.c.s.BodyTimeout)
 	}
 	n, err := b.c.c.body.Read(p)
 	if b.left > 0 {
