@@ -290,7 +290,9 @@ func FuzzServer(f *testing.F) {
 				list[i] = strings.Replace(list[i], "close=true", "close=false", 1)
 			}
 		}
-		refused := func(answer string) bool { return strings.HasPrefix(answer, "400 ") || strings.HasPrefix(answer, "505 ") }
+		refused := func(answer string) bool {
+			return strings.HasPrefix(answer, "400 ") || strings.HasPrefix(answer, "505 ")
+		}
 		// What net/http says of a bad head depends on what came before it.
 		got, want = slices.DeleteFunc(got, refused), slices.DeleteFunc(want, refused)
 		if !slices.Equal(got, want) {
