@@ -147,7 +147,7 @@ func (b *body) nextChunk() error {
 			return errHeadSize
 		}
 		name, value, ok := bytes.Cut(line, []byte(":"))
-		if !ok {
+		if !ok || !isToken(string(name)) {
 			return errChunk
 		}
 		b.trailers = append(b.trailers, header{bytes.Clone(name), bytes.Clone(bytes.Trim(value, " \t"))})
