@@ -101,9 +101,16 @@ func (f *Face) serve(w http.ResponseWriter, r *http.Request, name lambent.Name, 
 		refuse(w, err)
 		return
 	}
-	inv := &lambent.Invocation{ID: lambent.NewID(), Target: name, Trace: trace(r), HTTP: request(r, path, target.URL)}
-	inv.HTTP.Body, inv.HTTP.ContentLength = body, int64(body.Len())
-	out := &reply{w: w, shared: shared, cors: target.URL.CORS != nil}
+	var call struct { // in one piece of memory
+		lambent.Invocation
+		lambent.Request
+		reply
+	}
+	call.Request = request(r, path, target.URL)
+	call.Request.Body, call.Request.ContentLength = body, int64(body.Len())
+	call.Invocation = lambent.Invocation{ID: lambent.NewID(), Target: name, Trace: trace(r), HTTP: &call.Request}
+	call.reply = reply{w: w, shared: shared, cors: target.URL.CORS != nil}
+	inv, out := &call.Invocation, &call.reply
 	w.Header()["X-Amzn-Requestid"] = []string{inv.ID}
 	if err := f.cfg.Invoker.Invoke(r.Context(), inv, out); err != nil {
 		if out.begun {
@@ -120,15 +127,13 @@ func (f *Face) serve(w http.ResponseWriter, r *http.Request, name lambent.Name, 
 // resolve finds a function that has a URL. Whether there is one without is not a
 // stranger's to know.
 func (f *Face) resolve(name lambent.Name) (lambent.Target, error) {
-	none := lambent.Errorf(lambent.NotFound, "web", "there is no function URL here: `lambent deploy --url public` makes one")
-	if name.Validate() != nil {
-		return lambent.Target{}, none
+	if name.Validate() == nil {
+		t, err := f.cfg.Resolve(name)
+		if err != nil && !lambent.Is(err, lambent.NotFound) || err == nil && t.URL.Policy != lambent.URLNone && t.URL.Policy != "" {
+			return t, err
+		}
 	}
-	t, err := f.cfg.Resolve(name)
-	if lambent.Is(err, lambent.NotFound) || err == nil && (t.URL.Policy == lambent.URLNone || t.URL.Policy == "") {
-		return lambent.Target{}, none
-	}
-	return t, err
+	return lambent.Target{}, lambent.Errorf(lambent.NotFound, "web", "there is no function URL here: `lambent deploy --url public` makes one")
 }
 
 func trace(r *http.Request) string {
@@ -165,7 +170,7 @@ func readBody(to *bytes.Buffer, r *http.Request, limit int) error {
 	return nil
 }
 
-func request(r *http.Request, path string, u *lambent.URL) *lambent.Request {
+func request(r *http.Request, path string, u *lambent.URL) lambent.Request {
 	ip, port, err := net.SplitHostPort(r.RemoteAddr)
 	if err != nil {
 		ip = r.RemoteAddr
@@ -179,7 +184,7 @@ func request(r *http.Request, path string, u *lambent.URL) *lambent.Request {
 		header = maps.Clone(header)
 		delete(header, "Authorization")
 	}
-	return &lambent.Request{
+	return lambent.Request{
 		Method: r.Method, Proto: r.Proto, Scheme: scheme, Host: r.Host, Path: path, RawQuery: r.URL.RawQuery,
 		Header: header, RemoteIP: ip, RemotePort: port, Stream: u.Stream,
 	}

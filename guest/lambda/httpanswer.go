@@ -47,16 +47,18 @@ type integration struct {
 }
 
 func parseHTTPResponse(body []byte) (status int, header map[string][]string, content []byte, err error) {
-	header = map[string][]string{"Content-Type": {"application/json"}}
+	asJSON := func(content []byte) (int, map[string][]string, []byte, error) {
+		return http.StatusOK, map[string][]string{"Content-Type": {"application/json"}}, content, nil
+	}
 	trimmed := bytes.TrimSpace(body)
 	if len(trimmed) == 0 {
-		return http.StatusOK, header, nil, nil
+		return asJSON(nil)
 	}
 	if text, rest, ok := jsonquote.Cut(trimmed); ok && len(rest) == 0 {
-		return http.StatusOK, header, text, nil
+		return asJSON(text)
 	}
 	if trimmed[0] != '{' || !bytes.Contains(trimmed, []byte(`"statusCode"`)) {
-		return http.StatusOK, header, body, nil
+		return asJSON(body)
 	}
 	if r, ok := plainIntegration(trimmed); ok {
 		return r.answer()
@@ -67,7 +69,7 @@ func parseHTTPResponse(body []byte) (status int, header map[string][]string, con
 			StatusCode json.RawMessage `json:"statusCode"`
 		}
 		if json.Unmarshal(trimmed, &probe) == nil && probe.StatusCode == nil {
-			return http.StatusOK, header, body, nil // the word is somewhere inside
+			return asJSON(body) // the word is somewhere inside
 		}
 		return 0, nil, nil, errors.New("the response has a statusCode, but is not of the documented form")
 	}
