@@ -1,9 +1,10 @@
-// Package http1 is the server's side of HTTP/1.1 on one connection, for the
-// Runtime API: it reads requests without allocating per header, gathers answers
-// so that several leave in one write, and hands bodies over as they come. A
-// tenth of net/http's CPU per request is what it is for.
+// Package http1 is the server's side of HTTP/1.1 where each call is made of it. A
+// [Conn] is one connection, for the Runtime API: it reads requests without allocating
+// per header, gathers answers so that several leave in one write, and hands bodies
+// over as they come. A tenth of net/http's CPU per request is what it is for. A
+// [Server] is the front of calls, which leaves to net/http what is not plain.
 //
-// It speaks the part of RFC 9112 that clients of such an API use: Content-Length
+// A Conn speaks the part of RFC 9112 that clients of such an API use: Content-Length
 // and chunked bodies with trailers, Expect: 100-continue, keep-alive. It has no
 // routing, no deadlines of its own, no TLS, and answers only with a known length.
 package http1
