@@ -87,6 +87,7 @@ func (p *pool) launch(ctx context.Context, ahead bool) (*instance, error) {
 	}
 	in := &instance{p: p, begun: begun, sandbox: b.sandbox, guest: b.guest, output: newOutput(b.sandbox.Output(), p.log, p.rev.Version)}
 	in.freezer, _ = b.sandbox.(sandbox.Freezer)
+	d.shares.join(in)
 	if err := in.boot(ctx, tree, secrets); err != nil {
 		in.end()
 		return nil, err
@@ -147,6 +148,7 @@ func (in *instance) destroy() {
 }
 
 func (in *instance) end() {
+	in.p.d.shares.leave(in)
 	_ = in.guest.Stop(context.Background())
 	in.p.d.destroy(in.sandbox)
 	in.output.close()
