@@ -36,16 +36,25 @@ func TestShares(t *testing.T) {
 			want := min(0.5, float64(c.few)/processors)
 			var shares scale.Shares
 			look(t, &shares, all, 2*time.Second)
-			var off float64
-			for range 3 { // another program may have a processor for a while, and who is alone on it less than its share
-				used := look(t, &shares, all, 4*time.Second)
-				got := used["few"].Seconds() / (used["few"] + used["many"]).Seconds()
-				t.Logf("%.4f, of %.2f processors", got, (used["few"]+used["many"]).Seconds()/4)
-				if off = math.Abs(got-want) / want; off <= 0.02 {
+			const long = 4 * time.Second
+			tried := 0
+			for range 5 {
+				used := look(t, &shares, all, long)
+				sum := used["few"] + used["many"]
+				got := used["few"].Seconds() / sum.Seconds()
+				t.Logf("%.4f of %.2f processors", got, sum.Seconds()/long.Seconds())
+				if math.Abs(got-want) <= 0.02*want {
 					return
 				}
+				// Where another program has a processor, who has but one to be on gets less.
+				if sum.Seconds() > 0.97*long.Seconds()*processors {
+					tried++
+				}
+				if tried == 2 {
+					t.Fatalf("%.4f, want %.4f", got, want)
+				}
 			}
-			t.Errorf("the few are %.1f %% off their share", 100*off)
+			t.Skip("other programs compute on this machine")
 		})
 	}
 }
