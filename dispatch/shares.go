@@ -54,6 +54,10 @@ func (s *shares) watch() {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.watchLocked()
+}
+
+func (s *shares) watchLocked() {
 	if !s.watching.CompareAndSwap(false, true) {
 		return
 	}
@@ -73,7 +77,7 @@ func (s *shares) join(in *instance) {
 		return
 	}
 	cpu, _, _ := in.sandbox.Stats()
-	sh := &share{Share: scale.Share{Project: in.p.rev.Name.Project, Weight: float64(in.p.rev.Config.MemoryMB)}, cpuUS: cpu, told: 1}
+	sh := &share{Share: scale.Share{Project: in.p.rev.Name.Project, Weight: float64(in.p.rev.Config.MemoryMB), Part: 1}, cpuUS: cpu, told: 1}
 	sh.want.Store(math.Float64bits(1))
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -86,6 +90,9 @@ func (s *shares) join(in *instance) {
 	}
 	s.all[in] = sh
 	s.any.Store(true)
+	if s.d.inflight.Load() > 1 { // they came before there was anything to look at
+		s.watchLocked()
+	}
 	if first && s.watching.Load() { // whoever computes makes room for it at once
 		s.timer.Reset(lookAfter)
 	}
