@@ -20,7 +20,7 @@ type shares struct {
 	any      atomic.Bool // there were instances whose share can be set
 	watching atomic.Bool // the timer runs
 
-	mu    sync.Mutex // guards what follows; no other lock is taken with it held but one for reading a sandbox's meters
+	mu    sync.Mutex // guards what follows; a sandbox's meters are read with it held
 	all   map[*instance]*share
 	scale scale.Shares
 	timer *time.Timer // nil: never needed
@@ -144,6 +144,9 @@ func (s *shares) look() {
 	}
 	if over {
 		s.watching.Store(false)
+		if s.d.inflight.Load() > 1 && s.d.alive.Err() == nil { // one came meanwhile
+			s.watchLocked()
+		}
 		return
 	}
 	s.timer.Reset(lookEvery)
