@@ -62,6 +62,7 @@ var rules = []rule{
 	{"sandbox/sandboxtest", "sandbox", "", "a suite knows the contract alone"},
 	{"sandbox/jail", "sandbox internal/*", "sandbox/sandboxtest sandbox/namespace sandbox/fake", "the driver of two processes: it serves any driver, and its suite a real one"},
 	{"sandbox/names", "sandbox", "sandbox/jail sandbox/namespace", "a driver around another: it knows by what abilities sandboxes ask for names, and not whose they are"},
+	{"sandbox/namespace", "sandbox internal/*", "sandbox/sandboxtest scale", "as any driver; that weights divide the processors as scale says only the kernel can tell"},
 	{"sandbox/*", "sandbox internal/*", "sandbox/sandboxtest", "a driver knows the contract, and no other driver"},
 	{"runtimes", "", "", "agents and interpreters are data to everyone else"},
 	{"runtimes/rootfs", "runtimes sandbox internal/atomicfile", "runtimes/rootfstest sandbox/namespace sandbox/process", "files that interpreters are in, and sandboxes to ask them what they are: it knows no function"},

@@ -68,6 +68,7 @@ type Dispatcher struct {
 	starting sync.WaitGroup // what Close must wait for before it looks for what there is
 
 	node     *node
+	balance  *balance
 	learnt   learnt
 	epoch    time.Time    // what pools count time from
 	made     atomic.Int64 // pools that ever were
@@ -88,7 +89,7 @@ func New(cfg Config) *Dispatcher {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	d := &Dispatcher{cfg: cfg, starts: make(chan struct{}, cfg.Starts), drained: make(chan struct{}), epoch: time.Now()}
-	d.node = newNode(d)
+	d.node, d.balance = newNode(d), newBalance(d)
 	d.learnt.kept = maps.Clone(cfg.Learnt)
 	d.alive, d.cancel = context.WithCancel(context.Background())
 	d.parking = newParking(d)
@@ -98,7 +99,9 @@ func New(cfg Config) *Dispatcher {
 // Invoke implements lambent.Invoker. A caller who is gone while the invocation
 // waits takes it along; once it runs it runs to its end, as on Lambda.
 func (d *Dispatcher) Invoke(ctx context.Context, inv *lambent.Invocation, reply lambent.Reply) error {
-	d.inflight.Add(1)
+	if d.inflight.Add(1) > 1 {
+		d.balance.watch()
+	}
 	defer d.leave()
 	if d.draining.Load() {
 		return errDraining

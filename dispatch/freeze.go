@@ -19,6 +19,15 @@ func (in *instance) wake() {
 	}
 }
 
+// rests reports whether nothing in the instance can run.
+func (in *instance) rests() bool {
+	if !in.freezeMu.TryLock() { // about to, or no more
+		return false
+	}
+	defer in.freezeMu.Unlock()
+	return in.frozen
+}
+
 // freeze freezes an instance that is still idle.
 func (in *instance) freeze() {
 	in.freezeMu.Lock() // whoever takes it from here on waits, and wakes it

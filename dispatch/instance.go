@@ -88,6 +88,7 @@ func (p *pool) launch(ctx context.Context, ahead bool) (*instance, error) {
 	}
 	in := &instance{p: p, begun: begun, sandbox: b.sandbox, guest: b.guest, output: newOutput(b.sandbox.Output(), p.log, p.rev.Version)}
 	in.freezer, _ = b.sandbox.(sandbox.Freezer)
+	d.balance.join(in)
 	if err := in.boot(ctx, tree, secrets); err != nil {
 		in.end()
 		return nil, err
@@ -160,6 +161,7 @@ func (in *instance) destroy() {
 }
 
 func (in *instance) end() {
+	in.p.d.balance.leave(in)
 	_ = in.guest.Stop(context.Background())
 	in.p.d.destroy(in.sandbox)
 	in.output.close()

@@ -107,6 +107,20 @@ func (g *guarded) Settle() error {
 	return g.do("sandbox.Settle", s.Settle)
 }
 
+// Share implements [Sharer] for every sandbox: one that has no share has all of it.
+func (g *guarded) Share(part float64) error {
+	if !(part > 0 && part <= 1) {
+		return lambent.Errorf(lambent.Invalid, "sandbox.Share", "a part of %v", part)
+	}
+	s, ok := g.Sandbox.(Sharer)
+	if !ok {
+		return nil
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.do("sandbox.Share", func() error { return s.Share(part) })
+}
+
 // OOMKilled implements [Witness] for every sandbox: one that does not see has not seen.
 func (g *guarded) OOMKilled() bool {
 	w, ok := g.Sandbox.(Witness)

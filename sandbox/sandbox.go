@@ -146,6 +146,15 @@ type Settler interface {
 	Settle() error
 }
 
+// A Sharer is a Sandbox that can be held to less of the processor than its memory
+// comes with.
+type Sharer interface {
+	// Share holds the sandbox to a part of its share, above 0 and at most 1, until it
+	// is told another. It takes nothing from whoever is alone. It may be called at
+	// any time.
+	Share(part float64) error
+}
+
 // A Witness is a Sandbox that sees what the kernel ends inside.
 type Witness interface {
 	// OOMKilled reports whether a process inside was ended for the memory limit,

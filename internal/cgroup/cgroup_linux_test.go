@@ -514,7 +514,7 @@ func BenchmarkMakeRemove(b *testing.B) {
 func BenchmarkLimit(b *testing.B) {
 	g := makeGroup(b, open(b), "a", cgroup.Limits{MemoryBytes: 256 << 20, Pids: 64, CPU: 1000})
 	for i := 0; b.Loop(); i++ {
-		ok(b, g.Limit(cgroup.Limits{MemoryBytes: int64(128+i%2) << 20, Pids: 256 + i%2, CPU: 72 + i%2}))
+		ok(b, g.Limit(cgroup.Limits{MemoryBytes: int64(128+i%2) << 20, Pids: 256 + i%2, CPU: float64(72 + i%2)}))
 	}
 }
 

@@ -2,6 +2,7 @@ package cgroup
 
 import (
 	"errors"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -54,10 +55,10 @@ func (m *Meter) Close() {
 
 // Limits are what the processes of a group may use together. Zero: no limit.
 type Limits struct {
-	MemoryBytes int64 // without swap: there is none for a group with a limit
-	Pids        int   // processes and threads
-	CPU         int   // share in thousandths of a processor: counts when others want it too
-	QuotaCPU    int   // most that it gets in each 100 ms, in thousandths; not below 10
+	MemoryBytes int64   // without swap: there is none for a group with a limit
+	Pids        int     // processes and threads
+	CPU         float64 // share in thousandths of a processor, of which ten count at most: counts when others of the tree want it too
+	QuotaCPU    int     // most that it gets in each 100 ms, in thousandths; not below 10
 }
 
 // Make makes a group, empty and without limits.
@@ -142,11 +143,12 @@ func (g *Group) Limit(l Limits) error {
 		now.Pids = l.Pids
 	}
 	if l.CPU != now.CPU {
-		file, share := "cpu.shares", max(2, l.CPU*1024/1000)
+		// As fine as the kernel's range allows, whose ends are two to the 18th and two, and 10,000 and one.
+		file, share := "cpu.shares", min(max(2, math.Round(l.CPU*(1<<18)/10000)), 1<<18)
 		if g.tree.version == 2 {
-			file, share = "cpu.weight", min(max(1, l.CPU/10), 10000)
+			file, share = "cpu.weight", min(max(1, math.Round(l.CPU)), 10000)
 		}
-		if err := g.limit("cpu", file, strconv.Itoa(share)); err != nil {
+		if err := g.limit("cpu", file, strconv.Itoa(int(share))); err != nil {
 			return err
 		}
 		now.CPU = l.CPU

@@ -20,6 +20,7 @@ import (
 var (
 	_ sandbox.Driver  = (*Driver)(nil)
 	_ sandbox.Freezer = (*Box)(nil)
+	_ sandbox.Sharer  = (*Box)(nil)
 )
 
 // A Driver parks boxes. Its fields are set before the first Park and not changed.
@@ -96,6 +97,8 @@ type Box struct {
 	CPUUS, PeakBytes atomic.Int64
 	// OOM is what OOMKilled returns.
 	OOM atomic.Bool
+	// Part is what Share was told last; nil: nothing.
+	Part atomic.Pointer[float64]
 	// Frozen is set between Freeze and Thaw; Freezes counts them.
 	Frozen  atomic.Bool
 	Freezes atomic.Int64
@@ -183,6 +186,9 @@ func (b *Box) Stats() (cpuUS, peakBytes int64, err error) {
 
 // OOMKilled implements sandbox.Witness.
 func (b *Box) OOMKilled() bool { return b.OOM.Load() }
+
+// Share implements sandbox.Sharer.
+func (b *Box) Share(part float64) error { b.Part.Store(&part); return nil }
 
 // Freeze implements sandbox.Freezer.
 func (b *Box) Freeze() error {

@@ -22,6 +22,7 @@ var (
 	_ sandbox.Sandbox = (*box)(nil)
 	_ sandbox.Freezer = (*box)(nil)
 	_ sandbox.Settler = (*box)(nil)
+	_ sandbox.Sharer  = (*box)(nil)
 )
 
 // A Driver has a jail make its sandboxes.
@@ -285,6 +286,12 @@ func (b *box) Paths(t sandbox.Task) sandbox.Paths { return b.driver.inside.For(t
 // Settle implements sandbox.Settler.
 func (b *box) Settle() error {
 	_, err := b.ask(request{Op: settle})
+	return err
+}
+
+// Share implements sandbox.Sharer.
+func (b *box) Share(part float64) error {
+	_, err := b.ask(request{Op: share, Part: part})
 	return err
 }
 

@@ -19,7 +19,7 @@ import (
 )
 
 const (
-	version    = 3
+	version    = 4
 	maxMessage = 64 << 10 // an environment has 4 KB, an event does not come this way
 	maxFiles   = 8        // descriptors with one message
 )
@@ -43,6 +43,7 @@ type request struct {
 	Port    int              `json:",omitempty"` // of dial
 	Name    string           `json:",omitempty"` // of open
 	LeadsTo []netip.Addr     `json:",omitempty"`
+	Part    float64          `json:",omitempty"` // of share
 }
 
 type operation string
@@ -54,6 +55,7 @@ const (
 	dial    operation = "dial"    // answered with the connection
 	open    operation = "open"    // addresses for a name of the sandbox's network policy
 	settle  operation = "settle"  //
+	share   operation = "share"   // a part of the processor that the sandbox would have
 	freeze  operation = "freeze"  //
 	thaw    operation = "thaw"    //
 	destroy operation = "destroy" //
@@ -117,6 +119,8 @@ func (r *request) check(l *lambent.Limits) error {
 		return bad("a disk of %d MB", r.Task.TmpMB)
 	case r.Op == dial && (r.Port < 1 || r.Port > 65535):
 		return bad("port %d", r.Port)
+	case r.Op == share && !(r.Part > 0 && r.Part <= 1):
+		return bad("a part of %v", r.Part)
 	case r.Op == open && (r.Name == "" || len(r.Name) > 253 || len(r.LeadsTo) == 0):
 		return bad("a name of %d bytes with %d addresses", len(r.Name), len(r.LeadsTo))
 	case slices.ContainsFunc(r.LeadsTo, func(a netip.Addr) bool { return !a.Is4() }):

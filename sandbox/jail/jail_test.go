@@ -183,6 +183,9 @@ func TestTheJailTrustsNothing(t *testing.T) {
 		"IPv6":            `{"Number":1,"Op":"open","Sandbox":7,"Name":"a.example","LeadsTo":["10.1.2.3","::1"]}`,
 		"long name":       `{"Number":1,"Op":"open","Sandbox":7,"Name":"` + strings.Repeat("a", 254) + `","LeadsTo":["10.1.2.3"]}`,
 		"zero in a name":  `{"Number":1,"Op":"open","Sandbox":7,"Name":"a\u0000","LeadsTo":["10.1.2.3"]}`,
+		"no part":         `{"Number":1,"Op":"share","Sandbox":7}`,
+		"more than all":   `{"Number":1,"Op":"share","Sandbox":7,"Part":1.01}`,
+		"less than none":  `{"Number":1,"Op":"share","Sandbox":7,"Part":-0.5}`,
 		"operation":       `{"Number":1,"Op":"rule","Sandbox":7}`,
 	} {
 		if _, err := c.Write([]byte(message)); err != nil {
@@ -372,6 +375,13 @@ func (b *ableBox) Open(name string, addresses []netip.Addr) error {
 	return nil
 }
 
+func (b *ableBox) Share(part float64) error {
+	if !(part > 0 && part <= 1) {
+		b.t.Errorf("a part of %v", part)
+	}
+	return b.Box.Share(part)
+}
+
 func (b *ableBox) Dial(context.Context, int) (net.Conn, error) {
 	return nil, lambent.Errorf(lambent.Unsupported, "test", "not here")
 }
@@ -391,6 +401,7 @@ func FuzzJail(f *testing.F) {
 	f.Add([]byte(`{"Number":2,"Op":"assign","Sandbox":1,"Task":{"Code":"/","MemoryMB":128,"TmpMB":512,"Start":{"Argv":["x"],"Env":["A=1"]}}}`), []byte(`{`))
 	f.Add([]byte(`{"Number":2,"Op":"open","Sandbox":1,"Name":"a.example","LeadsTo":["10.1.2.3"]}`), []byte(`{"Number":3,"Op":"destroy","Sandbox":1}`))
 	f.Add([]byte(`{"Number":2,"Op":"open","Sandbox":1,"Name":"","LeadsTo":["::1"]}`), []byte(`{"Number":3,"Op":"open","Sandbox":1,"Name":"a","LeadsTo":[1]}`))
+	f.Add([]byte(`{"Number":2,"Op":"share","Sandbox":1,"Part":0.01}`), []byte(`{"Number":3,"Op":"share","Sandbox":1,"Part":1e300}`))
 	f.Fuzz(func(t *testing.T, one, two []byte) {
 		d := &able{t: t}
 		c, served := raw(t, d)

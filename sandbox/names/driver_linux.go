@@ -17,6 +17,7 @@ type asking interface {
 	sandbox.Sandbox
 	sandbox.Freezer
 	sandbox.Settler
+	sandbox.Sharer
 	sandbox.Witness
 
 	// Names returns the sockets inside at which the code asks for names: one that

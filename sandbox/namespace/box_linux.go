@@ -29,6 +29,7 @@ var (
 	_ sandbox.Sandbox = (*box)(nil)
 	_ sandbox.Freezer = (*box)(nil)
 	_ sandbox.Settler = (*box)(nil)
+	_ sandbox.Sharer  = (*box)(nil)
 	_ sandbox.Witness = (*box)(nil)
 )
 
@@ -58,8 +59,9 @@ type box struct {
 
 	refused func() (syscall.Errno, error) // what hear has heard
 
-	limits cgroup.Limits // as they are
-	share  int           // of the processor, once the code has started
+	limits cgroup.Limits // but for part
+	share  float64       // of the processor, once the code has started
+	part   float64       // of that or of another share, that it has
 
 	destroy sync.Once
 	done    chan struct{}
@@ -75,7 +77,7 @@ type box struct {
 func newBox(d *Driver) *box {
 	var raw [16]byte
 	rand.Read(raw[:])
-	b := &box{driver: d, id: hex.EncodeToString(raw[:]), done: make(chan struct{})}
+	b := &box{driver: d, id: hex.EncodeToString(raw[:]), part: 1, done: make(chan struct{})}
 	b.refused = sync.OnceValues(b.hear)
 	return b
 }
@@ -101,7 +103,7 @@ func (b *box) make(r *root, rt lambent.Runtime) (err error) {
 	if rt.Ahead {
 		b.limits.CPU = aheadCPU
 	}
-	if err := b.group.Limit(b.limits); err != nil {
+	if err := b.limit(); err != nil {
 		return err
 	}
 	if err := b.fork(r, len(rt.Boot) > 0); err != nil {
@@ -287,8 +289,8 @@ func (b *box) Assign(_ context.Context, t sandbox.Task) error {
 func (b *box) assign(t sandbox.Task, from place) error {
 	const op = "namespace.Assign"
 	// Its share of the processor is a whole one until Settle: loading code is a burst.
-	b.limits.MemoryBytes, b.limits.CPU, b.share = int64(t.MemoryMB)<<20, wholeCPU, max(1, t.MemoryMB*1000/fullCPU)
-	if err := b.group.Limit(b.limits); err != nil {
+	b.limits.MemoryBytes, b.limits.CPU, b.share = int64(t.MemoryMB)<<20, wholeCPU, float64(t.MemoryMB)*1000/fullCPU
+	if err := b.limit(); err != nil {
 		return err
 	}
 	if err := b.slot.disk.grow(t.TmpMB); err != nil {
@@ -347,7 +349,19 @@ func (b *box) assign(t sandbox.Task, from place) error {
 // Settle implements sandbox.Settler.
 func (b *box) Settle() error {
 	b.limits.CPU = b.share
-	return b.group.Limit(b.limits)
+	return b.limit()
+}
+
+// Share implements sandbox.Sharer.
+func (b *box) Share(part float64) error {
+	b.part = part
+	return b.limit()
+}
+
+func (b *box) limit() error {
+	l := b.limits
+	l.CPU *= b.part
+	return b.group.Limit(l)
 }
 
 // Listen implements sandbox.Sandbox.
@@ -416,8 +430,8 @@ func (b *box) end() error {
 		b.exit = sandbox.Exit{Signal: syscall.SIGKILL}
 		close(b.done)
 	} else {
-		b.limits.CPU = aheadCPU // giving memory back is work, too, and nobody waits for it
-		_ = b.group.Limit(b.limits)
+		b.limits.CPU, b.part = aheadCPU, 1 // giving memory back is work, too, and nobody waits for it
+		_ = b.limit()
 		_ = unix.PidfdSendSignal(int(b.pidfd.Fd()), unix.SIGKILL, nil, 0) // it may have ended
 		errs = append(errs, b.group.Thaw())                               // in version 1 the frozen do not die
 		select {

@@ -14,3 +14,11 @@ def short_nap(event, context):
 
     time.sleep(0.01)
     return event["body"]
+
+
+def spin(event, context):
+    import time
+
+    end = time.monotonic() + 0.25
+    while time.monotonic() < end:
+        pass
