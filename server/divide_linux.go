@@ -254,7 +254,7 @@ func Jail(socket *os.File, data string, log *slog.Logger) error {
 			return nil, err
 		}
 		return namespace.New(namespace.Options{
-			Dir: data, Agents: agents, Code: filepath.Join(data, "code"), Roots: filepath.Join(data, "roots"), Logger: log,
+			Dir: data, Agents: agents, Code: filepath.Join(data, "code"), Roots: filepath.Join(data, "roots"), Yield: true, Logger: log,
 		})
 	})
 }

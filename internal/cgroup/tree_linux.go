@@ -63,25 +63,22 @@ func Open(name string) (_ *Tree, err error) {
 			return nil, lambent.Errorf(lambent.Unsupported, op, "cannot use control groups: %w", err)
 		}
 	}
-	if err := t.yield(); err != nil {
-		return nil, err
-	}
 	if err := t.sweep(); err != nil {
 		return nil, err
 	}
 	return t, nil
 }
 
-// yield gives the tree a quarter of the weight that it is born with, and that this
-// process, or its group, has. Whoever serves all groups needs little, and each waits
-// for it.
-func (t *Tree) yield() error {
+// Yield gives the tree a quarter of the weight that it is born with, and that this
+// process, or its group, has: for a process that serves all groups of the tree, needs
+// little, and is what each waits for.
+func (t *Tree) Yield() error {
 	file, weight := "cpu.shares", "256"
 	if t.version == 2 {
 		file, weight = "cpu.weight", "25"
 	}
 	if err := write(filepath.Join(t.dir["cpu"], file), weight); err != nil {
-		return lambent.Errorf(lambent.Unsupported, "cgroup.Open", "cannot use control groups: %w", err)
+		return lambent.Errorf(lambent.Unsupported, "cgroup.Yield", "cannot use control groups: %w", err)
 	}
 	return nil
 }

@@ -98,6 +98,11 @@ func New(o Options) (_ *Driver, err error) {
 	if d.groups, err = cgroup.Open(fmt.Sprintf("lambent-%d", d.lease.server)); err != nil {
 		return nil, err
 	}
+	if o.Yield {
+		if err := d.groups.Yield(); err != nil {
+			return nil, err
+		}
+	}
 	if d.nets, err = netns.Open(netns.Options{Server: d.lease.server, Log: d.log}); err != nil {
 		return nil, err
 	}

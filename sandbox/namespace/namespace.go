@@ -35,6 +35,9 @@ type Options struct {
 	// root file systems of runtimes, must lie. Whoever may write there can put
 	// nothing else of the machine into a sandbox. Empty: anywhere.
 	Code, Roots string
+	// Yield has all sandboxes together weigh a quarter of what whoever serves them
+	// does, where they compute on the same processors.
+	Yield bool
 	// Logger gets what goes wrong where nobody can be told.
 	Logger *slog.Logger
 }
