@@ -482,6 +482,8 @@ def run(connection):
     set_up_logging(json_format)
     connection.take(1)  # the code is in place
     os.chdir(task["task"])
+    if task.get("concurrency", 1) > 1:
+        part("lanes").divide(connection)
     try:
         handler = load(task["handler"])
     except Exception as e:
