@@ -301,6 +301,7 @@ class UnderWay:
     """The invocation under way, of which log records tell."""
 
     request_id, tenant_id = "", None
+    several = False  # there may be more, in other processes
 
 
 under_way = UnderWay()

@@ -62,3 +62,4 @@ def connect(connection):
     os.dup2(lane.fileno(), agent.FD, inheritable=False)
     lane.close()
     connection.buffer = b""
+    agent.under_way.several = True
