@@ -103,16 +103,20 @@ func (l *language) start(b *testing.B, args ...string) (d *daemon.Daemon, addr s
 }
 
 // deploy deploys the echo under a name.
-func (l *language) deploy(b *testing.B, d *daemon.Daemon, name string) {
+func (l *language) deploy(b *testing.B, d *daemon.Daemon, name string, change ...func(*client.DeployRequest)) {
 	b.Helper()
 	z := archive(b, l.files(b)...)
 	code, err := d.PutCode(b.Context(), z, int64(z.Len()))
 	if err != nil {
 		b.Fatal(err)
 	}
-	if _, err := d.Deploy(b.Context(), name, &client.DeployRequest{
+	r := &client.DeployRequest{
 		Runtime: &l.runtime, Handler: &l.handler, Code: code.Digest, URL: &client.URLRequest{Policy: new(lambent.URLPublic)},
-	}, nil); err != nil {
+	}
+	for _, f := range change {
+		f(r)
+	}
+	if _, err := d.Deploy(b.Context(), name, r, nil); err != nil {
 		b.Fatal(err)
 	}
 }

@@ -56,10 +56,10 @@ func newAttempt(d *Dispatcher, inv *lambent.Invocation, t lambent.Target, reply 
 // it, so that another instance may; only if mayRetry.
 func (a *attempt) run(caller context.Context, in *instance, mayRetry bool) (again bool, err error) {
 	cfg := in.p.rev.Config
-	if a.in = in; in.shares == nil {
+	if a.in = in; in.division == nil {
 		a.runStart = time.Now()
 	} else {
-		a.slice, a.runStart = in.shares.begin(in.usedUS)
+		a.slice, a.runStart = in.division.begin(in.usedUS)
 	}
 	a.cold = in.cold.Swap(false)
 	in.output.begin(a.inv.ID, a.inv.WantLog, startLine(a.inv.ID, in.p.rev.Version))
@@ -105,8 +105,8 @@ func (a *attempt) run(caller context.Context, in *instance, mayRetry bool) (agai
 
 // unbegin takes back an invocation that the code has not seen.
 func (a *attempt) unbegin() {
-	if a.in.shares != nil {
-		a.in.shares.cancel(a.slice)
+	if a.in.division != nil {
+		a.in.division.cancel(a.slice)
 	}
 	a.in.output.end(a.inv.ID)
 }
@@ -169,10 +169,10 @@ func (a *attempt) begin() error {
 func (a *attempt) End(res lambent.Result) {
 	var now time.Time
 	var busyUS, cpuUS int64
-	if a.in.shares == nil {
+	if a.in.division == nil {
 		now = time.Now()
 	} else {
-		busyUS, cpuUS, now = a.in.shares.end(a.slice, a.in.usedUS)
+		busyUS, cpuUS, now = a.in.division.end(a.slice, a.in.usedUS)
 	}
 	// The kernel may take a child and leave the runtime, which then answers what it
 	// likes: the answer is not the function's.
@@ -182,7 +182,7 @@ func (a *attempt) End(res lambent.Result) {
 	u := a.usage(now, res.Fault)
 	run := now.Sub(a.runStart)
 	u.Instance, u.RunUS = a.in.sandbox.ID(), run.Microseconds()
-	if a.in.shares != nil && busyUS != u.RunUS {
+	if a.in.division != nil && busyUS != u.RunUS {
 		u.ShareUS, run = busyUS, time.Duration(busyUS)*time.Microsecond
 	}
 	u.QueueUS = a.runStart.Sub(a.arrived).Microseconds()
@@ -197,7 +197,7 @@ func (a *attempt) End(res lambent.Result) {
 		u.BilledMS = lambent.Billed(0, run)
 	}
 	if cpu, peak, err := a.in.sandbox.Stats(); err == nil {
-		if a.in.shares == nil {
+		if a.in.division == nil {
 			cpuUS = max(0, cpu-a.in.cpuUS.Swap(cpu))
 		}
 		u.CPUUS, u.PeakMB = cpuUS, (peak+1<<20-1)>>20

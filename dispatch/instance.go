@@ -17,15 +17,15 @@ import (
 type instance struct {
 	scale.Instance // guarded by p.mu
 
-	p       *pool
-	begun   time.Time // its start
-	sandbox sandbox.Sandbox
-	guest   guest.Instance
-	output  *output
-	place   time.Duration // from the start's beginning until the code was in place
-	init    time.Duration // from then on until it was initialised
-	cpuUS   atomic.Int64  // as of the last invocation's end
-	shares  *shares       // nil: it serves one at a time
+	p        *pool
+	begun    time.Time // its start
+	sandbox  sandbox.Sandbox
+	guest    guest.Instance
+	output   *output
+	place    time.Duration // from the start's beginning until the code was in place
+	init     time.Duration // from then on until it was initialised
+	cpuUS    atomic.Int64  // as of the last invocation's end
+	division *division     // nil: it serves one at a time
 
 	cold    atomic.Bool // no invocation has had it, and one waited for its start
 	settled atomic.Bool // from being one that starts to its share of the processor
@@ -109,8 +109,8 @@ func (in *instance) boot(ctx context.Context, tree string, secrets map[string]st
 	cpu, _, _ := in.sandbox.Stats() // booting the runtime was ours, not the code's
 	in.cpuUS.Store(cpu)
 	if cfg.Concurrency > 1 {
-		in.shares = new(shares)
-		in.shares.cpu.start(cpu)
+		in.division = new(division)
+		in.division.cpu.start(cpu)
 	}
 	placed := time.Now() // or later: from then on it is the code that takes its time
 	err := in.guest.Init(ctx, guest.Unit{Revision: in.p.rev, Secrets: secrets, Paths: in.sandbox.Paths(task), Place: func(s sandbox.Start) error {

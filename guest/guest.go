@@ -46,7 +46,8 @@ type Instance interface {
 	// Invoke serves one invocation. It calls the reply's methods on the calling
 	// goroutine and touches it no more once it has returned. After it returns nil,
 	// Reply.End has been called and the instance may still be busy: see Settle.
-	// After an error End has not been called, and the instance is of no more use.
+	// After an error End has not been called, and the instance takes no other
+	// invocation; those that it has may end.
 	// ErrNotDelivered says that the code never saw the invocation, so that another
 	// instance may serve it; any other *lambent.Error refuses the invocation before
 	// the code saw it, and the instance is as it was. ctx's deadline is the

@@ -483,7 +483,7 @@ func TestBeginAhead(t *testing.T) {
 // guarantees.
 func TestPoolKeepsItsWord(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		concurrency := rapid.IntRange(1, 3).Draw(t, "concurrency")
+		concurrency := rapid.IntRange(1, 10).Draw(t, "concurrency")
 		most := rapid.IntRange(1, 5).Draw(t, "max")
 		policies := []scale.Policy{scale.None{}, scale.Fixed(time.Second), scale.NewThrift(100), scale.NewHistogram(), afterGap{time.Second, time.Minute}}
 		policy := rapid.SampledFrom(policies).Draw(t, "policy")

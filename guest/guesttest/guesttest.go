@@ -24,6 +24,7 @@ type Language struct {
 	Handler string // of the function that answers at once
 	Stream  string // of the one that streams; empty: the cloud's client for the language cannot
 	Code    string // digest of the function's tree
+	Several bool   // its client takes several invocations at a time
 
 	// What the language calls the error of "error", and the one of "init".
 	ErrorType, InitErrorType string
@@ -106,6 +107,9 @@ func Run(t *testing.T, l Language, deploy Deploy) {
 			t.Parallel()
 			c.test(t)
 		})
+	}
+	if l.Several {
+		t.Run("several-at-a-time", s.several)
 	}
 }
 

@@ -5,7 +5,8 @@
 //
 // The code pulls its work: a runtime client asks for the next invocation, and
 // posts the response. Our own agents say the same over the connection that they
-// were booted with; other programs connect to AWS_LAMBDA_RUNTIME_API. The server
+// were booted with, where they serve one at a time; other programs connect to
+// AWS_LAMBDA_RUNTIME_API, as often as they take several. The server
 // of it is a hand-written state machine, see [instance] and the package http1.
 package lambda
 

@@ -189,13 +189,13 @@ func matrix(t *testing.T, p *platform) {
 	t.Run("python", func(t *testing.T) {
 		guesttest.Run(t, guesttest.Language{
 			Name: "python", Runtime: p.newest(t, "python"), Handler: "app.handler", Code: tree(t, "python"),
-			ErrorType: "ValueError", InitErrorType: "RuntimeError",
+			ErrorType: "ValueError", InitErrorType: "RuntimeError", Several: true,
 		}, p.deploy)
 	})
 	t.Run("nodejs", func(t *testing.T) {
 		guesttest.Run(t, guesttest.Language{
 			Name: "nodejs", Runtime: p.newest(t, "nodejs"), Handler: "app.handler", Stream: "app.stream", Code: tree(t, "nodejs"),
-			ErrorType: "TypeError", InitErrorType: "RangeError",
+			ErrorType: "TypeError", InitErrorType: "RangeError", Several: true,
 		}, p.deploy)
 	})
 	t.Run("go", func(t *testing.T) {
@@ -207,7 +207,7 @@ func matrix(t *testing.T, p *platform) {
 		}
 		guesttest.Run(t, guesttest.Language{
 			Name: "go", Runtime: "provided.al2023", Handler: "bootstrap", Stream: "stream", Code: code,
-			ErrorType: "errorString", InitErrorType: "Runtime.ExitError",
+			ErrorType: "errorString", InitErrorType: "Runtime.ExitError", Several: true,
 		}, p.deploy)
 	})
 	t.Run("shell", func(t *testing.T) {

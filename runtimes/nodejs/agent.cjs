@@ -17,7 +17,7 @@ const path = require('path');
 const Module = require('module');
 const { connection } = require('./connection.cjs');
 const { MODERN, REQUEST_ID, TENANT_ID, documentOf, errors, keepBlocking, logError, setUpLogging } = require('./report.cjs');
-const { STREAMING, HttpResponseStream, newResponseStream, openResponse, streamifyResponse } = require('./stream.cjs');
+const { STREAMING, HttpResponseStream, newResponseStream, streamifyResponse } = require('./stream.cjs');
 
 // --- Loading --------------------------------------------------------------------
 
@@ -93,6 +93,7 @@ async function load(task, text) {
 
 let current = null; // the id of the invocation under way, or of the last one
 let whenIdle = () => {}; // runs when the event loop is empty
+let lanes = null; // of an agent that serves several invocations at a time
 
 function parseHeader(text, name) {
   if (text === undefined) return undefined;
@@ -111,10 +112,10 @@ function receiveInvocation() {
   return { id: current, headers, body };
 }
 
-function completeContext(context, headers) {
+function completeContext(context, headers, alone = true) {
   const trace = headers['lambda-runtime-trace-id'];
-  if (trace) process.env._X_AMZN_TRACE_ID = trace;
-  else delete process.env._X_AMZN_TRACE_ID;
+  if (alone && trace) process.env._X_AMZN_TRACE_ID = trace;
+  else if (alone) delete process.env._X_AMZN_TRACE_ID; // else there is one environment, and several traces
   const deadline = Number(headers['lambda-runtime-deadline-ms']);
   const { env } = process;
   const ofFunction = {
@@ -136,7 +137,7 @@ function completeContext(context, headers) {
   return Object.assign(context, ofFunction, ofInvocation);
 }
 
-function postResult(id, result, hold) {
+function resultText(result) {
   let body;
   try {
     body = JSON.stringify(result === undefined ? null : result);
@@ -144,6 +145,11 @@ function postResult(id, result, hold) {
     throw MODERN ? new errors.JSONStringifyError('Unable to stringify response body') : new Error('Unable to stringify response body');
   }
   if (body === undefined) throw new TypeError('Wrong arguments'); // a function, a symbol
+  return body;
+}
+
+function postResult(id, result, hold) {
+  const body = resultText(result);
   connection.post(`invocation/${encodeURIComponent(id)}/response`, body, undefined, hold);
 }
 
@@ -289,6 +295,54 @@ class Runtime {
   }
 }
 
+// One of several that are under way has a lane of its own. There is no waiting for an
+// empty event loop, which is never empty: the others use it.
+class ConcurrentRuntime extends Runtime {
+  serve(lane, invocation) {
+    if (this.handler[STREAMING]) this.serveStream(lane, invocation);
+    else this.serveOne(lane, invocation);
+  }
+
+  async serveOne(lane, { headers, body }) {
+    try {
+      lane.post('response', resultText(await this.call(JSON.parse(body), headers)));
+    } catch (error) {
+      logError('Invoke Error', error);
+      lane.postError(error);
+    }
+  }
+
+  // call returns what the handler answers, by whichever way it does.
+  call(event, headers) {
+    if (MODERN) return this.handler(event, completeContext({}, headers, false));
+    return new Promise((resolve, reject) => {
+      const fail = (error) => reject(error ?? 'handled');
+      const done = (error, result) => (error !== undefined && error !== null ? reject(error) : resolve(result));
+      const context = { callbackWaitsForEmptyEventLoop: true, succeed: resolve, fail, done };
+      const result = this.handler(event, completeContext(context, headers, false), done);
+      if (typeof result?.then === 'function') result.then(resolve, fail);
+    });
+  }
+
+  async serveStream(lane, { id, headers, body }) {
+    const { stream, fail } = newResponseStream(id, lane);
+    const finished = new Promise((resolve) => stream.once('finish', resolve).once('close', resolve));
+    try {
+      const result = this.handler(JSON.parse(body), stream, completeContext({}, headers, false));
+      if (typeof result?.then !== 'function') {
+        const text = 'Streaming does not support non-async handlers.';
+        throw MODERN ? new Error(text) : text;
+      }
+      if ((await result) !== undefined) console.warn('Streaming handlers ignore return values.');
+      await finished;
+    } catch (error) {
+      logError('Invoke Error', error);
+      await new Promise((done) => fail(error, done));
+    }
+    lane.next();
+  }
+}
+
 // --- Life -----------------------------------------------------------------------
 
 const packages = process.argv.splice(2).map((dir) => `${dir}/node_modules`); // of the runtime
@@ -323,8 +377,11 @@ function assign(task) {
 function reportDeath(what, error, code) {
   connection.release();
   logError(what, error);
-  if (openResponse() !== null) {
-    openResponse().end(error);
+  const lane = lanes?.current();
+  if (lanes !== null) {
+    lane?.break(error);
+  } else if (connection.open !== null) {
+    connection.open.end(error);
   } else if (current !== null) {
     postError(current, error);
   } else {
@@ -400,6 +457,11 @@ async function main() {
     handler = await load(task.task, task.handler);
   } catch (error) {
     reportDeath(MODERN ? 'Init Error' : 'Uncaught Exception', error, MODERN ? 1 : 129);
+  }
+  if (task.concurrency > 1) {
+    const runtime = new ConcurrentRuntime(handler);
+    lanes = require('./lanes.cjs').openLanes((lane, invocation) => runtime.serve(lane, invocation));
+    return;
   }
   const runtime = new Runtime(handler);
   setImmediate(() => {

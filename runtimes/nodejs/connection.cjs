@@ -32,6 +32,7 @@ function exitNow() {
 }
 
 const connection = {
+  open: null, // a streamed response that is under way: chunks may be written, nothing else
   buffer: Buffer.alloc(0), // read, not yet used
   chunk: Buffer.allocUnsafeSlow(65536),
   owed: 0, // answers to POSTs that the server gives together with the next event
@@ -69,9 +70,10 @@ const connection = {
     return data;
   },
 
-  send(data) {
+  send(data, done) {
     try {
       writeAll(FD, data);
+      done?.();
     } catch (err) {
       if (err.code === 'EPIPE' || err.code === 'ECONNRESET') exitNow();
       throw err;
@@ -83,7 +85,7 @@ const connection = {
     const { read, send } = this;
     this.buffer = script;
     this.read = () => { throw new Error('the end of the rehearsal'); };
-    this.send = () => {};
+    this.send = (data, done) => done?.();
     await f();
     Object.assign(this, { read, send, buffer: Buffer.alloc(0), owed: 0, held: null });
   },
@@ -92,24 +94,16 @@ const connection = {
   receive() {
     let end;
     while ((end = this.buffer.indexOf('\r\n\r\n')) < 0) this.fill();
-    const lines = this.buffer.latin1Slice(0, end).split('\r\n');
+    const { status, headers, length } = parseHead(this.buffer.latin1Slice(0, end));
     this.buffer = this.buffer.subarray(end + 4);
-    const headers = {};
-    for (let i = 1; i < lines.length; i++) {
-      const colon = lines[i].indexOf(':');
-      headers[lines[i].slice(0, colon).toLowerCase()] = lines[i].slice(colon + 1).trim();
-    }
-    return { status: Number(lines[0].slice(9, 12)), headers, body: this.take(Number(headers['content-length'] || 0)) };
+    return { status, headers, body: this.take(length) };
   },
 
   // post sends a document, or holds it until the next GET goes out: one write,
   // one wake-up of the server. Hold it only when nothing of the user's is on the
   // stack, who may compute on for long after having called back.
   post(where, body, errorType, hold) {
-    const bytes = Buffer.from(body);
-    const type = errorType === undefined ? '' : `Lambda-Runtime-Function-Error-Type: ${headerSafe(errorType)}\r\n`;
-    const head = `POST ${API}${where} HTTP/1.1\r\nHost: lambda\r\nContent-Type: application/json\r\n${type}Content-Length: ${bytes.length}\r\n\r\n`;
-    const request = Buffer.concat([Buffer.from(head), bytes]);
+    const request = newPost(where, body, errorType);
     this.release();
     this.owed++;
     if (hold) this.held = request;
@@ -129,16 +123,36 @@ const connection = {
     this.held = null;
     for (; this.owed > 0; this.owed--) this.receive(); // 202; or 413, of which the server has told the caller
     const answer = this.receive();
-    if (answer.status !== 200) {
-      writeAll(2, Buffer.from(`lambda: the next invocation was refused with status ${answer.status}\n`));
-      process.exit(1);
-    }
+    if (answer.status !== 200) refused(answer.status);
     return answer;
   },
 };
+
+// parseHead returns what the head of an answer says.
+function parseHead(text) {
+  const lines = text.split('\r\n');
+  const headers = {};
+  for (let i = 1; i < lines.length; i++) {
+    const colon = lines[i].indexOf(':');
+    headers[lines[i].slice(0, colon).toLowerCase()] = lines[i].slice(colon + 1).trim();
+  }
+  return { status: Number(lines[0].slice(9, 12)), headers, length: Number(headers['content-length'] || 0) };
+}
+
+function newPost(where, body, errorType) {
+  const bytes = Buffer.from(body);
+  const type = errorType === undefined ? '' : `Lambda-Runtime-Function-Error-Type: ${headerSafe(errorType)}\r\n`;
+  const head = `POST ${API}${where} HTTP/1.1\r\nHost: lambda\r\nContent-Type: application/json\r\n${type}Content-Length: ${bytes.length}\r\n\r\n`;
+  return Buffer.concat([Buffer.from(head), bytes]);
+}
+
+function refused(status) {
+  writeAll(2, Buffer.from(`lambda: the next invocation was refused with status ${status}\n`));
+  process.exit(1);
+}
 
 function headerSafe(text) {
   return String(text).replace(/[^\x20-\x7e]/g, '?');
 }
 
-module.exports = { API, connection, headerSafe, writeAll };
+module.exports = { API, FD, NEXT, connection, exitNow, headerSafe, newPost, parseHead, refused, writeAll };

@@ -85,8 +85,11 @@ const REQUEST_ID = Symbol.for('aws.lambda.runtime.requestId');
 const TENANT_ID = Symbol.for('aws.lambda.runtime.tenantId');
 const LEVELS = ['TRACE', 'DEBUG', 'INFO', 'WARN', 'ERROR', 'FATAL'];
 
+// underWay tells whose lines are written.
+const underWay = { id: () => globalThis[REQUEST_ID], tenant: () => globalThis[TENANT_ID] };
+
 function textLine(level, args) {
-  return `${new Date().toISOString()}\t${globalThis[REQUEST_ID]}\t${level}\t${util.format(...args)}`;
+  return `${new Date().toISOString()}\t${underWay.id()}\t${level}\t${util.format(...args)}`;
 }
 
 function expandErrors(key, value) {
@@ -96,8 +99,9 @@ function expandErrors(key, value) {
 }
 
 function jsonLine(level, args) {
-  const line = { timestamp: new Date().toISOString(), level, requestId: globalThis[REQUEST_ID] };
-  if (globalThis[TENANT_ID] != null) line.tenantId = globalThis[TENANT_ID];
+  const line = { timestamp: new Date().toISOString(), level, requestId: underWay.id() };
+  const tenant = underWay.tenant();
+  if (tenant != null) line.tenantId = tenant;
   if (args.length === 1) {
     line.message = args[0];
     try {
@@ -154,6 +158,6 @@ function keepBlocking(name) {
 }
 
 module.exports = {
-  MODERN, REQUEST_ID, TENANT_ID, documentOf, keepBlocking, logError, setUpLogging,
+  MODERN, REQUEST_ID, TENANT_ID, documentOf, keepBlocking, logError, setUpLogging, underWay,
   errors: { ImportModuleError, UserCodeSyntaxError, HandlerNotFound, MalformedHandlerName, MalformedStreamingHandler, InvalidStreamingOperation, CallbackHandlerDeprecated, JSONStringifyError, UnhandledPromiseRejection },
 };

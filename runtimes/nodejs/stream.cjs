@@ -8,52 +8,50 @@ const { documentOf, errors } = require('./report.cjs');
 const STREAMING = Symbol.for('aws.lambda.runtime.handler.streaming');
 const HIGH_WATER_MARK = Symbol.for('aws.lambda.runtime.handler.streaming.highWaterMark');
 
-// What is under way on the connection: chunks may be written, nothing else.
-let open = null;
-
-// A ChunkedResponse is the wire side of a streamed response.
+// A ChunkedResponse is the wire side of a streamed response: over the connection, or
+// over a lane.
 class ChunkedResponse {
-  constructor(id, type) {
-    open = this;
-    connection.send(Buffer.from(
+  constructor(over, id, type) {
+    this.over = over;
+    over.open = this;
+    over.send(Buffer.from(
       `POST ${API}invocation/${encodeURIComponent(id)}/response HTTP/1.1\r\nHost: lambda\r\nLambda-Runtime-Function-Response-Mode: streaming\r\n` +
       'Trailer: Lambda-Runtime-Function-Error-Type, Lambda-Runtime-Function-Error-Body\r\n' +
       `Content-Type: ${headerSafe(type)}\r\nTransfer-Encoding: chunked\r\n\r\n`));
   }
 
-  write(chunk) {
-    if (chunk.length === 0) return; // would be the end
-    connection.send(Buffer.concat([Buffer.from(chunk.length.toString(16) + '\r\n'), chunk, Buffer.from('\r\n')]));
+  write(chunk, done) {
+    if (chunk.length === 0) return done(); // would be the end
+    this.over.send(Buffer.concat([Buffer.from(chunk.length.toString(16) + '\r\n'), chunk, Buffer.from('\r\n')]), done);
   }
 
   // end ends the response, as a failed one if there is an error.
   end(error) {
-    open = null;
-    connection.owed++;
+    this.over.open = null;
+    this.over.owed++;
     let trailers = '';
     if (error !== undefined) {
       const document = documentOf(error);
       const body = Buffer.from(JSON.stringify(document)).toString('base64');
       trailers = `Lambda-Runtime-Function-Error-Type: ${headerSafe(document.errorType)}\r\nLambda-Runtime-Function-Error-Body: ${body}\r\n`;
     }
-    connection.send(Buffer.from(`0\r\n${trailers}\r\n`));
+    this.over.send(Buffer.from(`0\r\n${trailers}\r\n`));
   }
 }
 
 // newResponseStream returns what a streaming handler writes to, and how to end
 // it with an error, however much of it is out.
-function newResponseStream(id) {
+function newResponseStream(id, over = connection) {
   const { Writable } = require('stream'); // for streaming handlers only
   let type = 'application/octet-stream';
   let written = false;
   let response = null;
   let failure;
-  const begin = () => (response ??= new ChunkedResponse(id, type));
+  const begin = () => (response ??= new ChunkedResponse(over, id, type));
 
   const stream = new Writable({
     write(chunk, encoding, callback) {
-      begin().write(chunk);
-      callback();
+      begin().write(chunk, callback);
     },
     final(callback) {
       begin().end(failure);
@@ -97,7 +95,4 @@ function streamifyResponse(handler, options) {
   return handler;
 }
 
-// openResponse returns the response that is under way on the connection, or null.
-const openResponse = () => open;
-
-module.exports = { STREAMING, HttpResponseStream, newResponseStream, openResponse, streamifyResponse };
+module.exports = { STREAMING, HttpResponseStream, newResponseStream, streamifyResponse };

@@ -301,6 +301,7 @@ class UnderWay:
     """The invocation under way, of which log records tell."""
 
     request_id, tenant_id = "", None
+    several = False  # there may be more, in other processes
 
 
 under_way = UnderWay()
@@ -482,6 +483,8 @@ def run(connection):
     set_up_logging(json_format)
     connection.take(1)  # the code is in place
     os.chdir(task["task"])
+    if task.get("concurrency", 1) > 1:
+        part("lanes").divide(connection)
     try:
         handler = load(task["handler"])
     except Exception as e:

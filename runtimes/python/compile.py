@@ -6,7 +6,7 @@ import sys
 HERE = __file__[: -len("/compile.py")]
 CODES = {}
 
-for name in ("agent", "errors", "logs", "values", "rehearsal"):
+for name in ("agent", "errors", "lanes", "logs", "values", "rehearsal"):
     file = HERE + "/" + name + ".py"
     with open(file, "rb") as f:
         CODES[file] = compile(f.read(), file, "exec", dont_inherit=True)

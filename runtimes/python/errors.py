@@ -23,7 +23,11 @@ def log_error(error, encoder):
         stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         sys.stdout.write(encoder.encode({"timestamp": stamp, "level": "ERROR", **error}) + "\n")
         return
-    head = "[ERROR] " + error["errorType"]
+    head = "[ERROR] "
+    if agent.under_way.several:  # as loggers have it: whose line it is only its text tells
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime())
+        head = "[ERROR]\t%s.%03dZ\t%s\t" % (stamp, time.time() % 1 * 1000, error["requestId"])
+    head += error["errorType"]
     if error["errorMessage"]:
         head += ": " + error["errorMessage"]
     lines = [head, "Traceback (most recent call last):"]

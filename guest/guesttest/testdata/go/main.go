@@ -24,6 +24,7 @@ type event struct {
 	Value json.RawMessage `json:"value"`
 	Names []string        `json:"names"`
 	MS    int             `json:"ms"`
+	N     int             `json:"n"`
 	Code  int             `json:"code"`
 	Bytes int             `json:"bytes"`
 	Fail  bool            `json:"fail"`
@@ -91,6 +92,13 @@ func handle(ctx context.Context, e event) (any, error) {
 		fmt.Println("to stdout: grüße")
 		fmt.Fprintln(os.Stderr, "to stderr")
 		return "logged", nil
+	case "tell":
+		lc, _ := lambdacontext.FromContext(ctx)
+		for i := range e.N {
+			fmt.Printf("%s told %d\n", lc.AwsRequestID, i)
+			time.Sleep(time.Duration(e.MS) * time.Millisecond)
+		}
+		return "told", nil
 	case "":
 		return events.LambdaFunctionURLResponse{
 			StatusCode: 201, Cookies: []string{"a=1", "b=2"}, Body: e.Body, IsBase64Encoded: true,

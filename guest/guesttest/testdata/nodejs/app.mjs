@@ -54,6 +54,12 @@ export const handler = async (event, context) => {
       process.stdout.write("to stdout: grüße\n");
       process.stderr.write("to stderr\n");
       return "logged";
+    case "tell":
+      for (let i = 0; i < event.n; i++) {
+        console.log(`told ${i}`);
+        await sleep(event.ms);
+      }
+      return "told";
     case "http":
       return {
         statusCode: 201,

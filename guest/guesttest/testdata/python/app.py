@@ -1,6 +1,7 @@
 """The function of the guest suite: does what the event says."""
 import ctypes
 import json
+import logging
 import os
 import signal
 import sys
@@ -55,6 +56,11 @@ def handler(event, context):
         print("to stdout: grüße")
         print("to stderr", file=sys.stderr)
         return "logged"
+    if do == "tell":
+        for i in range(event["n"]):
+            logging.warning("told %d", i)
+            time.sleep(event["ms"] / 1000)
+        return "told"
     if do == "http":
         return {
             "statusCode": 201,

@@ -11,9 +11,9 @@ import (
 // clock went between its begin and its end (the virtual time of fair queueing:
 // Demers, Keshav and Shenker 1989; Parekh and Gallager 1993).
 
-// shares divides an instance's busy time and its processor time among the
+// A division divides an instance's busy time and its processor time among the
 // invocations that it serves.
-type shares struct {
+type division struct {
 	mu   sync.Mutex
 	n    int // in flight
 	time clock
@@ -24,7 +24,7 @@ type shares struct {
 type slice struct{ time, cpu uint64 }
 
 // begin counts an invocation in. stats returns the processor time used so far, in us.
-func (s *shares) begin(stats func() int64) (slice, time.Time) {
+func (s *division) begin(stats func() int64) (slice, time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := time.Now()
@@ -41,7 +41,7 @@ func (s *shares) begin(stats func() int64) (slice, time.Time) {
 // end counts it out, and returns its shares in us. The shares of all that overlap
 // add up to the time in which there was one, and what was not anybody's of the
 // processor's is the next one's, as where there is one at a time.
-func (s *shares) end(of slice, stats func() int64) (busyUS, cpuUS int64, now time.Time) {
+func (s *division) end(of slice, stats func() int64) (busyUS, cpuUS int64, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now = time.Now()
@@ -53,7 +53,7 @@ func (s *shares) end(of slice, stats func() int64) (busyUS, cpuUS int64, now tim
 }
 
 // cancel counts out an invocation that has no record: others have its shares.
-func (s *shares) cancel(of slice) {
+func (s *division) cancel(of slice) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.time.advance(sinceEpoch(time.Now()), s.n)

@@ -19,7 +19,7 @@ func TestSharesAddUp(t *testing.T) {
 				alone bool
 			}
 			var (
-				s     shares
+				s     division
 				cpu   = r.Int64N(1e6)
 				boot  = cpu
 				stats = func() int64 { return cpu }
@@ -100,7 +100,7 @@ func TestSharesOfALongDay(t *testing.T) {
 // What has no record leaves its share to the others.
 func TestSharesOfTheCanceled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var s shares
+		var s division
 		none := func() int64 { return 0 }
 		a, _ := s.begin(none)
 		b, _ := s.begin(none)
