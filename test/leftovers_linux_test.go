@@ -99,7 +99,7 @@ func TestKillLeavesNothing(t *testing.T) {
 func killLeavesNothing(t *testing.T, both bool) {
 	data := filepath.Join(daemon.Dir(t), "data")
 	d := daemon.Start(t, data, "--driver", "namespace")
-	code := upload(t, d, "import time, subprocess\ndef handler(event, context):\n    subprocess.Popen(['sleep', '"+slept+"'])\n    time.sleep(event)\n")
+	code := upload(t, d, "app.py", "import time, subprocess\ndef handler(event, context):\n    subprocess.Popen(['sleep', '"+slept+"'])\n    time.sleep(event)\n")
 	if _, err := d.Deploy(t.Context(), "sleeper", &client.DeployRequest{
 		Runtime: new("python3"), Handler: new("app.handler"), Code: code, TimeoutMS: new(int64(600_000)),
 	}, nil); err != nil {
