@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"lambent"
-	"lambent/bench"
 	"lambent/client"
 	"lambent/test/daemon"
 )
@@ -88,7 +87,7 @@ func TestSlowClient(t *testing.T) {
 	}
 	c.Close()
 
-	processes := bench.Server(d.PID())
+	processes := serverAndJail(d)
 	before := map[int]int64{}
 	for _, pid := range processes {
 		rise(t, pid)
