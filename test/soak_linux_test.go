@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -257,7 +258,8 @@ func (s *soak) churn(name string) {
 	}
 }
 
-// A state is what a server has of the machine.
+// A state is what a server has of the machine, but for places of sandboxes: one that
+// was made is kept for the next, with its disk, its network and users of its own.
 type state struct {
 	Goroutines, Descriptors, Mounts, Processes, Namespaces, Groups int
 }
@@ -282,8 +284,7 @@ func (s *soak) state() (now state) {
 	for i, pid := range serverAndJail(s.d) {
 		fds, _ := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
 		now.Descriptors += len(fds)
-		mounts, _ := os.ReadFile(fmt.Sprintf("/proc/%d/mountinfo", pid))
-		now.Mounts += bytes.Count(mounts, []byte("\n"))
+		now.Mounts += mounts(pid)
 		if i > 0 {
 			continue
 		}
@@ -300,6 +301,10 @@ func (s *soak) state() (now state) {
 			}
 		}
 	}
+	const perPlace = 8 // its disk, the file and the device of that, two namespaces, three sockets
+	places := s.descriptors()["jail /run/lambent/workshop/disk-N"]
+	now.Descriptors -= perPlace * places
+	now.Mounts -= places
 	now.Namespaces = len(namespaces)
 	for _, pattern := range []string{"/sys/fs/cgroup/*/lambent-%s/*", "/sys/fs/cgroup/lambent-%s/*"} {
 		found, _ := filepath.Glob(fmt.Sprintf(pattern, strings.TrimSpace(group)))
@@ -310,6 +315,36 @@ func (s *soak) state() (now state) {
 		}
 	}
 	return now
+}
+
+// mounts counts the mounts of a process, in whichever namespaces its threads are.
+func mounts(pid int) (n int) {
+	counted := map[string]bool{}
+	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*", pid))
+	for _, task := range tasks {
+		ns, err := os.Readlink(task + "/ns/mnt")
+		if err != nil || counted[ns] {
+			continue // it ended
+		}
+		counted[ns] = true
+		b, _ := os.ReadFile(task + "/mountinfo")
+		n += bytes.Count(b, []byte("\n"))
+	}
+	return n
+}
+
+// descriptors counts what the server and its jail have open, by what it is.
+func (s *soak) descriptors() map[string]int {
+	open := map[string]int{}
+	for i, pid := range serverAndJail(s.d) {
+		fds, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
+		for _, fd := range fds {
+			what, _ := os.Readlink(fd) // it may be closed by now
+			what = strings.Trim(regexp.MustCompile(`[0-9]+|[0-9a-f]{12,}`).ReplaceAllString(what, "N"), ":[]")
+			open[[]string{"server ", "jail "}[i]+what]++
+		}
+	}
+	return open
 }
 
 // descendants returns the processes that a process has started, and theirs.
@@ -435,6 +470,13 @@ func TestSoak(t *testing.T) {
 		t.Skip("needs root, for sandboxes")
 	}
 	d := daemon.StartRacing(t, filepath.Join(daemon.Dir(t), "data"), "--driver", "namespace")
+	defer func() {
+		if t.Failed() {
+			d.Kill()
+			ended, stderr := d.Wait(t)
+			t.Logf("the server ended with %v and said: %s", ended, stderr)
+		}
+	}()
 	shop := *d.Client
 	shop.Project = "shop"
 	s := &soak{T: t, d: d, shop: &shop, answered: map[string]string{}, made: map[string]int{},
@@ -483,7 +525,7 @@ func TestSoak(t *testing.T) {
 	now := s.rest(before)
 	t.Logf("before: %+v; after: %+v", before, now)
 	if now.over(before) {
-		t.Errorf("it has more than before: %+v, not %+v", now, before)
+		t.Errorf("it has more than before: %+v, not %+v; open are %v", now, before, s.descriptors())
 	}
 
 	d.Signal(syscall.SIGTERM)
