@@ -463,6 +463,7 @@ func (s *soak) ledger() (records map[string]int, outcomes map[string]string) {
 // is its own, the ledger has exactly one record of it, and what the server had of the
 // machine it gives back. LAMBENT_TEST_SOAK is how long, such as 1h.
 func TestSoak(t *testing.T) {
+	t.Parallel()
 	length := 2 * time.Minute
 	switch said := os.Getenv("LAMBENT_TEST_SOAK"); {
 	case said != "":
