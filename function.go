@@ -115,22 +115,31 @@ func AccountID(project string) string {
 // A Config is everything that a deploy decides about how code runs. Two equal
 // Configs behave equally; [Config.Digest] is their identity.
 type Config struct {
-	Runtime     string            `json:"runtime"`           // a [Runtime]'s name, such as "python3.11"
-	Handler     string            `json:"handler,omitempty"` // such as "app.handler"; empty for runtimes without one
-	MemoryMB    int               `json:"memory_mb"`
-	TmpMB       int               `json:"tmp_mb"`
-	Concurrency int               `json:"concurrency"` // invocations at a time in one instance
-	Timeout     time.Duration     `json:"timeout"`     // of one attempt
-	Env         map[string]string `json:"env,omitempty"`
-	Secrets     []string          `json:"secrets,omitempty"` // names; values are read at init
-	Code        string            `json:"code"`              // sha256 of the unpacked tree, hex
-	CodeZip     string            `json:"code_zip,omitempty"`
-	CodeSize    int64             `json:"code_size,omitempty"` // bytes, of the archive that came in
-	Layers      []string          `json:"layers,omitempty"`    // digests of trees, merged in order under /opt
-	Entries     []Entry           `json:"entries,omitempty"`
-	Network     Network           `json:"network,omitempty"`
-	Description string            `json:"description,omitempty"`
+	Runtime      string            `json:"runtime"`           // a [Runtime]'s name, such as "python3.11"
+	Handler      string            `json:"handler,omitempty"` // such as "app.handler"; empty for runtimes without one
+	MemoryMB     int               `json:"memory_mb"`
+	TmpMB        int               `json:"tmp_mb"`
+	Concurrency  int               `json:"concurrency"`             // invocations at a time in one instance
+	Timeout      time.Duration     `json:"timeout"`                 // of one attempt
+	OnDisconnect OnDisconnect      `json:"on_disconnect,omitempty"` // empty: DisconnectContinue
+	Env          map[string]string `json:"env,omitempty"`
+	Secrets      []string          `json:"secrets,omitempty"` // names; values are read at init
+	Code         string            `json:"code"`              // sha256 of the unpacked tree, hex
+	CodeZip      string            `json:"code_zip,omitempty"`
+	CodeSize     int64             `json:"code_size,omitempty"` // bytes, of the archive that came in
+	Layers       []string          `json:"layers,omitempty"`    // digests of trees, merged in order under /opt
+	Entries      []Entry           `json:"entries,omitempty"`
+	Network      Network           `json:"network,omitempty"`
+	Description  string            `json:"description,omitempty"`
 }
+
+// OnDisconnect is what becomes of an invocation whose caller is gone while it runs.
+type OnDisconnect string
+
+const (
+	DisconnectContinue OnDisconnect = "continue" // it runs to its end, as on Lambda
+	DisconnectCancel   OnDisconnect = "cancel"   // it is ended, and its instance with it
+)
 
 // An Entry is one callable inside a deployed unit: AWS and Google units have
 // one, an Azure app has as many as its host finds.
@@ -217,6 +226,8 @@ func (c *Config) Validate(l Limits) error {
 		return bad("concurrency %d is outside 1 to %d", c.Concurrency, l.MaxConcurrency)
 	case c.Timeout < time.Millisecond || c.Timeout > l.MaxTimeout:
 		return bad("timeout %v is outside 1ms to %v", c.Timeout, l.MaxTimeout)
+	case c.OnDisconnect != "" && c.OnDisconnect != DisconnectCancel:
+		return bad("on-disconnect %q: one of %s, %s", c.OnDisconnect, DisconnectContinue, DisconnectCancel)
 	case len(c.Description) > 256:
 		return bad("description is %d characters, over the limit of 256", len(c.Description))
 	case !digestRe.MatchString(c.Code):

@@ -68,12 +68,13 @@ type Result struct {
 type FaultKind string
 
 const (
-	FaultHandler FaultKind = "error"    // the handler raised or returned an error
-	FaultInit    FaultKind = "init"     // the code could not be initialised
-	FaultTimeout FaultKind = "timeout"  // the attempt took longer than Config.Timeout
-	FaultExit    FaultKind = "exit"     // the process ended by itself
-	FaultMemory  FaultKind = "oom"      // it was killed for its memory limit
-	FaultTooBig  FaultKind = "response" // the response is over the limit
+	FaultHandler  FaultKind = "error"    // the handler raised or returned an error
+	FaultInit     FaultKind = "init"     // the code could not be initialised
+	FaultTimeout  FaultKind = "timeout"  // the attempt took longer than Config.Timeout
+	FaultExit     FaultKind = "exit"     // the process ended by itself
+	FaultMemory   FaultKind = "oom"      // it was killed for its memory limit
+	FaultCanceled FaultKind = "canceled" // its caller was gone, and [DisconnectCancel] was asked for
+	FaultTooBig   FaultKind = "response" // the response is over the limit
 )
 
 // A Fault is a function's own failure, in its cloud's words. It is an outcome,

@@ -51,10 +51,11 @@ type problem struct {
 	Kind   string `json:"kind"`
 	Detail string `json:"detail"`
 	Hint   string `json:"hint,omitempty"`
+	Reason string `json:"reason,omitempty"`
 }
 
 func (p *problem) err() error {
-	return &lambent.Error{Kind: lambent.ParseKind(p.Kind), Message: p.Detail, Hint: p.Hint}
+	return &lambent.Error{Kind: lambent.ParseKind(p.Kind), Message: p.Detail, Hint: p.Hint, Reason: p.Reason}
 }
 
 // A call is one request.

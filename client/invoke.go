@@ -8,6 +8,7 @@ import (
 	"iter"
 	"net/http"
 	"strconv"
+	"time"
 
 	"lambent"
 )
@@ -17,9 +18,10 @@ type InvokeRequest struct {
 	Name      string
 	Qualifier string // a version or an alias; "": latest
 	Payload   io.Reader
-	Length    int64 // of the payload; -1: not known; 0: that of Payload where its type tells
-	Log       bool  // answer with the end of the log
-	Usage     bool  // answer with what was used
+	Length    int64         // of the payload; -1: not known; 0: that of Payload where its type tells
+	Log       bool          // answer with the end of the log
+	Usage     bool          // answer with what was used
+	Wait      time.Duration // the call is not begun later than that; 0: whenever it can be
 }
 
 // An Outcome is what is known at the end of an invocation.
@@ -41,6 +43,9 @@ func (c *Client) Invoke(ctx context.Context, r InvokeRequest, w io.Writer) (*Out
 	}
 	if r.Usage {
 		h.Set("Lambent-Report", "usage")
+	}
+	if r.Wait > 0 {
+		h.Set("Lambent-Wait-Ms", strconv.FormatInt(max(1, r.Wait.Milliseconds()), 10))
 	}
 	resp, err := c.send(ctx, call{
 		method: http.MethodPost, path: functionPath(r.Name, "invocations"), query: query("qualifier", r.Qualifier),

@@ -27,19 +27,20 @@ type Function struct {
 
 // A Configuration is how code runs, and which.
 type Configuration struct {
-	Runtime     string            `json:"runtime"`
-	Handler     string            `json:"handler,omitempty"` // Not for runtimes without one
-	MemoryMB    int               `json:"memory_mb"`
-	TmpMB       int               `json:"tmp_mb"`      // Size of /tmp
-	Concurrency int               `json:"concurrency"` // Invocations at a time in one instance
-	TimeoutMS   int64             `json:"timeout_ms"`  // Of one attempt
-	Env         map[string]string `json:"env,omitempty"`
-	FixedEnv    []string          `json:"fixed_env,omitempty"` // What of env is only read when the runtime boots: each start of an instance boots it
-	Network     []string          `json:"network,omitempty"`   // What the code may connect to; not there: what the project says, or else the internet, and nothing private
-	Description string            `json:"description,omitempty"`
-	Code        string            `json:"code"`          // sha256 of the unpacked tree
-	Zip         string            `json:"zip,omitempty"` // sha256 of the archive
-	ZipBytes    int64             `json:"zip_bytes,omitempty"`
+	Runtime      string               `json:"runtime"`
+	Handler      string               `json:"handler,omitempty"` // Not for runtimes without one
+	MemoryMB     int                  `json:"memory_mb"`
+	TmpMB        int                  `json:"tmp_mb"`        // Size of /tmp
+	Concurrency  int                  `json:"concurrency"`   // Invocations at a time in one instance
+	TimeoutMS    int64                `json:"timeout_ms"`    // Of one attempt
+	OnDisconnect lambent.OnDisconnect `json:"on_disconnect"` // What becomes of an invocation whose caller is gone: continue or cancel
+	Env          map[string]string    `json:"env,omitempty"`
+	FixedEnv     []string             `json:"fixed_env,omitempty"` // What of env is only read when the runtime boots: each start of an instance boots it
+	Network      []string             `json:"network,omitempty"`   // What the code may connect to; not there: what the project says, or else the internet, and nothing private
+	Description  string               `json:"description,omitempty"`
+	Code         string               `json:"code"`          // sha256 of the unpacked tree
+	Zip          string               `json:"zip,omitempty"` // sha256 of the archive
+	ZipBytes     int64                `json:"zip_bytes,omitempty"`
 }
 
 // A Scaling is how many instances there may be.
@@ -77,15 +78,16 @@ type FunctionList struct {
 // A DeployRequest says what a function is to be. What is left out stays as it
 // is, or is the default where the function is new.
 type DeployRequest struct {
-	Runtime     *string           `json:"runtime,omitempty"` // python3 and nodejs without a version mean the newest that is there
-	Handler     *string           `json:"handler,omitempty"`
-	MemoryMB    *int              `json:"memory_mb,omitempty"`
-	TmpMB       *int              `json:"tmp_mb,omitempty"`      // Size of /tmp
-	Concurrency *int              `json:"concurrency,omitempty"` // Invocations at a time in one instance
-	TimeoutMS   *int64            `json:"timeout_ms,omitempty"`
-	Env         map[string]string `json:"env,omitzero"`     // As a whole: what is not in it is gone
-	Network     []string          `json:"network,omitzero"` // What the code may connect to, as a whole: CIDR, CIDR:PORT, HOST or HOST:PORT, or none or internet alone; empty, or default alone: what the project says
-	Description *string           `json:"description,omitempty"`
+	Runtime      *string               `json:"runtime,omitempty"` // python3 and nodejs without a version mean the newest that is there
+	Handler      *string               `json:"handler,omitempty"`
+	MemoryMB     *int                  `json:"memory_mb,omitempty"`
+	TmpMB        *int                  `json:"tmp_mb,omitempty"`      // Size of /tmp
+	Concurrency  *int                  `json:"concurrency,omitempty"` // Invocations at a time in one instance
+	TimeoutMS    *int64                `json:"timeout_ms,omitempty"`
+	OnDisconnect *lambent.OnDisconnect `json:"on_disconnect,omitempty"` // What becomes of an invocation whose caller is gone: continue or cancel
+	Env          map[string]string     `json:"env,omitzero"`            // As a whole: what is not in it is gone
+	Network      []string              `json:"network,omitzero"`        // What the code may connect to, as a whole: CIDR, CIDR:PORT, HOST or HOST:PORT, or none or internet alone; empty, or default alone: what the project says
+	Description  *string               `json:"description,omitempty"`
 
 	Code   string `json:"code,omitempty"`   // Digest of code that was uploaded
 	Zip    string `json:"zip,omitempty"`    // Digest of the archive that it came in, for who downloads the code again
@@ -156,16 +158,18 @@ type AliasList struct {
 
 // A Project is what an operator says about all functions of one project.
 type Project struct {
-	Name      string    `json:"name"`
-	Revision  string    `json:"revision"`          // Another one after every change; 0 where nobody has said anything
-	Network   []string  `json:"network,omitempty"` // What functions may connect to that do not say their own; not there: the internet, and nothing private
-	Functions int       `json:"functions"`
-	Modified  time.Time `json:"modified,omitzero"`
+	Name           string    `json:"name"`
+	Revision       string    `json:"revision"`                  // Another one after every change; 0 where nobody has said anything
+	Network        []string  `json:"network,omitempty"`         // What functions may connect to that do not say their own; not there: the internet, and nothing private
+	MaxConcurrency int       `json:"max_concurrency,omitempty"` // Invocations at a time, of all functions together; not there: no limit
+	Functions      int       `json:"functions"`
+	Modified       time.Time `json:"modified,omitzero"`
 }
 
 // A ProjectRequest changes a Project. What is left out stays.
 type ProjectRequest struct {
 	Network        []string `json:"network,omitzero"`          // As a whole; empty, or default alone: nothing is said
+	MaxConcurrency *int     `json:"max_concurrency,omitempty"` // Invocations at a time, of all functions together; 0: no limit
 	ExpectRevision string   `json:"expect_revision,omitempty"` // Refuse unless the project is at this revision
 }
 

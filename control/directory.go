@@ -62,7 +62,7 @@ type active struct {
 	record  *record
 	latest  *lambent.Revision
 	scaling *lambent.Scaling
-	network lambent.Network // of the project
+	project *lambent.Project // what is said about it; never nil
 
 	mu       sync.Mutex                                   // serialises reading versions
 	versions atomic.Pointer[map[string]*lambent.Revision] // by label; replaced, never written
@@ -81,7 +81,7 @@ func (d *directory) apply(e store.Entry) {
 	if e.Deleted || bytes.Equal(e.Value, placeholder) {
 		_, visible = d.heads.LoadAndDelete(k)
 	} else if known, ok := d.heads.Load(k); ok {
-		known.(*function).replace(e, d.network(project))
+		known.(*function).replace(e, d.project(project))
 	} else {
 		// The engine's buffer holds more than the value: keep just that.
 		d.heads.Store(k, &function{raw: slices.Clip(slices.Clone(e.Value)), revision: e.Revision})
@@ -93,13 +93,13 @@ func (d *directory) apply(e store.Entry) {
 	d.headsAt.move(e.Revision)
 }
 
-// applyProject takes in what the watch of projects says. A new default is one for
-// all of its functions, whose revisions are others now.
+// applyProject takes in what the watch of projects says. It is about all of its
+// functions, and with a new default network their revisions are others.
 func (d *directory) applyProject(e store.Entry) {
 	d.applying.Lock()
 	defer d.applying.Unlock()
 	name := strings.TrimPrefix(e.Key, projectPrefix+".")
-	before := d.network(name)
+	before := d.project(name)
 	if e.Deleted {
 		d.projects.Delete(name)
 	} else if p, err := decodeProject(e); err == nil {
@@ -108,7 +108,7 @@ func (d *directory) applyProject(e store.Entry) {
 		// Nobody knows what the operator has said. Nothing is what is safe.
 		d.projects.Store(name, &lambent.Project{Name: name, Revision: e.Revision, Network: lambent.Network{"none"}})
 	}
-	if after := d.network(name); !slices.Equal(before, after) {
+	if after := d.project(name); !slices.Equal(before.Network, after.Network) || before.MaxConcurrency != after.MaxConcurrency {
 		for k, f := range d.heads.Range {
 			if k := k.(key); k.project == name {
 				f.(*function).move(after)
@@ -119,13 +119,13 @@ func (d *directory) applyProject(e store.Entry) {
 	d.projectsAt.move(e.Revision)
 }
 
-// network is the default of a project's functions.
-func (d *directory) network(project string) lambent.Network {
-	p, ok := d.projects.Load(project)
+// project is what is said about a project; not to be changed.
+func (d *directory) project(name string) *lambent.Project {
+	p, ok := d.projects.Load(name)
 	if !ok {
-		return nil
+		return &lambent.Project{Name: name}
 	}
-	return p.(*lambent.Project).Network
+	return p.(*lambent.Project)
 }
 
 // tell calls the listeners, once the first state is complete.
@@ -210,7 +210,7 @@ func (d *directory) resolve(name lambent.Name) (lambent.Target, error) {
 			return lambent.Target{}, err
 		}
 	}
-	t := lambent.Target{Revision: a.latest, Scaling: a.scaling, URL: &a.record.URL}
+	t := lambent.Target{Revision: a.latest, Scaling: a.scaling, URL: &a.record.URL, Project: a.project}
 	label := name.Qualifier
 	if alias, ok := a.record.Aliases[label]; ok {
 		t.Alias = label
@@ -255,7 +255,7 @@ func (d *directory) version(a *active, label string) (*lambent.Revision, error) 
 	if err != nil {
 		return nil, err
 	}
-	r = r.In(a.network)
+	r = r.In(a.project.Network)
 	next := make(map[string]*lambent.Revision, len(known)+1)
 	maps.Copy(next, known)
 	next[label] = r
@@ -271,7 +271,7 @@ func (f *function) use(d *directory, project string) (*active, error) {
 	if a := f.active.Load(); a != nil {
 		return a, nil
 	}
-	a, err := newActive(f.raw, f.revision, nil, d.network(project))
+	a, err := newActive(f.raw, f.revision, nil, d.project(project))
 	if err != nil {
 		return nil, err
 	}
@@ -280,27 +280,27 @@ func (f *function) use(d *directory, project string) (*active, error) {
 }
 
 // replace takes in a newer head.
-func (f *function) replace(e store.Entry, network lambent.Network) {
+func (f *function) replace(e store.Entry, project *lambent.Project) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.raw, f.revision = slices.Clip(slices.Clone(e.Value)), e.Revision
-	f.renewLocked(network)
+	f.renewLocked(project)
 }
 
-// move takes in another default of the project's.
-func (f *function) move(network lambent.Network) {
+// move takes in what is said about the project now.
+func (f *function) move(project *lambent.Project) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.renewLocked(network)
+	f.renewLocked(project)
 }
 
-func (f *function) renewLocked(network lambent.Network) {
+func (f *function) renewLocked(project *lambent.Project) {
 	old := f.active.Load()
 	if old == nil {
 		return
 	}
 	// A head that cannot be read is one for use to complain of, to each caller.
-	next, _ := newActive(f.raw, f.revision, old, network)
+	next, _ := newActive(f.raw, f.revision, old, project)
 	f.active.Store(next)
 }
 
@@ -314,12 +314,12 @@ func (f *function) snapshot() (*record, error) {
 
 // newActive decodes a head, and takes over from the one before whatever did not
 // change: instances run under those pointers.
-func newActive(raw []byte, revision uint64, old *active, network lambent.Network) (*active, error) {
+func newActive(raw []byte, revision uint64, old *active, project *lambent.Project) (*active, error) {
 	r, err := decode(raw, revision)
 	if err != nil {
 		return nil, err
 	}
-	a := &active{record: r, scaling: &r.Scaling, network: network, latest: lambent.NewRevision(r.Name, lambent.Latest, &r.Latest).In(network)}
+	a := &active{record: r, scaling: &r.Scaling, project: project, latest: lambent.NewRevision(r.Name, lambent.Latest, &r.Latest).In(project.Network)}
 	if old == nil || !old.record.Created.Equal(r.Created) {
 		return a, nil // a function that was deleted and made again has other versions
 	}
@@ -333,7 +333,7 @@ func newActive(raw []byte, revision uint64, old *active, network lambent.Network
 			return !ok || !r.has(number)
 		})
 		for label, version := range next {
-			next[label] = version.In(network)
+			next[label] = version.In(project.Network)
 		}
 		a.versions.Store(&next)
 	}

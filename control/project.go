@@ -15,9 +15,10 @@ func projectKey(name string) string { return projectPrefix + "." + name }
 
 // A ProjectRequest alters what is said about a project.
 type ProjectRequest struct {
-	Name    string
-	Network *lambent.Network // nil: as it is
-	Expect  string           // Project.RevisionID as read, "0" where nothing was said; "": whatever is there
+	Name           string
+	Network        *lambent.Network // nil: as it is
+	MaxConcurrency *int             // nil: as it is
+	Expect         string           // Project.RevisionID as read, "0" where nothing was said; "": whatever is there
 }
 
 // SetProject changes what is said about a project, in one compare-and-set. What is
@@ -41,6 +42,9 @@ func (c *Control) SetProject(ctx context.Context, r ProjectRequest) (*lambent.Pr
 		before := encodeProject(p)
 		if r.Network != nil {
 			p.Network = *r.Network
+		}
+		if r.MaxConcurrency != nil {
+			p.MaxConcurrency = *r.MaxConcurrency
 		}
 		if err := p.Validate(); err != nil {
 			return nil, err
@@ -97,7 +101,7 @@ func (c *Control) Projects() (names []string, functions map[string]int) {
 
 // Network returns what a function's latest may connect to, now.
 func (c *Control) Network(f *lambent.Function) lambent.Network {
-	return f.Latest.Network.Or(c.functions.network(f.Name.Project))
+	return f.Latest.Network.Or(c.functions.project(f.Name.Project).Network)
 }
 
 // readProject returns the record as the store has it, at revision 0 if it has none.

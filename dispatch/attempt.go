@@ -34,11 +34,12 @@ type attempt struct {
 	held   []byte // the write that completes length
 	err    error  // of the ledger
 
-	responding time.Duration // the caller was written to, before the end
-	slice      slice         // of an instance that serves several at a time
-	answers    bool          // it is with the guest, and the instance may serve others
-	cold       bool          // it is the first that the instance serves, and waited for its start
-	oom        bool          // the kernel ended something inside for the memory limit
+	cancel     context.CancelFunc // ends the run; nil: a caller who is gone does not
+	responding time.Duration      // the caller was written to, before the end
+	slice      slice              // of an instance that serves several at a time
+	answers    bool               // it is with the guest, and the instance may serve others
+	cold       bool               // it is the first that the instance serves, and waited for its start
+	oom        bool               // the kernel ended something inside for the memory limit
 }
 
 func newAttempt(d *Dispatcher, inv *lambent.Invocation, t lambent.Target, reply lambent.Reply) *attempt {
@@ -63,8 +64,14 @@ func (a *attempt) run(caller context.Context, in *instance, mayRetry bool) (agai
 	}
 	a.cold = in.cold.Swap(false)
 	in.output.begin(a.inv.ID, a.inv.WantLog, startLine(a.inv.ID, in.p.rev.Version))
-	ctx, cancel := context.WithDeadline(context.WithoutCancel(caller), a.runStart.Add(cfg.Timeout))
+	if cfg.OnDisconnect != lambent.DisconnectCancel {
+		caller = context.WithoutCancel(caller)
+	}
+	ctx, cancel := context.WithDeadline(caller, a.deadline(cfg.Timeout))
 	defer cancel()
+	if cfg.OnDisconnect == lambent.DisconnectCancel {
+		a.cancel = cancel
+	}
 	if !in.settled.Load() {
 		defer time.AfterFunc(settleAfter, in.settle).Stop()
 	}
@@ -89,14 +96,17 @@ func (a *attempt) run(caller context.Context, in *instance, mayRetry bool) (agai
 		return false, err
 	}
 	kind := lambent.FaultExit
-	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		kind = lambent.FaultTimeout
-	} else {
+	if ctx.Err() == nil {
 		select { // the connection may break a moment before the process is seen to end
 		case <-in.sandbox.Done():
 		case <-ctx.Done():
-			kind = lambent.FaultTimeout
 		}
+	}
+	switch {
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+		kind = lambent.FaultTimeout
+	case ctx.Err() != nil:
+		kind = lambent.FaultCanceled
 	}
 	a.End(lambent.Result{Fault: in.guest.Fault(kind, a.inv)})
 	in.p.lose(in, a.runStart)
@@ -111,16 +121,26 @@ func (a *attempt) unbegin() {
 	a.in.output.end(a.inv.ID)
 }
 
+// deadline is when the function's timeout ends the attempt. An init that was repeated
+// for it is a part of it.
+func (a *attempt) deadline(timeout time.Duration) time.Time {
+	if a.cold {
+		timeout -= a.in.repeated
+	}
+	return a.runStart.Add(timeout)
+}
+
 // failed answers an invocation whose instance could not be started.
 func (a *attempt) failed(f *failure) {
-	u := a.usage(time.Now(), f.fault)
+	fault := f.words(a.inv)
+	u := a.usage(time.Now(), fault)
 	if f.sandbox != "" { // or it was not tried again so soon: nothing ran
 		u.Instance, u.Cold = f.sandbox, true
 		u.PlaceUS, u.InitUS = f.place.Microseconds(), f.took.Microseconds()
 		u.BilledMS = lambent.Billed(f.took, 0)
 	}
 	u.QueueUS = max(0, u.End.Sub(u.Start).Microseconds()-u.PlaceUS-u.InitUS)
-	a.finish(u, lambent.Result{Fault: f.fault}, func(lines ...[]byte) []byte {
+	a.finish(u, lambent.Result{Fault: fault}, func(lines ...[]byte) []byte {
 		log, now := a.d.cfg.Log(a.target.Revision.Name), time.Now()
 		var tail []byte
 		for _, l := range append([][]byte{startLine(a.inv.ID, u.Version)}, lines...) {
@@ -154,7 +174,11 @@ func (a *attempt) Write(b []byte) (int, error) {
 	if err := a.begin(); err != nil {
 		return 0, err
 	}
-	return a.reply.Write(b)
+	n, err := a.reply.Write(b)
+	if err != nil && a.cancel != nil {
+		a.cancel() // whoever takes nothing any more is gone
+	}
+	return n, err
 }
 
 func (a *attempt) begin() error {
@@ -238,14 +262,13 @@ func (a *attempt) usage(now time.Time, fault *lambent.Fault) *lambent.Usage {
 // finish puts the log's closing lines and the record in place, then lets the
 // caller have the rest of the answer.
 func (a *attempt) finish(u *lambent.Usage, res lambent.Result, closeLog func(...[]byte) []byte) {
-	var fault []byte
-	if res.Fault != nil && res.Fault.Kind != lambent.FaultHandler {
-		fault = faultLine(u, res.Fault)
-	}
-	if fault != nil {
-		res.LogTail = closeLog(fault, endLine(u.ID), ReportLine(u))
-	} else {
+	switch f := res.Fault; {
+	case f == nil || f.Kind == lambent.FaultHandler:
 		res.LogTail = closeLog(endLine(u.ID), ReportLine(u))
+	case f.Kind == lambent.FaultTimeout:
+		res.LogTail = closeLog(faultLine(u, f), endLine(u.ID), ReportLine(u), limitLine(u))
+	default:
+		res.LogTail = closeLog(faultLine(u, f), endLine(u.ID), ReportLine(u))
 	}
 	u.RespondUS = (a.responding + time.Since(u.End)).Microseconds()
 	if a.err = a.d.cfg.Usage(u); a.err != nil {

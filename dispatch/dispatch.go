@@ -56,12 +56,13 @@ type Config struct {
 // A Dispatcher runs invocations. It implements lambent.Invoker for synchronous
 // ones.
 type Dispatcher struct {
-	cfg     Config
-	starts  chan struct{} // a token for each runtime that boots for a call
-	parking *parking
-	pools   sync.Map           // revision id -> *pool; one that is abandoned is its own key
-	alive   context.Context    // ends with Close: no start outlives it
-	cancel  context.CancelFunc // of alive
+	cfg      Config
+	starts   chan struct{} // a token for each runtime that boots for a call
+	parking  *parking
+	pools    sync.Map           // revision id -> *pool; one that is abandoned is its own key
+	projects sync.Map           // name -> *atomic.Int64: invocations under way
+	alive    context.Context    // ends with Close: no start outlives it
+	cancel   context.CancelFunc // of alive
 
 	startMu  sync.Mutex     // guards closed and what is added to starting
 	closed   bool           // nothing starts any more
@@ -113,9 +114,14 @@ func (d *Dispatcher) Invoke(ctx context.Context, inv *lambent.Invocation, reply 
 	if err := d.node.holds(t.Revision); err != nil {
 		return err
 	}
+	running, err := d.enter(t)
+	if err != nil {
+		return err
+	}
+	defer running.Add(-1)
 	a := newAttempt(d, inv, t, reply)
 	for try := 1; ; try++ {
-		g, err := d.pool(t).acquire(ctx, t.Scaling, inv.Deadline)
+		g, err := d.pool(t).acquire(ctx, t.Scaling, a)
 		if err != nil {
 			return err
 		}

@@ -24,6 +24,7 @@ type instance struct {
 	output   *output
 	place    time.Duration // from the start's beginning until the code was in place
 	init     time.Duration // from then on until it was initialised
+	repeated time.Duration // of init: what counts as a part of the first invocation
 	cpuUS    atomic.Int64  // as of the last invocation's end
 	division *division     // nil: it serves one at a time
 
@@ -42,18 +43,66 @@ type failure struct {
 	fault   *lambent.Fault
 	sandbox string
 	place   time.Duration
-	took    time.Duration // of the init
+	took    time.Duration     // of the init
+	late    lambent.FaultKind // that it overran its limit; or ""
+	guest   guest.Instance    // has the words for late
+}
+
+// words are the failure as one invocation is told of it.
+func (f *failure) words(inv *lambent.Invocation) *lambent.Fault {
+	if f.late == "" {
+		return f.fault
+	}
+	return f.guest.Fault(f.late, inv)
 }
 
 // again is the failure as it is told to those for whom nothing was started.
-func (f *failure) again() *failure { return &failure{fault: f.fault} }
+func (f *failure) again() *failure { return &failure{fault: f.fault, late: f.late, guest: f.guest} }
 
 func (f *failure) Error() string { return f.fault.Error() }
 
-// launch takes a revision through Assign and Init, in a sandbox with its runtime
-// booted, or about to be where its environment only works then. Its error is a
-// *failure where the code is to blame.
+// launch makes an instance. An init that overruns its limit is repeated once in a
+// sandbox of its own, as a part of the invocation that waits for it and under the
+// function's timeout: as on Lambda. Its error is a *failure where the code is to blame.
 func (p *pool) launch(ctx context.Context, ahead bool) (*instance, error) {
+	l := &launch{begun: time.Now()}
+	p.track(func() { p.launches[l] = struct{}{} })
+	defer p.track(func() { delete(p.launches, l) })
+	in, err := p.try(ctx, ahead, l, p.d.cfg.Limits.InitTimeout)
+	first, ok := errors.AsType[*failure](err)
+	if !ok || first.late == "" {
+		return in, err
+	}
+	p.log.Line(time.Now(), p.rev.Version, "", initReport(first.took, "init"))
+	in, err = p.try(ctx, ahead, l, p.rev.Config.Timeout)
+	if f, ok := errors.AsType[*failure](err); ok {
+		f.place, f.took = f.place+first.place, f.took+first.took
+		if f.late != "" {
+			p.log.Line(time.Now(), p.rev.Version, "", initReport(f.took-first.took, "invoke"))
+		}
+		if f.late != "" && !ahead {
+			f.late = lambent.FaultTimeout
+			f.fault = f.words(nil)
+		}
+	}
+	if err == nil {
+		in.repeated = in.init
+		in.place, in.init = in.place+first.place, in.init+first.took
+	}
+	return in, err
+}
+
+// track changes what is under way.
+func (p *pool) track(change func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	change()
+}
+
+// try takes a revision through Assign and Init, in a sandbox with its runtime booted,
+// or about to be where its environment only works then. The code has so long from
+// when there is a sandbox for it.
+func (p *pool) try(ctx context.Context, ahead bool, l *launch, limit time.Duration) (*instance, error) {
 	d, begun := p.d, time.Now()
 	if !d.begin() {
 		return nil, errDraining
@@ -74,7 +123,7 @@ func (p *pool) launch(ctx context.Context, ahead bool) (*instance, error) {
 			return nil, err
 		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, d.cfg.Limits.InitTimeout)
+	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(d.alive, cancel)()
 
@@ -86,10 +135,13 @@ func (p *pool) launch(ctx context.Context, ahead bool) (*instance, error) {
 	if err != nil {
 		return nil, err
 	}
+	p.track(func() { l.placed = time.Time{} })
 	in := &instance{p: p, begun: begun, sandbox: b.sandbox, guest: b.guest, output: newOutput(b.sandbox.Output(), p.log, p.rev.Version)}
 	in.freezer, _ = b.sandbox.(sandbox.Freezer)
 	d.balance.join(in)
-	if err := in.boot(ctx, tree, secrets); err != nil {
+	limited, cancelLimit := context.WithTimeout(ctx, limit)
+	defer cancelLimit()
+	if err := in.boot(limited, l, tree, secrets); err != nil {
 		in.end()
 		return nil, err
 	}
@@ -103,7 +155,7 @@ func (p *pool) launch(ctx context.Context, ahead bool) (*instance, error) {
 	return in, nil
 }
 
-func (in *instance) boot(ctx context.Context, tree string, secrets map[string]string) error {
+func (in *instance) boot(ctx context.Context, l *launch, tree string, secrets map[string]string) error {
 	cfg := in.p.rev.Config
 	task := sandbox.Task{Code: tree, MemoryMB: cfg.MemoryMB, TmpMB: cfg.TmpMB, Network: in.p.rev.Network}
 	cpu, _, _ := in.sandbox.Stats() // booting the runtime was ours, not the code's
@@ -117,18 +169,20 @@ func (in *instance) boot(ctx context.Context, tree string, secrets map[string]st
 		task.Start = s
 		err := in.sandbox.Assign(ctx, task)
 		placed = time.Now()
+		in.p.track(func() { l.placed = placed })
 		return err
 	}})
 	in.place, in.init = placed.Sub(in.begun), time.Since(placed)
 	if err == nil {
 		return nil
 	}
+	var late lambent.FaultKind
 	if errors.Is(err, context.DeadlineExceeded) {
-		err = in.guest.Fault(lambent.FaultInit, nil)
+		late, err = lambent.FaultInit, in.guest.Fault(lambent.FaultInit, nil)
 	}
 	if f, ok := errors.AsType[*lambent.Fault](err); ok {
 		in.output.drain()
-		return &failure{fault: f, sandbox: in.sandbox.ID(), place: in.place, took: in.init}
+		return &failure{fault: f, sandbox: in.sandbox.ID(), place: in.place, took: in.init, late: late, guest: in.guest}
 	}
 	return err
 }

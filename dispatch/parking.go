@@ -68,16 +68,22 @@ func (p *parking) take(ctx context.Context, rt lambent.Runtime, needed func() bo
 	if b := p.leave(rt); b != nil {
 		return b, nil
 	}
+	ctx, cancel := context.WithTimeoutCause(ctx, p.d.cfg.Limits.InitTimeout, lambent.Errorf(lambent.Unavailable, "dispatch", "no sandbox of %s could be made within %v", rt.Name, p.d.cfg.Limits.InitTimeout))
+	defer cancel()
 	select {
 	case p.d.starts <- struct{}{}:
 		defer func() { <-p.d.starts }()
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		return nil, context.Cause(ctx)
 	}
 	if !needed() {
 		return nil, errUnneeded
 	}
-	return p.make(ctx, rt)
+	b, err := p.make(ctx, rt)
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = context.Cause(ctx)
+	}
+	return b, err
 }
 
 // leave takes the oldest parked sandbox out of the runtime's lot, or returns nil,

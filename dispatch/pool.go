@@ -21,17 +21,18 @@ type pool struct {
 	rev *lambent.Revision
 	log Log
 
-	mu      sync.Mutex
-	scale   *scale.Pool[*instance, *waiter]
-	bounds  *lambent.Scaling // that the scale.Pool's were made of
-	habits  *scale.Thrift    // of the function's callers
-	learns  bool             // habits is the policy
-	all     map[*instance]struct{}
-	timer   *time.Timer
-	armed   time.Duration // when it rings, or scale.Never
-	broken  *failure      // of the last start that the code failed
-	gone    bool          // abandoned: nothing will lead here again
-	removed bool          // from the dispatcher's table
+	mu       sync.Mutex
+	scale    *scale.Pool[*instance, *waiter]
+	bounds   *lambent.Scaling // that the scale.Pool's were made of
+	habits   *scale.Thrift    // of the function's callers
+	learns   bool             // habits is the policy
+	all      map[*instance]struct{}
+	timer    *time.Timer
+	armed    time.Duration // when it rings, or scale.Never
+	launches map[*launch]struct{}
+	broken   *failure // of the last start that the code failed
+	gone     bool     // abandoned: nothing will lead here again
+	removed  bool     // from the dispatcher's table
 
 	want want // of places; guarded by the node's lock
 }
@@ -51,7 +52,7 @@ type grant struct {
 }
 
 func newPool(d *Dispatcher, rev *lambent.Revision) *pool {
-	p := &pool{d: d, id: strconv.FormatInt(d.made.Add(1), 10), rev: rev, all: map[*instance]struct{}{}, log: d.cfg.Log(rev.Name), armed: scale.Never, habits: scale.NewThrift(scale.DefaultRate)}
+	p := &pool{d: d, id: strconv.FormatInt(d.made.Add(1), 10), rev: rev, all: map[*instance]struct{}{}, launches: map[*launch]struct{}{}, log: d.cfg.Log(rev.Name), armed: scale.Never, habits: scale.NewThrift(scale.DefaultRate)}
 	p.scale = scale.NewPool(scale.Config{}, host{p})
 	p.boundLocked(&lambent.Scaling{})
 	p.timer = time.AfterFunc(time.Hour, p.ring)
@@ -104,12 +105,12 @@ func (p *pool) ring() {
 }
 
 // acquire returns an instance that has room for the invocation, or how the attempt
-// to start one failed. It waits in line as long as ctx and the deadline allow.
-func (p *pool) acquire(ctx context.Context, s *lambent.Scaling, deadline time.Time) (grant, error) {
+// to start one failed. It waits in line as long as ctx and the caller's deadline allow.
+func (p *pool) acquire(ctx context.Context, s *lambent.Scaling, a *attempt) (grant, error) {
 	p.mu.Lock()
 	if p.removed { // it ended between the look-up and here
 		p.mu.Unlock()
-		return p.d.pool(lambent.Target{Revision: p.rev}).acquire(ctx, s, deadline)
+		return p.d.pool(lambent.Target{Revision: p.rev}).acquire(ctx, s, a)
 	}
 	p.boundLocked(s)
 	now := p.d.now()
@@ -118,13 +119,20 @@ func (p *pool) acquire(ctx context.Context, s *lambent.Scaling, deadline time.Ti
 		in.wake()
 		return grant{instance: in}, nil
 	}
-	until := scale.Never
+	until, deadline := scale.Never, sooner(ctx, a.inv.Deadline)
+	var passed <-chan time.Time
 	if !deadline.IsZero() {
 		until = now + time.Until(deadline)
+		timer := time.NewTimer(time.Until(deadline))
+		defer timer.Stop()
+		passed = timer.C
 	}
 	w := &waiter{granted: make(chan grant, 1)}
 	if r := p.scale.Wait(now, until, w); r != (scale.Refusal{}) {
 		g := p.refusalLocked(r)
+		if r.Reason == scale.TooLate && time.Until(deadline) <= 0 {
+			g.err = p.tooLateLocked(a.arrived, deadline)
+		}
 		p.removeIfEmptyLocked()
 		p.unlock(now)
 		return g, g.err
@@ -133,13 +141,25 @@ func (p *pool) acquire(ctx context.Context, s *lambent.Scaling, deadline time.Ti
 
 	select {
 	case g := <-w.granted:
-		if g.instance != nil {
-			g.instance.wake()
+		if g.instance == nil {
+			return g, g.err
 		}
-		return g, g.err
+		if ctx.Err() == nil {
+			g.instance.wake()
+			return g, nil
+		}
+		p.free(g.instance, 0) // the caller is gone: it costs no run
+		return grant{}, gone(ctx)
 	case <-ctx.Done():
+	case <-passed:
 	}
 	p.mu.Lock()
+	var err error
+	if !deadline.IsZero() && time.Until(deadline) <= 0 {
+		err = p.tooLateLocked(a.arrived, deadline)
+	} else {
+		err = gone(ctx)
+	}
 	left := p.scale.Leave(w)
 	p.removeIfEmptyLocked()
 	p.mu.Unlock()
@@ -148,7 +168,11 @@ func (p *pool) acquire(ctx context.Context, s *lambent.Scaling, deadline time.Ti
 			p.free(g.instance, 0)
 		}
 	}
-	return grant{}, lambent.Errorf(lambent.Canceled, "dispatch", "the caller is gone: %w", ctx.Err())
+	return grant{}, err
+}
+
+func gone(ctx context.Context) error {
+	return lambent.Errorf(lambent.Canceled, "dispatch", "the caller is gone: %w", ctx.Err())
 }
 
 // refusalLocked is what an invocation gets in an instance's place.
@@ -162,6 +186,7 @@ func (p *pool) refusalLocked(r scale.Refusal) grant {
 		return grant{err: errDraining}
 	case r.Reason == scale.Stopped:
 		e = lambent.Errorf(lambent.Throttled, "dispatch", "the function's reserved concurrency is 0: it is stopped")
+		e.Reason = lambent.ReasonReserved
 	case r.Reason == scale.TooLate:
 		e = lambent.Errorf(lambent.Throttled, "dispatch", "%s could not begin before its caller's deadline: %d invocations wait", p.rev.Name, waiting)
 	case r.Reason == scale.TooLong:

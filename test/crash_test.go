@@ -31,12 +31,12 @@ def handler(event, context):
     return os.environ.get("N", "")
 `
 
-// upload sends a Python function and returns its code's digest.
-func upload(t *testing.T, d *daemon.Daemon, source string) string {
+// upload sends a function of one file and returns its code's digest.
+func upload(t *testing.T, d *daemon.Daemon, file, source string) string {
 	t.Helper()
 	var b bytes.Buffer
 	z := zip.NewWriter(&b)
-	w, err := z.Create("app.py")
+	w, err := z.Create(file)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,6 +58,10 @@ func python(code string, n int) *client.DeployRequest {
 		Runtime: new("python3"), Handler: new("app.handler"), Code: code, TimeoutMS: new(int64(30_000)),
 		Env: map[string]string{"N": strconv.Itoa(n), "LAMBENT_CRASH_TEST": "1"}, Publish: true,
 	}
+}
+
+func nodejs(code string) *client.DeployRequest {
+	return &client.DeployRequest{Runtime: new("nodejs"), Handler: new("index.handler"), Code: code, TimeoutMS: new(int64(60_000)), MemoryMB: new(256)}
 }
 
 func invoke(ctx context.Context, d *daemon.Daemon, name, payload string) (string, *client.Outcome, error) {
@@ -84,7 +88,7 @@ func TestKillNine(t *testing.T) {
 	}
 	data := filepath.Join(daemon.Dir(t), "data")
 	d := daemon.Start(t, data)
-	code := upload(t, d, handler)
+	code := upload(t, d, "app.py", handler)
 	if _, err := d.Deploy(t.Context(), "steady", python(code, 0), nil); err != nil {
 		t.Fatal(err)
 	}
@@ -243,7 +247,7 @@ func functionProcesses() (pids []string) {
 func TestTermLetsCallsEnd(t *testing.T) {
 	t.Parallel()
 	d := daemon.Start(t, filepath.Join(daemon.Dir(t), "data"), "--grace", "20s")
-	if _, err := d.Deploy(t.Context(), "slow", python(upload(t, d, handler), 7), nil); err != nil {
+	if _, err := d.Deploy(t.Context(), "slow", python(upload(t, d, "app.py", handler), 7), nil); err != nil {
 		t.Fatal(err)
 	}
 	answer := make(chan string, 1)
@@ -269,7 +273,7 @@ func TestTermLetsCallsEnd(t *testing.T) {
 func TestSecondTermEndsAtOnce(t *testing.T) {
 	t.Parallel()
 	d := daemon.Start(t, filepath.Join(daemon.Dir(t), "data"))
-	if _, err := d.Deploy(t.Context(), "slow", python(upload(t, d, handler), 7), nil); err != nil {
+	if _, err := d.Deploy(t.Context(), "slow", python(upload(t, d, "app.py", handler), 7), nil); err != nil {
 		t.Fatal(err)
 	}
 	ended := make(chan error, 1)

@@ -39,6 +39,17 @@ func processes(f func(pid int, cmdline []string, uid int)) {
 	}
 }
 
+// serverAndJail returns a server's process and, where it is divided, its jail's.
+func serverAndJail(d *daemon.Daemon) []int {
+	pids := []int{d.PID()}
+	processes(func(pid int, cmdline []string, _ int) {
+		if slices.Contains(cmdline, "jail") && slices.Contains(cmdline, d.Data) {
+			pids = append(pids, pid)
+		}
+	})
+	return pids
+}
+
 // leftovers lists what a server of that number has on the machine: its sandboxes'
 // processes, control groups and interfaces. Slot 0 is the next server's own.
 func leftovers(server int) (left []string) {
@@ -99,7 +110,7 @@ func TestKillLeavesNothing(t *testing.T) {
 func killLeavesNothing(t *testing.T, both bool) {
 	data := filepath.Join(daemon.Dir(t), "data")
 	d := daemon.Start(t, data, "--driver", "namespace")
-	code := upload(t, d, "import time, subprocess\ndef handler(event, context):\n    subprocess.Popen(['sleep', '"+slept+"'])\n    time.sleep(event)\n")
+	code := upload(t, d, "app.py", "import time, subprocess\ndef handler(event, context):\n    subprocess.Popen(['sleep', '"+slept+"'])\n    time.sleep(event)\n")
 	if _, err := d.Deploy(t.Context(), "sleeper", &client.DeployRequest{
 		Runtime: new("python3"), Handler: new("app.handler"), Code: code, TimeoutMS: new(int64(600_000)),
 	}, nil); err != nil {
@@ -125,11 +136,9 @@ func killLeavesNothing(t *testing.T, both bool) {
 		time.Sleep(100 * time.Millisecond)
 	}
 	if both {
-		processes(func(pid int, cmdline []string, _ int) {
-			if slices.Contains(cmdline, "jail") && slices.Contains(cmdline, data) {
-				_ = syscall.Kill(pid, syscall.SIGKILL) // it is there: it has sandboxes
-			}
-		})
+		for _, pid := range serverAndJail(d)[1:] {
+			_ = syscall.Kill(pid, syscall.SIGKILL) // it is there: it has sandboxes
+		}
 	}
 	d.Kill()
 	busy.Wait()

@@ -17,15 +17,16 @@ import (
 // A DeployRequest says what a function is to be. What is left out stays as it
 // is, or is the default where the function is new.
 type DeployRequest struct {
-	Runtime     *string           `json:"runtime,omitempty" doc:"python3 and nodejs without a version mean the newest that is there" example:"python3.11"`
-	Handler     *string           `json:"handler,omitempty" example:"app.handler"`
-	MemoryMB    *int              `json:"memory_mb,omitempty" example:"128"`
-	TmpMB       *int              `json:"tmp_mb,omitempty" doc:"Size of /tmp" example:"512"`
-	Concurrency *int              `json:"concurrency,omitempty" doc:"Invocations at a time in one instance" example:"1"`
-	TimeoutMS   *int64            `json:"timeout_ms,omitempty" example:"3000"`
-	Env         map[string]string `json:"env,omitzero" doc:"As a whole: what is not in it is gone"`
-	Network     []string          `json:"network,omitzero" doc:"What the code may connect to, as a whole: CIDR, CIDR:PORT, HOST or HOST:PORT, or none or internet alone; empty, or default alone: what the project says, or else the internet, and nothing private" example:"[\"db.internal:5432\"]"`
-	Description *string           `json:"description,omitempty"`
+	Runtime      *string               `json:"runtime,omitempty" doc:"python3 and nodejs without a version mean the newest that is there" example:"python3.11"`
+	Handler      *string               `json:"handler,omitempty" example:"app.handler"`
+	MemoryMB     *int                  `json:"memory_mb,omitempty" example:"128"`
+	TmpMB        *int                  `json:"tmp_mb,omitempty" doc:"Size of /tmp" example:"512"`
+	Concurrency  *int                  `json:"concurrency,omitempty" doc:"Invocations at a time in one instance" example:"1"`
+	TimeoutMS    *int64                `json:"timeout_ms,omitempty" example:"3000"`
+	OnDisconnect *lambent.OnDisconnect `json:"on_disconnect,omitempty" enum:"continue,cancel" doc:"What becomes of an invocation whose caller is gone" example:"continue"`
+	Env          map[string]string     `json:"env,omitzero" doc:"As a whole: what is not in it is gone"`
+	Network      []string              `json:"network,omitzero" doc:"What the code may connect to, as a whole: CIDR, CIDR:PORT, HOST or HOST:PORT, or none or internet alone; empty, or default alone: what the project says, or else the internet, and nothing private" example:"[\"db.internal:5432\"]"`
+	Description  *string               `json:"description,omitempty"`
 
 	Code   string `json:"code,omitempty" doc:"Digest of code that was uploaded" example:"9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"`
 	Zip    string `json:"zip,omitempty" doc:"Digest of the archive that it came in, for who downloads the code again"`
@@ -226,6 +227,12 @@ func (s *service) change(f *lambent.Function, r *DeployRequest, code *Code) erro
 	set(&c.Description, r.Description)
 	if r.TimeoutMS != nil {
 		c.Timeout = milliseconds(*r.TimeoutMS)
+	}
+	if r.OnDisconnect != nil {
+		c.OnDisconnect = *r.OnDisconnect
+		if c.OnDisconnect == lambent.DisconnectContinue {
+			c.OnDisconnect = ""
+		}
 	}
 	if r.Env != nil {
 		c.Env = r.Env

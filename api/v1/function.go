@@ -1,6 +1,7 @@
 package v1
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"time"
@@ -28,19 +29,20 @@ type Function struct {
 
 // A Configuration is how code runs, and which.
 type Configuration struct {
-	Runtime     string            `json:"runtime" example:"python3.11"`
-	Handler     string            `json:"handler,omitempty" doc:"Not for runtimes without one" example:"app.handler"`
-	MemoryMB    int               `json:"memory_mb" example:"128"`
-	TmpMB       int               `json:"tmp_mb" doc:"Size of /tmp" example:"512"`
-	Concurrency int               `json:"concurrency" doc:"Invocations at a time in one instance" example:"1"`
-	TimeoutMS   int64             `json:"timeout_ms" doc:"Of one attempt" example:"3000"`
-	Env         map[string]string `json:"env,omitempty"`
-	FixedEnv    []string          `json:"fixed_env,omitempty" doc:"What of env is only read when the runtime boots: each start of an instance boots it, instead of taking one that is booted already" example:"[\"NODE_OPTIONS\"]"`
-	Network     []string          `json:"network,omitempty" doc:"What the code may connect to; not there: what the project says, or else the internet, and nothing private" example:"[\"db.internal:5432\"]"`
-	Description string            `json:"description,omitempty"`
-	Code        string            `json:"code" doc:"sha256 of the unpacked tree"`
-	Zip         string            `json:"zip,omitempty" doc:"sha256 of the archive"`
-	ZipBytes    int64             `json:"zip_bytes,omitempty"`
+	Runtime      string               `json:"runtime" example:"python3.11"`
+	Handler      string               `json:"handler,omitempty" doc:"Not for runtimes without one" example:"app.handler"`
+	MemoryMB     int                  `json:"memory_mb" example:"128"`
+	TmpMB        int                  `json:"tmp_mb" doc:"Size of /tmp" example:"512"`
+	Concurrency  int                  `json:"concurrency" doc:"Invocations at a time in one instance" example:"1"`
+	TimeoutMS    int64                `json:"timeout_ms" doc:"Of one attempt" example:"3000"`
+	OnDisconnect lambent.OnDisconnect `json:"on_disconnect" enum:"continue,cancel" doc:"What becomes of an invocation whose caller is gone: it runs on, as on Lambda, or is ended, and its instance with it" example:"continue"`
+	Env          map[string]string    `json:"env,omitempty"`
+	FixedEnv     []string             `json:"fixed_env,omitempty" doc:"What of env is only read when the runtime boots: each start of an instance boots it, instead of taking one that is booted already" example:"[\"NODE_OPTIONS\"]"`
+	Network      []string             `json:"network,omitempty" doc:"What the code may connect to; not there: what the project says, or else the internet, and nothing private" example:"[\"db.internal:5432\"]"`
+	Description  string               `json:"description,omitempty"`
+	Code         string               `json:"code" doc:"sha256 of the unpacked tree"`
+	Zip          string               `json:"zip,omitempty" doc:"sha256 of the archive"`
+	ZipBytes     int64                `json:"zip_bytes,omitempty"`
 }
 
 // A Scaling is how many instances there may be.
@@ -95,7 +97,7 @@ func (s *service) configuration(c *lambent.Config) Configuration {
 	return Configuration{
 		FixedEnv: s.FixedEnv(c),
 		Runtime:  c.Runtime, Handler: c.Handler, MemoryMB: c.MemoryMB, TmpMB: c.TmpMB, Concurrency: c.Concurrency,
-		TimeoutMS: c.Timeout.Milliseconds(), Env: c.Env, Network: c.Network, Description: c.Description,
+		TimeoutMS: c.Timeout.Milliseconds(), OnDisconnect: cmp.Or(c.OnDisconnect, lambent.DisconnectContinue), Env: c.Env, Network: c.Network, Description: c.Description,
 		Code: c.Code, Zip: c.CodeZip, ZipBytes: c.CodeSize,
 	}
 }

@@ -26,8 +26,9 @@ const (
 	faultMessageHeader = "Lambent-Fault-Message"
 	logTailHeader      = "Lambent-Log-Tail"
 	usageHeader        = "Lambent-Usage"
-	wantLogHeader      = "Lambent-Log"    // of the request: "tail"
-	wantReportHeader   = "Lambent-Report" // of the request: "usage"
+	wantLogHeader      = "Lambent-Log"     // of the request: "tail"
+	waitHeader         = "Lambent-Wait-Ms" // of the request: the caller's deadline, from now
+	wantReportHeader   = "Lambent-Report"  // of the request: "usage"
 )
 
 func (s *service) invokeOperations(api huma.API) {
@@ -41,6 +42,7 @@ func (s *service) invokeOperations(api huma.API) {
 			functionParam(),
 			param("query", "qualifier", "A version or an alias; without one, latest"),
 			param("header", wantLogHeader, "tail: answer with the end of the invocation's log, too"),
+			param("header", waitHeader, "In how many milliseconds the answer is of no more use: a call that has not begun by then is not begun, and refused with where its time went. One that runs runs on"),
 			param("header", wantReportHeader, "usage: answer with what was used, too"),
 		},
 		RequestBody: &huma.RequestBody{Content: binary("application/octet-stream"), Description: "At most 6 MB"},
@@ -50,7 +52,7 @@ func (s *service) invokeOperations(api huma.API) {
 			Headers: map[string]*huma.Param{
 				requestIDHeader:    header("The invocation's id, in logs and usage records"),
 				versionHeader:      header("The version that ran: a number, or latest"),
-				faultHeader:        header("Only where the function failed: error, init, timeout, exit, oom or response"),
+				faultHeader:        header("Only where the function failed: error, init, timeout, exit, oom, canceled or response"),
 				faultMessageHeader: header("Only where the function failed: the error's type and message in one line"),
 				logTailHeader:      header("The last 4 KB of the invocation's log in base64, where asked for"),
 				usageHeader:        header("A usage record as JSON, where asked for"),
@@ -83,6 +85,13 @@ func (s *service) invoke(w http.ResponseWriter, r *http.Request, project string)
 	}
 	if re.wantUsage, err = asked(r, wantReportHeader, "usage"); err != nil {
 		return err
+	}
+	if ms := r.Header[waitHeader]; len(ms) > 0 {
+		wait, err := strconv.ParseInt(ms[0], 10, 64)
+		if err != nil || wait <= 0 || len(ms) > 1 {
+			return lambent.Errorf(lambent.Invalid, "v1.invoke", "header %s is %.40q: a number of milliseconds from 1", waitHeader, ms[0])
+		}
+		inv.Deadline = arrived.Add(milliseconds(wait))
 	}
 	buf := payloads.Get().(*[]byte)
 	defer putPayload(buf)

@@ -41,6 +41,8 @@ type Problem struct {
 	Detail string `json:"detail" doc:"What is wrong, in one line" example:"function \"thumbs\" does not exist in project \"default\""`
 	Hint   string `json:"hint,omitempty" doc:"The one command that mends it" example:"lambent list"`
 
+	Reason string `json:"reason,omitempty" doc:"Why a call is throttled, where AWS has a word for it" example:"ConcurrentInvocationLimitExceeded"`
+
 	retryAfterS int
 }
 
@@ -53,6 +55,7 @@ func newProblem(err error) *Problem {
 	}
 	if e, ok := errors.AsType[*lambent.Error](err); ok && kind != lambent.Internal {
 		p.Hint = oneLine(e.Hint)
+		p.Reason = e.Reason
 		p.retryAfterS = int(math.Ceil(e.RetryAfter.Seconds()))
 	}
 	if kind == lambent.Throttled {

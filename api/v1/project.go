@@ -15,16 +15,18 @@ import (
 
 // A Project is what an operator says about all functions of one project.
 type Project struct {
-	Name      string    `json:"name" example:"shop"`
-	Revision  string    `json:"revision" doc:"Another one after every change: what expect_revision takes; 0 where nobody has said anything" example:"42"`
-	Network   []string  `json:"network,omitempty" doc:"What functions may connect to that do not say their own: a default, not a ceiling. Not there: the internet, and nothing private" example:"[\"none\"]"`
-	Functions int       `json:"functions" doc:"How many there are" example:"12"`
-	Modified  time.Time `json:"modified,omitzero"`
+	Name           string    `json:"name" example:"shop"`
+	Revision       string    `json:"revision" doc:"Another one after every change: what expect_revision takes; 0 where nobody has said anything" example:"42"`
+	Network        []string  `json:"network,omitempty" doc:"What functions may connect to that do not say their own: a default, not a ceiling. Not there: the internet, and nothing private" example:"[\"none\"]"`
+	MaxConcurrency int       `json:"max_concurrency,omitempty" doc:"Invocations at a time, of all functions together; one more is throttled. Not there: no limit" example:"100"`
+	Functions      int       `json:"functions" doc:"How many there are" example:"12"`
+	Modified       time.Time `json:"modified,omitzero"`
 }
 
 // A ProjectRequest changes a Project. What is left out stays.
 type ProjectRequest struct {
 	Network        []string `json:"network,omitzero" doc:"As a whole: CIDR, CIDR:PORT, HOST or HOST:PORT, or none or internet alone; empty, or default alone: nothing is said" example:"[\"none\"]"`
+	MaxConcurrency *int     `json:"max_concurrency,omitempty" doc:"Invocations at a time, of all functions together; 0: no limit" example:"100"`
 	ExpectRevision string   `json:"expect_revision,omitempty" doc:"Refuse unless the project is at this revision" example:"42"`
 }
 
@@ -58,13 +60,13 @@ func (s *service) projectOperations(api huma.API) {
 	operation(s, api, huma.Operation{
 		OperationID: "set-project", Method: http.MethodPut, Path: "/v1/projects/{name}", Tags: []string{"projects"},
 		Summary: "Change what is said about a project",
-		Description: "Instances that are started from then on are as it says, and others serve no call that comes later. " +
+		Description: "With another network, instances that are started from then on are as it says, and others serve no call that comes later. " +
 			"It needs a credential for all projects.",
 	}, s.setProject)
 }
 
 func (s *service) project(p *lambent.Project, functions int) Project {
-	return Project{Name: p.Name, Revision: p.RevisionID(), Network: p.Network, Functions: functions, Modified: p.Modified}
+	return Project{Name: p.Name, Revision: p.RevisionID(), Network: p.Network, MaxConcurrency: p.MaxConcurrency, Functions: functions, Modified: p.Modified}
 }
 
 func (s *service) listProjects(ctx context.Context, _ *Scope) (*projectsOutput, error) {
@@ -95,7 +97,7 @@ func (s *service) setProject(ctx context.Context, in *setProjectInput) (*project
 	if !identity(ctx).Allows("", auth.RoleAdmin) {
 		return nil, lambent.Errorf(lambent.Forbidden, "v1", "the token is for one project: what is said about projects is the server's administrator's to say")
 	}
-	r := control.ProjectRequest{Name: in.Name, Expect: in.Body.ExpectRevision}
+	r := control.ProjectRequest{Name: in.Name, Expect: in.Body.ExpectRevision, MaxConcurrency: in.Body.MaxConcurrency}
 	if in.Body.Network != nil {
 		n, err := lambent.ParseNetwork(strings.Join(in.Body.Network, ","))
 		if err != nil {

@@ -314,7 +314,14 @@ func refuse(w http.ResponseWriter, err error) {
 	case lambent.Canceled:
 		status, name = 499, "ClientClosedRequest" // nobody reads it
 	}
-	body, _ := json.Marshal(struct{ Message string }{lambent.UserMessage(err)})
+	reason := ""
+	if e, ok := errors.AsType[*lambent.Error](err); ok {
+		reason = e.Reason
+	}
+	body, _ := json.Marshal(struct {
+		Reason  string `json:",omitempty"`
+		Message string
+	}{reason, lambent.UserMessage(err)})
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Amzn-Errortype", name)
 	w.WriteHeader(status)

@@ -30,6 +30,7 @@ fails changes nothing. Standard output is the function's URL, if it has one.
 type deployFlags struct {
 	name, runtime, handler, description, url string
 	network                                  string
+	onDisconnect                             lambent.OnDisconnect
 	memory, concurrency, max, min            int
 	timeout, keepAlive                       time.Duration
 	env, secrets                             []string
@@ -58,6 +59,7 @@ func deployCommand(p *program) *cobra.Command {
 	f.StringVar(&d.url, "url", "", "who may call the function by HTTP: public, token or none (default: for a new function, from a terminal, public in the default project, token in others)")
 	f.BoolVar(&d.stream, "stream", false, "the URL passes on what is written as it is written")
 	f.StringVar(&d.network, "network", "", "what the code may connect to: none, internet (and nothing private), or CIDR, CIDR:PORT, HOST and HOST:PORT with commas between them; default: what the project says, or else internet")
+	f.StringVar((*string)(&d.onDisconnect), "on-disconnect", "", "what becomes of a call whose caller is gone: continue (as on Lambda), or cancel: it is ended, and its instance with it")
 	f.StringVar(&d.description, "description", "", "of the version that is published")
 	f.BoolVar(&d.publish, "publish", true, "publish a version, which rollback can go back to")
 	f.BoolVar(&d.check, "check", true, "start the code on trial first")
@@ -103,6 +105,11 @@ func (d *deployFlags) validate(c *cobra.Command) error {
 	}
 	if _, err := lambent.ParseNetwork(d.network); err != nil {
 		return usagef(c, "--network: %s", lambent.UserMessage(err))
+	}
+	switch d.onDisconnect {
+	case "", lambent.DisconnectContinue, lambent.DisconnectCancel:
+	default:
+		return usagef(c, "--on-disconnect %q: continue or cancel is needed", d.onDisconnect)
 	}
 	for _, kv := range d.env {
 		if k, _, ok := strings.Cut(kv, "="); !ok || k == "" {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -25,6 +26,7 @@ a line that says so.
 func invokeCommand(p *program) *cobra.Command {
 	var data, qualifier string
 	var report, log, async bool
+	var wait time.Duration
 	c := &cobra.Command{
 		Use: "invoke NAME", Short: "Call a function", Long: invokeHelp, Args: args(1, "NAME"), ValidArgsFunction: p.completeFunctions,
 	}
@@ -33,6 +35,7 @@ func invokeCommand(p *program) *cobra.Command {
 	f.StringVar(&qualifier, "qualifier", "", "a version or an alias (default: latest)")
 	f.BoolVar(&report, "report", false, "print the REPORT line on standard error")
 	f.BoolVar(&log, "log", false, "print the end of the invocation's log on standard error")
+	f.DurationVar(&wait, "wait", 0, "do not begin later than that, such as 500ms (default: whenever it can)")
 	f.BoolVar(&async, "async", false, "not in this release")
 	_ = f.MarkHidden("async") // fails for a flag that is not there
 	c.RunE = func(c *cobra.Command, args []string) error {
@@ -58,7 +61,7 @@ func invokeCommand(p *program) *cobra.Command {
 		}
 		defer payload.Close()
 		out, err := cl.Invoke(c.Context(), client.InvokeRequest{
-			Name: name, Qualifier: inName + qualifier, Payload: payload, Log: log || report,
+			Name: name, Qualifier: inName + qualifier, Payload: payload, Log: log || report, Usage: true, Wait: wait,
 		}, p.out)
 		if err != nil {
 			return err
@@ -69,9 +72,21 @@ func invokeCommand(p *program) *cobra.Command {
 		}
 		p.complain(fmt.Sprintf("function %q failed (%s): %s", name, out.Fault, out.FaultMessage),
 			fmt.Sprintf("lambent logs %s --request %s", name, out.RequestID))
+		if where := limit(out.Fault, out.Usage); where != "" {
+			p.note("  %s", where)
+		}
 		return errSilent
 	}
 	return c
+}
+
+// limit says which limit ended an invocation, and where its time went.
+func limit(fault lambent.FaultKind, u *client.Invocation) string {
+	if fault != lambent.FaultTimeout || u == nil {
+		return ""
+	}
+	return fmt.Sprintf("the function's timeout: queue %s, place %s, init %s, run %s",
+		microseconds(u.QueueUS), microseconds(u.PlaceUS), microseconds(u.InitUS), microseconds(u.RunUS))
 }
 
 // payload opens what -d names.

@@ -16,20 +16,25 @@ const projectHelp = `Show and change what is said about all functions of a proje
 
   lambent project list
   lambent project show shop
-  lambent project set shop --network none`
+  lambent project set shop --network none --max-concurrency 100`
 
-const projectSetHelp = `Say what the functions of a project may connect to that do not say it themselves:
-none, internet, or CIDR, CIDR:PORT, HOST and HOST:PORT with commas between them;
-default takes back what was said. It takes the administrator's token.
+const projectSetHelp = `Say what holds for all functions of a project. It takes the administrator's token.
 
-It is a default, not a ceiling: what a function says itself, in lambent.toml or by
+--max-concurrency is how many invocations there may be at a time, of all functions
+together, those that wait in line too. One more gets status 429, with the reason
+ConcurrentInvocationLimitExceeded. 0 is no limit.
+
+--network is what the functions may connect to that do not say it themselves: none,
+internet, or CIDR, CIDR:PORT, HOST and HOST:PORT with commas between them; default
+takes back what was said. It is a default, not a ceiling: what a function says itself, in lambent.toml or by
 deploy --network, holds, be it less or more. "deploy --network internet" has the
 internet in any project. Instances that are started from then on are as the project
 says; the others end once they have answered the calls that they have.
 
   lambent project set shop --network none
   lambent project set shop --network db.internal:5432,10.1.2.0/24
-  lambent project set shop --network default`
+  lambent project set shop --network default
+  lambent project set shop --max-concurrency 100`
 
 func projectCommand(p *program) *cobra.Command {
 	return group(&cobra.Command{Use: "project", Short: "Show and change what holds for a project's functions", Long: projectHelp},
@@ -50,10 +55,10 @@ func projectListCommand(p *program) *cobra.Command {
 			return err
 		}
 		var names []string
-		t := table{{"PROJECT", "FUNCTIONS", "NETWORK"}}
+		t := table{{"PROJECT", "FUNCTIONS", "CONCURRENCY", "NETWORK"}}
 		for _, one := range projects {
 			names = append(names, one.Name)
-			t = append(t, []string{one.Name, fmt.Sprint(one.Functions), network(one.Network)})
+			t = append(t, []string{one.Name, fmt.Sprint(one.Functions), concurrency(&one), network(one.Network)})
 		}
 		return o.print(p.out, projects, names, t)
 	}
@@ -75,7 +80,7 @@ func projectShowCommand(p *program) *cobra.Command {
 			return err
 		}
 		return o.print(p.out, one, []string{one.Name}, table{
-			{"project", one.Name}, {"functions", fmt.Sprint(one.Functions)}, {"network", network(one.Network)},
+			{"project", one.Name}, {"functions", fmt.Sprint(one.Functions)}, {"concurrency", concurrency(one)}, {"network", network(one.Network)},
 			{"revision", one.Revision}, {"modified", when(one.Modified)},
 		})
 	}
@@ -84,12 +89,21 @@ func projectShowCommand(p *program) *cobra.Command {
 
 func projectSetCommand(p *program) *cobra.Command {
 	var opens string
-	c := &cobra.Command{Use: "set NAME --network ...", Short: "Change a project", Long: projectSetHelp, Args: args(1, "NAME")}
+	var most int
+	c := &cobra.Command{Use: "set NAME [--network ...] [--max-concurrency N]", Short: "Change a project", Long: projectSetHelp, Args: args(1, "NAME")}
 	c.Flags().StringVar(&opens, "network", "", "what its functions may connect to that do not say their own")
+	c.Flags().IntVar(&most, "max-concurrency", 0, "invocations at a time, of all its functions together; 0: no limit")
 	o := outputFlag(c, "name", "json", "yaml")
 	c.RunE = func(c *cobra.Command, args []string) error {
-		if !c.Flags().Changed("network") {
-			return usagef(c, "nothing is said about project %q: --network is needed", args[0])
+		r := client.ProjectRequest{}
+		if c.Flags().Changed("network") {
+			r.Network = strings.Split(opens, ",")
+		}
+		if c.Flags().Changed("max-concurrency") {
+			r.MaxConcurrency = &most
+		}
+		if r.Network == nil && r.MaxConcurrency == nil {
+			return usagef(c, "nothing is said about project %q: --network or --max-concurrency is needed", args[0])
 		}
 		if _, err := lambent.ParseNetwork(opens); err != nil {
 			return usagef(c, "--network: %s", lambent.UserMessage(err))
@@ -99,14 +113,26 @@ func projectSetCommand(p *program) *cobra.Command {
 			return err
 		}
 		defer cl.Close()
-		one, err := cl.SetProject(c.Context(), args[0], client.ProjectRequest{Network: strings.Split(opens, ",")})
+		one, err := cl.SetProject(c.Context(), args[0], r)
 		if err != nil {
 			return err
 		}
-		p.note("functions of %s may connect to: %s, unless they say their own", one.Name, network(one.Network))
+		if r.Network != nil {
+			p.note("functions of %s may connect to: %s, unless they say their own", one.Name, network(one.Network))
+		}
+		if r.MaxConcurrency != nil {
+			p.note("functions of %s may have together, at a time: %s", one.Name, concurrency(one))
+		}
 		return o.print(p.out, one, []string{one.Name}, nil)
 	}
 	return c
+}
+
+func concurrency(p *client.Project) string {
+	if p.MaxConcurrency == 0 {
+		return "no limit"
+	}
+	return fmt.Sprintf("%d invocations", p.MaxConcurrency)
 }
 
 // networkOf says what a function may connect to, and who says so.

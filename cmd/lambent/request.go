@@ -15,12 +15,13 @@ import (
 func (p *program) request(f *detect.Function, has *client.Function, d *deployFlags, project string) *client.DeployRequest {
 	r := &client.DeployRequest{
 		Runtime: optional(f.Runtime), Handler: optional(f.Handler),
-		MemoryMB:    optional(cmp.Or(d.memory, f.MemoryMB)),
-		Concurrency: optional(cmp.Or(d.concurrency, f.Concurrency)),
-		TimeoutMS:   optional(cmp.Or(d.timeout, f.Timeout).Milliseconds()),
-		Env:         environment(f, has, d.env),
-		Network:     f.Network,
-		Publish:     d.publish, VersionDescription: d.description, DryRun: d.dryRun,
+		MemoryMB:     optional(cmp.Or(d.memory, f.MemoryMB)),
+		Concurrency:  optional(cmp.Or(d.concurrency, f.Concurrency)),
+		TimeoutMS:    optional(cmp.Or(d.timeout, f.Timeout).Milliseconds()),
+		OnDisconnect: optional(cmp.Or(d.onDisconnect, f.OnDisconnect)),
+		Env:          environment(f, has, d.env),
+		Network:      f.Network,
+		Publish:      d.publish, VersionDescription: d.description, DryRun: d.dryRun,
 	}
 	if d.changed("network") {
 		r.Network = strings.Split(d.network, ",")

@@ -43,6 +43,7 @@ func describe(f *client.Function) table {
 		{"memory", fmt.Sprintf("%d MB", cfg.MemoryMB)},
 		{"tmp", fmt.Sprintf("%d MB", cfg.TmpMB)},
 		{"timeout", ms(cfg.TimeoutMS)},
+		{"on disconnect", string(cfg.OnDisconnect)},
 		{"concurrency", fmt.Sprintf("%d in an instance", cfg.Concurrency)},
 		{"instances", instances(&f.Scaling)},
 		{"network", networkOf(f)},

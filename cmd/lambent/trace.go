@@ -66,6 +66,9 @@ func waterfall(r *client.Invocation) (rows table) {
 		at += s.us
 		rows = append(rows, []string{fmt.Sprint(r.Attempt), s.name, microseconds(s.us), strings.Repeat(" ", from) + strings.Repeat("█", max(1, to-from))})
 	}
+	if where := limit(lambent.FaultKind(r.Outcome), r); where != "" {
+		rows = append(rows, []string{fmt.Sprint(r.Attempt), "limit", "", where})
+	}
 	outcome := r.Outcome
 	if r.Error != "" {
 		outcome += ": " + r.Error

@@ -17,6 +17,8 @@ func (in *instance) Fault(kind lambent.FaultKind, inv *lambent.Invocation) *lamb
 	switch kind {
 	case lambent.FaultTimeout:
 		return newFault(kind, "Sandbox.Timedout", id, fmt.Sprintf("Task timed out after %.2f seconds", in.unit.Revision.Config.Timeout.Seconds()))
+	case lambent.FaultCanceled: // in our words: Lambda has none
+		return newFault(kind, "Sandbox.Canceled", id, "Task canceled: its caller is gone")
 	case lambent.FaultInit:
 		return newFault(kind, "Sandbox.Timedout", id, fmt.Sprintf("Init timed out after %.2f seconds", in.limits.InitTimeout.Seconds()))
 	case lambent.FaultTooBig:

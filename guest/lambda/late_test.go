@@ -204,12 +204,12 @@ func lateBoots(t *testing.T, p *platform, code string) {
 			}
 		})
 	}
-	t.Run("a wrapper that starts nothing", func(t *testing.T) {
+	t.Run("a wrapper that starts nothing", func(t *testing.T) { // neither in an init's time nor, repeated, in the function's
 		was := p.limits
 		defer func() { p.limits = was }()
 		p.limits.InitTimeout = 500 * time.Millisecond
 		for _, wrapper := range []string{"./idle", "./idle-mute", "./babbler"} {
-			config := lambent.Config{Runtime: p.newest(t, "python"), Handler: "app.handler", Code: code, MemoryMB: 256, Timeout: 20 * time.Second,
+			config := lambent.Config{Runtime: p.newest(t, "python"), Handler: "app.handler", Code: code, MemoryMB: 256, Timeout: 500 * time.Millisecond,
 				Env: map[string]string{"AWS_LAMBDA_EXEC_WRAPPER": wrapper}}
 			want := "Sandbox.Timedout: RequestId: "
 			if wrapper == "./babbler" {

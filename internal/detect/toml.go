@@ -21,22 +21,23 @@ const File = "lambent.toml"
 // Settings are what lambent.toml says about one function. The zero value of a
 // field means that it says nothing.
 type Settings struct {
-	Name        string            `toml:"name"`
-	Runtime     string            `toml:"runtime"`
-	Handler     string            `toml:"handler"`
-	MemoryMB    int               `toml:"memory"`
-	Timeout     time.Duration     `toml:"timeout"`
-	Env         map[string]string `toml:"env"`
-	Secrets     []string          `toml:"secrets"`
-	Concurrency int               `toml:"concurrency"` // invocations at a time in one instance
-	Min         int               `toml:"min"`         // instances
-	Max         int               `toml:"max"`         // instances
-	KeepAlive   *time.Duration    `toml:"keep_alive"`
-	URL         lambent.URLPolicy `toml:"url"`
-	Stream      bool              `toml:"stream"` // the URL passes on what is written as it is written
-	Network     []string          `toml:"network"`
-	Routes      []Route           `toml:"-"` // from [[on]] tables with http
-	On          []map[string]any  `toml:"on"`
+	Name         string               `toml:"name"`
+	Runtime      string               `toml:"runtime"`
+	Handler      string               `toml:"handler"`
+	MemoryMB     int                  `toml:"memory"`
+	Timeout      time.Duration        `toml:"timeout"`
+	Env          map[string]string    `toml:"env"`
+	Secrets      []string             `toml:"secrets"`
+	Concurrency  int                  `toml:"concurrency"` // invocations at a time in one instance
+	Min          int                  `toml:"min"`         // instances
+	Max          int                  `toml:"max"`         // instances
+	KeepAlive    *time.Duration       `toml:"keep_alive"`
+	URL          lambent.URLPolicy    `toml:"url"`
+	Stream       bool                 `toml:"stream"` // the URL passes on what is written as it is written
+	Network      []string             `toml:"network"`
+	OnDisconnect lambent.OnDisconnect `toml:"on_disconnect"`
+	Routes       []Route              `toml:"-"` // from [[on]] tables with http
+	On           []map[string]any     `toml:"on"`
 }
 
 // A Route is the pattern of an HTTP trigger.
@@ -53,26 +54,31 @@ type rule struct {
 
 var (
 	functionKeys = map[string]rule{
-		"name":        {isA[string], `a name in quotes`},
-		"runtime":     {isA[string], `a runtime in quotes, such as "python3.11"`},
-		"handler":     {isA[string], `a handler in quotes, such as "app.handler"`},
-		"memory":      {isA[int64], `a number of megabytes, such as 128`},
-		"timeout":     {isDuration, `a duration in quotes, such as "30s"`},
-		"env":         {isTable, `a table of strings, such as { LOG_LEVEL = "info" }`},
-		"secrets":     {isList, `a list of names, such as ["API_KEY"]`},
-		"concurrency": {isA[int64], `a number of invocations, such as 10`},
-		"min":         {isA[int64], `a number of instances, such as 1`},
-		"max":         {isA[int64], `a number of instances, such as 10`},
-		"keep_alive":  {isDuration, `a duration in quotes, such as "10m"`},
-		"url":         {isA[string], `one of "public", "token" and "none"`},
-		"stream":      {isA[bool], `true or false`},
-		"network":     {isList, `a list of addresses, such as ["db.internal:5432"], or ["none"] or ["internet"]`},
-		"on":          {isA[[]map[string]any], `a table that starts with [[on]]`},
+		"name":          {isA[string], `a name in quotes`},
+		"runtime":       {isA[string], `a runtime in quotes, such as "python3.11"`},
+		"handler":       {isA[string], `a handler in quotes, such as "app.handler"`},
+		"memory":        {isA[int64], `a number of megabytes, such as 128`},
+		"timeout":       {isDuration, `a duration in quotes, such as "30s"`},
+		"env":           {isTable, `a table of strings, such as { LOG_LEVEL = "info" }`},
+		"secrets":       {isList, `a list of names, such as ["API_KEY"]`},
+		"concurrency":   {isA[int64], `a number of invocations, such as 10`},
+		"min":           {isA[int64], `a number of instances, such as 1`},
+		"max":           {isA[int64], `a number of instances, such as 10`},
+		"keep_alive":    {isDuration, `a duration in quotes, such as "10m"`},
+		"url":           {isA[string], `one of "public", "token" and "none"`},
+		"stream":        {isA[bool], `true or false`},
+		"network":       {isList, `a list of addresses, such as ["db.internal:5432"], or ["none"] or ["internet"]`},
+		"on_disconnect": {isDisconnect, `"continue" or "cancel"`},
+		"on":            {isA[[]map[string]any], `a table that starts with [[on]]`},
 	}
 	onKeys = []string{"http", "bucket", "prefix", "suffix", "schedule", "database", "table", "queue", "pattern"}
 )
 
 func isA[T any](v any) bool { _, ok := v.(T); return ok }
+
+func isDisconnect(v any) bool {
+	return v == string(lambent.DisconnectContinue) || v == string(lambent.DisconnectCancel)
+}
 
 func isDuration(v any) bool {
 	s, ok := v.(string)

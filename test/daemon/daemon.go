@@ -21,29 +21,39 @@ import (
 	"lambent/client"
 )
 
-var build = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "lambent-bin-")
-	if err != nil {
-		return "", err
-	}
-	file := filepath.Join(dir, "lambent")
-	out, err := exec.Command("go", "build", "-o", file, "lambent/cmd/lambent").CombinedOutput()
-	if err != nil {
-		return "", &exec.Error{Name: "go build", Err: errorString(out)}
-	}
-	return file, nil
-})
+var dir = sync.OnceValues(func() (string, error) { return os.MkdirTemp("", "lambent-bin-") })
+
+// building builds a program, once.
+func building(name string, flags ...string) func() (file string, err error) {
+	return sync.OnceValues(func() (string, error) {
+		dir, err := dir()
+		if err != nil {
+			return "", err
+		}
+		file := filepath.Join(dir, name)
+		args := append(append([]string{"build", "-o", file}, flags...), "lambent/cmd/lambent")
+		if out, err := exec.Command("go", args...).CombinedOutput(); err != nil {
+			return "", &exec.Error{Name: "go build", Err: errorString(out)}
+		}
+		return file, nil
+	})
+}
+
+var (
+	plain  = building("lambent")
+	racing = building("lambent-race", "-race")
+)
 
 type errorString []byte
 
 func (e errorString) Error() string { return string(e) }
 
-// Main runs the tests of a package that starts daemons, and removes the program
+// Main runs the tests of a package that starts daemons, and removes the programs
 // that they shared.
 func Main(m *testing.M) int {
 	code := m.Run()
-	if file, err := build(); err == nil {
-		os.RemoveAll(filepath.Dir(file))
+	if dir, err := dir(); err == nil {
+		os.RemoveAll(dir)
 	}
 	return code
 }
@@ -51,7 +61,12 @@ func Main(m *testing.M) int {
 // Program returns the built program.
 func Program(t testing.TB) string {
 	t.Helper()
-	file, err := build()
+	return must(t, plain)
+}
+
+func must(t testing.TB, program func() (string, error)) string {
+	t.Helper()
+	file, err := program()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,8 +103,20 @@ type Daemon struct {
 // Start starts a server on a data directory, and returns when it answers.
 func Start(t testing.TB, data string, args ...string) *Daemon {
 	t.Helper()
+	return start(t, Program(t), data, args...)
+}
+
+// StartRacing starts one that is built with the race detector. What that finds is on
+// its standard error.
+func StartRacing(t testing.TB, data string, args ...string) *Daemon {
+	t.Helper()
+	return start(t, must(t, racing), data, args...)
+}
+
+func start(t testing.TB, program, data string, args ...string) *Daemon {
+	t.Helper()
 	d := &Daemon{Data: data, exited: make(chan struct{}), stderr: new(bytes.Buffer)}
-	d.cmd = exec.Command(Program(t), append([]string{"serve", "--listen", "127.0.0.1:0", "--data", data}, args...)...)
+	d.cmd = exec.Command(program, append([]string{"serve", "--listen", "127.0.0.1:0", "--data", data}, args...)...)
 	d.cmd.Stderr = d.stderr
 	out, err := d.cmd.StdoutPipe()
 	if err != nil {
