@@ -21,6 +21,7 @@ type Tree struct {
 	version int
 	dir     map[string]string // of each controller; version 2 has all in one
 	dirs    []string          // each of them once
+	beside  bool              // version 2: this process's group, and nobody else's, is beside the tree
 	home    []*os.File        // version 1: the lists of threads in the groups where this process is, for each of dirs
 }
 
@@ -69,15 +70,16 @@ func Open(name string) (_ *Tree, err error) {
 	return t, nil
 }
 
-// Yield gives the tree a quarter of the weight that it is born with, and that this
-// process, or its group, has: for a process that serves all groups of the tree, needs
-// little, and is what each waits for.
+// Yield gives the tree a quarter of the weight of this process's group, where the two
+// are alone beside each other, as in a unit of systemd's with a version 2 that is left
+// to it: for a process that serves all groups of the tree, needs little, and is what
+// each waits for. Elsewhere it does nothing: the tree would yield to every other
+// program of the machine, too.
 func (t *Tree) Yield() error {
-	file, weight := "cpu.shares", "256"
-	if t.version == 2 {
-		file, weight = "cpu.weight", "25"
+	if !t.beside {
+		return nil
 	}
-	if err := write(filepath.Join(t.dir["cpu"], file), weight); err != nil {
+	if err := write(filepath.Join(t.dir["cpu"], "cpu.weight"), "25"); err != nil {
 		return lambent.Errorf(lambent.Unsupported, "cgroup.Yield", "cannot use control groups: %w", err)
 	}
 	return nil

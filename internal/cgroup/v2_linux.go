@@ -28,10 +28,10 @@ func (t *Tree) findV2(top, name string) error {
 	}
 	parent := filepath.Join(top, own[""])
 	if filepath.Base(parent) == leaf {
-		parent = filepath.Dir(parent) // moved by an earlier Open
+		parent, t.beside = filepath.Dir(parent), true // moved by an earlier Open
 	}
 	if !delegated(parent) {
-		parent = top
+		parent, t.beside = top, t.beside && parent == top
 	}
 	has, err := os.ReadFile(filepath.Join(parent, "cgroup.controllers"))
 	if err != nil {
@@ -49,6 +49,7 @@ func (t *Tree) findV2(top, name string) error {
 	err = enable(parent)
 	if errors.Is(err, unix.EBUSY) { // there are processes in it
 		if err = moveDown(parent); err == nil {
+			t.beside = true
 			err = enable(parent)
 		}
 	}
