@@ -46,7 +46,8 @@ type instance struct {
 	waiting  []waiting     // connections that asked for the next invocation
 	arrived  chan struct{} // has a token while connections wait that some invocation may not know of
 	short    int           // invocations that found none
-	lanes    int           // connections that an agent has or was asked for; see lanes.go
+	wide     bool          // it is an agent with lanes, see lanes.go; set by Init
+	lanes    int           // that it has, or was asked for
 	left     chan struct{} // closed when conns becomes empty; nil: nobody waits for that
 	calls    []*call       // invocations that the code has
 	ready    chan struct{} // closed at the first `next`
@@ -237,11 +238,22 @@ func (in *instance) track(c *http1.Conn) bool {
 
 func (in *instance) untrack(c *http1.Conn) {
 	in.mu.Lock()
-	defer in.mu.Unlock()
+	var settle func(error)
+	defer func() {
+		in.mu.Unlock()
+		if settle != nil {
+			settle(nil)
+		}
+	}()
 	if i := slices.Index(in.conns, c); i >= 0 {
 		in.conns = slices.Delete(in.conns, i, i+1)
 	}
 	in.waiting = slices.DeleteFunc(in.waiting, func(w waiting) bool { return w.conn == c })
+	if in.wide && c.Net() != in.sandbox.Agent() { // another can be had in its place
+		in.lanes--
+		settle = in.settledLocked()
+		in.signalLocked()
+	}
 	if in.left != nil && len(in.conns) == 0 {
 		close(in.left)
 		in.left = nil
@@ -257,16 +269,22 @@ func (in *instance) wait(c *http1.Conn) {
 		in.started = true
 		close(in.ready)
 	}
-	var settle func(error)
-	if len(in.settle) > 0 {
-		settle = in.settle[0]
-		in.settle = slices.Delete(in.settle, 0, 1)
-	}
+	settle := in.settledLocked()
 	in.signalLocked()
 	in.mu.Unlock()
 	if settle != nil {
 		settle(nil)
 	}
+}
+
+// settledLocked takes the first of those that wait for the instance to be able to
+// take another invocation, or nil.
+func (in *instance) settledLocked() (settle func(error)) {
+	if len(in.settle) > 0 {
+		settle = in.settle[0]
+		in.settle = slices.Delete(in.settle, 0, 1)
+	}
+	return settle
 }
 
 // signalLocked wakes one invocation that looks for a connection.

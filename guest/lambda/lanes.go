@@ -21,7 +21,7 @@ func (in *instance) openLanes() error {
 	if err != nil {
 		return err
 	}
-	in.listener, in.api, in.lanes = l, l.Addr().String(), 1
+	in.listener, in.api, in.wide, in.lanes = l, l.Addr().String(), true, 1
 	go in.accept(l)
 	return nil
 }
@@ -30,7 +30,7 @@ func (in *instance) openLanes() error {
 // reports whether it has. A lane that has answered and not asked again yet counts:
 // it is about to.
 func (in *instance) widenLocked() bool {
-	if in.lanes == 0 || in.lanes >= in.unit.Revision.Config.Concurrency || in.short+len(in.calls) <= in.lanes {
+	if !in.wide || in.lanes >= in.unit.Revision.Config.Concurrency || in.short+len(in.calls) <= in.lanes {
 		return false
 	}
 	in.lanes++
@@ -44,7 +44,7 @@ func (in *instance) widen() { _, _ = in.sandbox.Agent().Write([]byte(anotherLane
 // of its lanes, as Init does for descriptor 3.
 func (in *instance) hearLanes() {
 	in.mu.Lock()
-	if in.lanes == 0 || len(in.conns) == 0 {
+	if !in.wide || len(in.conns) == 0 {
 		in.mu.Unlock()
 		return
 	}

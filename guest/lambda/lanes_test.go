@@ -31,6 +31,7 @@ exports.handler = async (event, context) => {
 };
 exports.callback = (event, context, callback) => { setTimeout(() => event.fail ? callback(new TypeError('call ' + event.n)) : callback(null, { n: event.n, id: context.awsRequestId }), 100); };
 exports.done = (event, context) => { setTimeout(() => event.fail ? context.fail(new TypeError('call ' + event.n)) : context.succeed({ n: event.n, id: context.awsRequestId }), 100); };
+exports.large = async (event) => 'x'.repeat(event.bytes);
 exports.late = async (event) => { await sleep(100); if (event.fail) setTimeout(() => { throw new RangeError('call ' + event.n); }); await sleep(5000); };
 `
 	lanesPython = `import os, time, threading
@@ -153,6 +154,17 @@ func TestLanes(t *testing.T) {
 				}
 				if a := d.Call(t, `{"n":1,"cycle":true}`); a.Result.Fault == nil || !strings.Contains(a.Result.Fault.Message, "stringify") {
 					t.Errorf("a cycle is %q, %v", a.Body.String(), a.Result.Fault)
+				}
+				// A lane that breaks is replaced: what is far too large is not read to its end.
+				d = p.deploy(t, config(name, "app.large"))
+				first := d.Call(t, `{"bytes":2}`).Result.Usage.Instance
+				for range 3 {
+					if f := d.Call(t, `{"bytes":70000000}`).Result.Fault; f == nil || f.Kind != lambent.FaultTooBig {
+						t.Errorf("too large: %v", f)
+					}
+					if a := d.Call(t, `{"bytes":2}`); a.Body.String() != `"xx"` || a.Result.Usage.Instance != first {
+						t.Errorf("after what was too large: %q, %v, %+v", a.Body.String(), a.Result.Fault, a.Result.Usage)
+					}
 				}
 				old := name < "nodejs24"
 				if old {
