@@ -48,6 +48,7 @@ type Config struct {
 	MemoryMB     int               // that instances may be promised together; 0: no bound
 	Learnt       map[string][]byte // what an earlier Dispatcher's Learnt returned, where KeepAlive does not say; may be nil
 	MaxQueue     int               // invocations that wait, per revision
+	MaxStarts    int               // of a revision per second, and ten times as many at once after a pause; 0: 100
 	Starts       int               // runtimes that boot at a time for calls that wait; 0: twice the processors
 	Parked       int               // sandboxes of each runtime that wait for cold starts, at most; 0: none
 	FreezeAfter  time.Duration     // that an instance was idle; 0: never

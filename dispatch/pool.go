@@ -69,6 +69,9 @@ func (p *pool) boundLocked(s *lambent.Scaling) {
 	cfg, node := p.rev.Config, &p.d.cfg
 	c := scale.Default(cfg.MemoryMB)
 	c.Concurrency, c.Max, c.Queue, c.FreezeAfter = cfg.Concurrency, node.MaxInstances, node.MaxQueue, node.FreezeAfter
+	if node.MaxStarts > 0 {
+		c.Rate, c.Burst = float64(node.MaxStarts), 10*node.MaxStarts
+	}
 	if s.MaxInstances > 0 {
 		c.Max = min(c.Max, s.MaxInstances)
 	}

@@ -135,3 +135,22 @@ func TestTheNextOneDoesNotWaitForTheLedger(t *testing.T) {
 		wg.Wait()
 	})
 }
+
+// A function's instances are started ten times as many at once as per second, and
+// then so many per second.
+func TestStartsAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, &script{invoke: sleeper(time.Minute)}, func(c *dispatch.Config) { c.MaxStarts = 2; c.Limits.MaxTimeout = time.Hour })
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		for range 50 {
+			wg.Go(func() { b.call(ctx) })
+		}
+		time.Sleep(2100 * time.Millisecond)
+		if n := b.guest.starts.Load(); n != 24 {
+			t.Errorf("%d are started in two seconds, want 24", n)
+		}
+		cancel()
+		wg.Wait()
+	})
+}

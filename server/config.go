@@ -28,6 +28,7 @@ type Config struct {
 	MemoryMB     int           // that functions may be promised together; 0: what the machine can spare
 	Parked       int           // sandboxes of each runtime that wait for cold starts
 	MaxQueue     int           // calls that wait, for each function
+	MaxStarts    int           // instances of one function that start per second; ten times as many at once, after a pause
 	StallTimeout time.Duration // that a client may take nothing of its answer
 
 	Hosts    []string // names, beside localhost and Listen's, that clients may call the server by
@@ -67,7 +68,7 @@ const DefaultListen = "127.0.0.1:9700"
 func DefaultConfig(getenv func(string) string) Config {
 	return Config{
 		Listen: DefaultListen, Data: DefaultData(getenv), Driver: driverAuto,
-		Grace: 30 * time.Second, MaxInstances: 1000, Parked: 16, MaxQueue: 1000, StallTimeout: 30 * time.Second,
+		Grace: 30 * time.Second, MaxInstances: 1000, Parked: 16, MaxQueue: 1000, MaxStarts: 100, StallTimeout: 30 * time.Second,
 		Path: getenv("PATH"), GoProxy: getenv("GOPROXY"), GoSumDB: getenv("GOSUMDB"), GoNoSumDB: getenv("GONOSUMDB"),
 		GoCache: getenv("LAMBENT_GOCACHE"), GoModCache: getenv("LAMBENT_GOMODCACHE"),
 		MaxRootMB: 4096, InstallerEnv: installerEnv(getenv), NPMRegistry: cmp.Or(getenv("NPM_CONFIG_REGISTRY"), getenv("npm_config_registry")),
@@ -134,6 +135,8 @@ func (c *Config) Validate() error {
 		return bad("--max-instances %d is outside 1 to 4000", c.MaxInstances)
 	case c.Parked < 0 || c.Parked > 1000:
 		return bad("--parked %d is outside 0 to 1000", c.Parked)
+	case c.MaxStarts < 1 || c.MaxStarts > 100_000:
+		return bad("--max-starts %d is outside 1 to 100000", c.MaxStarts)
 	case c.MaxQueue < 1 || c.MaxQueue > 1_000_000:
 		return bad("--max-queue %d is outside 1 to 1000000", c.MaxQueue)
 	case c.MaxRootMB < 1 || c.MaxRootMB > 1<<20:

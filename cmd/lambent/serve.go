@@ -43,6 +43,7 @@ func serveCommand(p *program) *cobra.Command {
 	f.IntVar(&cfg.MaxInstances, "max-instances", cfg.MaxInstances, "instances of all functions together")
 	f.IntVar(&cfg.MemoryMB, "memory", cfg.MemoryMB, "MB that instances of all functions may be promised together (default: what the machine can spare)")
 	f.IntVar(&cfg.Parked, "parked", cfg.Parked, "sandboxes of each runtime that may wait, booted, for cold starts")
+	f.IntVar(&cfg.MaxStarts, "max-starts", cfg.MaxStarts, "instances of one function that are started per second; ten times as many at once, after a pause")
 	f.IntVar(&cfg.MaxQueue, "max-queue", cfg.MaxQueue, "calls of one function that wait for an instance; more are refused")
 	f.DurationVar(&cfg.Grace, "grace", cfg.Grace, "how long calls under way may take at the end")
 	f.IntVar(&cfg.MaxRootMB, "max-root", cfg.MaxRootMB, "MB that one runtime may take that is added, unpacked; and its packages")
