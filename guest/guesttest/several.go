@@ -138,7 +138,7 @@ func (p Platform) together(t *testing.T, others []string, event string) (rest []
 	ok(t, p.Call(t, `{"do":"echo","value":1}`))
 	done := make(chan []*Answer)
 	go func() { done <- p.calls(t, others...) }()
-	time.Sleep(500 * time.Millisecond) // they are on their way
+	time.Sleep(2 * time.Second) // they are on their way, beside a busy machine too
 	last = p.Call(t, event)
 	return <-done, last
 }
@@ -177,16 +177,16 @@ func (s suite) memoryOfSeveral(t *testing.T) {
 
 func (s suite) timeoutOfOne(t *testing.T) {
 	c := s.concurrency(10)
-	c.Timeout = 4 * time.Second
+	c.Timeout = 8 * time.Second // each of the others may have to load the code, beside a busy machine
 	p := s.deploy(t, c)
 	ok(t, p.Call(t, `{"do":"echo","value":1}`))
 	late := make(chan *Answer)
-	go func() { late <- p.Call(t, `{"do":"sleep","ms":15000}`) }()
-	time.Sleep(2 * time.Second)
+	go func() { late <- p.Call(t, `{"do":"sleep","ms":40000}`) }()
+	time.Sleep(5 * time.Second)
 	done := make(chan []*Answer)
-	go func() { done <- p.calls(t, times(3, `{"do":"sleep","ms":3000}`)...) }()
+	go func() { done <- p.calls(t, times(3, `{"do":"sleep","ms":4000}`)...) }()
 	slow := <-late
-	payload(t, fault(t, slow), "Sandbox.Timedout", "RequestId: "+slow.Result.Usage.ID+" Error: Task timed out after 4.00 seconds")
+	payload(t, fault(t, slow), "Sandbox.Timedout", "RequestId: "+slow.Result.Usage.ID+" Error: Task timed out after 8.00 seconds")
 	if a := p.Call(t, `{"do":"echo","value":1}`); ok(t, a) != "1" || a.Result.Usage.Instance == slow.Result.Usage.Instance {
 		t.Errorf("an instance in which one has timed out takes another: %+v", a.Result.Usage)
 	}
