@@ -32,13 +32,20 @@ type stallConn struct {
 	until   time.Time // the deadline; moved only where it is an eighth too early, as that costs more than most writes
 }
 
+// SetWriteDeadline implements net.Conn. The next write has its own again: net/http
+// takes the deadline back after each request.
+func (c *stallConn) SetWriteDeadline(t time.Time) error {
+	c.until = time.Time{}
+	return c.TCPConn.SetWriteDeadline(t)
+}
+
 // Write implements net.Conn.
 func (c *stallConn) Write(b []byte) (n int, err error) {
 	for {
 		part := b[n:min(len(b), n+stallWrite)]
 		if now := time.Now(); c.until.Sub(now) < c.timeout-c.timeout/8 {
 			c.until = now.Add(c.timeout)
-			if err := c.SetWriteDeadline(c.until); err != nil {
+			if err := c.TCPConn.SetWriteDeadline(c.until); err != nil {
 				return n, err
 			}
 		}

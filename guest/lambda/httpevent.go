@@ -209,21 +209,20 @@ func port(r *lambent.Request) string {
 	return "80"
 }
 
-// queryParameters joins repeated parameters with commas, in their order.
+// queryParameters joins repeated parameters with commas, in their order. The
+// parameters themselves are in none.
 func queryParameters(raw string) (q []pair) {
-	at := map[string]int{}
+	values := map[string][]string{}
 	for part := range strings.SplitSeq(raw, "&") {
 		if part == "" {
 			continue
 		}
 		k, v, _ := strings.Cut(part, "=")
-		k, v = unescapeQuery(k), unescapeQuery(v)
-		if i, ok := at[k]; ok {
-			q[i].value += "," + v
-		} else {
-			at[k] = len(q)
-			q = append(q, pair{k, v})
-		}
+		k = unescapeQuery(k)
+		values[k] = append(values[k], unescapeQuery(v))
+	}
+	for k, v := range values {
+		q = append(q, pair{k, strings.Join(v, ",")})
 	}
 	return q
 }

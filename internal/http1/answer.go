@@ -17,8 +17,9 @@ var _ interface {
 } = (*answer)(nil)
 
 const (
-	gather   = 16 << 10 // bytes of an answer that are put together before they are written
-	keepIdle = 4 << 10  // bytes of buffer that a connection keeps for its next answer
+	gather     = 16 << 10 // bytes of an answer that are put together before they are written
+	keepIdle   = 4 << 10  // bytes of buffer that a connection keeps for its next request, or answer
+	keepFields = 32       // headers that it keeps room for
 )
 
 // An answer is a request's ResponseWriter.
@@ -39,6 +40,9 @@ type answer struct {
 var bodyBuffers = sync.Pool{New: func() any { b := make([]byte, 0, gather); return &b }}
 
 func (w *answer) reset() {
+	if len(w.header) > keepFields {
+		w.header = make(http.Header, 8)
+	}
 	clear(w.header)
 	*w = answer{c: w.c, header: w.header, length: -1}
 }
@@ -131,7 +135,7 @@ func (w *answer) begin() {
 			w.last = w.last || len(values) > 0 && strings.EqualFold(values[0], "close")
 			continue
 		}
-		if !isToken(name) || name == "Transfer-Encoding" || name == "Date" ||
+		if !isToken(name) || name == "Transfer-Encoding" ||
 			name == "Content-Length" && w.bodiless() || name == "Content-Type" && w.status == http.StatusNotModified {
 			continue
 		}
@@ -142,7 +146,9 @@ func (w *answer) begin() {
 			out.Header(name, v)
 		}
 	}
-	out.Header("Date", date())
+	if _, said := w.header["Date"]; !said {
+		out.Header("Date", date())
+	}
 	if w.last {
 		out.Header("Connection", "close")
 	}
@@ -233,7 +239,7 @@ func (w *answer) end() error {
 
 // SetReadDeadline is for the rest of the request's body: see http.ResponseController.
 func (w *answer) SetReadDeadline(t time.Time) error {
-	w.c.deadline(t)
+	w.c.body.end(t)
 	return nil
 }
 

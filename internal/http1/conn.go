@@ -96,10 +96,10 @@ func (c *Conn) readHead() error {
 			}
 		}
 		line, err := c.r.ReadSlice('\n')
-		if len(c.head)+len(line) > maxHead {
+		c.head = append(c.head, line...) // whatever comes of it: a Server hands over what was read
+		if len(c.head) > maxHead {
 			return errHeadSize
 		}
-		c.head = append(c.head, line...)
 		switch {
 		case err == bufio.ErrBufferFull:
 			continue

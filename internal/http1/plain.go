@@ -53,7 +53,7 @@ func (c *serverConn) read() bool {
 				continue
 			}
 		case "Connection":
-			if !strings.EqualFold(value, "keep-alive") && !strings.EqualFold(value, "close") {
+			if c.header[name] != nil || !strings.EqualFold(value, "keep-alive") && !strings.EqualFold(value, "close") {
 				return false
 			}
 		case "Expect", "Upgrade", "Trailer", "Te":
@@ -124,22 +124,25 @@ func isToken(s string) bool { return s != "" && consists(s, inToken) }
 type serverBody struct {
 	c    *serverConn
 	left int64 // as announced, and not read yet; -1: in chunks
-	done bool
+	last bool  // its deadline is not to be moved any more
+	err  error // that it ended with
 }
 
 // Read implements io.Reader.
 func (b *serverBody) Read(p []byte) (int, error) {
-	if b.done {
-		return 0, io.EOF
+	if b.err != nil { // behind a malformed chunk nothing is a chunk
+		return 0, b.err
 	}
-	if b.c.c.r.Buffered() == 0 {
+	if !b.last && (b.left < 0 || b.c.c.r.Buffered() == 0) { // a chunk's end is there long before the next one
 		b.c.within(b.c.s.BodyTimeout)
 	}
 	n, err := b.c.c.body.Read(p)
 	if b.left > 0 {
 		b.left -= int64(n)
 	}
-	b.done = err == io.EOF || b.left == 0
+	if b.err = err; b.left == 0 {
+		b.err = io.EOF
+	}
 	return n, err
 }
 
@@ -147,7 +150,13 @@ func (b *serverBody) Read(p []byte) (int, error) {
 func (b *serverBody) Close() error { return nil }
 
 // read reports whether nothing is left of the body on the connection.
-func (b *serverBody) read() bool { return b.done || b.left == 0 }
+func (b *serverBody) read() bool { return b.left == 0 || b.err == io.EOF }
+
+// end has the rest of the body come until t, or never.
+func (b *serverBody) end(t time.Time) {
+	b.last = true
+	b.c.deadline(t)
+}
 
 // linger is how long what a client sends that nobody wants is read.
 const linger = 500 * time.Millisecond
@@ -158,6 +167,6 @@ func (b *serverBody) skip() {
 	if b.read() || b.left > most {
 		return
 	}
-	b.c.deadline(time.Now().Add(linger))
+	b.end(time.Now().Add(linger))
 	_, _ = io.CopyN(io.Discard, b, most)
 }

@@ -86,6 +86,7 @@ func (s *Server) Serve(l net.Listener) error {
 		}
 		c := &serverConn{s: s, nc: nc, c: NewConn(nc), remote: nc.RemoteAddr().String(), header: make(http.Header, 16)}
 		c.w = answer{c: c, header: make(http.Header, 8)}
+		c.w.reset()
 		if !s.add(c) {
 			nc.Close()
 			continue
@@ -190,6 +191,7 @@ func (c *serverConn) serve() {
 		if !c.answer() {
 			return
 		}
+		c.forget()
 		c.state.Store(idle)
 		if c.s.closing.Load() {
 			break
@@ -258,7 +260,6 @@ func closeWrite(nc net.Conn) error {
 // answer has the handler answer the request, and reports whether the connection
 // serves another.
 func (c *serverConn) answer() (again bool) {
-	c.w.reset()
 	if !c.handle() {
 		c.nc.Close()
 		return false
@@ -274,6 +275,17 @@ func (c *serverConn) answer() (again bool) {
 	}
 	c.nc.Close()
 	return false
+}
+
+// forget lets go of the answer, and of a request that was larger than most: an idle
+// connection costs little, whatever it was used for.
+func (c *serverConn) forget() {
+	c.w.reset()
+	c.c.body = body{}
+	if len(c.c.head) > keepIdle || len(c.head.headers) > keepFields {
+		c.c.head, c.head, c.base, c.req, c.caller, c.url = nil, Request{}, http.Request{}, nil, nil, url.URL{}
+		c.header, c.values = make(http.Header, 16), nil
+	}
 }
 
 // handle calls the handler, and reports whether it returned.

@@ -97,7 +97,7 @@ func Cut(b []byte) (text, rest []byte, ok bool) {
 // decode is Cut of a string with escapes in it, or with what is not UTF-8, which
 // becomes U+FFFD.
 func decode(b []byte) (text, rest []byte, ok bool) {
-	text = make([]byte, 0, len(b))
+	text = make([]byte, 0, length(b))
 	for i := 1; i < len(b); {
 		switch c := b[i]; {
 		case c == '"':
@@ -139,6 +139,20 @@ func decode(b []byte) (text, rest []byte, ok bool) {
 		}
 	}
 	return nil, nil, false
+}
+
+// length is how long the string that b begins with is at most, as it may be one of
+// very many in b.
+func length(b []byte) int {
+	for i := 1; i < len(b); i++ {
+		switch b[i] {
+		case '"':
+			return i
+		case '\\':
+			i++
+		}
+	}
+	return len(b)
 }
 
 const (

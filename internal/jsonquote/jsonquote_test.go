@@ -50,6 +50,18 @@ func FuzzCut(f *testing.F) {
 	})
 }
 
+// A string takes what it needs, and not what follows it: one in many would be many
+// times the whole.
+func TestCutTakesItsOwn(t *testing.T) {
+	text, rest, ok := jsonquote.Cut(append([]byte(`"\n",`), make([]byte, 1<<20)...))
+	if string(text) != "\n" || len(rest) != 1<<20+1 || !ok {
+		t.Fatalf("%q, %d, %v", text, len(rest), ok)
+	}
+	if cap(text) > 64 {
+		t.Errorf("%d bytes for one", cap(text))
+	}
+}
+
 func BenchmarkAppend(b *testing.B) {
 	buf := make([]byte, 0, 256)
 	for b.Loop() {
