@@ -29,6 +29,7 @@ type change struct {
 	publish     bool   // what it makes of latest becomes a version, unless the last one is the same
 	description string // of that version
 	untried     bool   // the code is not started on trial
+	proven      bool   // it was, when it was deployed: on a server that is full that is enough
 }
 
 // do carries out a change: reads, edits, checks, tries out, and writes by
@@ -126,6 +127,9 @@ func (c *Control) try(ctx context.Context, ch change, r *record) error {
 		e := lambent.Errorf(lambent.Broken, op, "function %q does not start, and nothing was changed: %s", r.Name.Function, reason)
 		e.Err = fault
 		return e
+	}
+	if ch.proven && lambent.Is(err, lambent.Throttled) {
+		return nil
 	}
 	return err
 }

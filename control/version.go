@@ -100,11 +100,12 @@ func (c *Control) DeleteVersion(ctx context.Context, name lambent.Name) error {
 
 // Rollback makes latest what a version is; 0 means the newest version that is
 // not what latest is now, so that a second Rollback takes back the first. Aliases
-// stay. The version is started on trial as a deploy would. Kinds: NotFound,
+// stay. The version is started on trial as a deploy would, but where the server has
+// no room for that, which must not keep anybody from going back. Kinds: NotFound,
 // Broken, Stale.
 func (c *Control) Rollback(ctx context.Context, name lambent.Name, number int, expect string) (*lambent.Function, error) {
 	const op = "control.Rollback"
-	return c.do(ctx, change{op: op, name: name, expect: expect, edit: func(r *record) error {
+	return c.do(ctx, change{op: op, name: name, expect: expect, proven: true, edit: func(r *record) error {
 		to, err := c.rollbackTarget(ctx, op, r, number)
 		if err != nil {
 			return err

@@ -1,6 +1,7 @@
 package control_test
 
 import (
+	"context"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -206,6 +207,24 @@ func TestRollback(t *testing.T) {
 	wantServes(t, c, "f", 3)
 	_, err = c.Rollback(ctx, named("f"), 1, f.RevisionID())
 	wantKind(t, err, lambent.Stale)
+}
+
+// A server without room for a trial refuses what it has not tried, and goes back to
+// what it has.
+func TestRollbackOfFullServer(t *testing.T) {
+	given := everything(openStore(t, t.TempDir()))
+	var full error
+	given.Check = func(context.Context, *lambent.Revision) error { return full }
+	c := openControl(t, given)
+	deploy(t, c, "f", 1, true)
+	deploy(t, c, "f", 2, true)
+	full = lambent.Errorf(lambent.Throttled, "dispatch", "no room")
+	_, err := c.Deploy(t.Context(), control.DeployRequest{Name: named("f"), Config: config(3)})
+	wantKind(t, err, lambent.Throttled, "no room")
+	if _, err := c.Rollback(t.Context(), named("f"), 0, ""); err != nil {
+		t.Error(err)
+	}
+	wantServes(t, c, "f", 1)
 }
 
 // A revision is the same pointer for as long as its configuration is the same,

@@ -38,8 +38,9 @@ func (in *instance) freeze() {
 	if in.freezer == nil || in.frozen || !idle {
 		return
 	}
-	in.frozen = true
-	if err := in.freezer.Freeze(); err != nil {
-		in.p.d.cfg.Logger.Error("a sandbox cannot be frozen", "sandbox", in.sandbox.ID(), "error", err)
+	if err := in.freezer.Freeze(); err != nil { // a disk or a processor is busy; its sandbox is destroyed
+		in.p.d.cfg.Logger.Warn("an idle sandbox cannot be frozen, and ends", "sandbox", in.sandbox.ID(), "error", err)
+		return
 	}
+	in.frozen = true
 }

@@ -123,6 +123,13 @@ func (in *instance) relayStream(ctx context.Context, inv *lambent.Invocation, r 
 	defer close(r.read)
 	stop := context.AfterFunc(ctx, func() { _ = r.conn.Net().SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
+	end := func(f *lambent.Fault) error { // what a caller takes from here on is not the code's time
+		if !stop() {
+			return ctx.Err()
+		}
+		out.End(lambent.Result{Fault: f})
+		return nil
+	}
 
 	body := r.conn.Stream()
 	status, header := http.StatusOK, map[string][]string{"Content-Type": {"application/octet-stream"}}
@@ -139,8 +146,7 @@ func (in *instance) relayStream(ctx context.Context, inv *lambent.Invocation, r 
 			if f == nil {
 				f = newFault(lambent.FaultHandler, "Runtime.InvalidResponse", "", err.Error())
 			}
-			out.End(lambent.Result{Fault: f})
-			return nil
+			return end(f)
 		}
 	}
 	gone := out.Begin(status, header) != nil
@@ -151,9 +157,9 @@ func (in *instance) relayStream(ctx context.Context, inv *lambent.Invocation, r 
 			gone = err != nil
 		}
 		if total += int64(len(chunk)); total > in.limits.MaxStream {
-			out.End(lambent.Result{Fault: tooBig(int(in.limits.MaxStream))})
+			err := end(tooBig(int(in.limits.MaxStream)))
 			in.end() // the rest of the stream has nowhere to go
-			return nil
+			return err
 		}
 		n, err := body.Read(buf)
 		if err == io.EOF {
@@ -163,8 +169,7 @@ func (in *instance) relayStream(ctx context.Context, inv *lambent.Invocation, r 
 		}
 		chunk = buf[:n]
 	}
-	out.End(lambent.Result{Fault: streamFault(r.conn)})
-	return nil
+	return end(streamFault(r.conn))
 }
 
 // broken is the error for a stream that ends in the middle: the deadline's, or
