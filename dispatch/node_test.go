@@ -3,6 +3,7 @@ package dispatch_test
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -207,5 +208,29 @@ func TestMinAfterPlatformError(t *testing.T) {
 		if got := b.Snapshot(); got.Idle != 2 {
 			t.Errorf("%+v", got)
 		}
+	})
+}
+
+// Whoever can get no place, as others keep theirs whatever the demand, is told so.
+func TestNoPlaceEver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t, &script{}, func(c *dispatch.Config) { c.MaxInstances = 1 })
+		n.function("a", "kept", 128)
+		n.function("a", "f", 128)
+		keep := func(least int) {
+			name := lambent.Name{Project: "a", Function: "kept"}
+			t := n.targets[name]
+			t.Scaling = &lambent.Scaling{MinInstances: least}
+			n.targets[name] = t
+			n.call("a", "kept")
+		}
+		keep(1)
+		begun := time.Now()
+		r := n.call("a", "f")
+		if !lambent.Is(r.err, lambent.Throttled) || !strings.Contains(r.err.Error(), "no room") || time.Since(begun) != 30*time.Second {
+			t.Errorf("after %v: %v", time.Since(begun), r.err)
+		}
+		keep(0)
+		wantBody(t, n.call("a", "f"), "2")
 	})
 }

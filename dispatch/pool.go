@@ -180,7 +180,8 @@ func gone(ctx context.Context) error {
 
 // refusalLocked is what an invocation gets in an instance's place.
 func (p *pool) refusalLocked(r scale.Refusal) grant {
-	waiting := p.scale.Stats().Waiting
+	now := p.scale.Stats()
+	waiting := now.Waiting
 	var e *lambent.Error
 	switch {
 	case r.Reason == scale.Crashing && p.broken != nil:
@@ -192,6 +193,9 @@ func (p *pool) refusalLocked(r scale.Refusal) grant {
 		e.Reason = lambent.ReasonReserved
 	case r.Reason == scale.TooLate:
 		e = lambent.Errorf(lambent.Throttled, "dispatch", "%s could not begin before its caller's deadline: %d invocations wait", p.rev.Name, waiting)
+	case r.Reason == scale.TooLong && now.Idle+now.Busy+now.Starting == 0:
+		e = lambent.Errorf(lambent.Throttled, "dispatch", "this server has had no room for an instance of %s (%d MB) in %v: other functions keep it", p.rev.Name, p.rev.Config.MemoryMB, scale.Default(0).QueueWait)
+		e.Hint = "lower what they keep ready (lambent deploy --min), or start the server with more: lambent serve --memory, --max-instances"
 	case r.Reason == scale.TooLong:
 		e = lambent.Errorf(lambent.Throttled, "dispatch", "%d invocations of %s wait already, for longer than %v", waiting, p.rev.Name, scale.Default(0).QueueWait)
 	default:

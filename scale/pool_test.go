@@ -328,6 +328,31 @@ func TestNodeHasNoPlace(t *testing.T) {
 	_, _ = a, b
 }
 
+// Nobody waits for ever for a place that others keep.
+func TestNodeNeverHasAPlace(t *testing.T) {
+	p, h := newPool(func(c *scale.Config) { c.QueueWait = 5 * time.Second })
+	h.places = 0
+	first := wait(t, p, 0)
+	second := wait(t, p, time.Second)
+	for now := p.Next(); now != scale.Never; now = p.Due(now) {
+		if early := now < 5*time.Second && first.refused != 0 || now < 6*time.Second && second.refused != 0; early {
+			t.Fatalf("refused before %v", now)
+		}
+		if now > time.Minute {
+			t.Fatal("they wait on")
+		}
+	}
+	if first.refused != scale.TooLong || second.refused != scale.TooLong {
+		t.Errorf("%v and %v", first.refused, second.refused)
+	}
+	p, h = newPool(func(c *scale.Config) { c.QueueWait = 5 * time.Second })
+	third := wait(t, p, 0)
+	if p.Due(time.Minute); third.refused != 0 {
+		t.Error("refused while its instance starts")
+	}
+	_ = h
+}
+
 func TestConcurrencyFillsTheBusiest(t *testing.T) {
 	p, h := newPool(func(c *scale.Config) { c.Concurrency = 3 })
 	var calls []*call

@@ -35,7 +35,7 @@ type Config struct {
 	Max         int           // instances: the least of the function's maximum, its reserved concurrency and the node's; 0 stops the function
 	Min         int           // instances that are kept ready whatever the demand (AWS: provisioned concurrency)
 	Queue       int           // invocations that wait, at most
-	QueueWait   time.Duration // predicted wait over which an invocation is refused; 0: no bound
+	QueueWait   time.Duration // wait over which an invocation is refused, predicted or, where no instance can be had, past; 0: no bound
 	Rate        float64       // starts per second (AWS: 1,000 instances each 10 s); 0: no bound
 	Burst       int           // starts at once, after a pause
 	BackOff     time.Duration // after an init that crashed; doubled with each further one in a row; 0: none

@@ -14,6 +14,21 @@ func (p *Pool[I, W]) provide(now time.Duration) {
 			p.host.Refuse(p.line.pop(), Refusal{Crashing, p.backOff - now})
 		}
 	}
+	if p.live == 0 && p.cfg.QueueWait > 0 {
+		p.giveUp(now)
+	}
+}
+
+// giveUp refuses those that have waited for as long as anybody may, without an
+// instance that could come to them: the node has had no place all the while.
+func (p *Pool[I, W]) giveUp(now time.Duration) {
+	for p.line.n > 0 {
+		if at := p.line.first().waiting().since + p.cfg.QueueWait; now < at {
+			p.by(at)
+			return
+		}
+		p.host.Refuse(p.line.pop(), Refusal{TooLong, time.Second})
+	}
 }
 
 // short reports whether one more instance is worth its start: whether the last in
