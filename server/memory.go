@@ -4,18 +4,62 @@ import (
 	"fmt"
 	"os"
 	"runtime/debug"
+	"runtime/metrics"
+	"sync/atomic"
+	"time"
 )
 
+// garbageIsOurs says that TuneMemory, and not the environment, bounds the garbage.
+var garbageIsOurs atomic.Bool
+
 // TuneMemory bounds the garbage that may pile up, unless the environment does: the
-// live data of an idle server is some 20 MB, and the default lets as much again lie
+// live data of an idle server is some 10 MB, and the default lets as much again lie
 // about after a burst.
 func TuneMemory(getenv func(string) string) {
 	if getenv("GOGC") == "" {
-		debug.SetGCPercent(75)
+		garbageIsOurs.Store(true)
+		debug.SetGCPercent(restPercent)
 	}
 	if getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(memoryLimit())
 	}
+}
+
+// How much garbage may pile up: at rest a part of what is alive, and under load, where
+// with that little there are nine collections a second, each of which delays the calls
+// of some milliseconds, so many bytes.
+const (
+	restPercent = 75
+	loadBytes   = 32 << 20
+)
+
+// garbage is how much may pile up now.
+type garbage struct {
+	loaded bool
+	told   time.Time // when the collector was last told
+	busy   time.Time // when there was last a load
+}
+
+// look goes by how many processors have been busy.
+func (g *garbage) look(busy float64, now time.Time) {
+	switch {
+	case !garbageIsOurs.Load():
+	case busy > 0.2:
+		if g.busy = now; !g.loaded || now.Sub(g.told) > time.Minute {
+			g.loaded, g.told = true, now
+			debug.SetGCPercent(loadPercent())
+		}
+	case g.loaded && now.Sub(g.busy) > narrowAfter:
+		g.loaded = false
+		debug.SetGCPercent(restPercent)
+	}
+}
+
+// loadPercent is loadBytes as a part of what is alive.
+func loadPercent() int {
+	alive := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
+	metrics.Read(alive)
+	return max(restPercent, int(100*loadBytes/max(alive[0].Value.Uint64(), loadBytes/4)))
 }
 
 // memoryLimit is half of the machine's memory: the rest is the functions'.

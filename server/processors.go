@@ -31,6 +31,7 @@ type processors struct {
 	used     time.Duration // CPU time as of then
 	needed   time.Time     // when half of them would last have been too few
 	interval time.Duration
+	garbage  garbage
 }
 
 // What requests weigh: from over one on, it is watched what the program computes.
@@ -89,13 +90,14 @@ func (p *processors) look() {
 			p.n = n
 			runtime.GOMAXPROCS(n)
 		}
+		p.garbage.look(busy, now)
 		p.interval = lookAfter
 		if busy < 0.1 {
 			p.interval = lookSeldom
 		}
 	}
 	p.last, p.used = now, used
-	if p.n == 1 && p.weight.Load() <= light {
+	if p.n == 1 && !p.garbage.loaded && p.weight.Load() <= light {
 		p.watching.Store(false)
 		if p.weight.Load() > light { // one came meanwhile
 			p.watch()
