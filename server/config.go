@@ -55,6 +55,8 @@ type Config struct {
 	// OwnProgram says that this server is all that the program does: then it decides
 	// how many processors the program uses.
 	OwnProgram bool
+	// OwnGarbage says that it decides then how much garbage may pile up, too.
+	OwnGarbage bool
 
 	Version string       // of the program
 	Logger  *slog.Logger // nil: nowhere

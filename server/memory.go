@@ -5,19 +5,14 @@ import (
 	"os"
 	"runtime/debug"
 	"runtime/metrics"
-	"sync/atomic"
 	"time"
 )
-
-// garbageIsOurs says that TuneMemory, and not the environment, bounds the garbage.
-var garbageIsOurs atomic.Bool
 
 // TuneMemory bounds the garbage that may pile up, unless the environment does: the
 // live data of an idle server is some 10 MB, and the default lets as much again lie
 // about after a burst.
 func TuneMemory(getenv func(string) string) {
 	if getenv("GOGC") == "" {
-		garbageIsOurs.Store(true)
 		debug.SetGCPercent(restPercent)
 	}
 	if getenv("GOMEMLIMIT") == "" {
@@ -35,6 +30,7 @@ const (
 
 // garbage is how much may pile up now.
 type garbage struct {
+	ours   bool // to bound, and not the environment's
 	loaded bool
 	told   time.Time // when the collector was last told
 	busy   time.Time // when there was last a load
@@ -43,7 +39,7 @@ type garbage struct {
 // look goes by how many processors have been busy.
 func (g *garbage) look(busy float64, now time.Time) {
 	switch {
-	case !garbageIsOurs.Load():
+	case !g.ours:
 	case busy > 0.2:
 		if g.busy = now; !g.loaded || now.Sub(g.told) > time.Minute {
 			g.loaded, g.told = true, now

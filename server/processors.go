@@ -48,8 +48,8 @@ const (
 	narrowAfter = time.Second            // changing their number stops the program for a moment, some 50 us
 )
 
-func newProcessors() *processors {
-	p := &processors{all: runtime.GOMAXPROCS(0), last: time.Now(), used: cpuTime(), needed: time.Now(), interval: lookAfter}
+func newProcessors(ownGarbage bool) *processors {
+	p := &processors{all: runtime.GOMAXPROCS(0), last: time.Now(), used: cpuTime(), needed: time.Now(), interval: lookAfter, garbage: garbage{ours: ownGarbage}}
 	p.n = p.all
 	p.watching.Store(true)
 	p.timer = time.AfterFunc(time.Hour, p.look)

@@ -2,6 +2,8 @@ package server
 
 import (
 	"runtime"
+	"runtime/debug"
+	"runtime/metrics"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -35,6 +37,12 @@ func TestProcessorsFollowWhatIsComputed(t *testing.T) {
 	}
 }
 
+func garbagePercent() uint64 {
+	now := []metrics.Sample{{Name: "/gc/gogc:percent"}}
+	metrics.Read(now)
+	return now[0].Value.Uint64()
+}
+
 // TestProcessorsOfAServer changes the whole test program's: it is not parallel.
 func TestProcessorsOfAServer(t *testing.T) {
 	all := runtime.GOMAXPROCS(0)
@@ -49,7 +57,8 @@ func TestProcessorsOfAServer(t *testing.T) {
 			}
 		}
 	}
-	p := newProcessors()
+	p := newProcessors(true)
+	defer debug.SetGCPercent(debug.SetGCPercent(restPercent))
 	defer p.close()
 	wait(func(n int) bool { return n == 1 }, "an idle program keeps several processors")
 	p.enter(light)
@@ -66,10 +75,14 @@ func TestProcessorsOfAServer(t *testing.T) {
 		}()
 	}
 	wait(func(n int) bool { return n > 1 }, "one processor is full, and there is no other")
+	wait(func(int) bool { return garbagePercent() > restPercent }, "under load, garbage is collected as at rest")
 	done.Store(true)
 	p.leave(light)
 	p.leave(light)
 	wait(func(n int) bool { return n == 1 && !p.watching.Load() }, "it goes on watching")
+	if n := garbagePercent(); n != restPercent {
+		t.Errorf("at rest %d%% of garbage may pile up", n)
+	}
 	p.close()
 	if n := runtime.GOMAXPROCS(0); n != all {
 		t.Errorf("%d processors at the end, want %d", n, all)

@@ -330,7 +330,7 @@ func (s *Server) openFaces(context.Context) error {
 
 func (s *Server) openProcessors(context.Context) error {
 	if s.cfg.OwnProgram {
-		s.processors = newProcessors()
+		s.processors = newProcessors(s.cfg.OwnGarbage)
 		s.onClose("processors", func() error { s.processors.close(); return nil })
 	}
 	return nil

@@ -68,7 +68,7 @@ func serveCommand(p *program) *cobra.Command {
 			return usagef(c, "--log-format %q: it is text or json", format)
 		}
 		cfg.Version = readBuildVersion().Version
-		cfg.OwnProgram = p.getenv("GOMAXPROCS") == ""
+		cfg.OwnProgram, cfg.OwnGarbage = p.getenv("GOMAXPROCS") == "", p.getenv("GOGC") == ""
 		if err := server.Divide(&cfg, os.Args, os.Environ()); err != nil {
 			return err
 		}
