@@ -194,8 +194,8 @@ func (p *pool) refusalLocked(r scale.Refusal) grant {
 	case r.Reason == scale.TooLate:
 		e = lambent.Errorf(lambent.Throttled, "dispatch", "%s could not begin before its caller's deadline: %d invocations wait", p.rev.Name, waiting)
 	case r.Reason == scale.TooLong && now.Idle+now.Busy+now.Starting == 0:
-		e = lambent.Errorf(lambent.Throttled, "dispatch", "this server has had no room for an instance of %s (%d MB) in %v: other functions keep it", p.rev.Name, p.rev.Config.MemoryMB, scale.Default(0).QueueWait)
-		e.Hint = "lower what they keep ready (lambent deploy --min), or start the server with more: lambent serve --memory, --max-instances"
+		e = lambent.Errorf(lambent.Throttled, "dispatch", "this server has had no room for an instance of %s (%d MB) in %v: other functions keep it", p.rev.Name, p.rev.Config.MemoryMB, scale.Default(0).QueueWait).
+			WithHint("lower what they keep ready (lambent deploy --min), or start the server with more: lambent serve --memory, --max-instances")
 	case r.Reason == scale.TooLong:
 		e = lambent.Errorf(lambent.Throttled, "dispatch", "%d invocations of %s wait already, for longer than %v", waiting, p.rev.Name, scale.Default(0).QueueWait)
 	default:
@@ -307,7 +307,8 @@ func (p *pool) prepare(ctx context.Context, s *lambent.Scaling) error {
 	}
 	p.mu.Unlock()
 	if !admitted {
-		return lambent.Errorf(lambent.Throttled, "dispatch.Prepare", "this server has no room for another instance of %d MB: the others are busy", p.rev.Config.MemoryMB)
+		return lambent.Errorf(lambent.Throttled, "dispatch.Prepare", "this server has no room for another instance of %d MB: the others are busy", p.rev.Config.MemoryMB).
+			WithHint("try again, or start the server with more: lambent serve --memory, --max-instances")
 	}
 	begun := p.d.now()
 	in, err := p.launch(ctx, true)
