@@ -60,12 +60,16 @@ func (n *node) leave(p *pool) {
 	n.give()
 }
 
-// forget takes a pool off the list that wants nothing any more.
+// forget takes a pool off the list for which nobody waits any more: what is free and
+// was too small for it may be another's. The caller holds p.mu.
 func (n *node) forget(p *pool) {
 	n.mu.Lock()
-	defer n.mu.Unlock()
 	n.scale.Forget(p)
 	n.tellLocked()
+	n.mu.Unlock()
+	if n.hungry.Load() > 0 {
+		go n.give()
+	}
 }
 
 func (n *node) tellLocked() { n.hungry.Store(int32(n.scale.Waiting())) }

@@ -215,6 +215,9 @@ func (h host) Start(ahead bool) bool {
 	return true
 }
 
+// Enough implements scale.Host.
+func (h host) Enough() { h.p.d.node.forget(h.p) }
+
 // Serve implements scale.Host.
 func (h host) Serve(w *waiter, in *instance) { w.granted <- grant{instance: in} }
 
@@ -446,7 +449,6 @@ func (p *pool) removeIfEmptyLocked() {
 	if p.scale.Empty() && p.scale.Next() == scale.Never && !p.removed {
 		p.removed = true
 		p.timer.Stop()
-		p.d.node.forget(p)
 		p.d.learnt.leave(p)
 		p.d.pools.CompareAndDelete(p.rev.ID, p)
 		p.d.pools.Delete(p)

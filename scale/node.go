@@ -12,8 +12,8 @@ type claimant interface{ claim() *Claim }
 // pointer.
 //
 // What follows is up to the host: after [Node.Admit] said no, and whenever an
-// instance became idle, it evicts while [Node.Short]; after each [Node.Leave] it
-// gives places away while [Node.Grant] has one.
+// instance became idle, it evicts while [Node.Short]; after each [Node.Leave] and
+// [Node.Forget] it gives places away while [Node.Grant] has one.
 type Node[C claimant] struct {
 	GreedyDual
 	MaxInstances int // of all pools
@@ -74,7 +74,7 @@ func (n *Node[C]) Admit(c C, ahead bool) bool {
 // Leave counts an instance off.
 func (n *Node[C]) Leave(c C) { n.count(c.claim(), -1) }
 
-// Forget takes a pool off the list that wants nothing any more.
+// Forget takes a pool off the list for which nobody waits any more.
 func (n *Node[C]) Forget(c C) {
 	if s := c.claim(); s.waits {
 		s.waits = false

@@ -60,6 +60,8 @@ type Host[I, W any] interface {
 	// nothing was begun, and the pool asks no more until [Pool.Place]. A start
 	// ahead is for nobody yet: it is not worth that an idle instance ends.
 	Start(ahead bool) bool
+	// Enough tells that nobody waits any more for the place that Start did not have.
+	Enough()
 	// Serve gives an instance to an invocation that waits.
 	Serve(W, I)
 	// Refuse ends the wait of an invocation that gets no instance. It had been in

@@ -14,6 +14,7 @@ func (p *Pool[I, W]) provide(now time.Duration) {
 			p.host.Refuse(p.line.pop(), Refusal{Crashing, p.backOff - now})
 		}
 	}
+	p.sated()
 }
 
 // short reports whether one more instance is worth its start: whether the last in

@@ -232,6 +232,13 @@ func (s *replayer) lacked() time.Duration {
 	return s.lacking + s.now - s.short
 }
 
+// Enough implements scale.Host.
+func (s *replayer) Enough() {
+	s.lacking, s.short = s.lacked(), -1
+	s.node.Forget(s)
+	s.node.free = true
+}
+
 // place gives the pool a place that it has waited for.
 func (s *replayer) place() {
 	s.lacking, s.short = s.lacked(), -1

@@ -14,7 +14,8 @@ type node struct {
 	scale.Node[*replayer]
 	r      *Result
 	now    time.Duration
-	usedMB int // of instances that are, or start
+	usedMB int  // of instances that are, or start
+	free   bool // there may be a place for who waits
 	all    []*replayer
 	spare  []*replayer // those that an instance can be evicted from
 
@@ -117,8 +118,23 @@ func (n *node) step(s *replayer, at time.Duration) {
 		s.arrive()
 	}
 	n.note(s)
-	for n.Waiting() > 0 && len(n.spare) > 0 && n.Short() {
+	for n.give(); len(n.spare) > 0 && n.Short(); n.give() {
 		n.evict()
+	}
+}
+
+// give gives free places to who waits.
+func (n *node) give() {
+	for n.free {
+		s, ok := n.Grant()
+		if !ok {
+			n.free = false
+			return
+		}
+		s.advance(n.now)
+		s.place()
+		n.Return(s)
+		n.note(s)
 	}
 }
 
@@ -152,16 +168,11 @@ func (n *node) admit(s *replayer, ahead bool) bool {
 	return true
 }
 
-// left tells that an instance is gone, and gives places to who waits.
+// left tells that an instance is gone.
 func (n *node) left(s *replayer) {
 	n.usedMB -= s.MemoryMB
 	n.Leave(s)
-	for s, ok := n.Grant(); ok; s, ok = n.Grant() {
-		s.advance(n.now)
-		s.place()
-		n.Return(s)
-		n.note(s)
-	}
+	n.free = true
 }
 
 // evict ends the idle instance that is worth least.
