@@ -67,23 +67,21 @@ func (n *node) forget(p *pool) {
 	n.scale.Forget(p)
 	n.tellLocked()
 	n.mu.Unlock()
-	if n.hungry.Load() > 0 {
-		go n.give()
-	}
+	n.relieve()
 }
 
 func (n *node) tellLocked() { n.hungry.Store(int32(n.scale.Waiting())) }
 
-// give offers the places that are free to those who wait, one at a time. No pool's
-// lock is held.
-func (n *node) give() {
+// give offers the places that are free to those who wait, one at a time, and reports
+// whether somebody waits for more room than there is. No pool's lock is held.
+func (n *node) give() (short bool) {
 	for {
 		n.mu.Lock()
 		p, ok := n.scale.Grant()
 		n.tellLocked()
 		n.mu.Unlock()
 		if !ok {
-			return
+			return n.hungry.Load() > 0
 		}
 
 		p.mu.Lock()
@@ -112,7 +110,7 @@ func (n *node) relieve() {
 	}
 }
 
-// makeRoom ends idle instances until there is room for the first that waits. No
+// makeRoom gives free places away, and ends idle instances while somebody waits. No
 // pool's lock is held.
 func (n *node) makeRoom() {
 	n.mu.Lock()
@@ -122,17 +120,12 @@ func (n *node) makeRoom() {
 		return
 	}
 	n.making = true
-	for {
+	for n.again = true; n.again; {
 		n.again = false
-		if !n.scale.Short() {
-			break
-		}
 		n.mu.Unlock()
-		ended := n.evict()
-		n.mu.Lock()
-		if !ended && !n.again {
-			break
+		for n.give() && n.evict() {
 		}
+		n.mu.Lock()
 	}
 	n.making = false
 }

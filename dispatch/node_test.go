@@ -169,6 +169,27 @@ func TestWhoGaveUpWaitsForNoPlace(t *testing.T) {
 	t.Run("with", func(t *testing.T) { synctest.Test(t, test(256, 512, true)) })
 }
 
+// Who is next and fits has a place at once, though another waits for a larger one.
+func TestNextHasAPlaceThatFits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t, &script{invoke: sleeper(5 * time.Second)}, func(c *dispatch.Config) { c.MemoryMB = 1024 })
+		n.function("a", "small", 256)
+		n.function("b", "big", 1024)
+		n.function("c", "busy", 512)
+		var wg sync.WaitGroup
+		wg.Go(func() { n.call("c", "busy") })
+		time.Sleep(time.Second)
+		wg.Go(func() { n.call("b", "big") })
+		synctest.Wait()
+		begun := time.Now()
+		r := n.call("a", "small")
+		if took := time.Since(begun); r.err != nil || took > 5500*time.Millisecond {
+			t.Errorf("beside one who waits for more a call takes %v: %v", took, r.err)
+		}
+		wg.Wait()
+	})
+}
+
 // An instance that starts for nobody any more gives way to who waits for a place.
 func TestIdleAfterStartGivesWay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -11,9 +11,9 @@ type claimant interface{ claim() *Claim }
 // [GreedyDual]. C is what the host keeps a pool in, which embeds [Claim]; it is a
 // pointer.
 //
-// What follows is up to the host: after [Node.Admit] said no, and whenever an
-// instance became idle, it evicts while [Node.Short]; after each [Node.Leave] and
-// [Node.Forget] it gives places away while [Node.Grant] has one.
+// What follows is up to the host: after [Node.Admit] said no, [Node.Leave],
+// [Node.Forget], and whenever an instance became idle, it gives places away while
+// [Node.Grant] has one, and evicts while somebody waits then.
 type Node[C claimant] struct {
 	GreedyDual
 	MaxInstances int // of all pools
@@ -88,11 +88,14 @@ func (n *Node[C]) Forget(c C) {
 // Return called.
 func (n *Node[C]) Grant() (c C, ok bool) {
 	_, pool, ok := n.fair.Next()
-	c = n.waiting[pool]
-	if !ok || !n.fits(c.claim()) {
+	if !ok {
 		return c, false
 	}
+	c = n.waiting[pool]
 	s := c.claim()
+	if !n.fits(s) {
+		return c, false
+	}
 	n.fair.Charge(s.Project, s.Pool, s.worth(0), 1)
 	n.Forget(c)
 	s.kept = true
@@ -106,12 +109,6 @@ func (n *Node[C]) Return(c C) {
 		s.kept = false
 		n.count(s, -1)
 	}
-}
-
-// Short reports whether there is less room than the pool needs that is next.
-func (n *Node[C]) Short() bool {
-	_, pool, ok := n.fair.Next()
-	return ok && !n.fits(n.waiting[pool].claim())
 }
 
 // Yields charges a pool with what an invocation has used, and reports whether the

@@ -21,8 +21,7 @@ func newTenant(project string, k, memoryMB int) *tenant {
 }
 
 // TestNodePromisesOnce: whatever is asked in whatever order, neither memory nor
-// places are promised twice, nothing is free that fits who is next, and who wants
-// a place has one in the end.
+// places are promised twice, and who wants a place has one in the end.
 func TestNodePromisesOnce(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		n := &scale.Node[*tenant]{MaxInstances: rapid.IntRange(1, 8).Draw(t, "instances"), MemoryMB: rapid.SampledFrom([]int{0, 1000, 3000}).Draw(t, "MB")}
@@ -57,6 +56,7 @@ func TestNodePromisesOnce(t *testing.T) {
 					p.has++
 				case !ahead:
 					p.wants = true
+					give()
 				}
 			},
 			"leave": func(t *rapid.T) {
@@ -85,8 +85,8 @@ func TestNodePromisesOnce(t *testing.T) {
 				if instances > n.MaxInstances || n.MemoryMB > 0 && mb > n.MemoryMB {
 					t.Fatalf("%d instances of %d, %d MB of %d", instances, n.MaxInstances, mb, n.MemoryMB)
 				}
-				if n.Waiting() != waiting || n.Short() != (waiting > 0) {
-					t.Fatalf("%d wait, want %d; short: %v", n.Waiting(), waiting, n.Short())
+				if n.Waiting() != waiting {
+					t.Fatalf("%d wait, want %d", n.Waiting(), waiting)
 				}
 			},
 		})

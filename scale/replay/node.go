@@ -118,7 +118,7 @@ func (n *node) step(s *replayer, at time.Duration) {
 		s.arrive()
 	}
 	n.note(s)
-	for n.give(); len(n.spare) > 0 && n.Short(); n.give() {
+	for n.give(); n.Waiting() > 0 && len(n.spare) > 0; n.give() {
 		n.evict()
 	}
 }
@@ -161,6 +161,7 @@ func (n *node) note(s *replayer) {
 // admit asks for a place.
 func (n *node) admit(s *replayer, ahead bool) bool {
 	if !n.Admit(s, ahead) {
+		n.free = true // what is too small for others may do
 		return false
 	}
 	n.usedMB += s.MemoryMB
