@@ -100,7 +100,7 @@ func simulateCommand(p *program) *cobra.Command {
 			return err
 		}
 		if r := results[0]; r.TooLarge > 0 {
-			p.note("%d functions are larger than the node: their %d calls are refused, and not counted", r.TooLarge, r.Refused)
+			p.note("functions that are larger than the node: %d; their %d calls are refused, and not counted", r.TooLarge, r.Refused)
 		}
 		if out != "" {
 			if err := writeFile(out, func(w io.Writer) error { return write[filepath.Ext(out)](w, results) }); err != nil {
