@@ -252,4 +252,15 @@ func TestAzureDay(t *testing.T) {
 	}
 	rs = run(t, some, replay.Options{Seed: 1}, 0, "default", "fixed:10m@150ms")
 	goal("one call at a time", rs[0], rs[1])
+
+	together := run(t, some, replay.Options{Seed: 1, MemoryMB: 1e9}, 0, "default", "fixed:10m@150ms")
+	half := run(t, some, replay.Options{Seed: 1, MemoryMB: together[0].PeakMB / 2}, 0, "default")[0]
+	if half.PeakMB > together[0].PeakMB/2 || half.Evicted == 0 || half.Yielded == 0 || half.Invocations != rs[0].Invocations {
+		t.Errorf("with half of %d MB: %d MB, %d evicted, %d yielded, %d of %d invocations", together[0].PeakMB, half.PeakMB, half.Evicted, half.Yielded, half.Invocations, rs[0].Invocations)
+	}
+	for i, r := range together {
+		if r.PeakMB = 0; !reflect.DeepEqual(r, rs[i]) {
+			t.Errorf("%s: together with memory to spare is not as apart", r.Name)
+		}
+	}
 }
