@@ -137,6 +137,60 @@ func TestLargerThanTheNode(t *testing.T) {
 	})
 }
 
+// Who gave up keeps nobody out of a place that is too small for them, whether or
+// not their function has an instance.
+func TestWhoGaveUpWaitsForNoPlace(t *testing.T) {
+	test := func(busyMB, bigMB int, runs bool) func(*testing.T) {
+		return func(t *testing.T) {
+			n := newNode(t, &script{invoke: sleeper(5 * time.Second)}, func(c *dispatch.Config) { c.MemoryMB = 1024 })
+			n.function("a", "busy", busyMB)
+			n.function("b", "big", bigMB)
+			n.function("c", "small", 256)
+			var wg sync.WaitGroup
+			wg.Go(func() { n.call("a", "busy") })
+			if runs {
+				wg.Go(func() { n.call("b", "big") })
+			}
+			time.Sleep(time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			wg.Go(func() {
+				n.Invoke(ctx, &lambent.Invocation{ID: lambent.NewID(), Target: lambent.Name{Project: "b", Function: "big"}}, &reply{})
+			})
+			synctest.Wait()
+			begun := time.Now()
+			r := n.call("c", "small")
+			if took := time.Since(begun); r.err != nil || took < 5*time.Second || took > 6500*time.Millisecond {
+				t.Errorf("beside what nobody wants any more a call takes %v: %v", took, r.err)
+			}
+			wg.Wait()
+		}
+	}
+	t.Run("without", func(t *testing.T) { synctest.Test(t, test(512, 1024, false)) })
+	t.Run("with", func(t *testing.T) { synctest.Test(t, test(256, 512, true)) })
+}
+
+// Who is next and fits has a place at once, though another waits for a larger one.
+func TestNextHasAPlaceThatFits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t, &script{invoke: sleeper(5 * time.Second)}, func(c *dispatch.Config) { c.MemoryMB = 1024 })
+		n.function("a", "small", 256)
+		n.function("b", "big", 1024)
+		n.function("c", "busy", 512)
+		var wg sync.WaitGroup
+		wg.Go(func() { n.call("c", "busy") })
+		time.Sleep(time.Second)
+		wg.Go(func() { n.call("b", "big") })
+		synctest.Wait()
+		begun := time.Now()
+		r := n.call("a", "small")
+		if took := time.Since(begun); r.err != nil || took > 5500*time.Millisecond {
+			t.Errorf("beside one who waits for more a call takes %v: %v", took, r.err)
+		}
+		wg.Wait()
+	})
+}
+
 // An instance that starts for nobody any more gives way to who waits for a place.
 func TestIdleAfterStartGivesWay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

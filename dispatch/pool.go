@@ -16,8 +16,9 @@ import (
 // invocations that wait for one, its scale.Pool decides; this is who does it, and
 // has the lock and the timer.
 type pool struct {
+	scale.Claim // of places; what changes of it is guarded by the node's lock
+
 	d   *Dispatcher
-	id  string // of all pools that ever were
 	rev *lambent.Revision
 	log Log
 
@@ -33,8 +34,6 @@ type pool struct {
 	broken   *failure // of the last start that the code failed
 	gone     bool     // abandoned: nothing will lead here again
 	removed  bool     // from the dispatcher's table
-
-	want want // of places; guarded by the node's lock
 }
 
 // A waiter is one invocation in line.
@@ -52,7 +51,8 @@ type grant struct {
 }
 
 func newPool(d *Dispatcher, rev *lambent.Revision) *pool {
-	p := &pool{d: d, id: strconv.FormatInt(d.made.Add(1), 10), rev: rev, all: map[*instance]struct{}{}, launches: map[*launch]struct{}{}, log: d.cfg.Log(rev.Name), armed: scale.Never, habits: scale.NewThrift(scale.DefaultRate)}
+	p := &pool{d: d, rev: rev, all: map[*instance]struct{}{}, launches: map[*launch]struct{}{}, log: d.cfg.Log(rev.Name), armed: scale.Never, habits: scale.NewThrift(scale.DefaultRate)}
+	p.Claim = scale.Claim{Project: rev.Name.Project, Pool: strconv.FormatInt(d.made.Add(1), 10), MemoryMB: rev.Config.MemoryMB}
 	p.scale = scale.NewPool(scale.Config{}, host{p})
 	p.boundLocked(&lambent.Scaling{})
 	p.timer = time.AfterFunc(time.Hour, p.ring)
@@ -218,6 +218,9 @@ func (h host) Start(ahead bool) bool {
 	go h.p.start(ahead)
 	return true
 }
+
+// Enough implements scale.Host.
+func (h host) Enough() { h.p.d.node.forget(h.p) }
 
 // Serve implements scale.Host.
 func (h host) Serve(w *waiter, in *instance) { w.granted <- grant{instance: in} }
@@ -451,7 +454,6 @@ func (p *pool) removeIfEmptyLocked() {
 	if p.scale.Empty() && p.scale.Next() == scale.Never && !p.removed {
 		p.removed = true
 		p.timer.Stop()
-		p.d.node.forget(p)
 		p.d.learnt.leave(p)
 		p.d.pools.CompareAndDelete(p.rev.ID, p)
 		p.d.pools.Delete(p)

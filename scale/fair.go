@@ -35,7 +35,7 @@ func (f *Fair) Leave(project, function string) {
 		return
 	}
 	fs.leave(function)
-	if fs.waiting == 0 {
+	if len(fs.waiting) == 0 {
 		f.projects.leave(project)
 	}
 	f.tidy(project)
@@ -71,12 +71,12 @@ func (f *Fair) Behind(project, function string, gbms float64) bool {
 		return true
 	}
 	fs := f.below[project]
-	return fs != nil && f.projects.waiting == 1 && fs.behind(function, gbms)
+	return fs != nil && len(f.projects.waiting) == 1 && fs.behind(function, gbms)
 }
 
 func (f *Fair) tidy(project string) {
 	f.projects.tidy()
-	if fs := f.below[project]; fs != nil && fs.waiting == 0 {
+	if fs := f.below[project]; fs != nil && len(fs.waiting) == 0 {
 		if fs.tidy(); len(fs.of) == 0 || f.projects.of[project] == nil {
 			delete(f.below, project)
 		}
@@ -87,12 +87,13 @@ func (f *Fair) tidy(project string) {
 type flows struct {
 	virtual float64 // the start tag of what was served last
 	of      map[string]*flow
-	waiting int
+	waiting []*flow
 }
 
 type flow struct {
-	start   float64 // the tag of what it is served next
-	waiting bool
+	key   string
+	start float64 // the tag of what it is served next
+	place int     // among those that wait, + 1; 0: it does not
 }
 
 func (f *flows) get(k string) *flow {
@@ -101,40 +102,44 @@ func (f *flows) get(k string) *flow {
 		if f.of == nil {
 			f.of = map[string]*flow{}
 		}
-		w = &flow{}
+		w = &flow{key: k}
 		f.of[k] = w
 	}
 	return w
 }
 
 func (f *flows) wait(k string) {
-	if w := f.get(k); !w.waiting {
-		w.waiting = true
-		f.waiting++
+	if w := f.get(k); w.place == 0 {
+		f.waiting = append(f.waiting, w)
+		w.place = len(f.waiting)
 		w.start = max(w.start, f.virtual)
 	}
 }
 
 func (f *flows) leave(k string) {
-	if w := f.of[k]; w != nil && w.waiting {
-		w.waiting = false
-		f.waiting--
+	if w := f.of[k]; w != nil && w.place > 0 {
+		n := len(f.waiting) - 1
+		last := f.waiting[n]
+		f.waiting[w.place-1] = last
+		last.place, w.place = w.place, 0
+		f.waiting[n] = nil
+		f.waiting = f.waiting[:n]
 	}
 }
 
 // next is linear in who waits: places are short seldom, and for few.
 func (f *flows) next() (key string, ok bool) {
 	var first *flow
-	for k, w := range f.of {
-		if w.waiting && (first == nil || w.start < first.start || w.start == first.start && k < key) {
-			key, first = k, w
+	for _, w := range f.waiting {
+		if first == nil || w.start < first.start || w.start == first.start && w.key < first.key {
+			first = w
 		}
 	}
 	if first == nil {
 		return "", false
 	}
 	f.virtual = max(f.virtual, first.start)
-	return key, true
+	return first.key, true
 }
 
 func (f *flows) behind(key string, cost float64) bool {
@@ -142,8 +147,8 @@ func (f *flows) behind(key string, cost float64) bool {
 	if w := f.of[key]; w != nil {
 		had = max(had, w.start)
 	}
-	for k, w := range f.of {
-		if w.waiting && k != key && w.start+cost < had {
+	for _, w := range f.waiting {
+		if w.key != key && w.start+cost < had {
 			return true
 		}
 	}
@@ -157,16 +162,16 @@ func (f *flows) charge(k string, cost float64) {
 
 // tidy forgets whose tag says nothing that the virtual time does not.
 func (f *flows) tidy() {
-	if f.waiting == 0 { // the end of a busy period: all begin anew
+	if len(f.waiting) == 0 { // the end of a busy period: all begin anew
 		clear(f.of)
 		f.virtual = 0
 		return
 	}
-	if len(f.of) < 2*f.waiting+16 { // it is linear, and so seldom done
+	if len(f.of) < 2*len(f.waiting)+16 { // it is linear, and so seldom done
 		return
 	}
 	for k, w := range f.of {
-		if !w.waiting && w.start <= f.virtual {
+		if w.place == 0 && w.start <= f.virtual {
 			delete(f.of, k)
 		}
 	}

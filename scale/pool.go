@@ -172,7 +172,19 @@ func (p *Pool[I, W]) Wait(now, deadline time.Duration, w W) Refusal {
 
 // Leave takes an invocation out of the line whose caller gave up. It returns
 // false where that was served or refused already.
-func (p *Pool[I, W]) Leave(w W) bool { return p.line.remove(w) }
+func (p *Pool[I, W]) Leave(w W) bool {
+	left := p.line.remove(w)
+	p.sated()
+	return left
+}
+
+// sated tells the host if nobody is in line any more for whom it had no place.
+func (p *Pool[I, W]) sated() {
+	if p.starved && p.line.n == 0 {
+		p.starved = false
+		p.host.Enough()
+	}
+}
 
 // Started tells of an instance that can serve, made in so much time since its
 // start was asked for. It gets the first in line, or is idle.
@@ -318,6 +330,7 @@ func (p *Pool[I, W]) serve(now time.Duration, i I) (any bool) {
 		p.host.Serve(w, i)
 		any = true
 	}
+	p.sated()
 	return any
 }
 
@@ -439,6 +452,7 @@ func (p *Pool[I, W]) Close() {
 	for p.line.n > 0 {
 		p.host.Refuse(p.line.pop(), Refusal{Closed, time.Second})
 	}
+	p.sated()
 }
 
 // Empty reports whether the pool has neither instances nor waiting invocations.

@@ -32,6 +32,7 @@ type host struct {
 	starts int // begun, and not ended
 	ahead  int
 	places int // that the node has; -1: any number
+	enough int // times that nobody waited for one any more
 	ended  []*box
 	served []*call
 	frozen []*box
@@ -48,6 +49,7 @@ func (h *host) Start(ahead bool) bool {
 	}
 	return true
 }
+func (h *host) Enough() { h.enough++ }
 func (h *host) Serve(c *call, b *box) {
 	c.got = b
 	b.serves++

@@ -10,8 +10,9 @@
 // concurrent use.
 //
 // A [Pool] has the instances of one revision, a [Policy] says how long they are
-// worth their memory, [GreedyDual] which of all idle instances is worth least,
-// [Fair] who gets the next place, and [Shares] what projects get of the processors.
+// worth their memory, a [Node] has the places that pools share, [GreedyDual] says
+// which of all idle instances is worth least, [Fair] who gets the next place, and
+// [Shares] what projects get of the processors.
 //
 // Guarantees: a warm invocation ([Pool.Take], [Pool.Free]) allocates nothing; no
 // instance is idle while an invocation waits, unless as many are busy as may be; an
@@ -60,6 +61,8 @@ type Host[I, W any] interface {
 	// nothing was begun, and the pool asks no more until [Pool.Place]. A start
 	// ahead is for nobody yet: it is not worth that an idle instance ends.
 	Start(ahead bool) bool
+	// Enough tells that nobody waits any more for the place that Start did not have.
+	Enough()
 	// Serve gives an instance to an invocation that waits.
 	Serve(W, I)
 	// Refuse ends the wait of an invocation that gets no instance. It had been in

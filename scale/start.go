@@ -17,6 +17,7 @@ func (p *Pool[I, W]) provide(now time.Duration) {
 	if p.live == 0 && p.cfg.QueueWait > 0 {
 		p.giveUp(now)
 	}
+	p.sated()
 }
 
 // giveUp refuses those that have waited for as long as anybody may, without an

@@ -9,11 +9,15 @@ import (
 )
 
 // A machine is an instance that there would be.
-type machine struct{ scale.Instance }
+type machine struct {
+	scale.Instance
+	yields bool // its place is another's once it is free
+}
 
 type invocation struct {
 	scale.Waiter
 	arrived, runs time.Duration
+	lacked        time.Duration // the replayer's then
 }
 
 type kind uint8
@@ -34,44 +38,42 @@ type event struct {
 // A replayer takes one function at a time through a pool, in virtual time. It is
 // the pool's host.
 type replayer struct {
+	scale.Claim
 	c     *Contender
 	r     *Result
-	pool  *scale.Pool[*machine, *invocation]
-	rng   *rand.Rand
-	now   time.Duration
-	end   time.Duration
-	lead  time.Duration // of a start
-	heap  []event
-	seq   uint32
-	ended []*machine
-	peak  int // instances that there ever were
-	gb    float64
+	node  *node // that it shares; nil: there is memory to spare
+	order int   // of the node's
+
+	f       *Function
+	pool    *scale.Pool[*machine, *invocation]
+	rng     *rand.Rand
+	now     time.Duration
+	end     time.Duration
+	lead    time.Duration // of a start
+	heap    []event
+	seq     uint32
+	ended   []*machine
+	peak    int           // instances that there ever were
+	spare   int           // its place among the node's that can be evicted from, + 1; 0: it is not there
+	short   time.Duration // since when it waits for a place; -1: it does not
+	lacking time.Duration // how long it has waited for places before
+
+	arrival time.Duration // the next, or never
+	counts  []Count       // of the minutes to come
+	offsets []time.Duration
+	minute  time.Duration // that they are of
+	taken   int           // of them
 
 	machines    []*machine    // to use again
 	invocations []*invocation // to use again
-	offsets     []time.Duration
 }
 
 // replay takes a function through the whole trace.
 func (s *replayer) replay(f *Function, minutes int, seed uint64) {
-	s.rng = rand.New(rand.NewPCG(seed, hash(f.Name)))
-	s.now, s.end, s.seq, s.peak = 0, time.Duration(minutes)*time.Minute, 0, 0
-	s.heap, s.ended = s.heap[:0], s.ended[:0]
-	s.gb = f.MB / 1024
-	s.lead = s.c.Start + s.c.Init
-	cfg := scale.Default(int(math.Ceil(f.MB)))
-	cfg.Policy, cfg.Max, cfg.Queue, cfg.QueueWait, cfg.FreezeAfter, cfg.Rate = s.c.New(), math.MaxInt32, math.MaxInt32, 0, 0, 0
-	cfg.Concurrency = max(s.c.Concurrency, 1)
-	s.pool = scale.NewPool[*machine, *invocation](cfg, s)
-	for _, c := range f.Counts {
-		if int(c.Minute) >= minutes {
-			break
-		}
-		for _, at := range s.spread(int(c.N)) {
-			at += time.Duration(c.Minute) * time.Minute
-			s.until(at)
-			s.arrive(f.run(s.rng.Float64()))
-		}
+	s.begin(f, minutes, seed)
+	for s.arrival != scale.Never {
+		s.until(s.arrival)
+		s.arrive()
 	}
 	s.until(s.end)
 	for s.pool.Stats().Waiting > 0 && len(s.heap) > 0 { // who is in line at midnight is served
@@ -79,10 +81,43 @@ func (s *replayer) replay(f *Function, minutes int, seed uint64) {
 	}
 }
 
-// spread returns n times within a minute, in order: as they fall if each is as
+// begin makes a function's pool, as of the start of the trace.
+func (s *replayer) begin(f *Function, minutes int, seed uint64) {
+	s.rng = rand.New(rand.NewPCG(seed, hash(f.Name)))
+	s.f, s.now, s.end, s.seq, s.peak = f, 0, time.Duration(minutes)*time.Minute, 0, 0
+	s.heap, s.ended, s.short, s.lacking = s.heap[:0], s.ended[:0], -1, 0
+	s.lead = s.c.Start + s.c.Init
+	s.Claim = scale.Claim{Project: f.Project, Pool: f.Name, MemoryMB: f.memoryMB()}
+	cfg := scale.Default(s.MemoryMB)
+	cfg.Policy, cfg.Max, cfg.Queue, cfg.QueueWait, cfg.FreezeAfter, cfg.Rate = s.c.New(), math.MaxInt32, math.MaxInt32, 0, 0, 0
+	cfg.Concurrency = max(s.c.Concurrency, 1)
+	if s.node != nil {
+		cfg.Max = min(cfg.Max, s.node.MaxInstances)
+	}
+	s.pool = scale.NewPool[*machine, *invocation](cfg, s)
+	s.counts, s.offsets, s.taken = f.until(minutes), s.offsets[:0], 0
+	s.look()
+}
+
+// look finds the next arrival.
+func (s *replayer) look() {
+	for s.taken == len(s.offsets) {
+		if len(s.counts) == 0 {
+			s.arrival = scale.Never
+			return
+		}
+		s.minute, s.taken = time.Duration(s.counts[0].Minute)*time.Minute, 0
+		s.spread(int(s.counts[0].N))
+		s.counts = s.counts[1:]
+	}
+	s.arrival = s.minute + s.offsets[s.taken]
+	s.taken++
+}
+
+// spread makes n times within a minute, in order: as they fall if each is as
 // likely as any other, which is what a Poisson process of that many looks like.
 // Sums of exponential gaps are such times, sorted already.
-func (s *replayer) spread(n int) []time.Duration {
+func (s *replayer) spread(n int) {
 	s.offsets = s.offsets[:0]
 	sum := 0.0
 	for range n {
@@ -93,7 +128,6 @@ func (s *replayer) spread(n int) []time.Duration {
 	for i, o := range s.offsets {
 		s.offsets[i] = min(time.Duration(float64(o)*scale), time.Minute-1)
 	}
-	return s.offsets
 }
 
 // run returns the run time at a quantile, between the known ones on a line.
@@ -109,30 +143,49 @@ func (f *Function) run(u float64) time.Duration {
 
 // until lets everything happen that is due up to a time.
 func (s *replayer) until(t time.Duration) {
-	for {
-		next := s.pool.Next()
-		if len(s.heap) > 0 && s.heap[0].at <= next {
-			if s.heap[0].at > t {
-				break
-			}
-			e := s.pop()
-			s.advance(e.at)
-			if e.kind == started {
-				m := s.machine()
-				s.pool.Started(s.now, m, s.lead)
-			} else {
-				s.pool.Free(s.now, e.m, e.runs)
-			}
-		} else {
-			if next > t {
-				break
-			}
-			s.advance(max(next, s.now))
-			s.pool.Due(s.now)
-		}
-		s.tidy()
+	for s.due() <= t {
+		s.happen()
 	}
 	s.advance(t)
+}
+
+// due is when something ends that is under way, or the pool wants to be asked.
+func (s *replayer) due() time.Duration {
+	next := s.pool.Next()
+	if len(s.heap) > 0 {
+		next = min(next, s.heap[0].at)
+	}
+	return next
+}
+
+// next is when anything happens.
+func (s *replayer) next() time.Duration { return min(s.due(), s.arrival) }
+
+// happen lets what is due next happen.
+func (s *replayer) happen() {
+	next := s.pool.Next()
+	if len(s.heap) == 0 || next < s.heap[0].at {
+		s.advance(next)
+		s.pool.Due(s.now)
+	} else {
+		s.finish(s.pop())
+	}
+	s.tidy()
+}
+
+// finish ends a start or a run.
+func (s *replayer) finish(e event) {
+	s.advance(e.at)
+	if e.kind == started {
+		s.pool.Started(s.now, s.machine(), s.lead)
+		return
+	}
+	if s.node != nil && s.node.Yields(s, e.runs) && !e.m.yields {
+		e.m.yields = true
+		s.r.Yielded++
+		s.pool.Died(e.m)
+	}
+	s.pool.Free(s.now, e.m, e.runs)
 }
 
 // tidy tells the pool of the instances that it had ended.
@@ -141,11 +194,18 @@ func (s *replayer) tidy() {
 		m := s.ended[len(s.ended)-1]
 		s.ended = s.ended[:len(s.ended)-1]
 		s.pool.Gone(s.now, m)
+		m.yields = false
 		s.machines = append(s.machines, m)
+		if s.node != nil {
+			s.node.left(s)
+		}
 	}
 }
 
-func (s *replayer) arrive(runs time.Duration) {
+// arrive has the next invocation arrive, which is now.
+func (s *replayer) arrive() {
+	runs := s.f.run(s.rng.Float64())
+	s.look()
 	s.r.Invocations++
 	s.r.minute(s.now).Invocations++
 	if m, ok := s.pool.Take(s.now); ok {
@@ -160,12 +220,43 @@ func (s *replayer) arrive(runs time.Duration) {
 	} else {
 		w = &invocation{}
 	}
-	w.arrived, w.runs = s.now, runs
+	w.arrived, w.runs, w.lacked = s.now, runs, s.lacked()
 	s.pool.Wait(s.now, scale.Never, w) // its line has no end
 }
 
-// Start implements scale.Host.
+// lacked is how long the function has waited for places so far.
+func (s *replayer) lacked() time.Duration {
+	if s.short < 0 {
+		return s.lacking
+	}
+	return s.lacking + s.now - s.short
+}
+
+// Enough implements scale.Host.
+func (s *replayer) Enough() {
+	s.lacking, s.short = s.lacked(), -1
+	s.node.Forget(s)
+	s.node.free = true
+}
+
+// place gives the pool a place that it has waited for.
+func (s *replayer) place() {
+	s.lacking, s.short = s.lacked(), -1
+	s.pool.Place(s.now)
+}
+
+// Start implements scale.Host. After the end of the trace nothing is started that
+// nobody waits for.
 func (s *replayer) Start(ahead bool) bool {
+	if ahead && s.now > s.end {
+		return false
+	}
+	if s.node != nil && !s.node.admit(s, ahead) {
+		if !ahead {
+			s.short = s.now
+		}
+		return false
+	}
 	st := s.pool.Stats()
 	if n := st.Idle + st.Busy + st.Starting + 1; n > s.peak {
 		if s.peak == 0 {
@@ -188,7 +279,9 @@ func (s *replayer) Start(ahead bool) bool {
 func (s *replayer) Serve(w *invocation, m *machine) {
 	d := s.now - w.arrived
 	s.r.delays.add(d)
-	s.r.minute(w.arrived).Delay += d
+	at := s.r.minute(w.arrived)
+	at.Delay += d
+	at.PlaceDelay += s.lacked() - w.lacked
 	s.push(event{at: s.now + w.runs, runs: w.runs, m: m, kind: finished})
 	s.invocations = append(s.invocations, w)
 }
@@ -216,21 +309,22 @@ func (s *replayer) machine() *machine {
 func (s *replayer) advance(t time.Duration) {
 	from, to := min(s.now, s.end), min(t, s.end)
 	s.now = max(s.now, t)
-	if from == to {
+	if from >= to {
 		return
 	}
 	st := s.pool.Stats()
-	waste, used := float64(st.Idle+st.Starting), float64(st.Busy)
+	waste, used := int64(st.Idle+st.Starting), int64(st.Busy)
 	if waste+used == 0 {
 		return
 	}
+	mb := int64(s.MemoryMB)
 	for from < to {
 		next := min(to, from.Truncate(time.Minute)+time.Minute)
-		d := (next - from).Seconds()
+		us := next.Microseconds() - from.Microseconds()
 		m := s.r.minute(from)
-		m.Instances += (waste + used) * d / 60
-		m.IdleGBs += waste * s.gb * d
-		m.BusyGBs += used * s.gb * d
+		m.instances += (waste + used) * us
+		m.idle += waste * mb * us
+		m.busy += used * mb * us
 		from = next
 	}
 }

@@ -14,24 +14,22 @@ import (
 // has no invocation, to the end of the trace, and a start is cold if it is not
 // there in the minute of the invocation. A minute's first invocation alone waits.
 func (r *Result) minutes(c *Contender, f *Function, minutes int) {
-	policy, gb := c.New(), f.MB/1024
-	cost := scale.Cost{Cold: c.Start + c.Init, GB: gb}
+	const minute = int64(minuteUS)
+	policy, mb := c.New(), f.memoryMB()
+	cost := scale.Cost{Cold: c.Start + c.Init, GB: float64(mb) / 1024}
 	last := -1
 	idle := func(to int) {
 		for m := last + 1; m < to; m++ {
 			if want, _ := policy.Want(1, time.Duration(m-last-1)*time.Minute, cost); want {
 				p := r.minute(time.Duration(m) * time.Minute)
-				p.IdleGBs += gb * 60
-				p.Instances++
+				p.idle += int64(mb) * minute
+				p.instances += minute
 				r.IdleMinutes++
 			}
 		}
 	}
-	for _, n := range f.Counts {
+	for _, n := range f.until(minutes) {
 		m := int(n.Minute)
-		if m >= minutes {
-			break
-		}
 		cold := true
 		if last < 0 {
 			r.FirstTouches++
@@ -44,8 +42,8 @@ func (r *Result) minutes(c *Contender, f *Function, minutes int) {
 			policy.Used(1, age)
 		}
 		p := r.minute(time.Duration(m) * time.Minute)
-		p.Instances++
-		p.BusyGBs += gb * 60
+		p.instances += minute
+		p.busy += int64(mb) * minute
 		p.Invocations += int64(n.N)
 		r.Invocations += int64(n.N)
 		if cold {

@@ -94,8 +94,8 @@ func TestDefaultSpendsLess(t *testing.T) {
 	trace := small()
 	trace.Functions = trace.Functions[:2]
 	rs := run(t, trace, replay.Options{Seed: 1}, 0, "default", "fixed:10m@150ms")
-	if r, base := rs[0], rs[1]; r.IdleGBs > base.IdleGBs/3 || r.Delay > base.Delay/4 {
-		t.Errorf("default: %.0f GB-s and %v; fixed: %.0f and %v", r.IdleGBs, r.Delay, base.IdleGBs, base.Delay)
+	if r, base := rs[0], rs[1]; r.IdleGBs > base.IdleGBs/3 || r.DelayS > base.DelayS/4 {
+		t.Errorf("default: %.0f GB-s and %.3f s; fixed: %.0f and %.3f", r.IdleGBs, r.DelayS, base.IdleGBs, base.DelayS)
 	}
 }
 
@@ -236,7 +236,7 @@ func TestAzureDay(t *testing.T) {
 	}
 	goal := func(how string, r, base *replay.Result) {
 		t.Helper()
-		delay, idle := r.Delay.Seconds()/base.Delay.Seconds(), r.IdleGBs/base.IdleGBs
+		delay, idle := r.DelayS/base.DelayS, r.IdleGBs/base.IdleGBs
 		t.Logf("%s: %.3f of the delay and %.3f of the idle memory of %s", how, delay, idle, base.Name)
 		if delay > 0.25 || idle > 1./3 {
 			t.Errorf("%s: more than 1/4 of the delay or 1/3 of the memory", how)
@@ -252,4 +252,15 @@ func TestAzureDay(t *testing.T) {
 	}
 	rs = run(t, some, replay.Options{Seed: 1}, 0, "default", "fixed:10m@150ms")
 	goal("one call at a time", rs[0], rs[1])
+
+	together := run(t, some, replay.Options{Seed: 1, MemoryMB: 1e9}, 0, "default", "fixed:10m@150ms")
+	half := run(t, some, replay.Options{Seed: 1, MemoryMB: together[0].PeakMB / 2}, 0, "default")[0]
+	if half.PeakMB > together[0].PeakMB/2 || half.Evicted == 0 || half.Yielded == 0 || half.Invocations != rs[0].Invocations {
+		t.Errorf("with half of %d MB: %d MB, %d evicted, %d yielded, %d of %d invocations", together[0].PeakMB, half.PeakMB, half.Evicted, half.Yielded, half.Invocations, rs[0].Invocations)
+	}
+	for i, r := range together {
+		if r.PeakMB = 0; !reflect.DeepEqual(r, rs[i]) {
+			t.Errorf("%s: together with memory to spare is not as apart", r.Name)
+		}
+	}
 }

@@ -1,13 +1,16 @@
 package replay
 
 import (
+	"cmp"
 	"compress/gzip"
 	"encoding/csv"
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -24,10 +27,20 @@ type Trace struct {
 
 // A Function is one row of a trace.
 type Function struct {
-	Name   string
-	Counts []Count    // of the minutes with invocations, in order
-	RunMS  [7]float64 // at the percentiles runPercentiles
-	MB     float64    // memory of an instance: the mean of what was allocated
+	Name    string
+	Project string     // the owner, or ""
+	Counts  []Count    // of the minutes with invocations, in order
+	RunMS   [7]float64 // at the percentiles runPercentiles
+	MB      float64    // memory of an instance: the mean of what was allocated
+}
+
+// memoryMB is what an instance is promised.
+func (f *Function) memoryMB() int { return int(math.Ceil(f.MB)) }
+
+// until returns the counts of so many minutes.
+func (f *Function) until(minutes int) []Count {
+	n, _ := slices.BinarySearchFunc(f.Counts, int32(minutes), func(c Count, m int32) int { return cmp.Compare(c.Minute, m) })
+	return f.Counts[:n]
 }
 
 // A Count is the invocations of one minute, from 0.
@@ -49,6 +62,9 @@ func Read(dir string) (*Trace, error) {
 			return fmt.Errorf("function %.12s is there twice", name)
 		}
 		f := Function{Name: name}
+		if i, ok := at["HashOwner"]; ok {
+			f.Project = row[i]
+		}
 		first := at["1"]
 		for m, cell := range row[first:] {
 			n, err := strconv.ParseInt(cell, 10, 32)

@@ -14,13 +14,14 @@ import (
 // the columns.
 func WriteCSV(w io.Writer, results []*Result) error {
 	out := csv.NewWriter(w)
-	_ = out.Write([]string{"policy", "minute", "invocations", "cold_starts", "delay_ms", "instances", "idle_gb", "busy_gb"}) // an error stays, and is Error's
+	_ = out.Write([]string{"policy", "minute", "invocations", "cold_starts", "delay_ms", "instances", "idle_gb", "busy_gb", "evicted"}) // an error stays, and is Error's
 	f := func(v float64) string { return strconv.FormatFloat(v, 'f', 3, 64) }
 	for _, r := range results {
-		for i, m := range r.Minutes {
+		for i := range r.Minutes {
+			m := &r.Minutes[i]
 			_ = out.Write([]string{
 				r.Name, strconv.Itoa(i + 1), strconv.FormatInt(m.Invocations, 10), strconv.FormatInt(m.ColdStarts, 10),
-				f(float64(m.Delay) / float64(time.Millisecond)), f(m.Instances), f(m.IdleGBs / 60), f(m.BusyGBs / 60),
+				f(float64(m.Delay) / float64(time.Millisecond)), f(m.Instances()), f(m.IdleGB()), f(m.BusyGB()), strconv.FormatInt(m.Evicted, 10),
 			})
 		}
 	}
@@ -56,7 +57,7 @@ func WriteSVG(w io.Writer, results []*Result) error {
 			fmt.Fprintf(&b, `<polyline points="%s" fill="none" stroke="%s"/>`+"\n", strings.Join(points, " "), colours[k%len(colours)])
 		}
 	}
-	chart(top, "memory of idle instances, GB, by minute", func(r *Result, i int) float64 { return r.Minutes[i].IdleGBs / 60 })
+	chart(top, "memory of idle instances, GB, by minute", func(r *Result, i int) float64 { return r.Minutes[i].IdleGB() })
 	sums := map[*Result][]float64{}
 	for _, r := range results {
 		sum := 0.0
