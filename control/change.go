@@ -29,7 +29,7 @@ type change struct {
 	publish     bool   // what it makes of latest becomes a version, unless the last one is the same
 	description string // of that version
 	untried     bool   // the code is not started on trial
-	proven      bool   // it was, when it was deployed: on a server that is full that is enough
+	proven      bool   // it was deployed before: on a server that is full that is enough
 }
 
 // do carries out a change: reads, edits, checks, tries out, and writes by

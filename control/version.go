@@ -100,8 +100,8 @@ func (c *Control) DeleteVersion(ctx context.Context, name lambent.Name) error {
 
 // Rollback makes latest what a version is; 0 means the newest version that is
 // not what latest is now, so that a second Rollback takes back the first. Aliases
-// stay. The version is started on trial as a deploy would, but where the server has
-// no room for that, which must not keep anybody from going back. Kinds: NotFound,
+// stay. The version is started on trial as a deploy would, unless the server has no
+// room for that, which must not keep anybody from going back. Kinds: NotFound,
 // Broken, Stale.
 func (c *Control) Rollback(ctx context.Context, name lambent.Name, number int, expect string) (*lambent.Function, error) {
 	const op = "control.Rollback"

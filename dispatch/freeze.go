@@ -38,8 +38,12 @@ func (in *instance) freeze() {
 	if in.freezer == nil || in.frozen || !idle {
 		return
 	}
-	if err := in.freezer.Freeze(); err != nil { // a disk or a processor is busy; its sandbox is destroyed
-		in.p.d.cfg.Logger.Warn("an idle sandbox cannot be frozen, and ends", "sandbox", in.sandbox.ID(), "error", err)
+	if err := in.freezer.Freeze(); err != nil { // its sandbox is destroyed
+		select {
+		case <-in.sandbox.Done(): // it ended by itself
+		default: // a disk or a processor is busy
+			in.p.d.cfg.Logger.Warn("an idle sandbox cannot be frozen, and ends", "sandbox", in.sandbox.ID(), "error", err)
+		}
 		return
 	}
 	in.frozen = true

@@ -14,17 +14,23 @@ import (
 // gives way, its scale.Node decides; this has the lock. Nobody asks it while
 // instances that are there suffice.
 type node struct {
-	d      *Dispatcher
-	hungry atomic.Int32 // pools that wait for a place
+	d        *Dispatcher
+	hungry   atomic.Int32 // pools that wait for a place
+	pressing atomic.Int32 // of those, not passed over
 
 	mu     sync.Mutex // guards what follows; a pool's lock may be held when it is taken
 	scale  scale.Node[*pool]
-	making bool // somebody makes room
-	again  bool // what is idle has changed meanwhile
+	making bool          // somebody makes room
+	again  bool          // what is idle has changed meanwhile
+	timer  *time.Timer   // to make room
+	rings  time.Duration // when it does; Never
 }
 
 func newNode(d *Dispatcher) *node {
-	return &node{d: d, scale: scale.Node[*pool]{MaxInstances: d.cfg.MaxInstances, MemoryMB: d.cfg.MemoryMB}}
+	n := &node{d: d, scale: scale.Node[*pool]{MaxInstances: d.cfg.MaxInstances, MemoryMB: d.cfg.MemoryMB}, rings: scale.Never}
+	n.timer = time.AfterFunc(time.Hour, n.ring)
+	n.timer.Stop()
+	return n
 }
 
 // holds returns an error if an instance of the revision has no place here, even
@@ -44,7 +50,7 @@ func (n *node) holds(rev *lambent.Revision) error {
 func (n *node) admit(p *pool, ahead bool) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	ok := n.scale.Admit(p, ahead)
+	ok := n.scale.Admit(n.d.now(), p, ahead)
 	if !ok && !ahead {
 		n.tellLocked()
 		go n.makeRoom()
@@ -52,12 +58,15 @@ func (n *node) admit(p *pool, ahead bool) bool {
 	return ok
 }
 
-// leave counts an instance off, and gives places that are free to who waits.
+// leave counts an instance off: there may be a place for who waits, or be if others
+// give way, too. No pool's lock is held.
 func (n *node) leave(p *pool) {
 	n.mu.Lock()
 	n.scale.Leave(p)
 	n.mu.Unlock()
-	n.give()
+	if n.hungry.Load() > 0 {
+		n.makeRoom()
+	}
 }
 
 // forget takes a pool off the list for which nobody waits any more: what is free and
@@ -70,22 +79,44 @@ func (n *node) forget(p *pool) {
 	n.relieve()
 }
 
-func (n *node) tellLocked() { n.hungry.Store(int32(n.scale.Waiting())) }
+func (n *node) tellLocked() {
+	n.hungry.Store(int32(n.scale.Waiting()))
+	n.pressing.Store(int32(n.scale.Pressing()))
+}
+
+// by has room made at a time at the latest.
+func (n *node) byLocked(now, at time.Duration) {
+	if at < n.rings {
+		n.rings = at
+		n.timer.Reset(max(0, at-now))
+	}
+}
+
+func (n *node) ring() {
+	n.mu.Lock()
+	n.rings = scale.Never
+	n.mu.Unlock()
+	n.makeRoom()
+}
 
 // give offers the places that are free to those who wait, one at a time, and reports
 // whether somebody waits for more room than there is. No pool's lock is held.
 func (n *node) give() (short bool) {
 	for {
 		n.mu.Lock()
-		p, ok := n.scale.Grant()
+		now := n.d.now()
+		p, ok := n.scale.Grant(now)
 		n.tellLocked()
+		if !ok {
+			n.byLocked(now, n.scale.Until())
+		}
 		n.mu.Unlock()
 		if !ok {
 			return n.hungry.Load() > 0
 		}
 
 		p.mu.Lock()
-		now := n.d.now()
+		now = n.d.now()
 		p.scale.Place(now)
 		p.unlock(now)
 
@@ -103,15 +134,25 @@ func (n *node) yields(p *pool, ran time.Duration) bool {
 	return n.scale.Yields(p, ran)
 }
 
-// relieve has room made if somebody waits: an instance may have become idle.
+// relieve has room made if somebody waits: an instance may have become idle. For those
+// that are passed over that is soon enough in a while.
 func (n *node) relieve() {
-	if n.hungry.Load() > 0 {
+	switch {
+	case n.hungry.Load() == 0:
+	case n.pressing.Load() > 0:
 		go n.makeRoom()
+	default:
+		n.mu.Lock()
+		now := n.d.now()
+		n.byLocked(now, now+lookForPassed)
+		n.mu.Unlock()
 	}
 }
 
-// makeRoom gives free places away, and ends idle instances while somebody waits. No
-// pool's lock is held.
+const lookForPassed = 100 * time.Millisecond
+
+// makeRoom gives free places away, and ends idle instances where that suffices for
+// somebody who waits. No pool's lock is held.
 func (n *node) makeRoom() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -123,7 +164,7 @@ func (n *node) makeRoom() {
 	for n.again = true; n.again; {
 		n.again = false
 		n.mu.Unlock()
-		for n.give() && n.evict() {
+		for n.give() && n.evict(true) {
 		}
 		n.mu.Lock()
 	}
@@ -131,15 +172,19 @@ func (n *node) makeRoom() {
 }
 
 // evict ends the idle instance that is worth least, of whichever pool, and reports
-// whether there was one. Its place is given away. No pool's lock is held.
-func (n *node) evict() bool {
+// whether there was one; where it has to suffice, only if all that are idle do. Its
+// place is given away. No pool's lock is held.
+func (n *node) evict(suffices bool) bool {
 	var least *pool
 	var priority float64
+	instances, memoryMB := 0, 0
 	n.d.pools.Range(func(_, v any) bool {
 		p := v.(*pool)
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		if p.scale.Spare() > 0 {
+		if spare := p.scale.Spare(); spare > 0 {
+			instances += spare
+			memoryMB += spare * p.MemoryMB
 			n.mu.Lock()
 			pr := n.scale.Priority(p.scale.Standing())
 			n.mu.Unlock()
@@ -149,6 +194,14 @@ func (n *node) evict() bool {
 		}
 		return true
 	})
+	if suffices && least != nil {
+		n.mu.Lock()
+		suffices = n.scale.Suffices(instances, memoryMB)
+		n.mu.Unlock()
+		if !suffices {
+			return false
+		}
+	}
 	if least == nil {
 		return false
 	}

@@ -288,3 +288,117 @@ func TestNoPlaceEver(t *testing.T) {
 		wantBody(t, n.call("a", "f"), "2")
 	})
 }
+
+// One that can get no place takes none from those that have one, whether its obstacle
+// is a minimum or a call that takes long.
+func TestWhoDoesNotFitIsPassedOver(t *testing.T) {
+	test := func(least int, long time.Duration) func(*testing.T) {
+		return func(t *testing.T) {
+			n := newNode(t, &script{invoke: func(_ context.Context, _ *scripted, inv *lambent.Invocation, out lambent.Reply) error {
+				if inv.Target.Function == "kept" {
+					time.Sleep(long)
+				}
+				answer(out, "ok")
+				return nil
+			}}, func(c *dispatch.Config) { c.MemoryMB = 1024 })
+			n.function("a", "kept", 512)
+			n.function("b", "big", 768)
+			for _, p := range []string{"c", "d", "e"} {
+				n.function(p, "small", 128)
+			}
+			name := lambent.Name{Project: "a", Function: "kept"}
+			kept := n.targets[name]
+			kept.Scaling = &lambent.Scaling{MinInstances: least}
+			n.targets[name] = kept
+			ctx, cancel := context.WithTimeout(t.Context(), 6*time.Minute)
+			defer cancel()
+			var wg sync.WaitGroup
+			steadily := func(call func()) {
+				wg.Go(func() {
+					for ctx.Err() == nil {
+						call()
+						time.Sleep(time.Second)
+					}
+				})
+			}
+			wg.Go(func() { n.call("a", "kept") })
+			var served, late atomic.Int32
+			for _, p := range []string{"c", "d", "e"} {
+				steadily(func() {
+					begun := time.Now()
+					if r := n.call(p, "small"); r.err != nil {
+						t.Errorf("after %v: %v", time.Since(begun), r.err)
+					}
+					served.Add(1)
+					if time.Since(begun) > time.Second {
+						late.Add(1)
+					}
+				})
+			}
+			time.Sleep(time.Minute)
+			steadily(func() { wg.Go(func() { n.call("b", "big") }) })
+			wg.Wait()
+			if served.Load() < 3*300 || late.Load() > 9 { // it is tried again after a minute, and then after two
+				t.Errorf("%d calls of small functions, %d of them late", served.Load(), late.Load())
+			}
+		}
+	}
+	t.Run("minimum", func(t *testing.T) { synctest.Test(t, test(1, 0)) })
+	t.Run("long", func(t *testing.T) { synctest.Test(t, test(0, 9*time.Minute)) })
+}
+
+// Who was passed over has a place as soon as those that are idle can give it.
+func TestPassedOverHasAPlaceInTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t, &script{invoke: func(_ context.Context, _ *scripted, inv *lambent.Invocation, out lambent.Reply) error {
+			if inv.Target.Function == "kept" {
+				time.Sleep(20 * time.Second)
+			}
+			answer(out, "ok")
+			return nil
+		}}, func(c *dispatch.Config) { c.MemoryMB = 1024 })
+		n.function("a", "kept", 512)
+		n.function("b", "big", 768)
+		n.function("c", "small", 512)
+		var wg sync.WaitGroup
+		wg.Go(func() { n.call("a", "kept") })
+		n.call("c", "small")
+		time.Sleep(time.Second)
+		begun := time.Now()
+		r := n.call("b", "big")
+		if took := time.Since(begun); r.err != nil || took < 18*time.Second || took > 20*time.Second {
+			t.Errorf("after %v: %v", took, r.err)
+		}
+		wg.Wait()
+	})
+}
+
+// A minimum that is lowered lets its instances go to who waits.
+func TestLoweredMinimumGivesWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t, &script{}, func(c *dispatch.Config) { c.MaxInstances, c.KeepAlive = 1, new(time.Hour) })
+		n.function("a", "kept", 128)
+		n.function("a", "f", 128)
+		name := lambent.Name{Project: "a", Function: "kept"}
+		keep := func(least int) {
+			target := n.targets[name]
+			target.Scaling = &lambent.Scaling{MinInstances: least}
+			n.targets[name] = target
+			latest := name
+			latest.Qualifier = target.Revision.Version
+			n.targets[latest] = target
+		}
+		keep(1)
+		n.call("a", "kept")
+		done := make(chan *reply)
+		begun := time.Now()
+		go func() { done <- n.call("a", "f") }()
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		keep(0)
+		n.Changed(name)
+		if r := <-done; r.err != nil || time.Since(begun) > 3*time.Second {
+			t.Errorf("after %v: %v", time.Since(begun), r.err)
+		}
+	})
+}

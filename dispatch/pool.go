@@ -180,8 +180,7 @@ func gone(ctx context.Context) error {
 
 // refusalLocked is what an invocation gets in an instance's place.
 func (p *pool) refusalLocked(r scale.Refusal) grant {
-	now := p.scale.Stats()
-	waiting := now.Waiting
+	waiting := p.scale.Stats().Waiting
 	var e *lambent.Error
 	switch {
 	case r.Reason == scale.Crashing && p.broken != nil:
@@ -193,7 +192,7 @@ func (p *pool) refusalLocked(r scale.Refusal) grant {
 		e.Reason = lambent.ReasonReserved
 	case r.Reason == scale.TooLate:
 		e = lambent.Errorf(lambent.Throttled, "dispatch", "%s could not begin before its caller's deadline: %d invocations wait", p.rev.Name, waiting)
-	case r.Reason == scale.TooLong && now.Idle+now.Busy+now.Starting == 0:
+	case r.Reason == scale.NoPlace:
 		e = lambent.Errorf(lambent.Throttled, "dispatch", "this server has had no room for an instance of %s (%d MB) in %v: other functions keep it", p.rev.Name, p.rev.Config.MemoryMB, scale.Default(0).QueueWait).
 			WithHint("lower what they keep ready (lambent deploy --min), or start the server with more: lambent serve --memory, --max-instances")
 	case r.Reason == scale.TooLong:
@@ -289,7 +288,7 @@ func (p *pool) prepare(ctx context.Context, s *lambent.Scaling) error {
 	admitted := p.d.node.admit(p, true)
 	for !admitted {
 		p.mu.Unlock()
-		evicted := p.d.node.evict()
+		evicted := p.d.node.evict(false)
 		p.mu.Lock()
 		if p.removed {
 			p.mu.Unlock()
@@ -344,6 +343,7 @@ func (p *pool) provision(s *lambent.Scaling) {
 	}
 	p.boundLocked(s)
 	p.unlock(p.d.now())
+	p.d.node.relieve() // the minimum may be lower
 }
 
 // settle frees an instance that has answered once the guest says that it can take
@@ -368,7 +368,7 @@ func (p *pool) settle(in *instance, since time.Time) (waited bool) {
 func (p *pool) free(in *instance, ran time.Duration) {
 	p.mu.Lock()
 	now := p.d.now()
-	if p.d.node.hungry.Load() > 0 && p.d.node.yields(p, ran) {
+	if p.d.node.pressing.Load() > 0 && p.d.node.yields(p, ran) {
 		p.scale.Died(in) // it ends once it is free: its place is another's
 	}
 	p.scale.Free(now, in, ran)
@@ -412,6 +412,7 @@ func (p *pool) revive(s *lambent.Scaling) {
 		p.boundLocked(s)
 	}
 	p.unlock(p.d.now())
+	p.d.node.relieve()
 }
 
 // abandon retires the pool of what was deleted for good. What is made under its

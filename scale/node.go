@@ -1,6 +1,9 @@
 package scale
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 type claimant interface{ claim() *Claim }
 
@@ -11,9 +14,14 @@ type claimant interface{ claim() *Claim }
 // [GreedyDual]. C is what the host keeps a pool in, which embeds [Claim]; it is a
 // pointer.
 //
+// What is free is kept for who is next and needs more, for as long as it becomes more
+// now and then. If it does not, and would do for others, who is next is passed over for
+// a while: nothing but idle instances gives way to them then. Idle ones only ever do
+// where they suffice.
+//
 // What follows is up to the host: after [Node.Admit] said no, [Node.Leave],
-// [Node.Forget], and whenever an instance became idle, it gives places away while
-// [Node.Grant] has one, and evicts while somebody waits then.
+// [Node.Forget], whenever an instance became idle, and at [Node.Until], it gives places
+// away while [Node.Grant] has one, and then evicts while that suffices for somebody.
 type Node[C claimant] struct {
 	GreedyDual
 	MaxInstances int // of all pools
@@ -23,6 +31,12 @@ type Node[C claimant] struct {
 	memoryMB  int // of those
 	fair      Fair
 	waiting   map[string]C // by their Pool
+	passed    []C          // who wait, and are passed over
+
+	head   *Claim        // for whom what is free is kept
+	freeMB int           // so much was seen of that
+	hope   time.Duration // when there is none for head, unless it becomes more
+	until  time.Duration // see Until
 }
 
 // A Claim is a pool's part of a [Node]: embed it in what the host keeps the pool in.
@@ -30,8 +44,11 @@ type Claim struct {
 	Project, Pool string // Pool is this one's alone, on the node
 	MemoryMB      int    // of an instance
 
-	waits bool // on the list
-	kept  bool // there is a place for it
+	waits  bool          // on the list
+	passed bool          // with those that are passed over
+	until  time.Duration // it is passed over
+	times  int           // that it was, since it last had a place
+	kept   bool          // there is a place for it
 }
 
 func (c *Claim) claim() *Claim { return c }
@@ -40,17 +57,29 @@ func (c *Claim) claim() *Claim { return c }
 // place becomes that one's: as a switch is a cold start, each takes a while.
 const switchAfter = 100 * time.Millisecond
 
+const (
+	keepFree = 5 * time.Second // that what is free does not become more, until who is next is passed over
+	passFor  = time.Minute     // at first, and twice as long each time that they had no place since
+	passMost = time.Hour
+)
+
 // Holds reports whether an instance of so much memory has a place here, if only
 // alone.
 func (n *Node[C]) Holds(memoryMB int) bool { return n.MemoryMB == 0 || memoryMB <= n.MemoryMB }
 
 // Waiting is how many pools wait for a place.
-func (n *Node[C]) Waiting() int { return len(n.waiting) }
+func (n *Node[C]) Waiting() int { return len(n.waiting) + len(n.passed) }
+
+// Pressing is how many of them are not passed over.
+func (n *Node[C]) Pressing() int { return len(n.waiting) }
+
+// Until is when Grant is to be asked again, though nothing has changed; or Never.
+func (n *Node[C]) Until() time.Duration { return n.until }
 
 // Admit counts one more instance of a pool's and reports whether there is a place
 // for it. If not, the pool waits for one, unless the instance is ahead of any
 // invocation.
-func (n *Node[C]) Admit(c C, ahead bool) bool {
+func (n *Node[C]) Admit(now time.Duration, c C, ahead bool) bool {
 	s := c.claim()
 	switch {
 	case s.kept:
@@ -58,17 +87,30 @@ func (n *Node[C]) Admit(c C, ahead bool) bool {
 		return true
 	case len(n.waiting) == 0 && n.fits(s):
 		n.count(s, 1)
+		if !s.waits {
+			s.until, s.times = 0, 0
+		}
 		return true
 	case ahead || s.waits:
 		return false
 	}
 	s.waits = true
+	if now < s.until {
+		s.passed = true
+		n.passed = append(n.passed, c)
+		return false
+	}
+	n.wait(c)
+	return false
+}
+
+func (n *Node[C]) wait(c C) {
+	s := c.claim()
 	if n.waiting == nil {
 		n.waiting = map[string]C{}
 	}
 	n.waiting[s.Pool] = c
 	n.fair.Wait(s.Project, s.Pool)
-	return false
 }
 
 // Leave counts an instance off.
@@ -76,31 +118,112 @@ func (n *Node[C]) Leave(c C) { n.count(c.claim(), -1) }
 
 // Forget takes a pool off the list for which nobody waits any more.
 func (n *Node[C]) Forget(c C) {
-	if s := c.claim(); s.waits {
-		s.waits = false
-		delete(n.waiting, s.Pool)
-		n.fair.Leave(s.Project, s.Pool)
+	s := c.claim()
+	if !s.waits {
+		return
 	}
+	s.waits = false
+	if s.passed {
+		s.passed = false
+		n.passed = slices.DeleteFunc(n.passed, func(p C) bool { return p.claim() == s })
+		return
+	}
+	delete(n.waiting, s.Pool)
+	n.fair.Leave(s.Project, s.Pool)
 }
 
 // Grant takes the pool that is next off the list, and keeps a place for it, if there
 // is one that is large enough. The pool is to be told by [Pool.Place], and after it
 // Return called.
-func (n *Node[C]) Grant() (c C, ok bool) {
-	_, pool, ok := n.fair.Next()
-	if !ok {
-		return c, false
+func (n *Node[C]) Grant(now time.Duration) (c C, ok bool) {
+	n.until = Never
+	n.again(now)
+	for {
+		if c, ok = n.next(); !ok {
+			n.head = nil
+			break
+		}
+		if n.fits(c.claim()) {
+			return n.grant(c), true
+		}
+		if !n.forlorn(now, c.claim()) {
+			return c, false
+		}
+		n.pass(now, c)
 	}
-	c = n.waiting[pool]
+	if at := slices.IndexFunc(n.passed, func(p C) bool { return n.fits(p.claim()) }); at >= 0 {
+		return n.grant(n.passed[at]), true
+	}
+	return c, false
+}
+
+// forlorn reports whether others are to have what is kept for a pool: it would do for
+// one of them, and has not become more.
+func (n *Node[C]) forlorn(now time.Duration, s *Claim) bool {
+	if freeMB := n.MemoryMB - n.memoryMB; n.head != s || freeMB > n.freeMB {
+		n.head, n.freeMB, n.hope = s, freeMB, now+keepFree
+	}
+	for _, other := range n.waiting {
+		if n.fits(other.claim()) {
+			n.until = min(n.until, n.hope)
+			return now >= n.hope
+		}
+	}
+	return false
+}
+
+// pass has a pool passed over.
+func (n *Node[C]) pass(now time.Duration, c C) {
 	s := c.claim()
-	if !n.fits(s) {
-		return c, false
+	n.Forget(c)
+	s.until = now + min(passFor<<min(s.times, 10), passMost)
+	s.times++
+	s.waits, s.passed = true, true
+	n.passed = append(n.passed, c)
+	n.until = min(n.until, s.until)
+}
+
+// again takes those back that have been passed over for long enough.
+func (n *Node[C]) again(now time.Duration) {
+	for k := 0; k < len(n.passed); {
+		switch c := n.passed[k]; {
+		case now >= c.claim().until:
+			n.Forget(c)
+			c.claim().waits = true
+			n.wait(c)
+		default:
+			n.until = min(n.until, c.claim().until)
+			k++
+		}
 	}
+}
+
+// next returns who is next, of those that are not passed over.
+func (n *Node[C]) next() (c C, ok bool) {
+	_, pool, ok := n.fair.Next()
+	return n.waiting[pool], ok
+}
+
+func (n *Node[C]) grant(c C) C {
+	s := c.claim()
 	n.fair.Charge(s.Project, s.Pool, s.worth(0), 1)
 	n.Forget(c)
-	s.kept = true
+	s.kept, s.until, s.times = true, 0, 0
 	n.count(s, 1)
-	return c, true
+	return c
+}
+
+// Suffices reports whether somebody has a place once so many idle instances have given
+// way, and so much memory.
+func (n *Node[C]) Suffices(instances, memoryMB int) bool {
+	does := func(c C) bool {
+		mb := c.claim().MemoryMB
+		return instances > 0 && n.instances-instances < n.MaxInstances && (n.MemoryMB == 0 || n.memoryMB-memoryMB+mb <= n.MemoryMB)
+	}
+	if c, ok := n.next(); ok {
+		return does(c)
+	}
+	return slices.ContainsFunc(n.passed, does)
 }
 
 // Return takes the place back that was kept for a pool, if it had no use for it.

@@ -25,6 +25,7 @@ func newTenant(project string, k, memoryMB int) *tenant {
 func TestNodePromisesOnce(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		n := &scale.Node[*tenant]{MaxInstances: rapid.IntRange(1, 8).Draw(t, "instances"), MemoryMB: rapid.SampledFrom([]int{0, 1000, 3000}).Draw(t, "MB")}
+		now := time.Duration(0)
 		var all []*tenant
 		for k := range rapid.IntRange(1, 5).Draw(t, "pools") {
 			p := newTenant(rapid.SampledFrom([]string{"a", "b"}).Draw(t, "project"), k, rapid.SampledFrom([]int{100, 700, 1000}).Draw(t, "size"))
@@ -34,12 +35,12 @@ func TestNodePromisesOnce(t *testing.T) {
 			all = append(all, p)
 		}
 		give := func() {
-			for p, ok := n.Grant(); ok; p, ok = n.Grant() {
+			for p, ok := n.Grant(now); ok; p, ok = n.Grant(now) {
 				if !p.wants {
 					t.Fatal("who wants none is given a place")
 				}
 				if rapid.Bool().Draw(t, "takes it") {
-					if !n.Admit(p, false) {
+					if !n.Admit(now, p, false) {
 						t.Fatal("a place is kept, and not given")
 					}
 					p.has++
@@ -52,7 +53,7 @@ func TestNodePromisesOnce(t *testing.T) {
 			"admit": func(t *rapid.T) {
 				p, ahead := rapid.SampledFrom(all).Draw(t, "pool"), rapid.Bool().Draw(t, "ahead")
 				switch {
-				case n.Admit(p, ahead):
+				case n.Admit(now, p, ahead):
 					p.has++
 				case !ahead:
 					p.wants = true
@@ -72,6 +73,20 @@ func TestNodePromisesOnce(t *testing.T) {
 				p.wants = false
 				n.Forget(p)
 				give()
+			},
+			"time": func(t *rapid.T) {
+				now += 5 * time.Second
+				give()
+				instances, mb := 0, 0
+				for _, p := range all {
+					instances += p.has
+					mb += p.has * p.MemoryMB
+				}
+				for _, p := range all {
+					if p.wants && instances < n.MaxInstances && (n.MemoryMB == 0 || mb+p.MemoryMB <= n.MemoryMB) {
+						t.Fatalf("%s of %d MB has no place after 5 s, and %d MB in %d instances are all that is used", p.Pool, p.MemoryMB, mb, instances)
+					}
+				}
 			},
 			"": func(t *rapid.T) {
 				instances, mb, waiting := 0, 0, 0
@@ -122,5 +137,46 @@ func TestPoolWantsNoMore(t *testing.T) {
 	h.places = 1
 	if wait(t, p, 2*time.Second); h.starts != 1 || h.enough != 2 {
 		t.Fatalf("%d starts, told %d times: there is a place again", h.starts, h.enough)
+	}
+}
+
+// A tenantPool is a pool whose host is a node's tenant.
+type tenantPool struct {
+	scale.Claim
+	host
+	n *scale.Node[*tenantPool]
+	p *pool
+}
+
+func (s *tenantPool) Start(ahead bool) bool {
+	if !s.n.Admit(0, s, ahead) {
+		return false
+	}
+	s.starts++
+	return true
+}
+func (s *tenantPool) Enough() { s.n.Forget(s) }
+
+// Whatever happens between Grant and Place, a pool for which nobody waits is off the
+// list.
+func TestPlaceTakesOffTheList(t *testing.T) {
+	n := &scale.Node[*tenantPool]{MaxInstances: 10, MemoryMB: 1024}
+	other := &tenantPool{n: n, Claim: scale.Claim{Project: "a", Pool: "1", MemoryMB: 1024}}
+	s := &tenantPool{n: n, Claim: scale.Claim{Project: "b", Pool: "2", MemoryMB: 600}}
+	s.p = scale.NewPool[*box, *call](scale.Default(600), s)
+	n.Admit(0, other, false)
+	w := wait(t, s.p, 0)
+	n.Leave(other)
+	if got, ok := n.Grant(0); !ok || got != s {
+		t.Fatal("no grant")
+	}
+	s.p.Leave(w)
+	wait(t, s.p, time.Second)
+	second := wait(t, s.p, time.Second)
+	s.p.Leave(second)
+	s.p.Place(time.Second)
+	n.Return(s)
+	if s.starts != 1 || n.Waiting() != 0 {
+		t.Errorf("%d starts, and %d pools wait", s.starts, n.Waiting())
 	}
 }

@@ -51,6 +51,8 @@ type Pool[I instance, W waiter] struct {
 	backOff   time.Duration // no start until then
 	forgive   time.Duration // if none has crashed until then, the crashes are forgotten
 	starved   bool          // the node has no place
+	bare      bool          // there is no instance, and none starts
+	bareAt    time.Duration // since when
 	retired   bool
 	closed    bool
 	due       time.Duration
@@ -73,7 +75,7 @@ func (p *Pool[I, W]) Set(cfg Config) {
 	cfg.Concurrency = max(cfg.Concurrency, 1)
 	p.cfg = cfg
 	p.standing.GB = float64(cfg.MemoryMB) / 1024
-	if cfg.Min > 0 || p.live > 0 {
+	if cfg.Min > 0 || p.live > 0 || p.line.n > 0 {
 		p.due = 0
 	}
 }
@@ -158,7 +160,7 @@ func (p *Pool[I, W]) Wait(now, deadline time.Duration, w W) Refusal {
 		return no(Crashing, p.backOff-now)
 	case p.line.n >= p.cfg.Queue:
 		return no(QueueFull, expected)
-	case p.cfg.QueueWait > 0 && expected > p.cfg.QueueWait:
+	case p.cfg.QueueWait > 0 && expected > p.cfg.QueueWait && p.running > 0: // of a start alone nobody is to blame
 		return no(TooLong, expected-p.cfg.QueueWait)
 	case deadline-now <= expected:
 		return no(TooLate, expected)
@@ -429,7 +431,9 @@ func (p *Pool[I, W]) Spare() int {
 // that it has none.
 func (p *Pool[I, W]) Place(now time.Duration) {
 	p.starved = false
-	p.provide(now)
+	if p.provide(now); !p.starved {
+		p.host.Enough()
+	}
 }
 
 // Retire ends the idle instances now and the busy ones when they are done:

@@ -344,7 +344,7 @@ func TestNodeNeverHasAPlace(t *testing.T) {
 			t.Fatal("they wait on")
 		}
 	}
-	if first.refused != scale.TooLong || second.refused != scale.TooLong {
+	if first.refused != scale.NoPlace || second.refused != scale.NoPlace {
 		t.Errorf("%v and %v", first.refused, second.refused)
 	}
 	p, h = newPool(func(c *scale.Config) { c.QueueWait = 5 * time.Second })
@@ -656,5 +656,52 @@ func BenchmarkWarm(b *testing.B) {
 				p.Next()
 			}
 		})
+	}
+}
+
+// Who is in line when more may be had is not kept waiting for the next event.
+func TestRaisedMaximumStarts(t *testing.T) {
+	p, h := newPool(nil)
+	h.places = 0
+	wait(t, p, 0)
+	cfg := scale.Default(128)
+	cfg.Max = 0
+	p.Set(cfg)
+	h.places = 5
+	p.Place(time.Second)
+	cfg.Max = 10
+	p.Set(cfg)
+	if p.Due(p.Next()); h.starts != 1 {
+		t.Errorf("%d start for who is in line", h.starts)
+	}
+}
+
+// That a function's start takes longer than anybody may wait is no reason to refuse it
+// the first one.
+func TestLongStartIsNotRefused(t *testing.T) {
+	p, h := newPool(func(c *scale.Config) { c.Policy = scale.None{} })
+	warm(t, p, h, 1, 40*time.Second, ms)
+	if r := p.Wait(50*time.Second, scale.Never, &call{}); r.Reason != 0 {
+		t.Errorf("refused: %v", r.Reason)
+	}
+}
+
+// A pool that has just lost its last instance counts from then on that there is none.
+func TestGivesUpFromWhenThereIsNone(t *testing.T) {
+	p, h := newPool(func(c *scale.Config) { c.Max, c.QueueWait = 1, 5*time.Second })
+	b := warm(t, p, h, 1, ms, ms)[0]
+	p.Take(time.Second)
+	w := wait(t, p, time.Second)
+	h.places = 0
+	p.Died(b)
+	p.Free(20*time.Second, b, 19*time.Second)
+	p.Gone(20*time.Second, b)
+	for now := p.Next(); now < 25*time.Second; now = p.Due(now) {
+		if w.refused != 0 {
+			t.Fatalf("refused before %v", now)
+		}
+	}
+	if p.Due(25 * time.Second); w.refused != scale.NoPlace {
+		t.Errorf("after 5 s without an instance: %v", w.refused)
 	}
 }

@@ -81,6 +81,7 @@ type Reason uint8
 const (
 	QueueFull Reason = iota + 1 // as many wait as may
 	TooLong                     // it would wait for longer than it may
+	NoPlace                     // it has, and the node has had no place for an instance
 	TooLate                     // its deadline has passed, or would have before it is served
 	Crashing                    // the code's init crashes; the host has the last error
 	Stopped                     // the function may have no instance
@@ -88,7 +89,7 @@ const (
 )
 
 func (r Reason) String() string {
-	names := [...]string{"granted", "queue full", "wait too long", "deadline too near", "init crashes", "stopped", "closed"}
+	names := [...]string{"granted", "queue full", "wait too long", "no place", "deadline too near", "init crashes", "stopped", "closed"}
 	if int(r) < len(names) {
 		return names[r]
 	}

@@ -14,7 +14,13 @@ func (p *Pool[I, W]) provide(now time.Duration) {
 			p.host.Refuse(p.line.pop(), Refusal{Crashing, p.backOff - now})
 		}
 	}
-	if p.live == 0 && p.cfg.QueueWait > 0 {
+	switch {
+	case p.live > 0:
+		p.bare = false
+	case !p.bare:
+		p.bare, p.bareAt = true, now
+	}
+	if p.bare && p.cfg.QueueWait > 0 {
 		p.giveUp(now)
 	}
 	p.sated()
@@ -24,11 +30,11 @@ func (p *Pool[I, W]) provide(now time.Duration) {
 // instance that could come to them: the node has had no place all the while.
 func (p *Pool[I, W]) giveUp(now time.Duration) {
 	for p.line.n > 0 {
-		if at := p.line.first().waiting().since + p.cfg.QueueWait; now < at {
+		if at := max(p.line.first().waiting().since, p.bareAt) + p.cfg.QueueWait; now < at {
 			p.by(at)
 			return
 		}
-		p.host.Refuse(p.line.pop(), Refusal{TooLong, time.Second})
+		p.host.Refuse(p.line.pop(), Refusal{NoPlace, time.Second})
 	}
 }
 

@@ -32,7 +32,7 @@ const (
 type garbage struct {
 	ours   bool // to bound, and not the environment's
 	loaded bool
-	told   time.Time // when the collector was last told
+	told   int       // percent, if it is loaded
 	busy   time.Time // when there was last a load
 }
 
@@ -41,9 +41,10 @@ func (g *garbage) look(busy float64, now time.Time) {
 	switch {
 	case !g.ours:
 	case busy > 0.2:
-		if g.busy = now; !g.loaded || now.Sub(g.told) > time.Minute {
-			g.loaded, g.told = true, now
-			debug.SetGCPercent(loadPercent())
+		g.busy = now
+		if n := loadPercent(); !g.loaded || n > 2*g.told || g.told > 2*n {
+			g.loaded, g.told = true, n
+			debug.SetGCPercent(n)
 		}
 	case g.loaded && now.Sub(g.busy) > narrowAfter:
 		g.loaded = false

@@ -88,3 +88,19 @@ func TestProcessorsOfAServer(t *testing.T) {
 		t.Errorf("%d processors at the end, want %d", n, all)
 	}
 }
+
+// What may pile up follows what is alive. It changes the whole test program's bound: it
+// is not parallel.
+func TestGarbageFollowsWhatIsAlive(t *testing.T) {
+	defer debug.SetGCPercent(debug.SetGCPercent(restPercent))
+	g, now := garbage{ours: true}, time.Now()
+	runtime.GC()
+	g.look(1, now)
+	held := make([]byte, 256<<20)
+	runtime.GC()
+	g.look(1, now.Add(time.Second))
+	if n := garbagePercent(); n != restPercent {
+		t.Errorf("beside 256 MB that are alive %d%% of garbage may pile up", n)
+	}
+	runtime.KeepAlive(held)
+}

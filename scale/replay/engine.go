@@ -54,6 +54,7 @@ type replayer struct {
 	seq     uint32
 	ended   []*machine
 	peak    int           // instances that there ever were
+	idle    int           // of its instances, as the node knows
 	spare   int           // its place among the node's that can be evicted from, + 1; 0: it is not there
 	short   time.Duration // since when it waits for a place; -1: it does not
 	lacking time.Duration // how long it has waited for places before

@@ -16,6 +16,8 @@ type node struct {
 	now    time.Duration
 	usedMB int  // of instances that are, or start
 	free   bool // there may be a place for who waits
+	idle   int  // instances that can be evicted
+	idleMB int
 	all    []*replayer
 	spare  []*replayer // those that an instance can be evicted from
 
@@ -118,7 +120,10 @@ func (n *node) step(s *replayer, at time.Duration) {
 		s.arrive()
 	}
 	n.note(s)
-	for n.give(); n.Waiting() > 0 && len(n.spare) > 0; n.give() {
+	if n.now >= n.Until() {
+		n.free = true
+	}
+	for n.give(); n.Waiting() > 0 && n.Suffices(n.idle, n.idleMB); n.give() {
 		n.evict()
 	}
 }
@@ -126,7 +131,7 @@ func (n *node) step(s *replayer, at time.Duration) {
 // give gives free places to who waits.
 func (n *node) give() {
 	for n.free {
-		s, ok := n.Grant()
+		s, ok := n.Grant(n.now)
 		if !ok {
 			n.free = false
 			return
@@ -140,7 +145,11 @@ func (n *node) give() {
 
 // note takes over what has changed for a function.
 func (n *node) note(s *replayer) {
-	switch spare, last := s.pool.Spare() > 0, len(n.spare); {
+	idle := s.pool.Spare()
+	n.idle += idle - s.idle
+	n.idleMB += (idle - s.idle) * s.MemoryMB
+	s.idle = idle
+	switch spare, last := idle > 0, len(n.spare); {
 	case spare && s.spare == 0:
 		n.spare = append(n.spare, s)
 		s.spare = last + 1
@@ -160,7 +169,7 @@ func (n *node) note(s *replayer) {
 
 // admit asks for a place.
 func (n *node) admit(s *replayer, ahead bool) bool {
-	if !n.Admit(s, ahead) {
+	if !n.Admit(n.now, s, ahead) {
 		n.free = true // what is too small for others may do
 		return false
 	}

@@ -182,3 +182,24 @@ func TestStopsTogether(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// Whoever cancels while those in line at midnight are still being served is told so.
+func TestCancelAtTheEnd(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	o := replay.Options{MemoryMB: 1100, MaxInstances: 1, Progress: func(done, of int) {
+		if done == of {
+			cancel()
+		}
+	}}
+	c, err := replay.Parse("default", 5*ms, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	day := small()
+	for i := range day.Functions {
+		day.Functions[i].RunMS = [7]float64{60000, 60000, 60000, 60000, 60000, 60000, 60000}
+	}
+	if _, err = replay.Run(ctx, day, o, []replay.Contender{c}); !lambent.Is(err, lambent.Canceled) {
+		t.Errorf("got %v", err)
+	}
+}

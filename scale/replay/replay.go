@@ -16,6 +16,7 @@ import (
 	"math/bits"
 	"math/rand/v2"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -145,12 +146,13 @@ func Run(ctx context.Context, t *Trace, o Options, contenders []Contender) ([]*R
 		d.told.of = d.Minutes * len(contenders)
 	}
 	results := play(ctx)
-	if ctx.Err() != nil && d.told.done < d.told.of {
+	unserved := func(r *Result) bool { return r.Invocations != r.delays.n }
+	if ctx.Err() != nil && (d.told.done < d.told.of || slices.ContainsFunc(results, unserved)) {
 		return nil, lambent.Errorf(lambent.Canceled, "replay.Run", "stopped after %d of %d %s", d.told.done, d.told.of, what)
 	}
 	for _, r := range results {
-		if n := r.Invocations - r.delays.n; n != 0 {
-			return nil, lambent.Errorf(lambent.Internal, "replay.Run", "%s: %d invocations were never served", r.Name, n)
+		if unserved(r) {
+			return nil, lambent.Errorf(lambent.Internal, "replay.Run", "%s: %d invocations were never served", r.Name, r.Invocations-r.delays.n)
 		}
 		r.sum()
 	}
