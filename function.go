@@ -117,6 +117,7 @@ func AccountID(project string) string {
 type Config struct {
 	Runtime      string            `json:"runtime"`           // a [Runtime]'s name, such as "python3.11"
 	Handler      string            `json:"handler,omitempty"` // such as "app.handler"; empty for runtimes without one
+	Command      []string          `json:"command,omitempty"` // of a web server: what is run in the place of the runtime's own program
 	MemoryMB     int               `json:"memory_mb"`
 	TmpMB        int               `json:"tmp_mb"`
 	Concurrency  int               `json:"concurrency"`             // invocations at a time in one instance

@@ -210,11 +210,14 @@ func (i interpreter) runtimeName() string {
 	return ""
 }
 
+// families are what the newest runtimes of an interpreter are called.
+var families = map[string]string{"python": "python3", "nodejs": "nodejs"}
+
 // runtime describes the interpreter with its agent. DESIGN.md has the reason for
 // each flag.
 func (i interpreter) runtime(name, agents string) lambent.Runtime {
 	r := lambent.Runtime{
-		Name: name, Guest: "lambda", Note: i.path + " (" + i.version + ")",
+		Name: name, Guest: "lambda", Family: families[i.family], Note: i.path + " (" + i.version + ")",
 		// What an interpreter reads at exec and never again; the function's own
 		// environment replaces all of it.
 		Env: map[string]string{"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8"},
