@@ -80,10 +80,11 @@ func newID() string {
 // Call invokes with a raw event.
 func (p Platform) Call(t *testing.T, event string) *Answer {
 	t.Helper()
-	return p.do(t, &lambent.Invocation{Raw: []byte(event)})
+	return p.Do(t, &lambent.Invocation{Raw: []byte(event)})
 }
 
-func (p Platform) do(t *testing.T, inv *lambent.Invocation) *Answer {
+// Do invokes with what the invocation says: its id and target are filled in.
+func (p Platform) Do(t *testing.T, inv *lambent.Invocation) *Answer {
 	inv.ID, inv.Target, inv.WantLog = newID(), p.Name, true
 	a := &Answer{}
 	a.Err = p.Invoke(t.Context(), inv, a)
@@ -357,7 +358,7 @@ func (s suite) unicode(t *testing.T) {
 
 // request is a call by HTTP.
 func (p Platform) request(t *testing.T, method, body, contentType string) *Answer {
-	return p.do(t, &lambent.Invocation{HTTP: &lambent.Request{
+	return p.Do(t, &lambent.Invocation{HTTP: &lambent.Request{
 		Method: method, Proto: "HTTP/1.1", Scheme: "http", Host: "f.fn.localhost:9700", Path: "/a%20b", RawQuery: "x=1&x=2",
 		Header: map[string][]string{"Content-Type": {contentType}}, Body: strings.NewReader(body), ContentLength: int64(len(body)),
 		RemoteIP: "127.0.0.1",
