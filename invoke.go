@@ -83,6 +83,7 @@ type Fault struct {
 	Kind    FaultKind
 	Type    string // such as "ValueError", "Sandbox.Timedout"
 	Message string
+	Said    string // of code that did not start: the end of what it wrote
 	Payload []byte // what the cloud answers to a direct call, usually JSON; nil while the answer had begun
 }
 

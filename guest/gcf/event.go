@@ -13,8 +13,11 @@ import (
 )
 
 // event says in HTTP what was handed over as it is: an event, if it is the envelope of
-// one, and otherwise JSON for whoever answers at /.
+// one, and otherwise JSON for whoever answers at /; {} for nothing.
 func (in *instance) event(raw []byte) (*request, error) {
+	if len(raw) == 0 {
+		raw = []byte("{}")
+	}
 	e, err := envelope(raw)
 	if err != nil {
 		return nil, err

@@ -16,18 +16,41 @@ package gcf
 
 import (
 	"context"
+	"slices"
+	"strings"
 
 	"lambent"
 	"lambent/guest"
 	"lambent/sandbox"
 )
 
-var _ guest.Guest = (*Guest)(nil)
+var (
+	_ guest.Guest   = (*Guest)(nil)
+	_ guest.Checker = (*Guest)(nil)
+)
+
+// signatures are what the framework knows. A function that registers itself says so by
+// that, and what is said here does not count.
+var signatures = []string{"http", "event", "cloudevent", "typed"}
+
+const signatureVariable = "FUNCTION_SIGNATURE_TYPE"
 
 // A Guest attaches to sandboxes.
 type Guest struct {
 	// Limits bound payloads, and the time that code has to listen.
 	Limits lambent.Limits
+}
+
+// Check implements guest.Checker.
+func (g *Guest) Check(c *lambent.Config, rt lambent.Runtime) error {
+	const op = "gcf.Check"
+	if len(c.Command) == 0 && len(rt.Boot) == 0 {
+		return lambent.Errorf(lambent.Invalid, op, "runtime %s runs a command, and none is given", rt.Name).WithHint("lambent deploy --command 'PROGRAM ARGUMENTS'")
+	}
+	if s, ok := c.Env[signatureVariable]; ok && !slices.Contains(signatures, s) {
+		return lambent.Errorf(lambent.Invalid, op, "signature type %.70q: one of %s", s, strings.Join(signatures, ", "))
+	}
+	return nil
 }
 
 // Attach implements guest.Guest. Nothing runs before the code is there.
