@@ -14,13 +14,16 @@ const Web = "web"
 type framework struct {
 	family string
 	argv   []string
-	env    map[string]string // as Google's build sets it
+	env    map[string]string // as Google's build sets it, mostly
 }
 
 var frameworks = map[string]framework{
 	"python": {
 		family: "google-python", argv: []string{"-m", "functions_framework"},
-		env: map[string]string{"PYTHONUNBUFFERED": "TRUE"},
+		// The framework tells gunicorn that its worker has failed if it says nothing for
+		// as long as a request may take. It says nothing while it is frozen, and would be
+		// killed when it wakes. 0 is no such limit; that of requests is the platform's.
+		env: map[string]string{"PYTHONUNBUFFERED": "TRUE", "CLOUD_RUN_TIMEOUT_SECONDS": "0"},
 	},
 	"nodejs": {
 		family: "google-nodejs", argv: []string{"node_modules/@google-cloud/functions-framework/build/src/main.js"},

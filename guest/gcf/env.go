@@ -18,6 +18,7 @@ func (in *instance) environment() map[string]string {
 	env := map[string]string{
 		"PATH": strings.Join(in.path(), ":"), "LANG": "C.UTF-8",
 		"PWD": u.Paths.Task, "HOME": u.Paths.Tmp, "TMPDIR": u.Paths.Tmp,
+		"CLOUD_RUN_TIMEOUT_SECONDS": strconv.Itoa(int(math.Ceil(c.Timeout.Seconds()))), // unless the runtime's framework is better off without
 	}
 	if in.family() == "python" {
 		env["PYTHONPATH"] = u.Paths.Task // of programs that the code brings, which lie deeper
@@ -28,7 +29,6 @@ func (in *instance) environment() map[string]string {
 	maps.Copy(env, map[string]string{
 		"PORT":      strconv.Itoa(in.port),
 		"K_SERVICE": name, "K_CONFIGURATION": name, "K_REVISION": name + "-" + u.Revision.Version,
-		"CLOUD_RUN_TIMEOUT_SECONDS": strconv.Itoa(int(math.Ceil(c.Timeout.Seconds()))),
 	})
 	if c.Handler != "" {
 		env["FUNCTION_TARGET"] = c.Handler

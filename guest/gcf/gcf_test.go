@@ -354,7 +354,7 @@ func TestPython(t *testing.T) {
 		})
 		t.Run("environment", func(t *testing.T) {
 			env := decode[map[string]string](t, body(t, get(t, f, "/env")))
-			if env["FUNCTION_TARGET"] != "web" || env["K_SERVICE"] != "suite" || env["PYTHONPATH"] == "" {
+			if env["FUNCTION_TARGET"] != "web" || env["K_SERVICE"] != "suite" || env["PYTHONPATH"] == "" || env["CLOUD_RUN_TIMEOUT_SECONDS"] != "0" {
 				t.Errorf("the environment is %v", env)
 			}
 		})
