@@ -82,5 +82,5 @@ func newFault(kind lambent.FaultKind, code int, status, message string) *lambent
 	if err != nil {
 		panic("gcf: strings always have a JSON form: " + err.Error())
 	}
-	return &lambent.Fault{Kind: kind, Type: status, Message: message, Payload: payload}
+	return &lambent.Fault{Kind: kind, Type: status, Message: message, Payload: payload, Status: code}
 }
