@@ -548,11 +548,11 @@ func TestGo(t *testing.T) {
 		if got := body(t, f.Call(t, `{"hello":"you"}`)); !strings.HasPrefix(got, "hello of") {
 			t.Errorf("a direct call gets %q", got)
 		}
-		c.Concurrency = 100
+		c.Concurrency = 1000
 		f = p.Deploy(t, c.WithDefaults())
 		body(t, get(t, f, "/"))
-		if n := instances(t, f, 100, "/sleep?ms=1000"); n != 1 {
-			t.Errorf("100 at a time on %d instances", n)
+		if n := instances(t, f, 1000, "/sleep?ms=5000"); n != 1 {
+			t.Errorf("1000 at a time on %d instances", n)
 		}
 	})
 }
