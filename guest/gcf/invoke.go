@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"sync"
 	"time"
 
 	"lambent"
@@ -29,6 +30,9 @@ const (
 	// that is what broke it.
 	lastWords = 200 * time.Millisecond
 )
+
+// buffers holds what responses are passed on in.
+var buffers = sync.Pool{New: func() any { b := make([]byte, 32<<10); return &b }}
 
 // Invoke implements guest.Instance.
 func (in *instance) Invoke(ctx context.Context, inv *lambent.Invocation, out lambent.Reply) error {
@@ -143,7 +147,9 @@ func (x *exchange) relay(ctx context.Context, sent chan error) error {
 		_, err := x.out.Write(nil) // a head that comes alone is for the client to see
 		gone = err != nil
 	}
-	body, buf := x.c.Body(), make([]byte, 32<<10)
+	pooled := buffers.Get().(*[]byte)
+	defer buffers.Put(pooled)
+	body, buf := x.c.Body(), *pooled
 	for total := int64(0); ; {
 		n, err := body.Read(buf)
 		if total += int64(n); total > x.in.limits.MaxStream {
