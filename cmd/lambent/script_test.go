@@ -62,24 +62,15 @@ func TestScript(t *testing.T) {
 // installedFrameworks is what tools/setup.sh has of Google's, for each language.
 const installedFrameworks = "../../.venv/functions-framework-*[0-9]"
 
-// frameworks gives a script those frameworks, by language, in $FRAMEWORKS.
+// frameworks tells a script where those are: $FRAMEWORK_node, $FRAMEWORK_python.
 func frameworks(env *testscript.Env) error {
-	dir := filepath.Join(env.WorkDir, ".frameworks")
-	env.Setenv("FRAMEWORKS", dir)
 	installed, err := filepath.Glob(installedFrameworks)
-	if err != nil {
-		return err
+	for _, dir := range installed {
+		abs, e := filepath.Abs(dir)
+		err = errors.Join(err, e)
+		env.Setenv("FRAMEWORK_"+strings.Split(filepath.Base(dir), "-")[2], abs)
 	}
-	for _, from := range installed {
-		if from, err = filepath.Abs(from); err != nil {
-			return err
-		}
-		language := strings.Split(filepath.Base(from), "-")[2]
-		if err := errors.Join(os.MkdirAll(dir, 0o755), os.Symlink(from, filepath.Join(dir, language))); err != nil {
-			return err
-		}
-	}
-	return nil
+	return err
 }
 
 // publicDir returns a directory that any user can reach: as root, functions run

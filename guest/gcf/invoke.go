@@ -81,6 +81,9 @@ func (x *exchange) run(ctx context.Context) error {
 		x.in.fail()
 		return ctx.Err()
 	}
+	if errors.Is(err, guest.ErrNotDelivered) {
+		return err
+	}
 	return x.broken(ctx, err)
 }
 
@@ -112,23 +115,17 @@ func (x *exchange) broken(ctx context.Context, err error) error {
 	select {
 	case <-x.in.sandbox.Done():
 		x.in.fail()
-		if errors.Is(err, guest.ErrNotDelivered) {
-			return err
-		}
 		return errEnded
 	case <-seen.C:
 	case <-ctx.Done():
 		x.in.fail()
 		return ctx.Err()
 	}
-	switch {
-	case errors.Is(err, guest.ErrNotDelivered):
-		return err
-	case errors.Is(err, errTooLong):
-		x.out.End(lambent.Result{Fault: x.in.Fault(lambent.FaultTooBig, x.inv)})
-	default:
-		x.out.End(lambent.Result{Fault: brokenFault(err)})
+	f := brokenFault(err)
+	if errors.Is(err, errTooLong) {
+		f = x.in.Fault(lambent.FaultTooBig, x.inv)
 	}
+	x.out.End(lambent.Result{Fault: f})
 	return nil
 }
 
@@ -137,7 +134,7 @@ func (x *exchange) broken(ctx context.Context, err error) error {
 func (x *exchange) relay(ctx context.Context, sent chan error) error {
 	var head http1.Response
 	if err := x.c.Receive(x.r.method, &head); err != nil {
-		return what(err, "before its response began")
+		return brokeOff(err, "before its response began")
 	}
 	if x.inv.HTTP == nil && head.Status/100 != 2 {
 		return x.refused(ctx, &head, sent)
@@ -162,7 +159,7 @@ func (x *exchange) relay(ctx context.Context, sent chan error) error {
 		if err == io.EOF {
 			break
 		} else if err != nil {
-			return what(err, "in the middle of its response")
+			return brokeOff(err, "in the middle of its response")
 		}
 	}
 	return x.end(ctx, sent, nil)
@@ -172,7 +169,7 @@ func (x *exchange) relay(ctx context.Context, sent chan error) error {
 func (x *exchange) refused(ctx context.Context, head *http1.Response, sent chan error) error {
 	body, err := io.ReadAll(io.LimitReader(x.c.Body(), int64(x.in.limits.MaxPayload)))
 	if err != nil {
-		return what(err, "in the middle of its response")
+		return brokeOff(err, "in the middle of its response")
 	}
 	return x.end(ctx, sent, answerFault(head.Status, body))
 }
@@ -227,8 +224,8 @@ func answerHeader(r *http1.Response) map[string][]string {
 	return header
 }
 
-// what says in words what a connection broke with.
-func what(err error, when string) error {
+// brokeOff says in words how a connection broke.
+func brokeOff(err error, when string) error {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return errors.New("it was closed " + when)
 	}

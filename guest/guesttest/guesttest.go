@@ -287,7 +287,7 @@ func (s suite) timeout(t *testing.T) {
 	if f.Kind != lambent.FaultTimeout || a.Result.Usage.RunUS < 1_000_000 {
 		t.Errorf("kind %q, usage %+v", f.Kind, a.Result.Usage)
 	}
-	if !strings.Contains(p.Log(), "sleeping") || !strings.Contains(p.Log(), f.Message) {
+	if !strings.Contains(p.Log(), "sleeping") || !strings.Contains(p.Log(), strings.TrimPrefix(f.Message, "RequestId: "+a.Result.Usage.ID+" Error: ")) {
 		t.Errorf("the log lacks what came before the timeout, or the timeout:\n%s", p.Log())
 	}
 	if a := p.Call(t, `{"do":"echo","value":1}`); ok(t, a) != "1" || !a.Result.Usage.Cold {
