@@ -117,6 +117,7 @@ func AccountID(project string) string {
 type Config struct {
 	Runtime      string            `json:"runtime"`           // a [Runtime]'s name, such as "python3.11"
 	Handler      string            `json:"handler,omitempty"` // such as "app.handler"; empty for runtimes without one
+	Command      []string          `json:"command,omitempty"` // of a web server: what is run in the place of the runtime's own program
 	MemoryMB     int               `json:"memory_mb"`
 	TmpMB        int               `json:"tmp_mb"`
 	Concurrency  int               `json:"concurrency"`             // invocations at a time in one instance
@@ -240,6 +241,9 @@ func (c *Config) Validate(l Limits) error {
 			return bad("layer %.70q is not a sha256 digest of 64 hexadecimal digits", d)
 		}
 	}
+	if err := validCommand(c.Command); err != nil {
+		return err
+	}
 	size := 0
 	for _, k := range slices.Sorted(maps.Keys(c.Env)) {
 		if !envRule.MatchString(k) {
@@ -263,6 +267,22 @@ func (c *Config) Validate(l Limits) error {
 		if !envRule.MatchString(s) {
 			return bad("secret name %q: letters, digits and '_' only, not starting with a digit", s)
 		}
+	}
+	return nil
+}
+
+// validCommand bounds what is to be run, as Validate does with the rest.
+func validCommand(command []string) error {
+	const most = 4096
+	size := 0
+	for i, word := range command {
+		if i == 0 && word == "" || strings.ContainsRune(word, 0) {
+			return Errorf(Invalid, "config", "command %.70q has no program, or a NUL byte", command)
+		}
+		size += len(word) + 1
+	}
+	if size > most {
+		return Errorf(Invalid, "config", "command is %d bytes in all, over the limit of %d", size, most)
 	}
 	return nil
 }

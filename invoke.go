@@ -83,6 +83,8 @@ type Fault struct {
 	Kind    FaultKind
 	Type    string // such as "ValueError", "Sandbox.Timedout"
 	Message string
+	Status  int    // what the cloud answers to a caller by HTTP; 0: 502, as AWS does
+	Said    string // of code that did not start: the end of what it wrote
 	Payload []byte // what the cloud answers to a direct call, usually JSON; nil while the answer had begun
 }
 

@@ -9,10 +9,12 @@ import (
 // A Runtime is data: how code of one kind is booted, and which guest speaks to
 // it.
 type Runtime struct {
-	Name  string            `json:"name"`           // such as "python3.11"; what Config.Runtime names
-	Guest string            `json:"guest"`          // such as "lambda"
-	Boot  []string          `json:"boot,omitempty"` // argv of the agent, booted while parked; empty: the code's own program is the runtime
-	Env   map[string]string `json:"env,omitempty"`  // what the agent is booted with; the function's own environment replaces it
+	Name  string `json:"name"`  // such as "python3.11"; what Config.Runtime names
+	Guest string `json:"guest"` // such as "lambda"
+	// Family is what names the newest of a kind, such as "python3"; empty: there is one.
+	Family string            `json:"family,omitempty"`
+	Boot   []string          `json:"boot,omitempty"` // argv of the agent, booted while parked; empty: the code's own program is the runtime
+	Env    map[string]string `json:"env,omitempty"`  // what the agent is booted with; the function's own environment replaces it
 	// Compile is a program, with arguments, whose output a driver may keep and show
 	// as CompiledInside/NAME: the agent then boots faster.
 	Compile []string `json:"compile,omitempty"`

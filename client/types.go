@@ -29,6 +29,7 @@ type Function struct {
 type Configuration struct {
 	Runtime      string               `json:"runtime"`
 	Handler      string               `json:"handler,omitempty"` // Not for runtimes without one
+	Command      []string             `json:"command,omitempty"` // Of a web server: what is run in the place of the runtime's own program
 	MemoryMB     int                  `json:"memory_mb"`
 	TmpMB        int                  `json:"tmp_mb"`        // Size of /tmp
 	Concurrency  int                  `json:"concurrency"`   // Invocations at a time in one instance
@@ -78,8 +79,9 @@ type FunctionList struct {
 // A DeployRequest says what a function is to be. What is left out stays as it
 // is, or is the default where the function is new.
 type DeployRequest struct {
-	Runtime      *string               `json:"runtime,omitempty"` // python3 and nodejs without a version mean the newest that is there
+	Runtime      *string               `json:"runtime,omitempty"` // A family, such as python3 and nodejs, or google-python and google-nodejs, means the newest of it that is there
 	Handler      *string               `json:"handler,omitempty"`
+	Command      []string              `json:"command,omitzero"` // Of a web server: what is run, as a whole; empty: the runtime's own program
 	MemoryMB     *int                  `json:"memory_mb,omitempty"`
 	TmpMB        *int                  `json:"tmp_mb,omitempty"`      // Size of /tmp
 	Concurrency  *int                  `json:"concurrency,omitempty"` // Invocations at a time in one instance
@@ -314,6 +316,7 @@ type Limits struct {
 // A Runtime is one that functions can run on here.
 type Runtime struct {
 	Name     string   `json:"name"`
+	Family   string   `json:"family,omitempty"`  // What names the newest of its kind
 	Note     string   `json:"note,omitempty"`    // Where it is from, in one line
 	From     string   `json:"from,omitempty"`    // What was added: host, npm, tar, or an image
 	Version  string   `json:"version,omitempty"` // Of an interpreter that was added, as it says itself

@@ -182,6 +182,10 @@ func (in *instance) boot(ctx context.Context, l *launch, tree string, secrets ma
 	}
 	if f, ok := errors.AsType[*lambent.Fault](err); ok {
 		in.output.drain()
+		if f.Said == "" {
+			told := *f
+			told.Said, f = in.output.said(), &told
+		}
 		return &failure{fault: f, sandbox: in.sandbox.ID(), place: in.place, took: in.init, late: late, guest: in.guest}
 	}
 	return err

@@ -13,6 +13,7 @@ const (
 	maxLogLine  = 64 << 10  // a longer line is cut into several
 	maxDrain    = 256 << 10 // more than a pipe holds: a drain ends though the code writes on
 	logTailSize = 4 << 10   // AWS: the last 4 KB
+	earlySize   = 2 << 10   // of what code said that did not start
 )
 
 var readBuffers = sync.Pool{New: func() any { b := make([]byte, 32<<10); return &b }}
@@ -32,6 +33,8 @@ type output struct {
 
 	mu    sync.Mutex
 	line  []byte      // begun and not ended
+	early []byte      // the end of what came before the first request
+	begun bool        // that has come
 	under []*underWay // a pointer beyond its length is of one that has ended, to be used again
 }
 
@@ -162,6 +165,10 @@ func (o *output) emitLocked(now time.Time, u *underWay, line []byte) {
 	line = bytes.TrimSuffix(line, []byte("\r"))
 	if u == nil {
 		o.log.Line(now, o.version, "", line)
+		if !o.begun {
+			o.early = append(append(o.early, line...), '\n')
+			o.early = o.early[max(0, len(o.early)-earlySize):]
+		}
 		return
 	}
 	o.log.Line(now, o.version, u.request, line)
@@ -179,6 +186,7 @@ func (o *output) begin(request string, keepTail bool, line []byte) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	now := time.Now()
+	o.begun, o.early = true, nil
 	n := len(o.under)
 	if n == 0 { // else it may be the beginning of another's line
 		o.flushLineLocked(now)
@@ -228,6 +236,13 @@ func (o *output) drain() {
 	if o.file != nil {
 		_ = o.raw.Control(func(fd uintptr) { o.read(int(fd), maxDrain) })
 	}
+}
+
+// said returns the end of what came before the first request.
+func (o *output) said() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return string(o.early) + string(o.line)
 }
 
 // close ends the reading. What processes of the sandbox wrote before their end

@@ -1,6 +1,6 @@
 // Package examples carries functions that `lambent demo` deploys: unmodified, as
 // their clouds would take them. Each is a directory named CLOUD-LANGUAGE-WHAT, and
-// each is run by a test. The ones called hello are what `lambent init` writes.
+// each is run by a test. The ones called hello, of AWS, are what `lambent init` writes.
 package examples
 
 import (

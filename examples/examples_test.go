@@ -40,6 +40,9 @@ var cases = map[string]struct {
 	"aws-python-errors": {[]string{"python"}, failures},
 	"aws-python-hello":  {[]string{"python"}, hello("python")},
 	"aws-shell-hello":   {[]string{"curl"}, hello("sh")},
+
+	"google-node-hello":    {[]string{"nodejs"}, hello("nodejs")},
+	"google-python-upload": {[]string{"python"}, upload},
 }
 
 func TestExamples(t *testing.T) {
@@ -167,6 +170,30 @@ func failures(t *testing.T, e *example) {
 	}
 }
 
+// upload expects that an event is heard of.
+func upload(t *testing.T, e *example) {
+	e.lambent(t, 0, "invoke", e.name, "-d", "@"+filepath.Join("google-python-upload", "upload.json"))
+	if out, _ := e.lambent(t, 0, "logs", e.name); !bytes.Contains(out, []byte(" google.cloud.storage.object.v1.finalized: photos/cat.jpg\n")) {
+		t.Errorf("the log says nothing of it:\n%s", out)
+	}
+}
+
+// installed returns an example of Google's as it is once its framework has been
+// installed as its README says.
+func installed(t *testing.T, dir string) string {
+	t.Helper()
+	language := strings.Split(dir, "-")[1]
+	found, err := filepath.Glob(filepath.Join("..", ".venv", "functions-framework-"+language+"-*[0-9]"))
+	if err != nil || len(found) == 0 {
+		servertest.Missing(t, "the functions framework for "+language+" is not installed: tools/setup.sh test")
+	}
+	whole := filepath.Join(t.TempDir(), dir)
+	if err := errors.Join(os.CopyFS(whole, os.DirFS(dir)), os.CopyFS(whole, os.DirFS(found[0]))); err != nil {
+		t.Fatal(err)
+	}
+	return whole
+}
+
 // A platform is a server, and the program as users have it.
 type platform struct {
 	server  *servertest.Server
@@ -187,12 +214,15 @@ func start(t *testing.T) *platform {
 // deploy deploys a directory as its README says.
 func (p *platform) deploy(t *testing.T, dir string) *example {
 	t.Helper()
+	name, aws := strings.CutPrefix(dir, "aws-")
+	if !aws {
+		dir = installed(t, dir)
+	}
 	out, _ := p.lambent(t, 0, "deploy", dir)
 	u, err := url.Parse(strings.TrimSpace(string(out)))
 	if err != nil || u.Host == "" {
 		t.Fatalf("deploy prints %q, which is no URL: %v", out, err)
 	}
-	_, name, _ := strings.Cut(dir, "-")
 	return &example{platform: p, name: name, url: u}
 }
 

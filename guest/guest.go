@@ -23,6 +23,13 @@ type Guest interface {
 	Attach(context.Context, sandbox.Sandbox, lambent.Runtime) (Instance, error)
 }
 
+// A Checker is a Guest that knows, without running anything, of configurations that it
+// cannot run as their owners mean.
+type Checker interface {
+	// Check refuses such a configuration. It may be called concurrently.
+	Check(*lambent.Config, lambent.Runtime) error
+}
+
 // A Unit is what an instance is told to load.
 type Unit struct {
 	Revision *lambent.Revision

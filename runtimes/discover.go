@@ -210,11 +210,14 @@ func (i interpreter) runtimeName() string {
 	return ""
 }
 
+// families are what the newest runtimes of an interpreter are called.
+var families = map[string]string{"python": "python3", "nodejs": "nodejs"}
+
 // runtime describes the interpreter with its agent. DESIGN.md has the reason for
 // each flag.
 func (i interpreter) runtime(name, agents string) lambent.Runtime {
 	r := lambent.Runtime{
-		Name: name, Guest: "lambda", Note: i.path + " (" + i.version + ")",
+		Name: name, Guest: "lambda", Family: families[i.family], Note: i.path + " (" + i.version + ")",
 		// What an interpreter reads at exec and never again; the function's own
 		// environment replaces all of it.
 		Env: map[string]string{"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8"},
@@ -274,16 +277,30 @@ var digits = regexp.MustCompile(`\d+`)
 
 var knownName = regexp.MustCompile(`^(python3\.\d+|nodejs\d+\.x|provided(\.al2(023)?)?)$`)
 
+// googleNames are of Google's runtimes: what is before the version, and the version.
+var googleNames = regexp.MustCompile(`^(python3|nodejs|go1|java|ruby|php|dotnet)(\d+)$`)
+
 // NotFound is the refusal of a runtime that is not among those at hand: NotFound
-// with the command that would bring it, or Invalid for a name that no runtime has.
+// with the command that would bring it, Unsupported for one that nothing would, or
+// Invalid for a name that no runtime has.
 func NotFound(name string, have []lambent.Runtime) error {
 	names := make([]string, len(have))
 	for i, r := range have {
 		names[i] = r.Name
 	}
 	list := strings.Join(names, ", ")
-	if !knownName.MatchString(name) {
+	brings := name
+	switch google := googleNames.FindStringSubmatch(name); {
+	case knownName.MatchString(name):
+	case google == nil:
 		return lambent.Errorf(lambent.Invalid, "runtime", "runtime %.64q is not one: there are %s", name, list).WithHint("lambent runtime list")
+	case google[1] == "python3":
+		brings = "python3." + google[2]
+	case google[1] == "nodejs":
+		brings = name + ".x"
+	default:
+		return lambent.Errorf(lambent.Unsupported, "runtime", "runtime %s is not in this release: its programs run as web servers", name).
+			WithHint("lambent deploy --runtime %s --command 'PROGRAM ARGUMENTS'", Web)
 	}
-	return lambent.Errorf(lambent.NotFound, "runtime", "runtime %s is not on this machine: there are %s", name, list).WithHint("lambent runtime add %s", name)
+	return lambent.Errorf(lambent.NotFound, "runtime", "runtime %s is not on this machine: there are %s", name, list).WithHint("lambent runtime add %s", brings)
 }

@@ -2,6 +2,7 @@ package runtimes_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -198,5 +199,44 @@ func TestNotFound(t *testing.T) {
 	}
 	if err := runtimes.NotFound("cobol\n", have); !lambent.Is(err, lambent.Invalid) {
 		t.Errorf("%+v", err)
+	}
+}
+
+func TestServers(t *testing.T) {
+	added := lambent.Runtime{Name: "python3.12", Guest: "lambda", Root: "/roots/1", Note: "an image", Boot: []string{"/usr/local/bin/python3.12", "boot.py"}, Packages: "/p", FixedEnv: []string{"LD_*"}}
+	node := lambent.Runtime{Name: "nodejs22.x", Guest: "lambda", Boot: []string{"/usr/bin/node", "agent.cjs"}}
+	list := runtimes.Servers([]lambent.Runtime{{Name: "provided", Guest: "lambda"}, added, node})
+	if len(list) != 3 {
+		t.Errorf("got %+v", list)
+	}
+	web, python, js := find(list, "web"), find(list, "python312"), find(list, "nodejs22")
+	if web == nil || web.Guest != "gcf" || web.Boot != nil {
+		t.Errorf("web: %+v", web)
+	}
+	if python == nil || python.Guest != "gcf" || !python.BootLate || python.Root != "/roots/1" || python.Packages != "" ||
+		!slices.Equal(python.Boot, []string{"/usr/local/bin/python3.12", "-m", "functions_framework"}) || python.Family != "google-python" {
+		t.Errorf("python312: %+v", python)
+	}
+	if js == nil || js.Boot[0] != "/usr/bin/node" || !strings.Contains(js.Boot[1], "@google-cloud/functions-framework") || js.Family != "google-nodejs" {
+		t.Errorf("nodejs22: %+v", js)
+	}
+}
+
+func TestNotFoundByGoogle(t *testing.T) {
+	for name, c := range map[string]struct {
+		kind lambent.Kind
+		hint string
+	}{
+		"python3.99": {lambent.NotFound, "lambent runtime add python3.99"},
+		"python399":  {lambent.NotFound, "lambent runtime add python3.99"},
+		"nodejs99":   {lambent.NotFound, "lambent runtime add nodejs99.x"},
+		"java17":     {lambent.Unsupported, "lambent deploy --runtime web --command 'PROGRAM ARGUMENTS'"},
+		"go122":      {lambent.Unsupported, "lambent deploy --runtime web --command 'PROGRAM ARGUMENTS'"},
+		"cobol":      {lambent.Invalid, "lambent runtime list"},
+	} {
+		var e *lambent.Error
+		if err := runtimes.NotFound(name, nil); !lambent.Is(err, c.kind) || !errors.As(err, &e) || e.Hint != c.hint {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }

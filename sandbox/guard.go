@@ -127,6 +127,31 @@ func (g *guarded) OOMKilled() bool {
 	return ok && w.OOMKilled()
 }
 
+// Terminate implements [Terminator] for every sandbox: Unsupported for one that does
+// not. It may fail without harm.
+func (g *guarded) Terminate() error {
+	t, ok := g.Sandbox.(Terminator)
+	if !ok {
+		return lambent.Errorf(lambent.Unsupported, "sandbox.Terminate", "sandboxes of this driver cannot be sent a signal")
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.destroyed || !g.assigned {
+		return nil
+	}
+	return t.Terminate()
+}
+
+// Port implements [Sublet] for every sandbox: in a network of its own every port is
+// its code's.
+func (g *guarded) Port(wanted int) (int, error) {
+	s, ok := g.Sandbox.(Sublet)
+	if !ok {
+		return wanted, nil
+	}
+	return s.Port(wanted)
+}
+
 func (g *guarded) Destroy() error {
 	g.mu.Lock()
 	defer g.mu.Unlock()

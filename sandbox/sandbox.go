@@ -163,6 +163,22 @@ type Witness interface {
 	OOMKilled() bool
 }
 
+// A Terminator is a Sandbox whose code can be asked to end.
+type Terminator interface {
+	// Terminate sends SIGTERM to the first process of the code, which does with it what
+	// it likes: Done tells when it has ended. After Assign, at most until Destroy; what
+	// is frozen takes it when it is thawed.
+	Terminate() error
+}
+
+// A Sublet is a Sandbox whose network is shared with others: a port that one listens
+// on is taken.
+type Sublet interface {
+	// Port returns a port that is for this sandbox's code to listen on, where it would
+	// have liked another.
+	Port(wanted int) (int, error)
+}
+
 // A Freezer is a Sandbox that can be suspended: no process inside runs between
 // Freeze and Thaw.
 type Freezer interface {

@@ -30,6 +30,7 @@ type catalog struct {
 	mu      sync.Mutex // guards what follows, and is held while the host is looked at
 	looked  bool
 	found   []lambent.Runtime
+	served  []lambent.Runtime // found, and the web servers of it
 	missing []runtimes.Missing
 }
 
@@ -69,6 +70,7 @@ func (c *catalog) host() ([]lambent.Runtime, []runtimes.Missing) {
 	if !c.looked {
 		begun := time.Now()
 		c.found, c.missing = runtimes.Discover(c.ctx, c.options)
+		c.served = withServers(c.found)
 		c.looked = true
 		for _, m := range c.missing {
 			c.log.Debug("an interpreter cannot be used", "path", m.Path, "runtime", m.Name, "why", m.Why)
@@ -103,7 +105,9 @@ func (c *catalog) all() ([]lambent.Runtime, map[string]error) {
 	added := c.roots.List()
 	found, _ := c.host()
 	if len(added) == 0 {
-		return found, nil
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return c.served, nil
 	}
 	list, without := slices.Clone(found), map[string]error{}
 	for _, a := range added {
@@ -121,8 +125,14 @@ func (c *catalog) all() ([]lambent.Runtime, map[string]error) {
 			list = append(list, rt)
 		}
 	}
+	return withServers(list), without
+}
+
+// withServers returns the runtimes and those of web servers that come with them, sorted.
+func withServers(list []lambent.Runtime) []lambent.Runtime {
+	list = append(list[:len(list):len(list)], runtimes.Servers(list)...)
 	slices.SortFunc(list, func(a, b lambent.Runtime) int { return runtimes.Compare(a.Name, b.Name) })
-	return list, without
+	return list
 }
 
 // runtime describes what was added; at is where the list has the host's of the
@@ -177,7 +187,7 @@ func (s *Server) describeRuntimes() []v1.Runtime {
 }
 
 func describeRuntime(r lambent.Runtime, a rootfs.Added) v1.Runtime {
-	return v1.Runtime{Name: r.Name, Note: r.Note, From: a.From, Version: a.Version, Packages: a.Packages, Bytes: a.Bytes()}
+	return v1.Runtime{Name: r.Name, Family: r.Family, Note: r.Note, From: a.From, Version: a.Version, Packages: a.Packages, Bytes: a.Bytes()}
 }
 
 // addRuntime brings a runtime. The agent of one that is really there is not started

@@ -28,6 +28,7 @@ import (
 	"lambent/control/build"
 	"lambent/dispatch"
 	"lambent/guest"
+	"lambent/guest/gcf"
 	"lambent/guest/lambda"
 	"lambent/internal/http1"
 	"lambent/internal/telemetry"
@@ -62,6 +63,7 @@ type Server struct {
 	driverName string                      // as --driver names it
 	agents     string                      // where functions' sandboxes see the agents
 	accepts    func(lambent.Runtime) error // why the driver cannot run a runtime; nil: it runs all
+	guests     map[string]guest.Guest
 	dispatch   *dispatch.Dispatcher
 	control    *control.Control
 	web        *web.Face
@@ -202,8 +204,14 @@ func (s *Server) canRun(c *lambent.Config) error {
 	if err := s.canHold(c.Network); err != nil {
 		return err
 	}
-	_, err := s.runtime(c.Runtime)
-	return err
+	rt, err := s.runtime(c.Runtime)
+	if err != nil {
+		return err
+	}
+	if g, ok := s.guests[rt.Guest].(guest.Checker); ok {
+		return g.Check(c, rt)
+	}
+	return nil
 }
 
 // canHold is about the network alone.
@@ -239,6 +247,7 @@ func (s *Server) openDispatch(context.Context) error {
 		},
 		QueueDepth: func() int { return s.dispatch.Snapshot().Queued },
 	})
+	s.guests = map[string]guest.Guest{"lambda": &lambda.Guest{Limits: s.limits}, "gcf": &gcf.Guest{Limits: s.limits}}
 	s.dispatch = dispatch.New(dispatch.Config{
 		Resolve: func(n lambent.Name) (lambent.Target, error) { return s.control.Resolve(n) },
 		Usage: func(u *lambent.Usage) error {
@@ -250,7 +259,7 @@ func (s *Server) openDispatch(context.Context) error {
 		},
 		Runtime: s.runtime, Tree: s.code.Path,
 		Log:    func(n lambent.Name) dispatch.Log { return s.logs.Function(n) },
-		Driver: s.driver, Guests: map[string]guest.Guest{"lambda": &lambda.Guest{Limits: s.limits}},
+		Driver: s.driver, Guests: s.guests,
 		Limits: s.limits, Logger: s.log,
 		KeepAlive: s.cfg.KeepAlive, MaxInstances: s.cfg.MaxInstances, MemoryMB: cmp.Or(s.cfg.MemoryMB, spareMB()), MaxQueue: s.cfg.MaxQueue, MaxStarts: s.cfg.MaxStarts, Parked: s.cfg.Parked, FreezeAfter: time.Second,
 		Learnt: s.readLearnt(),

@@ -2,8 +2,9 @@
 # Installs what the demo, the tests or CI need beside Go, and only what is missing.
 #
 #   tools/setup.sh demo    interpreters for the functions of `make demo`
-#   tools/setup.sh test    those, what the tests compare our agents with, and a virtual
-#                          machine with other kernels (test/vm)
+#   tools/setup.sh test    those, what the tests compare our agents with, Google's
+#                          functions frameworks, and a virtual machine with other
+#                          kernels (test/vm)
 #   tools/setup.sh ci      those, a C compiler for the race detector, and a browser
 #
 # System packages come from apt, by sudo where this is not root. Everything else
@@ -13,6 +14,10 @@ cd "$(dirname "$0")/.."
 
 # The versions of Node.js whose transcripts are in runtimes/testdata.
 node_versions=(20.20.2 24.21.0)
+
+# The functions frameworks that the tests run.
+framework_node=5.0.5
+framework_python=3.10.2
 
 # The kernels of test/vm, as Debian has them: the oldest that people run sandboxes
 # on, and a newer one.
@@ -93,6 +98,27 @@ install_node() {
   done
 }
 
+# install_frameworks fetches Google's functions frameworks, as they lie beside the code
+# of their users.
+install_frameworks() {
+  local dir=.venv/functions-framework-node-$framework_node
+  if [ ! -d "$dir" ]; then
+    say "Google's functions framework for Node.js in $dir"
+    rm -rf "$dir.part"
+    mkdir -p "$dir.part"
+    npm install --silent --no-audit --no-fund --ignore-scripts --prefix "$dir.part" "@google-cloud/functions-framework@$framework_node"
+    rm "$dir.part"/package*.json
+    mv "$dir.part" "$dir"
+  fi
+  dir=.venv/functions-framework-python-$framework_python
+  if [ ! -d "$dir" ]; then
+    say "Google's functions framework for Python in $dir"
+    rm -rf "$dir.part"
+    .venv/bin/pip install --quiet --disable-pip-version-check --target "$dir.part" "functions-framework==$framework_python"
+    mv "$dir.part" "$dir"
+  fi
+}
+
 # install_kernels fetches Debian's kernels, without installing them: the image and
 # the modules, unpacked. Which is the latest of a version changes every few weeks.
 install_kernels() {
@@ -125,8 +151,9 @@ case "${1:-}" in
     install_packages "$1"
     install_venv
     install_node
+    install_frameworks
     install_kernels ;;
   *)
-    sed -n '2,10s/^# \{0,1\}//p' "$0" >&2
+    sed -n '2,11s/^# \{0,1\}//p' "$0" >&2
     exit 2 ;;
 esac

@@ -2,6 +2,7 @@ package v1
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"os"
@@ -17,8 +18,9 @@ import (
 // A DeployRequest says what a function is to be. What is left out stays as it
 // is, or is the default where the function is new.
 type DeployRequest struct {
-	Runtime      *string               `json:"runtime,omitempty" doc:"python3 and nodejs without a version mean the newest that is there" example:"python3.11"`
+	Runtime      *string               `json:"runtime,omitempty" doc:"A family, such as python3 and nodejs, or google-python and google-nodejs, means the newest of it that is there" example:"python3.11"`
 	Handler      *string               `json:"handler,omitempty" example:"app.handler"`
+	Command      []string              `json:"command,omitzero" doc:"Of a web server: what is run, as a whole; empty: the runtime's own program" example:"[\"node\",\"server.js\"]"`
 	MemoryMB     *int                  `json:"memory_mb,omitempty" example:"128"`
 	TmpMB        *int                  `json:"tmp_mb,omitempty" doc:"Size of /tmp" example:"512"`
 	Concurrency  *int                  `json:"concurrency,omitempty" doc:"Invocations at a time in one instance" example:"1"`
@@ -166,6 +168,9 @@ func (s *service) apply(ctx context.Context, name lambent.Name, r *DeployRequest
 			continue
 		}
 		if err != nil {
+			if f, ok := errors.AsType[*lambent.Fault](err); ok {
+				_, _ = io.WriteString(progress, f.Said)
+			}
 			return nil, err
 		}
 		out := s.function(f)
@@ -221,6 +226,12 @@ func (s *service) uploaded(code, zip string) (*Code, error) {
 func (s *service) change(f *lambent.Function, r *DeployRequest, code *Code) error {
 	c := &f.Latest
 	set(&c.Handler, r.Handler)
+	if r.Command != nil {
+		c.Command = r.Command[:len(r.Command):len(r.Command)]
+		if len(r.Command) == 0 {
+			c.Command = nil
+		}
+	}
 	set(&c.MemoryMB, r.MemoryMB)
 	set(&c.TmpMB, r.TmpMB)
 	set(&c.Concurrency, r.Concurrency)
@@ -317,17 +328,15 @@ func (s *service) rehearse(f *lambent.Function) error {
 // runtime completes a runtime that names no version: the one that the function
 // has, if it is of that family and still there, or the newest.
 func (s *service) runtime(asked, has string) string {
-	if asked != "python3" && asked != "nodejs" {
-		return asked
-	}
 	newest := asked
 	for _, r := range s.Runtimes() { // in order, the newest of a family last
-		if r.Name == has && strings.HasPrefix(has, asked) {
+		if r.Family != asked {
+			continue
+		}
+		if r.Name == has {
 			return has
 		}
-		if strings.HasPrefix(r.Name, asked) {
-			newest = r.Name
-		}
+		newest = r.Name
 	}
 	return newest
 }

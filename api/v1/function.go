@@ -31,6 +31,7 @@ type Function struct {
 type Configuration struct {
 	Runtime      string               `json:"runtime" example:"python3.11"`
 	Handler      string               `json:"handler,omitempty" doc:"Not for runtimes without one" example:"app.handler"`
+	Command      []string             `json:"command,omitempty" doc:"Of a web server: what is run in the place of the runtime's own program" example:"[\"node\",\"server.js\"]"`
 	MemoryMB     int                  `json:"memory_mb" example:"128"`
 	TmpMB        int                  `json:"tmp_mb" doc:"Size of /tmp" example:"512"`
 	Concurrency  int                  `json:"concurrency" doc:"Invocations at a time in one instance" example:"1"`
@@ -96,7 +97,7 @@ func (s *service) function(f *lambent.Function) Function {
 func (s *service) configuration(c *lambent.Config) Configuration {
 	return Configuration{
 		FixedEnv: s.FixedEnv(c),
-		Runtime:  c.Runtime, Handler: c.Handler, MemoryMB: c.MemoryMB, TmpMB: c.TmpMB, Concurrency: c.Concurrency,
+		Runtime:  c.Runtime, Handler: c.Handler, Command: c.Command, MemoryMB: c.MemoryMB, TmpMB: c.TmpMB, Concurrency: c.Concurrency,
 		TimeoutMS: c.Timeout.Milliseconds(), OnDisconnect: cmp.Or(c.OnDisconnect, lambent.DisconnectContinue), Env: c.Env, Network: c.Network, Description: c.Description,
 		Code: c.Code, Zip: c.CodeZip, ZipBytes: c.CodeSize,
 	}

@@ -16,6 +16,7 @@ import (
 // A Runtime is one that functions can run on here.
 type Runtime struct {
 	Name     string   `json:"name" example:"python3.11"`
+	Family   string   `json:"family,omitempty" doc:"What names the newest of its kind" example:"python3"`
 	Note     string   `json:"note,omitempty" doc:"Where it is from, in one line" example:"/usr/bin/python3.11 (3.11.2)"`
 	From     string   `json:"from,omitempty" doc:"What was added: host, npm, tar, or an image" example:"docker.io/library/python:3.12-slim"`
 	Version  string   `json:"version,omitempty" doc:"Of an interpreter that was added, as it says itself" example:"3.12.4"`

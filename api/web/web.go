@@ -280,10 +280,14 @@ func (o *reply) End(res lambent.Result) {
 	case res.Fault == nil:
 	case o.begun:
 		o.broken = true
-	default: // AWS shows a caller nothing of the function's failure
+	default: // no cloud shows a caller anything of the function's failure
+		status, text := http.StatusBadGateway, "Internal Server Error"
+		if s := res.Fault.Status; s != 0 {
+			status, text = s, http.StatusText(s)
+		}
 		o.w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-		o.w.WriteHeader(http.StatusBadGateway)
-		_, _ = o.w.Write([]byte("Internal Server Error"))
+		o.w.WriteHeader(status)
+		_, _ = o.w.Write([]byte(text))
 	}
 }
 

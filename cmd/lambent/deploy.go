@@ -24,12 +24,14 @@ fails changes nothing. Standard output is the function's URL, if it has one.
   lambent deploy                         the directory that you are in
   lambent deploy hello --memory 256 --timeout 30s --env LOG_LEVEL=debug
   lambent deploy build.zip --name hello --runtime python3.11 --handler app.handler
+  lambent deploy --entry-point hello     one of several functions of Google's
+  lambent deploy --command 'node server.js'      any web server that listens on $PORT
   lambent deploy --dry-run               say what would be, and change nothing`
 
 // deployFlags are what the command line says about a deploy.
 type deployFlags struct {
 	name, runtime, handler, description, url string
-	network                                  string
+	network, command, signature              string
 	onDisconnect                             lambent.OnDisconnect
 	memory, concurrency, max, min            int
 	timeout, keepAlive                       time.Duration
@@ -46,8 +48,11 @@ func deployCommand(p *program) *cobra.Command {
 	}
 	f := c.Flags()
 	f.StringVar(&d.name, "name", "", "the function's name (default: lambent.toml's, or the directory's); of several functions, the one to deploy")
-	f.StringVar(&d.runtime, "runtime", "", "such as python3.11, nodejs20.x or provided.al2023 (default: detected)")
+	f.StringVar(&d.runtime, "runtime", "", "such as python3.11, nodejs20.x or provided.al2023; Google's are python311 and nodejs20, and web is of any program (default: detected)")
 	f.StringVar(&d.handler, "handler", "", "such as app.handler (default: detected)")
+	f.StringVar(&d.handler, "entry-point", "", "what Google calls the handler, such as hello (default: detected)")
+	f.StringVar(&d.signature, "signature-type", "", "of a function of Google's that does not say it itself: http, event, cloudevent or typed")
+	f.StringVar(&d.command, "command", "", "what is run, of a web server that listens on $PORT, such as 'node server.js' (default: detected)")
 	f.IntVar(&d.memory, "memory", 0, "in MB, 128 to 10240")
 	f.DurationVar(&d.timeout, "timeout", 0, "of one invocation, such as 30s")
 	f.StringArrayVar(&d.env, "env", nil, "K=V; may be repeated")
@@ -111,6 +116,20 @@ func (d *deployFlags) validate(c *cobra.Command) error {
 	default:
 		return usagef(c, "--on-disconnect %q: continue or cancel is needed", d.onDisconnect)
 	}
+	if d.changed("command") && strings.TrimSpace(d.command) == "" {
+		return usagef(c, "--command is empty: leave it out to have it detected")
+	}
+	if d.changed("handler") && d.changed("entry-point") {
+		return usagef(c, "--handler and --entry-point are two names of one thing: one is enough")
+	}
+	switch d.signature {
+	case "", "http", "event", "cloudevent", "typed":
+	default:
+		return usagef(c, "--signature-type %q: http, event, cloudevent or typed is needed", d.signature)
+	}
+	if d.signature != "" { // it is what the framework reads
+		d.env = append(d.env, "FUNCTION_SIGNATURE_TYPE="+d.signature)
+	}
 	for _, kv := range d.env {
 		if k, _, ok := strings.Cut(kv, "="); !ok || k == "" {
 			return usagef(c, "--env %q: NAME=VALUE is needed", kv)
@@ -130,11 +149,18 @@ func notYet(what string) error {
 
 // detect finds the functions to deploy, and says how.
 func (p *program) detect(c *cobra.Command, src *source, d *deployFlags) ([]detect.Function, error) {
-	project, err := detect.Detect(src.files)
-	given := d.runtime != "" && (d.handler != "" || strings.HasPrefix(d.runtime, "provided"))
+	said := detect.Settings{Handler: d.handler}
+	if d.command != "" {
+		said.Command = detect.ParseCommand(d.command)
+	}
+	if d.handler != "" || d.command != "" { // alone it is for the server to judge
+		said.Runtime = d.runtime
+	}
+	project, err := detect.Detect(src.files, said)
+	given := strings.HasPrefix(d.runtime, "provided")
 	if err != nil && given && !src.has(detect.File) {
 		// Whoever says all that detection would find is not stopped by it.
-		project, err = &detect.Project{Functions: []detect.Function{{Why: "runtime and handler as given"}}}, nil
+		project, err = &detect.Project{Functions: []detect.Function{{Settings: said, Why: "runtime and handler as given"}}}, nil
 	}
 	if err != nil {
 		return nil, err
@@ -155,7 +181,7 @@ func (p *program) detect(c *cobra.Command, src *source, d *deployFlags) ([]detec
 		}
 	}
 	if len(functions) > 1 {
-		for _, flag := range []string{"runtime", "handler"} {
+		for _, flag := range []string{"runtime", "handler", "entry-point", "command"} {
 			if d.changed(flag) {
 				return nil, usagef(c, "--%s is for one function, and %s has %d: say which with --name", flag, detect.File, len(functions))
 			}
@@ -178,9 +204,6 @@ func (p *program) detect(c *cobra.Command, src *source, d *deployFlags) ([]detec
 		if d.runtime != "" {
 			f.Runtime = d.runtime
 		}
-		if d.handler != "" {
-			f.Handler = d.handler
-		}
 		p.note("%s: %s", f.Name, explain(f))
 		for _, r := range f.Routes {
 			p.note("note: %s: the URL takes every method and path, not only %s", f.Name, strings.TrimSpace(r.Method+" "+r.Path))
@@ -194,6 +217,9 @@ func explain(f *detect.Function) string {
 	what := f.Runtime
 	if f.Handler != "" {
 		what += ", handler " + f.Handler
+	}
+	if len(f.Command) > 0 {
+		what += ", command " + strings.Join(f.Command, " ")
 	}
 	if f.Build != "" {
 		what += ", built from " + strings.ToUpper(f.Build[:1]) + f.Build[1:] + " source"

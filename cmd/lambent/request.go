@@ -15,6 +15,7 @@ import (
 func (p *program) request(f *detect.Function, has *client.Function, d *deployFlags, project string) *client.DeployRequest {
 	r := &client.DeployRequest{
 		Runtime: optional(f.Runtime), Handler: optional(f.Handler),
+		Command:      append([]string{}, f.Command...), // none is said, too
 		MemoryMB:     optional(cmp.Or(d.memory, f.MemoryMB)),
 		Concurrency:  optional(cmp.Or(d.concurrency, f.Concurrency)),
 		TimeoutMS:    optional(cmp.Or(d.timeout, f.Timeout).Milliseconds()),
@@ -22,6 +23,9 @@ func (p *program) request(f *detect.Function, has *client.Function, d *deployFla
 		Env:          environment(f, has, d.env),
 		Network:      f.Network,
 		Publish:      d.publish, VersionDescription: d.description, DryRun: d.dryRun,
+	}
+	if len(f.Command) > 0 {
+		r.Handler = &f.Handler // what another kind of function had is not this one's
 	}
 	if d.changed("network") {
 		r.Network = strings.Split(d.network, ",")

@@ -40,6 +40,7 @@ func describe(f *client.Function) table {
 		{"project", f.Project},
 		{"runtime", cfg.Runtime},
 		{"handler", cfg.Handler},
+		{"command", strings.Join(cfg.Command, " ")},
 		{"memory", fmt.Sprintf("%d MB", cfg.MemoryMB)},
 		{"tmp", fmt.Sprintf("%d MB", cfg.TmpMB)},
 		{"timeout", ms(cfg.TimeoutMS)},

@@ -147,8 +147,7 @@ func (s suite) crashOfSeveral(t *testing.T) {
 	p := s.deploy(t, s.concurrency(10))
 	others, last := p.together(t, times(5, `{"do":"sleep","ms":15000}`), `{"do":"exit","code":3}`)
 	for _, a := range append(others, last) {
-		f := fault(t, a)
-		payload(t, f, "Runtime.ExitError", "RequestId: "+a.Result.Usage.ID+" Error: Runtime exited with error: exit status 3")
+		f := s.says(t, a, s.words().ExitThree, "")
 		if f.Kind != lambent.FaultExit || a.Result.Usage.Instance != last.Result.Usage.Instance {
 			t.Errorf("kind %q, in %s; the crash was in %s", f.Kind, a.Result.Usage.Instance, last.Result.Usage.Instance)
 		}
@@ -167,8 +166,7 @@ func (s suite) memoryOfSeveral(t *testing.T) {
 	p := s.deploy(t, c)
 	others, last := p.together(t, times(2, `{"do":"sleep","ms":15000}`), `{"do":"hog"}`)
 	for _, a := range append(others, last) {
-		f := fault(t, a)
-		payload(t, f, "Runtime.OutOfMemory", "RequestId: "+a.Result.Usage.ID+" Error: Runtime exited with error: signal: killed")
+		f := s.says(t, a, s.words().Memory, "")
 		if f.Kind != lambent.FaultMemory {
 			t.Errorf("kind %q", f.Kind)
 		}
@@ -186,7 +184,7 @@ func (s suite) timeoutOfOne(t *testing.T) {
 	done := make(chan []*Answer)
 	go func() { done <- p.calls(t, times(3, `{"do":"sleep","ms":4000}`)...) }()
 	slow := <-late
-	payload(t, fault(t, slow), "Sandbox.Timedout", "RequestId: "+slow.Result.Usage.ID+" Error: Task timed out after 8.00 seconds")
+	s.says(t, slow, s.words().Timeout, "8.00")
 	if a := p.Call(t, `{"do":"echo","value":1}`); ok(t, a) != "1" || a.Result.Usage.Instance == slow.Result.Usage.Instance {
 		t.Errorf("an instance in which one has timed out takes another: %+v", a.Result.Usage)
 	}
@@ -211,7 +209,7 @@ func (s suite) streamsAtOnce(t *testing.T) {
 			t.Errorf("got %q in %d parts", got, a.Parts)
 		}
 	}
-	if f := fault(t, answers[9]); !strings.HasSuffix(f.Type, "OutOfCheese") {
+	if f := fault(t, answers[9]); !strings.HasSuffix(f.Type, s.words().Broken.Type) {
 		t.Errorf("fault %q", f.Type)
 	}
 }

@@ -8,13 +8,14 @@ import (
 	"time"
 
 	"lambent"
+	"lambent/guest/platformtest"
 )
 
 // TestChildOutOfMemory: a program that the handler has started takes too much, and
 // the handler answers as if nothing had been.
 func TestChildOutOfMemory(t *testing.T) {
-	p := newPlatform(t, "namespace")
-	code := filepath.Join(publicDir(t), "code")
+	p := platformtest.New(t, "namespace")
+	code := filepath.Join(platformtest.PublicDir(t), "code")
 	if err := os.Mkdir(code, 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -30,8 +31,8 @@ def handler(event, context):
 	if err := os.WriteFile(filepath.Join(code, "app.py"), []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	config := lambent.Config{Runtime: p.newest(t, "python"), Handler: "app.handler", Code: code, MemoryMB: 256, Timeout: 20 * time.Second}
-	platform := p.deploy(t, config.WithDefaults())
+	config := lambent.Config{Runtime: p.Newest(t, "python"), Handler: "app.handler", Code: code, MemoryMB: 256, Timeout: 20 * time.Second}
+	platform := p.Deploy(t, config.WithDefaults())
 	if a := platform.Call(t, `{}`); a.Body.String() != "1" {
 		t.Fatalf("got %q, %+v, %v", a.Body.String(), a.Result.Fault, a.Err)
 	}

@@ -21,7 +21,10 @@ import (
 	"lambent/sandbox"
 )
 
-var _ guest.Guest = (*Guest)(nil)
+var (
+	_ guest.Guest   = (*Guest)(nil)
+	_ guest.Checker = (*Guest)(nil)
+)
 
 // agentHello is what an agent says once it is booted (runtimes/DESIGN.md).
 const agentHello = "LAMBENT/1\n"
@@ -30,6 +33,15 @@ const agentHello = "LAMBENT/1\n"
 type Guest struct {
 	// Limits bound payloads; the response limit is AWS's 100 bytes over MaxPayload.
 	Limits lambent.Limits
+}
+
+// Check implements guest.Checker.
+func (g *Guest) Check(c *lambent.Config, rt lambent.Runtime) error {
+	if len(c.Command) > 0 {
+		return lambent.Errorf(lambent.Invalid, "lambda.Check", "runtime %s loads a handler, and runs no command: runtimes of web servers do", rt.Name).
+			WithHint("lambent runtime list")
+	}
+	return nil
 }
 
 // Attach implements guest.Guest.

@@ -12,6 +12,7 @@ import (
 
 	"lambent"
 	"lambent/guest/guesttest"
+	"lambent/guest/platformtest"
 )
 
 // What a handler may count on where several invocations are in its instance.
@@ -51,7 +52,7 @@ def handler(event, context):
 )
 
 func lanesCode(t *testing.T) string {
-	code := filepath.Join(publicDir(t), "code")
+	code := filepath.Join(platformtest.PublicDir(t), "code")
 	if err := os.Mkdir(code, 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -78,7 +79,7 @@ func TestLanes(t *testing.T) {
 	if more := os.Getenv("LAMBENT_TEST_INTERPRETERS"); more != "" {
 		t.Setenv("PATH", os.Getenv("PATH")+":"+more)
 	}
-	p := newPlatform(t, "process")
+	p := platformtest.New(t, "process")
 	code := lanesCode(t)
 	config := func(rt, handler string) lambent.Config {
 		return lambent.Config{Runtime: rt, Handler: handler, Code: code, MemoryMB: 512, Timeout: 20 * time.Second, Concurrency: 10, Env: map[string]string{}}.WithDefaults()
@@ -106,9 +107,11 @@ func TestLanes(t *testing.T) {
 			}
 		}
 	}
-	names := make([]string, 0, len(p.runtimes))
-	for name := range p.runtimes {
-		names = append(names, name)
+	names := make([]string, 0, len(p.Runtimes))
+	for name, r := range p.Runtimes {
+		if r.Guest == "lambda" {
+			names = append(names, name)
+		}
 	}
 	slices.Sort(names)
 	for _, name := range names {
@@ -120,7 +123,7 @@ func TestLanes(t *testing.T) {
 				for _, env := range []map[string]string{{}, late} {
 					c := config(name, "app.handler")
 					c.Env = env
-					answers := ten(t, p.deploy(t, c))
+					answers := ten(t, p.Deploy(t, c))
 					check(t, answers, `,"busy":1,"main":true,"trace":"Root=1-","max":"10"`)
 					told(t, answers)
 				}
@@ -130,7 +133,7 @@ func TestLanes(t *testing.T) {
 				for _, env := range []map[string]string{{}, late} {
 					c := config(name, "app.handler")
 					c.Env = env
-					answers := ten(t, p.deploy(t, c))
+					answers := ten(t, p.Deploy(t, c))
 					told(t, answers)
 					crowd := 0
 					for _, a := range answers[:9] { // they go on together
@@ -148,7 +151,7 @@ func TestLanes(t *testing.T) {
 						t.Errorf("at most %d went on together", crowd)
 					}
 				}
-				d := p.deploy(t, config(name, "app.handler"))
+				d := p.Deploy(t, config(name, "app.handler"))
 				if a := d.Call(t, `{"n":1,"nothing":true}`); a.Body.String() != "null" {
 					t.Errorf("nothing is %q, %v", a.Body.String(), a.Result.Fault)
 				}
@@ -156,7 +159,7 @@ func TestLanes(t *testing.T) {
 					t.Errorf("a cycle is %q, %v", a.Body.String(), a.Result.Fault)
 				}
 				// A lane that breaks is replaced: what is far too large is not read to its end.
-				d = p.deploy(t, config(name, "app.large"))
+				d = p.Deploy(t, config(name, "app.large"))
 				first := d.Call(t, `{"bytes":2}`).Result.Usage.Instance
 				for range 3 {
 					if f := d.Call(t, `{"bytes":70000000}`).Result.Fault; f == nil || f.Kind != lambent.FaultTooBig {
@@ -168,10 +171,10 @@ func TestLanes(t *testing.T) {
 				}
 				old := name < "nodejs24"
 				if old {
-					check(t, ten(t, p.deploy(t, config(name, "app.callback"))), "")
-					check(t, ten(t, p.deploy(t, config(name, "app.done"))), "")
+					check(t, ten(t, p.Deploy(t, config(name, "app.callback"))), "")
+					check(t, ten(t, p.Deploy(t, config(name, "app.done"))), "")
 				}
-				answers := ten(t, p.deploy(t, config(name, "app.late")))
+				answers := ten(t, p.Deploy(t, config(name, "app.late")))
 				for n, a := range answers {
 					typ, message := "Runtime.ExitError", "RequestId: "+a.Result.Usage.ID+" Error: Runtime exited with error: exit status 1"
 					if old && n == 9 {

@@ -8,13 +8,14 @@ import (
 	"time"
 
 	"lambent"
+	"lambent/guest/platformtest"
 )
 
 // TestLastWords: what an agent said just before its process ended counts, however
 // busy the machine is: at the load, and in the middle of a call.
 func TestLastWords(t *testing.T) {
-	p := newPlatform(t, "namespace")
-	code := filepath.Join(publicDir(t), "code")
+	p := platformtest.New(t, "namespace")
+	code := filepath.Join(platformtest.PublicDir(t), "code")
 	if err := os.Mkdir(code, 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -26,10 +27,10 @@ func TestLastWords(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	config := lambent.Config{Runtime: p.newest(t, "nodejs"), Code: code, MemoryMB: 256, Timeout: 20 * time.Second}
+	config := lambent.Config{Runtime: p.Newest(t, "nodejs"), Code: code, MemoryMB: 256, Timeout: 20 * time.Second}
 	for _, handler := range []string{"load.handler", "call.handler"} {
 		config.Handler = handler
-		platform := p.deploy(t, config.WithDefaults())
+		platform := p.Deploy(t, config.WithDefaults())
 		for range 3 {
 			var calls sync.WaitGroup
 			for range 16 { // enough for the reader of a connection to come late

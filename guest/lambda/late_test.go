@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"lambent"
+	"lambent/guest/platformtest"
 	"lambent/runtimes"
 )
 
@@ -41,7 +42,7 @@ def other(event, context):
 // may name.
 func lateCode(t *testing.T) string {
 	t.Helper()
-	code := filepath.Join(publicDir(t), "code")
+	code := filepath.Join(platformtest.PublicDir(t), "code")
 	for name, text := range map[string]string{
 		"app.cjs":                     lateNode,
 		"app.py":                      latePython,
@@ -77,22 +78,22 @@ func lateCode(t *testing.T) string {
 
 // TestLateBoot: what only works at exec works.
 func TestLateBoot(t *testing.T) {
-	for driver := range drivers {
+	for driver := range platformtest.Drivers {
 		t.Run(driver, func(t *testing.T) {
-			p := newPlatform(t, driver)
-			p.parked = 2
+			p := platformtest.New(t, driver)
+			p.Parked = 2
 			lateBoots(t, p, lateCode(t))
 			t.Run("packages", func(t *testing.T) { latePackages(t, p, driver) })
 		})
 	}
 }
 
-func lateBoots(t *testing.T, p *platform, code string) {
+func lateBoots(t *testing.T, p *platformtest.Platform, code string) {
 	// call starts a function and returns what it answers to the second call.
 	call := func(t *testing.T, family, event string, env map[string]string) map[string]any {
 		t.Helper()
-		c := lambent.Config{Runtime: p.newest(t, family), Handler: "app.handler", Code: code, MemoryMB: 256, Timeout: 20 * time.Second, Env: env}
-		f := p.deploy(t, c.WithDefaults())
+		c := lambent.Config{Runtime: p.Newest(t, family), Handler: "app.handler", Code: code, MemoryMB: 256, Timeout: 20 * time.Second, Env: env}
+		f := p.Deploy(t, c.WithDefaults())
 		var got map[string]any
 		for range 2 {
 			a := f.Call(t, event)
@@ -132,7 +133,7 @@ func lateBoots(t *testing.T, p *platform, code string) {
 		want(t, parked, map[string]any{"optimize": 0.0, "wrapped": "", "maps": false, "site": "", "builtins": true})
 		env := map[string]string{"PYTHONHASHSEED": "0", "PYTHONOPTIMIZE": "1", "PYTHONUNBUFFERED": "1"}
 		got := call(t, "python", `{}`, env)
-		cmd := exec.Command(p.runtimes[p.newest(t, "python")].Boot[0], "-S", "-c", "print(hash('lambent'))")
+		cmd := exec.Command(p.Runtimes[p.Newest(t, "python")].Boot[0], "-S", "-c", "print(hash('lambent'))")
 		cmd.Env = []string{"PYTHONHASHSEED=0"}
 		out, err := cmd.Output()
 		if err != nil {
@@ -185,8 +186,8 @@ func lateBoots(t *testing.T, p *platform, code string) {
 				"no connection":  {map[string]string{"AWS_LAMBDA_EXEC_WRAPPER": "/var/task/mute"}, "Runtime.ExitError", "exit status", ""},
 				"bad options":    {map[string]string{"NODE_OPTIONS": "--nonsense", "PYTHONHASHSEED": "nonsense"}, "Runtime.ExitError", "exit status", "nonsense"},
 			} {
-				config := lambent.Config{Runtime: p.newest(t, family), Handler: "app.handler", Code: code, MemoryMB: 256, Timeout: 20 * time.Second, Env: c.env}
-				f := p.deploy(t, config.WithDefaults())
+				config := lambent.Config{Runtime: p.Newest(t, family), Handler: "app.handler", Code: code, MemoryMB: 256, Timeout: 20 * time.Second, Env: c.env}
+				f := p.Deploy(t, config.WithDefaults())
 				a := f.Call(t, `{}`)
 				if fault := a.Result.Fault; a.Err != nil || fault == nil || fault.Type != c.typ || !strings.Contains(fault.Message, c.message) {
 					t.Errorf("%s: error %v, fault %+v", name, a.Err, fault)
@@ -197,33 +198,33 @@ func lateBoots(t *testing.T, p *platform, code string) {
 			}
 		})
 		t.Run(family+" with a wrapper that says what the handler is", func(t *testing.T) {
-			config := lambent.Config{Runtime: p.newest(t, family), Handler: "app.handler", Code: code, MemoryMB: 256, Timeout: 20 * time.Second,
+			config := lambent.Config{Runtime: p.Newest(t, family), Handler: "app.handler", Code: code, MemoryMB: 256, Timeout: 20 * time.Second,
 				Env: map[string]string{"AWS_LAMBDA_EXEC_WRAPPER": "./other"}}
-			if a := p.deploy(t, config.WithDefaults()).Call(t, `{}`); a.Err != nil || a.Body.String() != `"the other one"` {
+			if a := p.Deploy(t, config.WithDefaults()).Call(t, `{}`); a.Err != nil || a.Body.String() != `"the other one"` {
 				t.Errorf("got %s, %+v, %v", a.Body.String(), a.Result.Fault, a.Err)
 			}
 		})
 	}
 	t.Run("a wrapper that starts nothing", func(t *testing.T) { // neither in an init's time nor, repeated, in the function's
-		was := p.limits
-		defer func() { p.limits = was }()
-		p.limits.InitTimeout = 500 * time.Millisecond
+		was := p.Limits
+		defer func() { p.Limits = was }()
+		p.Limits.InitTimeout = 500 * time.Millisecond
 		for _, wrapper := range []string{"./idle", "./idle-mute", "./babbler"} {
-			config := lambent.Config{Runtime: p.newest(t, "python"), Handler: "app.handler", Code: code, MemoryMB: 256, Timeout: 500 * time.Millisecond,
+			config := lambent.Config{Runtime: p.Newest(t, "python"), Handler: "app.handler", Code: code, MemoryMB: 256, Timeout: 500 * time.Millisecond,
 				Env: map[string]string{"AWS_LAMBDA_EXEC_WRAPPER": wrapper}}
 			want := "Sandbox.Timedout: RequestId: "
 			if wrapper == "./babbler" {
 				want = "Runtime.InvalidEntrypoint: Something has written to descriptor 3"
 			}
-			if a := p.deploy(t, config.WithDefaults()).Call(t, `{}`); a.Err != nil || a.Result.Fault == nil || !strings.HasPrefix(a.Result.Fault.Error(), want) {
+			if a := p.Deploy(t, config.WithDefaults()).Call(t, `{}`); a.Err != nil || a.Result.Fault == nil || !strings.HasPrefix(a.Result.Fault.Error(), want) {
 				t.Errorf("%s: got %+v, %v, want %s", wrapper, a.Result.Fault, a.Err, want)
 			}
 		}
 	})
 	t.Run("python with the wrapper of AWS's documentation", func(t *testing.T) {
-		config := lambent.Config{Runtime: p.newest(t, "python"), Handler: "app.handler", Code: code, MemoryMB: 256, Timeout: 20 * time.Second,
+		config := lambent.Config{Runtime: p.Newest(t, "python"), Handler: "app.handler", Code: code, MemoryMB: 256, Timeout: 20 * time.Second,
 			Env: map[string]string{"AWS_LAMBDA_EXEC_WRAPPER": "/var/task/importtime"}}
-		f := p.deploy(t, config.WithDefaults())
+		f := p.Deploy(t, config.WithDefaults())
 		if a := f.Call(t, `{}`); a.Err != nil || a.Result.Fault != nil || !strings.Contains(f.Log(), "import time:") {
 			t.Errorf("error %v, fault %+v, log %.300s", a.Err, a.Result.Fault, f.Log())
 		}
@@ -231,8 +232,8 @@ func lateBoots(t *testing.T, p *platform, code string) {
 }
 
 // latePackages: what the runtime brings is found, and no argument of its program.
-func latePackages(t *testing.T, p *platform, driver string) {
-	code, packages := filepath.Join(publicDir(t), "code"), filepath.Join(publicDir(t), "packages")
+func latePackages(t *testing.T, p *platformtest.Platform, driver string) {
+	code, packages := filepath.Join(platformtest.PublicDir(t), "code"), filepath.Join(platformtest.PublicDir(t), "packages")
 	for file, text := range map[string]string{
 		code + "/app.py":                            "import brought\ndef handler(event, context):\n    return brought.what\n",
 		code + "/app.cjs":                           "exports.handler = async () => require('brought')\n",
@@ -252,13 +253,13 @@ func latePackages(t *testing.T, p *platform, driver string) {
 		seen = lambent.PackagesInside
 	}
 	for _, family := range []string{"nodejs", "python"} {
-		name := p.newest(t, family)
-		plain := p.runtimes[name]
-		defer func() { p.runtimes[name] = plain }()
-		p.runtimes[name] = runtimes.WithPackages(plain, packages, seen)
+		name := p.Newest(t, family)
+		plain := p.Runtimes[name]
+		defer func() { p.Runtimes[name] = plain }()
+		p.Runtimes[name] = runtimes.WithPackages(plain, packages, seen)
 		for _, env := range []map[string]string{nil, {"AWS_LAMBDA_EXEC_WRAPPER": "/var/task/last"}} {
 			c := lambent.Config{Runtime: name, Handler: "app.handler", Code: code, MemoryMB: 256, Timeout: 20 * time.Second, Env: env}
-			f := p.deploy(t, c.WithDefaults())
+			f := p.Deploy(t, c.WithDefaults())
 			if a := f.Call(t, `{}`); a.Err != nil || a.Body.String() != `"along"` {
 				t.Errorf("%s with %v: got %s, %+v, %v, log %s", family, env, a.Body.String(), a.Result.Fault, a.Err, f.Log())
 			}

@@ -8,6 +8,7 @@ import (
 
 	"lambent"
 	"lambent/guest/guesttest"
+	"lambent/guest/platformtest"
 )
 
 // A lateEnd is a caller to whom the end of an answer takes longer to tell than the
@@ -23,8 +24,8 @@ func (l *lateEnd) End(r lambent.Result) {
 // and does not cost the instance.
 func TestSlowEnd(t *testing.T) {
 	t.Parallel()
-	p := newPlatform(t, "process")
-	code := filepath.Join(publicDir(t), "code")
+	p := platformtest.New(t, "process")
+	code := filepath.Join(platformtest.PublicDir(t), "code")
 	if err := os.Mkdir(code, 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -32,7 +33,7 @@ func TestSlowEnd(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(code, "app.mjs"), []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	f := p.deploy(t, lambent.Config{Runtime: p.newest(t, "nodejs"), Handler: "app.handler", Code: code, MemoryMB: 256, Timeout: time.Second}.WithDefaults())
+	f := p.Deploy(t, lambent.Config{Runtime: p.Newest(t, "nodejs"), Handler: "app.handler", Code: code, MemoryMB: 256, Timeout: time.Second}.WithDefaults())
 	var a lateEnd
 	inv := &lambent.Invocation{ID: "00000000-0000-4000-8000-000000000001", Target: f.Name, Raw: []byte("{}")}
 	if err := f.Invoke(t.Context(), inv, &a); err != nil || a.Result.Fault != nil {

@@ -9,6 +9,7 @@
 package detect
 
 import (
+	"cmp"
 	"errors"
 	"io"
 	"io/fs"
@@ -25,28 +26,35 @@ type Project struct {
 }
 
 // A Function is one function of a project. Runtime is filled, and Handler too
-// for runtimes that have one.
+// for runtimes that have one, or Command.
 type Function struct {
 	Settings
 	Build string // "go": the code is built from source first; empty: it runs as it is
 	Why   string // how runtime and handler were found, in one line
 }
 
-// The runtimes that detection answers with. The first two name no version: the
+// The runtimes that detection answers with. Those of interpreters name no version: the
 // server takes the newest that it has.
 const (
 	Python   = "python3"
 	Node     = "nodejs"
 	Provided = "provided.al2023"
+
+	// Of Google's functions, and of web servers by what interprets them.
+	GooglePython = "google-python"
+	GoogleNode   = "google-nodejs"
+	Web          = "web" // nothing does
 )
 
 const op = "detect"
 
 // Detect looks at a project's directory. The first of these that is there
-// decides: lambent.toml; host.json (Azure); the functions framework (Google);
-// Node's files; Python's; a Go module that starts a Lambda handler; bootstrap.
+// decides: what is said of runtime, handler and command, by its caller or by
+// lambent.toml; host.json (Azure); a Procfile; the functions framework (Google);
+// Node's files; Python's; a Go module that starts a Lambda handler; bootstrap; the
+// start script of package.json.
 // The errors are Invalid, or Unsupported for what a later release will run.
-func Detect(fsys fs.FS) (*Project, error) {
+func Detect(fsys fs.FS, said Settings) (*Project, error) {
 	p := &Project{}
 	for _, f := range []string{"template.yaml", "template.yml", "serverless.yml", "serverless.yaml"} {
 		if exists(fsys, f) {
@@ -65,6 +73,10 @@ func Detect(fsys fs.FS) (*Project, error) {
 		return nil, lambent.Errorf(lambent.Invalid, op, "%s cannot be read: %w", File, err)
 	}
 	for _, s := range settings {
+		s.Runtime, s.Handler = cmp.Or(said.Runtime, s.Runtime), cmp.Or(said.Handler, s.Handler)
+		if len(said.Command) > 0 {
+			s.Command = said.Command
+		}
 		f, err := complete(fsys, s)
 		if err != nil {
 			return nil, err
@@ -81,17 +93,24 @@ func complete(fsys fs.FS, s Settings) (Function, error) {
 	case s.Runtime != "" && (s.Handler != "" || strings.HasPrefix(s.Runtime, "provided") && exists(fsys, "bootstrap")):
 		f.Why = "runtime and handler as given"
 		return f, nil
+	case len(s.Command) > 0:
+		f.Runtime, f.Why = cmp.Or(s.Runtime, commandRuntime(fsys, s.Command)), "command as given"
+		return f, nil
 	case s.Runtime != "":
 		return forRuntime(fsys, f)
 	case s.Handler != "":
 		return forHandler(fsys, f)
 	}
-	if err := foreign(fsys); err != nil {
-		return f, err
+	if exists(fsys, "host.json") {
+		return f, lambent.Errorf(lambent.Unsupported, op, "host.json says that this is an Azure Functions app: this release does not run those")
 	}
-	for _, look := range []func(fs.FS) (*found, error){findNode, findPython, findGo, findBootstrap} {
+	google := func(fsys fs.FS) (*found, error) { return findGoogle(fsys, "") }
+	for _, look := range []func(fs.FS) (*found, error){findProcfile, google, findNode, findPython, findGo, findBootstrap, findStart} {
 		hit, err := look(fsys)
-		if err != nil {
+		if err != nil { // a web server has files of its language, and no handler
+			if start, _ := findStart(fsys); start != nil && !hasFramework(fsys) {
+				return start.fill(f), nil
+			}
 			return f, err
 		}
 		if hit != nil {
@@ -102,7 +121,10 @@ func complete(fsys fs.FS, s Settings) (Function, error) {
 }
 
 // found is what looking for one language gave.
-type found struct{ runtime, handler, build, why string }
+type found struct {
+	runtime, handler, build, why string
+	command                      []string
+}
 
 func (h *found) fill(f Function) Function {
 	if f.Runtime == "" {
@@ -110,6 +132,9 @@ func (h *found) fill(f Function) Function {
 	}
 	if f.Handler == "" {
 		f.Handler = h.handler
+	}
+	if len(h.command) > 0 {
+		f.Command = h.command
 	}
 	f.Build, f.Why = h.build, h.why
 	return f
@@ -119,6 +144,8 @@ func (h *found) fill(f Function) Function {
 func forRuntime(fsys fs.FS, f Function) (Function, error) {
 	var look func(fs.FS) (*found, error)
 	switch {
+	case googleName.MatchString(f.Runtime), f.Runtime == Web:
+		return forServer(fsys, f)
 	case strings.HasPrefix(f.Runtime, "python"):
 		look = findPython
 	case strings.HasPrefix(f.Runtime, "nodejs"):
@@ -143,9 +170,28 @@ func forRuntime(fsys fs.FS, f Function) (Function, error) {
 	return hit.fill(f), nil
 }
 
+// forServer finds what is to be run by a runtime of web servers that is given.
+func forServer(fsys fs.FS, f Function) (Function, error) {
+	google := func(fsys fs.FS) (*found, error) { return findGoogle(fsys, "") }
+	for _, look := range []func(fs.FS) (*found, error){findProcfile, google, findStart} {
+		if hit, err := look(fsys); err != nil {
+			return f, err
+		} else if hit != nil {
+			return hit.fill(f), nil
+		}
+	}
+	return f, lambent.Errorf(lambent.Invalid, op, "runtime %s runs Google's functions framework or a web server: neither package.json nor requirements.txt asks for the one, and nothing says how to start the other", f.Runtime).
+		WithHint("lambent deploy --command 'PROGRAM ARGUMENTS'")
+}
+
 // forHandler finds the runtime for a handler that is given: the file that it
 // names says which.
 func forHandler(fsys fs.FS, f Function) (Function, error) {
+	if hit, err := findGoogle(fsys, f.Handler); err != nil {
+		return f, err
+	} else if hit != nil {
+		return hit.fill(f), nil
+	}
 	for _, family := range []string{Python, Node} {
 		if file := handlerFile(fsys, family, f.Handler); file != "" {
 			f.Runtime, f.Why = family, "handler as given, in "+file
@@ -161,29 +207,6 @@ func forHandler(fsys fs.FS, f Function) (Function, error) {
 	}
 	return f, lambent.Errorf(lambent.Invalid, op, "handler %q: there is no such file: %s", f.Handler,
 		strings.Join(append(handlerFiles(Python, f.Handler), handlerFiles(Node, f.Handler)...), ", "))
-}
-
-// foreign refuses projects of the clouds whose guests do not exist yet.
-func foreign(fsys fs.FS) error {
-	if exists(fsys, "host.json") {
-		return lambent.Errorf(lambent.Unsupported, op, "host.json says that this is an Azure Functions app: this release runs AWS Lambda's functions only")
-	}
-	google := func(file string) error {
-		return lambent.Errorf(lambent.Unsupported, op, "%s asks for Google's functions framework: this release runs AWS Lambda's functions only", file)
-	}
-	pkg, err := readPackage(fsys)
-	if err != nil {
-		return err
-	}
-	if pkg.needs("@google-cloud/functions-framework") {
-		return google("package.json")
-	}
-	for line := range strings.Lines(strings.ToLower(source(fsys, "requirements.txt"))) {
-		if line = strings.TrimSpace(line); strings.HasPrefix(strings.ReplaceAll(line, "_", "-"), "functions-framework") {
-			return google("requirements.txt")
-		}
-	}
-	return nil
 }
 
 func findBootstrap(fsys fs.FS) (*found, error) {
@@ -209,7 +232,7 @@ func nothing(fsys fs.FS) error {
 			WithHint("lambent deploy %s", es[0].Name())
 	}
 	return lambent.Errorf(lambent.Invalid, op, "there is no function here: looked for lambent.toml, index.* and handler.* of Node, "+
-		"lambda_function.py, app.py, main.py, handler.py, go.mod and bootstrap").
+		"lambda_function.py, app.py, main.py, handler.py, go.mod, bootstrap, Procfile and a start script of package.json").
 		WithHint("lambent init")
 }
 

@@ -3,6 +3,7 @@ package detect_test
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -25,6 +26,46 @@ const (
 	node   = "export const handler = async () => 1;\n"
 	golang = "package main\n\nfunc main() { lambda.Start(handle) }\n"
 )
+
+const (
+	googlePackage   = `{"dependencies":{"@google-cloud/functions-framework":"^5"}}`
+	nodeFramework   = "node_modules/@google-cloud/functions-framework/build/src/main.js"
+	pythonFramework = "functions_framework/__init__.py"
+)
+
+// TestDetectServer: what is found of web servers, and of what is said of them.
+func TestDetectServer(t *testing.T) {
+	const start = `{"scripts":{"start":"node server.js --port 1"}}`
+	for name, c := range map[string]struct {
+		files   []string
+		said    detect.Settings
+		runtime string
+		command []string
+	}{
+		"Procfile":           {[]string{"Procfile", "worker: x\nweb: gunicorn -b :$PORT main:app\n", "lambda_function.py", python}, detect.Settings{}, "google-python", []string{"/bin/sh", "-c", "gunicorn -b :$PORT main:app"}},
+		"Procfile, a binary": {[]string{"Procfile", "web: ./server --fast", "package.json", "{}"}, detect.Settings{}, "web", []string{"./server", "--fast"}},
+		"start script":       {[]string{"package.json", start, "server.js", ""}, detect.Settings{}, "google-nodejs", []string{"node", "server.js", "--port", "1"}},
+		"no handler":         {[]string{"package.json", start, "index.js", "app.listen(process.env.PORT)"}, detect.Settings{}, "google-nodejs", []string{"node", "server.js", "--port", "1"}},
+		"toml, a line":       {[]string{"lambent.toml", `command = "node server.js"`, "app.py", python}, detect.Settings{}, "google-nodejs", []string{"node", "server.js"}},
+		"toml, a list":       {[]string{"lambent.toml", `command = ["./serve", "a b"]`}, detect.Settings{}, "web", []string{"./serve", "a b"}},
+		"toml, and runtime":  {[]string{"lambent.toml", "runtime = \"nodejs20\"\ncommand = \"server\""}, detect.Settings{}, "nodejs20", []string{"server"}},
+		"said":               {[]string{"lambent.toml", `command = "one"`, "app.py", ""}, detect.Settings{Command: detect.ParseCommand("uvicorn main:app")}, "google-python", []string{"uvicorn", "main:app"}},
+		"by the files":       {[]string{"package.json", "{}"}, detect.Settings{Command: []string{"next", "start"}}, "google-nodejs", []string{"next", "start"}},
+		"a variable first":   {[]string{"x", ""}, detect.Settings{Command: detect.ParseCommand("MODE=a ./server")}, "web", []string{"/bin/sh", "-c", "MODE=a ./server"}},
+	} {
+		p, err := detect.Detect(project(c.files...), c.said)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if f := p.Functions[0]; f.Runtime != c.runtime || !slices.Equal(f.Command, c.command) || f.Handler != "" || f.Why == "" {
+			t.Errorf("%s: runtime %q, command %q, handler %q", name, f.Runtime, f.Command, f.Handler)
+		}
+	}
+	if p, err := detect.Detect(project("package.json", start, "index.mjs", node), detect.Settings{}); err != nil || p.Functions[0].Runtime != "nodejs" {
+		t.Errorf("a handler beside a start script: %+v, %v", p, err)
+	}
+}
 
 func TestDetect(t *testing.T) {
 	for name, c := range map[string]struct {
@@ -63,9 +104,17 @@ func TestDetect(t *testing.T) {
 		"toml, provided":              {[]string{"lambent.toml", `runtime = "provided.al2023"`, "bootstrap", ""}, "provided.al2023", "", ""},
 		"toml, a runtime of its own":  {[]string{"lambent.toml", `runtime = "ruby3.3"`}, "ruby3.3", "", ""},
 		"toml, nothing about runtime": {[]string{"lambent.toml", `memory = 256`, "app.py", python}, "python3", "app.lambda_handler", ""},
+		"google, node":                {[]string{"package.json", googlePackage, nodeFramework, "", "index.js", "// functions.http('not', f)\nfunctions.http('hello', (req, res) => {})"}, "google-nodejs", "hello", ""},
+		"google, by exports":          {[]string{"package.json", googlePackage, nodeFramework, "", "function.js", "exports.hello = (data, context) => {}"}, "google-nodejs", "hello", ""},
+		"google, by the start script": {[]string{"package.json", `{"dependencies":{"@google-cloud/functions-framework":"1"},"scripts":{"start":"functions-framework --target=b"}}`, nodeFramework, "", "index.js", "exports.a = exports.b = 1"}, "google-nodejs", "b", ""},
+		"google, the usual name":      {[]string{"package.json", googlePackage, nodeFramework, "", "index.js", "exports.function = 1;\nexports.other = 2;"}, "google-nodejs", "function", ""},
+		"google, python":              {[]string{"requirements.txt", "flask\nFunctions_Framework~=3.5\n", pythonFramework, "", "main.py", "import functions_framework\ndef helper(): pass\n@functions_framework.cloud_event\ndef on_file(e): pass"}, "google-python", "on_file", ""},
+		"google, python, background":  {[]string{"requirements.txt", "functions-framework", pythonFramework, "", "main.py", "def hello(data, context): pass"}, "google-python", "hello", ""},
+		"google, handler only":        {[]string{"lambent.toml", `handler = "b"`, "package.json", googlePackage, nodeFramework, "", "index.js", "exports.a = 1; exports.b = 1"}, "google-nodejs", "b", ""},
+		"google, runtime only":        {[]string{"lambent.toml", `runtime = "nodejs20"`, "package.json", googlePackage, nodeFramework, "", "index.js", "exports.a = 1"}, "nodejs20", "a", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p, err := detect.Detect(project(c.files...))
+			p, err := detect.Detect(project(c.files...), detect.Settings{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -83,23 +132,30 @@ func TestDetectRefuses(t *testing.T) {
 		kind  lambent.Kind
 		words string
 	}{
-		"nothing":          {nil, lambent.Invalid, "no function here"},
-		"azure":            {[]string{"host.json", "{}", "app.py", python}, lambent.Unsupported, "Azure"},
-		"google, node":     {[]string{"package.json", `{"dependencies":{"@google-cloud/functions-framework":"^3"}}`, "index.js", node}, lambent.Unsupported, "Google"},
-		"google, python":   {[]string{"requirements.txt", "# web\nfunctions_framework==3.*\n", "main.py", python}, lambent.Unsupported, "Google"},
-		"google, imported": {[]string{"main.py", "import functions_framework\ndef handler(request): pass"}, lambent.Unsupported, "Google"},
-		"package.json":     {[]string{"package.json", "{", "index.js", node}, lambent.Invalid, "package.json"},
-		"no node handler":  {[]string{"index.js", "exports.a = 1; exports.b = 2;"}, lambent.Invalid, "index.js exports a, b, and no handler"},
-		"no handler":       {[]string{"app.py", "x = 1\n"}, lambent.Invalid, "app.py has no handler"},
-		"typescript":       {[]string{"index.ts", node}, lambent.Unsupported, "TypeScript"},
-		"go, no lambda":    {[]string{"go.mod", "module x", "main.go", "package main"}, lambent.Invalid, "lambda.Start"},
-		"no such file":     {[]string{"lambent.toml", `handler = "api.run"`, "app.py", python}, lambent.Invalid, "no such file: api.py, api/__init__.py, api.js"},
-		"one level down":   {[]string{"hello/app.py", python}, lambent.Invalid, `the directory "hello"`},
-		"no python file":   {[]string{"lambent.toml", `runtime = "python3.11"`, "index.mjs", node}, lambent.Invalid, "runtime python3.11"},
-		"no bootstrap":     {[]string{"lambent.toml", `runtime = "provided"`}, lambent.Invalid, "bootstrap"},
+		"nothing": {nil, lambent.Invalid, "no function here"},
+		"azure":   {[]string{"host.json", "{}", "app.py", python}, lambent.Unsupported, "Azure"},
+		"google, node": {[]string{"package.json", `{"dependencies":{"@google-cloud/functions-framework":"^3"}, "scripts":{"start":"functions-framework --target=a"}}`, "index.js", node},
+			lambent.Invalid, "node_modules does not have it"},
+		"google, python":     {[]string{"requirements.txt", "# web\nfunctions_framework==3.*\n", "main.py", python}, lambent.Invalid, "requirements.txt asks for Google's functions framework, which is not beside it"},
+		"google, imported":   {[]string{"main.py", "import functions_framework\ndef handler(request): pass"}, lambent.Invalid, "main.py imports Google's functions framework, which is not beside it"},
+		"google, of two":     {[]string{"package.json", googlePackage, nodeFramework, "", "index.js", "functions.http('a', f);\nfunctions.http('b', f)"}, lambent.Invalid, "index.js has several functions: a, b"},
+		"google, no main":    {[]string{"package.json", googlePackage, nodeFramework, ""}, lambent.Invalid, "index.js or function.js is not there"},
+		"google, no main.py": {[]string{"requirements.txt", "functions-framework", pythonFramework, ""}, lambent.Invalid, "main.py is not there"},
+		"google, nothing":    {[]string{"lambent.toml", `runtime = "nodejs20"`, "index.js", node}, lambent.Invalid, "nothing says how to start"},
+		"no command":         {[]string{"lambent.toml", `runtime = "web"`}, lambent.Invalid, "nothing says how to start"},
+		"empty command":      {[]string{"lambent.toml", `command = []`}, lambent.Invalid, "must be a command line in quotes"},
+		"package.json":       {[]string{"package.json", "{", "index.js", node}, lambent.Invalid, "package.json"},
+		"no node handler":    {[]string{"index.js", "exports.a = 1; exports.b = 2;"}, lambent.Invalid, "index.js exports a, b, and no handler"},
+		"no handler":         {[]string{"app.py", "x = 1\n"}, lambent.Invalid, "app.py has no handler"},
+		"typescript":         {[]string{"index.ts", node}, lambent.Unsupported, "TypeScript"},
+		"go, no lambda":      {[]string{"go.mod", "module x", "main.go", "package main"}, lambent.Invalid, "lambda.Start"},
+		"no such file":       {[]string{"lambent.toml", `handler = "api.run"`, "app.py", python}, lambent.Invalid, "no such file: api.py, api/__init__.py, api.js"},
+		"one level down":     {[]string{"hello/app.py", python}, lambent.Invalid, `the directory "hello"`},
+		"no python file":     {[]string{"lambent.toml", `runtime = "python3.11"`, "index.mjs", node}, lambent.Invalid, "runtime python3.11"},
+		"no bootstrap":       {[]string{"lambent.toml", `runtime = "provided"`}, lambent.Invalid, "bootstrap"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p, err := detect.Detect(project(c.files...))
+			p, err := detect.Detect(project(c.files...), detect.Settings{})
 			if !lambent.Is(err, c.kind) || !strings.Contains(err.Error(), c.words) {
 				t.Errorf("Detect = %+v, %v; want %v with %q", p, err, c.kind, c.words)
 			}
@@ -142,7 +198,7 @@ func TestCheckHandler(t *testing.T) {
 }
 
 func TestNotes(t *testing.T) {
-	p, err := detect.Detect(project("template.yaml", "", "serverless.yml", "", "app.py", python))
+	p, err := detect.Detect(project("template.yaml", "", "serverless.yml", "", "app.py", python), detect.Settings{})
 	if err != nil || len(p.Notes) != 2 || !strings.Contains(p.Notes[0], "template.yaml is not read") {
 		t.Errorf("%+v, %v", p, err)
 	}
@@ -163,7 +219,7 @@ func TestExamples(t *testing.T) {
 		t.Fatalf("%d examples (%v)", len(dirs), err)
 	}
 	for _, dir := range dirs {
-		p, err := detect.Detect(os.DirFS(dir))
+		p, err := detect.Detect(os.DirFS(dir), detect.Settings{})
 		if err != nil {
 			t.Errorf("%s: %v", dir, err)
 			continue

@@ -35,6 +35,7 @@ type nodePackage struct {
 	Main            string            `json:"main"`
 	Dependencies    map[string]string `json:"dependencies"`
 	DevDependencies map[string]string `json:"devDependencies"`
+	Scripts         map[string]string `json:"scripts"`
 }
 
 func (p nodePackage) needs(name string) bool {

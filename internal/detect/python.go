@@ -25,9 +25,6 @@ func findPython(fsys fs.FS) (*found, error) {
 			continue
 		}
 		text := source(fsys, file)
-		if strings.Contains(text, "import functions_framework") || strings.Contains(text, "from functions_framework") {
-			return nil, lambent.Errorf(lambent.Unsupported, op, "%s uses Google's functions framework: this release runs AWS Lambda's functions only", file)
-		}
 		if name := pythonHandler(text); name != "" {
 			return &found{runtime: Python, handler: module(file) + "." + name, why: file + " has " + name}, nil
 		}

@@ -24,6 +24,7 @@ type Settings struct {
 	Name         string               `toml:"name"`
 	Runtime      string               `toml:"runtime"`
 	Handler      string               `toml:"handler"`
+	Command      Command              `toml:"command"` // of a web server
 	MemoryMB     int                  `toml:"memory"`
 	Timeout      time.Duration        `toml:"timeout"`
 	Env          map[string]string    `toml:"env"`
@@ -38,6 +39,23 @@ type Settings struct {
 	OnDisconnect lambent.OnDisconnect `toml:"on_disconnect"`
 	Routes       []Route              `toml:"-"` // from [[on]] tables with http
 	On           []map[string]any     `toml:"on"`
+}
+
+// A Command is what is run: words, or one line that is read as [ParseCommand] does.
+type Command []string
+
+// UnmarshalTOML implements toml.Unmarshaler, of a value that its rule holds for.
+func (c *Command) UnmarshalTOML(v any) error {
+	*c = nil
+	switch v := v.(type) {
+	case string:
+		*c = ParseCommand(v)
+	case []any:
+		for _, word := range v {
+			*c = append(*c, word.(string))
+		}
+	}
+	return nil
 }
 
 // A Route is the pattern of an HTTP trigger.
@@ -57,6 +75,7 @@ var (
 		"name":          {isA[string], `a name in quotes`},
 		"runtime":       {isA[string], `a runtime in quotes, such as "python3.11"`},
 		"handler":       {isA[string], `a handler in quotes, such as "app.handler"`},
+		"command":       {isCommand, `a command line in quotes, such as "node server.js", or a list of its words`},
 		"memory":        {isA[int64], `a number of megabytes, such as 128`},
 		"timeout":       {isDuration, `a duration in quotes, such as "30s"`},
 		"env":           {isTable, `a table of strings, such as { LOG_LEVEL = "info" }`},
@@ -78,6 +97,14 @@ func isA[T any](v any) bool { _, ok := v.(T); return ok }
 
 func isDisconnect(v any) bool {
 	return v == string(lambent.DisconnectContinue) || v == string(lambent.DisconnectCancel)
+}
+
+func isCommand(v any) bool {
+	if line, ok := v.(string); ok {
+		return strings.TrimSpace(line) != ""
+	}
+	list, ok := v.([]any)
+	return ok && isList(v) && len(list) > 0 && list[0] != ""
 }
 
 func isDuration(v any) bool {
@@ -148,7 +175,7 @@ func ParseFile(b []byte) ([]Settings, error) {
 
 // clone returns settings that can be decoded into without changing these.
 func (s Settings) clone() Settings {
-	s.Env, s.Secrets, s.Network = maps.Clone(s.Env), slices.Clone(s.Secrets), slices.Clone(s.Network)
+	s.Env, s.Secrets, s.Network, s.Command = maps.Clone(s.Env), slices.Clone(s.Secrets), slices.Clone(s.Network), slices.Clone(s.Command)
 	if s.KeepAlive != nil {
 		d := *s.KeepAlive
 		s.KeepAlive = &d

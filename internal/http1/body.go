@@ -22,6 +22,7 @@ type body struct {
 	chunked  bool
 	started  bool // past the first chunk-size line
 	done     bool // past the trailers
+	toEnd    bool // it ends with the connection
 	trailers []header
 }
 
@@ -92,7 +93,9 @@ func (b *body) Read(p []byte) (int, error) {
 	}
 	n, err := b.c.r.Read(p)
 	b.left -= int64(n)
-	if err == io.EOF {
+	if err == io.EOF && b.toEnd {
+		b.left = 0
+	} else if err == io.EOF {
 		err = io.ErrUnexpectedEOF
 	}
 	return n, err

@@ -1,7 +1,8 @@
-// Package http1 is the server's side of HTTP/1.1 where each call is made of it. A
+// Package http1 is HTTP/1.1 where each call is made of it. A
 // [Conn] is one connection, for the Runtime API: it reads requests without allocating
 // per header, gathers answers so that several leave in one write, and hands bodies
 // over as they come. A tenth of net/http's CPU per request is what it is for. A
+// [Client] is the other side, for functions that are web servers. A
 // [Server] is the front of calls, which leaves to net/http what is not plain.
 //
 // A Conn speaks the part of RFC 9112 that clients of such an API use: Content-Length

@@ -12,8 +12,8 @@ const (
 	keepWriter = 64 << 10 // bytes of buffer that a writer may keep for its next use
 )
 
-// A Writer gathers answers and writes them together. It is used by one goroutine
-// at a time.
+// A Writer gathers answers, or a request, and writes them together. It is used by one
+// goroutine at a time.
 type Writer struct {
 	nc  net.Conn
 	buf []byte
@@ -73,6 +73,9 @@ func (w *Writer) Body(b []byte) error {
 	w.buf = w.buf[:0]
 	return err
 }
+
+// End ends the head of a request without a body.
+func (w *Writer) End() { w.buf = append(w.buf, "\r\n"...) }
 
 // Flush writes what is queued.
 func (w *Writer) Flush() error {

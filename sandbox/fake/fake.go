@@ -65,7 +65,7 @@ func (d *Driver) Park(ctx context.Context, rt lambent.Runtime) (sandbox.Sandbox,
 			return nil, err
 		}
 	}
-	b := &Box{driver: d, id: fmt.Sprintf("fake%028d", d.count.Add(1)), done: make(chan struct{}), Killed: make(chan struct{})}
+	b := &Box{driver: d, id: fmt.Sprintf("fake%028d", d.count.Add(1)), done: make(chan struct{}), Killed: make(chan struct{}), Terminated: make(chan struct{})}
 	if !d.Silent {
 		r, w, err := os.Pipe()
 		if err != nil {
@@ -88,10 +88,11 @@ func (d *Driver) Park(ctx context.Context, rt lambent.Runtime) (sandbox.Sandbox,
 
 // A Box is a fake sandbox. What a Program sees is in its exported fields.
 type Box struct {
-	Inside net.Conn      // the agent's descriptor 3, or nil
-	Stdout *os.File      // nil if the driver is silent
-	Killed chan struct{} // closed by Destroy
-	Task   sandbox.Task  // after Assign
+	Inside     net.Conn      // the agent's descriptor 3, or nil
+	Stdout     *os.File      // nil if the driver is silent
+	Killed     chan struct{} // closed by Destroy
+	Terminated chan struct{} // closed by Terminate
+	Task       sandbox.Task  // after Assign
 
 	// What the next calls of Stats return.
 	CPUUS, PeakBytes atomic.Int64
@@ -111,6 +112,7 @@ type Box struct {
 	exit      sandbox.Exit
 	running   atomic.Bool
 	destroyed sync.Once
+	terminate sync.Once
 }
 
 func (b *Box) ID() string            { return b.id }
@@ -172,6 +174,22 @@ func (b *Box) Paths(t sandbox.Task) sandbox.Paths {
 
 // Listen implements sandbox.Sandbox.
 func (b *Box) Listen() (net.Listener, error) { return net.Listen("tcp", "127.0.0.1:0") }
+
+// Port implements sandbox.Sublet: the network is the host's.
+func (b *Box) Port(int) (int, error) {
+	l, err := b.Listen()
+	if err != nil {
+		return 0, err
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port, nil
+}
+
+// Terminate implements sandbox.Terminator.
+func (b *Box) Terminate() error {
+	b.terminate.Do(func() { close(b.Terminated) })
+	return nil
+}
 
 // Dial implements sandbox.Sandbox.
 func (b *Box) Dial(ctx context.Context, port int) (net.Conn, error) {

@@ -18,11 +18,12 @@ import (
 )
 
 var (
-	_ sandbox.Driver  = (*Driver)(nil)
-	_ sandbox.Sandbox = (*box)(nil)
-	_ sandbox.Freezer = (*box)(nil)
-	_ sandbox.Settler = (*box)(nil)
-	_ sandbox.Sharer  = (*box)(nil)
+	_ sandbox.Driver     = (*Driver)(nil)
+	_ sandbox.Sandbox    = (*box)(nil)
+	_ sandbox.Freezer    = (*box)(nil)
+	_ sandbox.Settler    = (*box)(nil)
+	_ sandbox.Sharer     = (*box)(nil)
+	_ sandbox.Terminator = (*box)(nil)
 )
 
 // A Driver has a jail make its sandboxes.
@@ -292,6 +293,12 @@ func (b *box) Settle() error {
 // Share implements sandbox.Sharer.
 func (b *box) Share(part float64) error {
 	_, err := b.ask(request{Op: share, Part: part})
+	return err
+}
+
+// Terminate implements sandbox.Terminator.
+func (b *box) Terminate() error {
+	_, err := b.ask(request{Op: terminate})
 	return err
 }
 

@@ -19,7 +19,7 @@ import (
 )
 
 const (
-	version    = 4
+	version    = 5
 	maxMessage = 64 << 10 // an environment has 4 KB, an event does not come this way
 	maxFiles   = 8        // descriptors with one message
 )
@@ -49,16 +49,17 @@ type request struct {
 type operation string
 
 const (
-	park    operation = "park"    // answered with: output, meters (3), sockets for names (2), agent if there is one
-	assign  operation = "assign"  //
-	listen  operation = "listen"  // answered with the listener
-	dial    operation = "dial"    // answered with the connection
-	open    operation = "open"    // addresses for a name of the sandbox's network policy
-	settle  operation = "settle"  //
-	share   operation = "share"   // a part of the processor that the sandbox would have
-	freeze  operation = "freeze"  //
-	thaw    operation = "thaw"    //
-	destroy operation = "destroy" //
+	park      operation = "park"      // answered with: output, meters (3), sockets for names (2), agent if there is one
+	assign    operation = "assign"    //
+	listen    operation = "listen"    // answered with the listener
+	dial      operation = "dial"      // answered with the connection
+	open      operation = "open"      // addresses for a name of the sandbox's network policy
+	settle    operation = "settle"    //
+	share     operation = "share"     // a part of the processor that the sandbox would have
+	freeze    operation = "freeze"    //
+	thaw      operation = "thaw"      //
+	terminate operation = "terminate" // SIGTERM for the code
+	destroy   operation = "destroy"   //
 )
 
 // A response answers a request; with Number 0 it tells that a sandbox has ended.

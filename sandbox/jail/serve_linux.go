@@ -290,6 +290,8 @@ func (j *jail) do(r *request, out *response) ([]syscall.Conn, error) {
 		return nil, h.Sandbox.(sandbox.Settler).Settle() // Guard sees to it that all do
 	case share:
 		return nil, h.Sandbox.(sandbox.Sharer).Share(r.Part) // as above
+	case terminate:
+		return nil, h.Sandbox.(sandbox.Terminator).Terminate() // as above
 	case freeze, thaw:
 		f, ok := h.Sandbox.(sandbox.Freezer)
 		if !ok {

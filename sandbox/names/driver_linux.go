@@ -19,6 +19,7 @@ type asking interface {
 	sandbox.Settler
 	sandbox.Sharer
 	sandbox.Witness
+	sandbox.Terminator
 
 	// Names returns the sockets inside at which the code asks for names: one that
 	// has datagrams, and one that listens. They are valid until Destroy, and not

@@ -3,6 +3,7 @@
 package namespace
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/binary"
@@ -13,6 +14,8 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -26,11 +29,12 @@ import (
 )
 
 var (
-	_ sandbox.Sandbox = (*box)(nil)
-	_ sandbox.Freezer = (*box)(nil)
-	_ sandbox.Settler = (*box)(nil)
-	_ sandbox.Sharer  = (*box)(nil)
-	_ sandbox.Witness = (*box)(nil)
+	_ sandbox.Sandbox    = (*box)(nil)
+	_ sandbox.Freezer    = (*box)(nil)
+	_ sandbox.Settler    = (*box)(nil)
+	_ sandbox.Sharer     = (*box)(nil)
+	_ sandbox.Witness    = (*box)(nil)
+	_ sandbox.Terminator = (*box)(nil)
 )
 
 const (
@@ -366,6 +370,59 @@ func (b *box) limit() error {
 
 // Listen implements sandbox.Sandbox.
 func (b *box) Listen() (net.Listener, error) { return b.net.Listen() }
+
+// Terminate implements sandbox.Terminator. Process 1 is the init, which lets signals
+// be: the code's first process is number 2 to itself, and a child of the init.
+func (b *box) Terminate() error {
+	const op = "namespace.Terminate"
+	list, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", b.pid, b.pid))
+	if err != nil && b.initAlive() {
+		return lambent.Errorf(lambent.Unsupported, op, "this kernel does not list the children of a process: %w", err)
+	}
+	for _, child := range strings.Fields(string(list)) {
+		pid, err := strconv.Atoi(child)
+		if err != nil {
+			continue
+		}
+		fd, err := unix.PidfdOpen(pid, 0) // a number may become another's: what this leads to does not
+		if err != nil {
+			continue
+		}
+		f := os.NewFile(uintptr(fd), "pidfd")
+		defer f.Close()
+		if status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid)); err != nil || !isSecond(status, b.pid) {
+			continue
+		}
+		if !b.initAlive() { // and its number may have been another's
+			return nil
+		}
+		if err := unix.PidfdSendSignal(fd, unix.SIGTERM, nil, 0); err != nil && err != unix.ESRCH {
+			return lambent.Errorf(lambent.Internal, op, "%w", err)
+		}
+		return nil
+	}
+	return nil // it has ended
+}
+
+func (b *box) initAlive() bool {
+	return unix.PidfdSendSignal(int(b.pidfd.Fd()), 0, nil, 0) == nil
+}
+
+// isSecond reports whether /proc's status is of a child of that parent that is number 2
+// in a namespace below this one.
+func isSecond(status []byte, parent int) bool {
+	second, child := false, false
+	for line := range bytes.Lines(status) {
+		if numbers, ok := bytes.CutPrefix(line, []byte("NSpid:")); ok {
+			list := bytes.Fields(numbers)
+			second = len(list) >= 2 && string(list[len(list)-1]) == "2"
+		}
+		if number, ok := bytes.CutPrefix(line, []byte("PPid:")); ok {
+			child = string(bytes.TrimSpace(number)) == strconv.Itoa(parent)
+		}
+	}
+	return second && child
+}
 
 // Dial implements sandbox.Sandbox.
 func (b *box) Dial(ctx context.Context, port int) (net.Conn, error) {

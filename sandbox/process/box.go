@@ -19,7 +19,11 @@ import (
 	"lambent/sandbox"
 )
 
-var _ sandbox.Sandbox = (*box)(nil)
+var (
+	_ sandbox.Sandbox    = (*box)(nil)
+	_ sandbox.Terminator = (*box)(nil)
+	_ sandbox.Sublet     = (*box)(nil)
+)
 
 // A box is one process group. The fields without a comment are set before the
 // box is handed out.
@@ -39,7 +43,8 @@ type box struct {
 	limitBytes atomic.Int64
 	peakBytes  atomic.Int64
 	oom        atomic.Bool
-	ended      atomic.Bool // the first process has: its number may become another's
+	port       atomic.Int64 // that was taken for it; 0: none
+	ended      atomic.Bool  // the first process has: its number may become another's
 	stats      statsReader
 
 	destroy sync.Once
@@ -154,6 +159,21 @@ func (b *box) end() { b.finish.Do(func() { close(b.done) }) }
 // Listen implements sandbox.Sandbox: there is one network, the host's.
 func (b *box) Listen() (net.Listener, error) { return net.Listen("tcp", "127.0.0.1:0") }
 
+// Port implements sandbox.Sublet.
+func (b *box) Port(int) (int, error) {
+	port, err := b.driver.ports.take()
+	b.port.Store(int64(port))
+	return port, err
+}
+
+// Terminate implements sandbox.Terminator.
+func (b *box) Terminate() error {
+	if pid := int(b.pid.Load()); pid != 0 && !b.ended.Load() {
+		return syscall.Kill(pid, syscall.SIGTERM)
+	}
+	return nil
+}
+
 // Dial implements sandbox.Sandbox.
 func (b *box) Dial(ctx context.Context, port int) (net.Conn, error) {
 	var d net.Dialer
@@ -234,6 +254,7 @@ func (b *box) release() {
 		b.stdout.Close()
 	}
 	b.stats.close()
+	b.driver.ports.give(int(b.port.Load()))
 	if b.uid >= 0 && clearUser(b.uid) {
 		b.driver.users.give(b.uid)
 	}

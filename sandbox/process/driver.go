@@ -12,9 +12,10 @@ package process
 
 import (
 	"context"
-	"crypto/rand"
+	crand "crypto/rand"
 	"encoding/hex"
 	"errors"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -39,6 +40,7 @@ type Driver struct {
 	dir    string
 	users  *userRange // nil: everything runs as the server's user
 	reaper *reaper
+	ports  ports
 	forks  chan func() // run on one thread that lives as long as the driver
 
 	mu     sync.Mutex // guards what follows
@@ -71,6 +73,7 @@ func New(o Options) (*Driver, error) {
 		dir: o.Dir, users: users, reaper: r, forks: make(chan func()), boxes: map[*box]struct{}{},
 		wake: make(chan struct{}, 1), done: make(chan struct{}),
 	}
+	d.ports.next = rand.IntN(lastPort - firstPort + 1) // away from those of another server
 	go d.forkLoop()
 	go d.watchMemory()
 	return d, nil
@@ -147,7 +150,7 @@ func (d *Driver) Park(ctx context.Context, rt lambent.Runtime) (sandbox.Sandbox,
 func (d *Driver) newBox(rt lambent.Runtime) (_ *box, err error) {
 	const op = "process.Park"
 	var raw [16]byte
-	rand.Read(raw[:])
+	crand.Read(raw[:])
 	b := &box{driver: d, id: hex.EncodeToString(raw[:]), runtime: rt, uid: -1, done: make(chan struct{})}
 	b.dir = filepath.Join(d.dir, b.id)
 	defer func() {

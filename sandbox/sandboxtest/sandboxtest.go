@@ -4,8 +4,10 @@ package sandboxtest
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -36,6 +38,8 @@ func Run(t *testing.T, codeDir func(*testing.T) string, open func(*testing.T) sa
 		{"Each sandbox has its own writable tmp, gone afterwards", s.tmp},
 		{"The code is read-only", s.readOnly},
 		{"Listen is reachable from inside", s.listen},
+		{"Terminate asks the code to end", s.terminate},
+		{"A port that the code is given is reached by Dial", s.port},
 		{"Memory over the limit ends the sandbox", s.memory},
 		{"Memory over the limit is seen where the first process lives on", s.childMemory},
 		{"Stats count CPU and memory", s.stats},
@@ -363,6 +367,82 @@ func (s suite) listen(t *testing.T, d sandbox.Driver) {
 		}
 	case <-time.After(10 * time.Second):
 		t.Error("nobody connects")
+	}
+}
+
+func (s suite) terminate(t *testing.T, d sandbox.Driver) {
+	// A child that is there first, and one that the init is left with, do not get it.
+	b := s.run(t, d, `(sleep 1000 &) ; trap 'echo asked; exit 5' TERM; echo up; while :; do sleep 0.05; done`, 128)
+	defer b.Output().Close()
+	if _, err := io.ReadFull(b.Output(), make([]byte, 3)); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.(sandbox.Terminator).Terminate(); err != nil {
+		t.Fatal(err)
+	}
+	if e := await(t, b); e.Code != 5 || e.Signal != 0 {
+		t.Errorf("exit %+v, want status 5", e)
+	}
+	if err := b.(sandbox.Terminator).Terminate(); err != nil {
+		t.Errorf("of one that has ended: %v", err)
+	}
+	b = s.run(t, d, "exec sleep 1000", 128)
+	defer b.Output().Close()
+	for { // it may not have been executed yet, and a shell that starts is a shell
+		if err := b.(sandbox.Terminator).Terminate(); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case <-b.Done():
+		case <-time.After(50 * time.Millisecond):
+			continue
+		}
+		break
+	}
+	if e := await(t, b); e.Signal != syscall.SIGTERM {
+		t.Errorf("exit %+v, want SIGTERM", e)
+	}
+}
+
+func (s suite) port(t *testing.T, d sandbox.Driver) {
+	if _, err := exec.LookPath("python3"); err != nil {
+		t.Skip("needs python3")
+	}
+	b, err := d.Park(t.Context(), generic)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Output().Close()
+	defer b.Destroy()
+	port, err := b.(sandbox.Sublet).Port(8080)
+	if err != nil {
+		t.Fatal(err)
+	}
+	code := s.codeDir(t)
+	script := "#!/bin/sh\nexec python3 -c \"import socket; s = socket.create_server(('127.0.0.1', $PORT)); c, _ = s.accept(); c.sendall(b'hello')\"\n"
+	if err := os.WriteFile(filepath.Join(code, "bootstrap"), []byte(script), 0o555); err != nil {
+		t.Fatal(err)
+	}
+	task := bootstrap(code)
+	task.Start.Env = append(task.Start.Env, fmt.Sprintf("PORT=%d", port))
+	if err := b.Assign(t.Context(), task); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		c, err := b.Dial(t.Context(), port)
+		if err != nil { // not yet
+			select {
+			case <-b.Done():
+				t.Fatalf("it ended: %v", b.Exit())
+			case <-time.After(10 * time.Millisecond):
+			}
+			continue
+		}
+		defer c.Close()
+		if got, err := io.ReadAll(c); err != nil || string(got) != "hello" {
+			t.Errorf("read %q, %v", got, err)
+		}
+		return
 	}
 }
 

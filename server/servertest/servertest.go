@@ -12,7 +12,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -87,15 +86,24 @@ func (s *Server) Port() string {
 	return port
 }
 
-// Newest returns the newest runtime of a family, such as "python", or skips the
-// test.
+// Newest returns the newest runtime of a family, such as "python3" or "python", or skips
+// the test.
 func (s *Server) Newest(t testing.TB, family string) string {
 	t.Helper()
-	of := slices.DeleteFunc(s.RuntimeNames(), func(name string) bool { return !strings.HasPrefix(name, family) })
-	if len(of) == 0 {
+	list, err := s.Client.Runtimes(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	newest := ""
+	for _, r := range list {
+		if strings.HasPrefix(r.Family, family) {
+			newest = r.Name
+		}
+	}
+	if newest == "" {
 		Missing(t, "there is no "+family+" that functions can run on")
 	}
-	return of[len(of)-1]
+	return newest
 }
 
 // Files are the content of an archive, by path. A name that ends with an asterisk

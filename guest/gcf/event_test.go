@@ -1,0 +1,82 @@
+package gcf
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"lambent"
+)
+
+// sent is what an event is sent as: its head, in order, and its body.
+func sent(t *testing.T, raw string) (head, body string) {
+	t.Helper()
+	in := &instance{port: 8080}
+	r, err := in.event([]byte(raw))
+	if err != nil {
+		t.Fatalf("%s: %v", raw, err)
+	}
+	var b strings.Builder
+	b.WriteString(r.method + " " + r.target + "\n")
+	for _, h := range r.header {
+		b.WriteString(h[0] + ": " + h[1] + "\n")
+	}
+	return b.String(), string(r.body)
+}
+
+func TestEvent(t *testing.T) {
+	const plain = "POST /\nHost: localhost:8080\nContent-Type: application/json\n"
+	const least = `"specversion":"1.0","id":"1","source":"/s","type":"t"`
+	const required = "Ce-Specversion: 1.0\nCe-Id: 1\nCe-Source: /s\nCe-Type: t\n"
+	for _, c := range []struct{ raw, head, body string }{
+		{``, plain, `{}`},
+		{`{"a": 1}`, plain, `{"a": 1}`},
+		{`no JSON`, plain, `no JSON`},
+		{`[{` + least + `}]`, plain, `[{` + least + `}]`},
+		{`{"specversion":"1.0","id":"1","source":"/s"}`, plain, `{"specversion":"1.0","id":"1","source":"/s"}`},
+		{`{"specversion":1,"id":"1","source":"/s","type":"t"}`, plain, `{"specversion":1,"id":"1","source":"/s","type":"t"}`},
+		{`{` + least + `}`, "POST /\nHost: localhost:8080\n" + required, ``},
+		{`{` + least + `,"data":{"x": [1, 2]}}`, plain + required, `{"x": [1, 2]}`},
+		{`{` + least + `,"data":"text"}`, plain + required, `"text"`},
+		{`{` + least + `,"datacontenttype":"text/plain; charset=utf-8","data":"text"}`, strings.Replace(plain, "application/json", "text/plain; charset=utf-8", 1) + required, `text`},
+		{`{` + least + `,"datacontenttype":"application/x+json","data":"text"}`, strings.Replace(plain, "application/json", "application/x+json", 1) + required, `"text"`},
+		{`{` + least + `,"datacontenttype":"image/png","data_base64":"AP8="}`, strings.Replace(plain, "application/json", "image/png", 1) + required, "\x00\xff"},
+		{`{` + least + `,"subject":"a b/é\"%","time":"2026-01-02T03:04:05.5+01:00","dataschema":"x","count":7,"flag":true,"none":null}`,
+			"POST /\nHost: localhost:8080\n" + required + "Ce-Subject: a%20b/%C3%A9%22%25\nCe-Dataschema: x\nCe-Time: 2026-01-02T03:04:05.5+01:00\nCe-count: 7\nCe-flag: true\n", ``},
+		{`{` + least + `,"traceparent":"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"}`,
+			"POST /\nHost: localhost:8080\n" + required + "Ce-traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\nTraceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\n", ``},
+	} {
+		if head, body := sent(t, c.raw); head != c.head || body != c.body {
+			t.Errorf("%s is sent as\n%s%q\nwant\n%s%q", c.raw, head, body, c.head, c.body)
+		}
+	}
+	for _, raw := range []string{
+		`{"specversion":"0.3","id":"1","source":"/s","type":"t"}`, `{` + least + `,"time":"now"}`, `{` + least + `,"data_base64":"*"}`,
+		`{` + least + `,"Upper":"x"}`, `{` + least + `,"list":[1]}`, `{"specversion":"1.0","id":"a\nb","source":"/s","type":"t"}`,
+	} {
+		if _, err := new(instance).event([]byte(raw)); !lambent.Is(err, lambent.Invalid) {
+			t.Errorf("%s: %v", raw, err)
+		}
+	}
+}
+
+// FuzzEvent: whatever is handed over, what is sent is one request.
+func FuzzEvent(f *testing.F) {
+	f.Add(`{"specversion":"1.0","id":"1","source":"/s","type":"t","subject":"é\u0000","data":{"a":1},"x":"\r\nX: y"}`)
+	f.Add(`{"specversion":"1.0","id":"1","source":"/s","type":"t","datacontenttype":"text/plain\r\nX: y","data":"text"}`)
+	f.Add(`{}`)
+	f.Fuzz(func(t *testing.T, raw string) {
+		r, err := new(instance).event([]byte(raw))
+		if err != nil {
+			return
+		}
+		for _, h := range r.header {
+			if strings.HasPrefix(h[0], "Ce-") && strings.IndexFunc(h[1], func(c rune) bool { return c <= ' ' || c > '~' }) >= 0 || strings.ContainsAny(h[0], " :\r\n") {
+				t.Errorf("header %q: %q", h[0], h[1])
+			}
+		}
+		if len(r.header) > 2 && !json.Valid([]byte(raw)) {
+			t.Errorf("%q is taken for an event", raw)
+		}
+	})
+}

@@ -1,0 +1,59 @@
+// Package gcf is the guest for code written for Google Cloud Functions, and for any
+// web server: a process that listens on $PORT
+// (https://cloud.google.com/run/docs/container-contract). Nothing of Google's
+// functions framework is emulated: it is a dependency of the code, and what answers
+// here. So a program that answers by itself is served as well.
+//
+// The code is pushed its work: requests go to it as they came, over connections that
+// are kept, as many at a time as the function's concurrency allows, and responses come
+// back as they are written. An event is a POST in the binary mode of CloudEvents
+// (https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/http-protocol-binding.md);
+// what is answered outside of 2xx is then the function's failure.
+//
+// There is no way here for trailers and for upgrades to other protocols, and a
+// request's body is sent once it is there as a whole.
+package gcf
+
+import (
+	"context"
+	"slices"
+	"strings"
+
+	"lambent"
+	"lambent/guest"
+	"lambent/sandbox"
+)
+
+var (
+	_ guest.Guest   = (*Guest)(nil)
+	_ guest.Checker = (*Guest)(nil)
+)
+
+// signatures are what the framework knows. A function that registers itself says so by
+// that, and what is said here does not count.
+var signatures = []string{"http", "event", "cloudevent", "typed"}
+
+const signatureVariable = "FUNCTION_SIGNATURE_TYPE"
+
+// A Guest attaches to sandboxes.
+type Guest struct {
+	// Limits bound payloads, and the time that code has to listen.
+	Limits lambent.Limits
+}
+
+// Check implements guest.Checker.
+func (g *Guest) Check(c *lambent.Config, rt lambent.Runtime) error {
+	const op = "gcf.Check"
+	if len(c.Command) == 0 && len(rt.Boot) == 0 {
+		return lambent.Errorf(lambent.Invalid, op, "runtime %s runs a command, and none is given", rt.Name).WithHint("lambent deploy --command 'PROGRAM ARGUMENTS'")
+	}
+	if s, ok := c.Env[signatureVariable]; ok && !slices.Contains(signatures, s) {
+		return lambent.Errorf(lambent.Invalid, op, "signature type %.70q: one of %s", s, strings.Join(signatures, ", "))
+	}
+	return nil
+}
+
+// Attach implements guest.Guest. Nothing runs before the code is there.
+func (g *Guest) Attach(_ context.Context, sb sandbox.Sandbox, rt lambent.Runtime) (guest.Instance, error) {
+	return newInstance(sb, rt, g.Limits), nil
+}

@@ -1,0 +1,233 @@
+package gcf
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"sync"
+	"time"
+
+	"lambent"
+	"lambent/guest"
+	"lambent/internal/http1"
+)
+
+var (
+	// errEnded is returned when the process ended while it had an invocation. dispatch
+	// asks Fault for the words.
+	errEnded = errors.New("gcf: the process ended during the invocation")
+
+	errTooLong = errors.New("the response is over the limit")
+)
+
+const (
+	// quick is a body that is sent before the response is looked for: it fits into the
+	// connection, whether the server reads it or not.
+	quick = 16 << 10
+
+	// lastWords is how long after a broken connection the process is seen to end, if
+	// that is what broke it.
+	lastWords = 200 * time.Millisecond
+)
+
+// buffers holds what responses are passed on in.
+var buffers = sync.Pool{New: func() any { b := make([]byte, 32<<10); return &b }}
+
+// Invoke implements guest.Instance.
+func (in *instance) Invoke(ctx context.Context, inv *lambent.Invocation, out lambent.Reply) error {
+	r, err := in.request(inv)
+	if err != nil {
+		return err
+	}
+	for {
+		c, used, err := in.take(ctx)
+		if err != nil {
+			return err
+		}
+		x := &exchange{in: in, c: c, r: r, inv: inv, out: out}
+		err = x.run(ctx)
+		if used && errors.Is(err, guest.ErrNotDelivered) { // it was closed for its age
+			continue
+		}
+		return err
+	}
+}
+
+// An exchange is one request and its response, over one connection.
+type exchange struct {
+	in   *instance
+	c    *http1.Client
+	r    *request
+	inv  *lambent.Invocation
+	out  lambent.Reply
+	stop func() bool // has the deadline leave the connection alone; false: it has not
+}
+
+func (x *exchange) run(ctx context.Context) error {
+	x.stop = context.AfterFunc(ctx, func() { x.c.Close() })
+	sent, err := x.send()
+	if err == nil {
+		err = x.relay(ctx, sent)
+	}
+	if err == nil {
+		return nil
+	}
+	x.in.drop(x.c)
+	if sent != nil {
+		<-sent // the request's body is the caller's
+	}
+	if !x.stop() {
+		x.in.fail()
+		return ctx.Err()
+	}
+	if errors.Is(err, guest.ErrNotDelivered) {
+		return err
+	}
+	return x.broken(ctx, err)
+}
+
+// send writes the request, or has it written while the response is read: then sent
+// has the outcome.
+func (x *exchange) send() (sent chan error, err error) {
+	w := x.r.begin(x.c)
+	if len(x.r.body) > quick {
+		sent = make(chan error, 1)
+		go func() {
+			defer w.Recycle()
+			sent <- x.r.finish(w)
+			close(sent)
+		}()
+		return sent, nil
+	}
+	defer w.Recycle()
+	if x.r.finish(w) != nil {
+		return nil, guest.ErrNotDelivered // one write, of which nothing was taken
+	}
+	return nil, nil
+}
+
+// broken is what an exchange comes to that did not reach its end: the process's end,
+// or an answer that tells of it.
+func (x *exchange) broken(ctx context.Context, err error) error {
+	seen := time.NewTimer(lastWords)
+	defer seen.Stop()
+	select {
+	case <-x.in.sandbox.Done():
+		x.in.fail()
+		return errEnded
+	case <-seen.C:
+	case <-ctx.Done():
+		x.in.fail()
+		return ctx.Err()
+	}
+	f := brokenFault(err)
+	if errors.Is(err, errTooLong) {
+		f = x.in.Fault(lambent.FaultTooBig, x.inv)
+	}
+	x.out.End(lambent.Result{Fault: f})
+	return nil
+}
+
+// relay passes the response on as it comes. A client that is slow slows the code; one
+// that is gone does not stop it.
+func (x *exchange) relay(ctx context.Context, sent chan error) error {
+	var head http1.Response
+	if err := x.c.Receive(x.r.method, &head); err != nil {
+		return brokeOff(err, "before its response began")
+	}
+	if x.inv.HTTP == nil && head.Status/100 != 2 {
+		return x.refused(ctx, &head, sent)
+	}
+	gone := x.out.Begin(head.Status, answerHeader(&head)) != nil
+	if head.ContentLength < 0 && x.c.Waits() && !gone {
+		_, err := x.out.Write(nil) // a head that comes alone is for the client to see
+		gone = err != nil
+	}
+	pooled := buffers.Get().(*[]byte)
+	defer buffers.Put(pooled)
+	body, buf := x.c.Body(), *pooled
+	for total := int64(0); ; {
+		n, err := body.Read(buf)
+		if total += int64(n); total > x.in.limits.MaxStream {
+			return errTooLong
+		}
+		if n > 0 && !gone {
+			_, err := x.out.Write(buf[:n])
+			gone = err != nil
+		}
+		if err == io.EOF {
+			break
+		} else if err != nil {
+			return brokeOff(err, "in the middle of its response")
+		}
+	}
+	return x.end(ctx, sent, nil)
+}
+
+// refused is the answer to an event that says that the event is not done with.
+func (x *exchange) refused(ctx context.Context, head *http1.Response, sent chan error) error {
+	body, err := io.ReadAll(io.LimitReader(x.c.Body(), int64(x.in.limits.MaxPayload)))
+	if err != nil {
+		return brokeOff(err, "in the middle of its response")
+	}
+	return x.end(ctx, sent, answerFault(head.Status, body))
+}
+
+// end ends an exchange whose response has come. What a caller takes from here on is
+// not the code's time.
+func (x *exchange) end(ctx context.Context, sent chan error, f *lambent.Fault) error {
+	if !x.stop() {
+		return ctx.Err()
+	}
+	if x.reusable(sent) {
+		x.in.keep(x.c)
+	} else {
+		x.in.drop(x.c)
+		if sent != nil {
+			<-sent // the request's body is the caller's
+		}
+	}
+	x.out.End(lambent.Result{Fault: f})
+	return nil
+}
+
+// reusable reports whether the connection can take another request: a server that
+// answers before it has read all will not read on as if nothing had been.
+func (x *exchange) reusable(sent chan error) bool {
+	if sent != nil {
+		select {
+		case err := <-sent:
+			if err != nil {
+				return false
+			}
+		default:
+			return false
+		}
+	}
+	return x.c.Reusable()
+}
+
+// answerHeader is what the response says to whoever asked, and not to us.
+func answerHeader(r *http1.Response) map[string][]string {
+	header := make(map[string][]string, 16)
+	for name, value := range r.All() {
+		key := http.CanonicalHeaderKey(string(name))
+		header[key] = append(header[key], string(value))
+	}
+	connection := header["Connection"]
+	for name := range header {
+		if ofTheHop(name, connection) {
+			delete(header, name)
+		}
+	}
+	return header
+}
+
+// brokeOff says in words how a connection broke.
+func brokeOff(err error, when string) error {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return errors.New("it was closed " + when)
+	}
+	return errors.New("it failed " + when + ": " + err.Error())
+}

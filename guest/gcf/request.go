@@ -1,0 +1,184 @@
+package gcf
+
+import (
+	"bytes"
+	"crypto/rand"
+	"encoding/binary"
+	"encoding/hex"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"lambent"
+	"lambent/internal/http1"
+)
+
+// A request is what the code is sent for an invocation.
+type request struct {
+	method, target string
+	header         [][2]string
+	body           []byte
+	bodied         bool // it says how long its body is, be it empty
+}
+
+// request says an invocation in HTTP. Its error refuses the invocation.
+func (in *instance) request(inv *lambent.Invocation) (*request, error) {
+	var r *request
+	var err error
+	switch {
+	case inv.HTTP != nil:
+		r, err = passedOn(inv.HTTP, in.limits.MaxPayload)
+	case len(inv.Events) > 1:
+		err = lambent.Errorf(lambent.Unsupported, "gcf.Invoke", "%d events at once: a function of Google's takes one", len(inv.Events))
+	case len(inv.Events) == 1:
+		r = binaryMode(&inv.Events[0], in.host())
+	default:
+		r, err = in.event(inv.Raw)
+	}
+	if err != nil {
+		return nil, err
+	}
+	r.trace(inv)
+	return r, nil
+}
+
+// host is what an event is sent to, in name.
+func (in *instance) host() string { return "localhost:" + strconv.Itoa(in.port) }
+
+func (r *request) add(name, value string) { r.header = append(r.header, [2]string{name, value}) }
+
+// passedOn is a request of the world's as it came, but for what is between two hops
+// (RFC 9110, 7.6.1), and with what Google's front adds.
+func passedOn(h *lambent.Request, limit int) (*request, error) {
+	target := h.Path
+	if !strings.HasPrefix(target, "/") {
+		target = "/" + target
+	}
+	if h.RawQuery != "" {
+		target += "?" + h.RawQuery
+	}
+	body, err := readBody(h, limit)
+	if err != nil {
+		return nil, err
+	}
+	r := &request{method: h.Method, target: target, body: body, header: make([][2]string, 0, len(h.Header)+8)}
+	r.bodied = len(body) > 0 || len(h.Header["Content-Length"]) > 0 || h.Method == http.MethodPost || h.Method == http.MethodPut || h.Method == http.MethodPatch
+	r.add("Host", h.Host)
+	forwarded := h.RemoteIP
+	for name, values := range h.Header {
+		switch name {
+		case "Host", "Content-Length", "X-Forwarded-Proto", "X-Forwarded-Host", "Function-Execution-Id", "Expect":
+			continue // said anew, or done with
+		case "X-Forwarded-For":
+			forwarded = strings.Join(append(values[:len(values):len(values)], forwarded), ", ")
+			continue
+		}
+		if ofTheHop(name, h.Header["Connection"]) {
+			continue
+		}
+		for _, v := range values {
+			r.add(name, v)
+		}
+	}
+	r.add("X-Forwarded-For", forwarded)
+	r.add("X-Forwarded-Proto", h.Scheme)
+	r.add("X-Forwarded-Host", h.Host)
+	return r, nil
+}
+
+// ofTheHop reports whether a header is about one connection and not about the message:
+// those that are by name, and those that Connection lists.
+func ofTheHop(name string, connection []string) bool {
+	switch name {
+	case "Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization", "Proxy-Connection", "Te", "Trailer", "Transfer-Encoding", "Upgrade":
+		return true
+	}
+	for _, line := range connection {
+		for option := range strings.SplitSeq(line, ",") {
+			if strings.EqualFold(strings.TrimSpace(option), name) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// readBody returns the request's body, in place where it is in memory: then another
+// instance may be tried.
+func readBody(r *lambent.Request, limit int) ([]byte, error) {
+	const op = "gcf.Invoke"
+	if r.Body == nil || r.ContentLength == 0 {
+		return nil, nil
+	}
+	if b, ok := r.Body.(interface{ Bytes() []byte }); ok {
+		return b.Bytes(), nil
+	}
+	var buf bytes.Buffer
+	switch n, err := buf.ReadFrom(io.LimitReader(r.Body, int64(limit)+1)); {
+	case err != nil:
+		return nil, lambent.Errorf(lambent.Canceled, op, "cannot read the request's body: %w", err)
+	case n > int64(limit):
+		return nil, lambent.Errorf(lambent.TooLarge, op, "the request's body is over the limit of %d bytes", limit)
+	}
+	return buf.Bytes(), nil
+}
+
+// trace adds what says which invocation it is, and of which trace: the caller's, or
+// one that has the invocation's id.
+func (r *request) trace(inv *lambent.Invocation) {
+	r.add("Function-Execution-Id", inv.ID)
+	parent, cloud := "", false
+	for _, h := range r.header {
+		switch h[0] {
+		case "Traceparent":
+			parent = h[1]
+		case "X-Cloud-Trace-Context":
+			cloud = true
+		}
+	}
+	said := parent != ""
+	if parent == "" && isTraceparent(inv.Trace) {
+		parent = inv.Trace
+	}
+	if parent == "" {
+		var span [8]byte
+		rand.Read(span[:])
+		parent = "00-" + strings.ReplaceAll(inv.ID, "-", "") + "-" + hex.EncodeToString(span[:]) + "-00"
+	}
+	if !said {
+		r.add("Traceparent", parent)
+	}
+	if !cloud && isTraceparent(parent) {
+		span, _ := hex.DecodeString(parent[36:52])
+		r.add("X-Cloud-Trace-Context", parent[3:35]+"/"+strconv.FormatUint(binary.BigEndian.Uint64(span), 10)+";o="+parent[54:55])
+	}
+}
+
+// isTraceparent reports whether s is of the form 00-TRACE-SPAN-FLAGS of W3C.
+func isTraceparent(s string) bool {
+	if len(s) < 55 || s[2] != '-' || s[35] != '-' || s[52] != '-' {
+		return false
+	}
+	_, err := hex.DecodeString(s[3:35] + s[36:52])
+	return err == nil
+}
+
+// begin queues the head.
+func (r *request) begin(c *http1.Client) *http1.Writer {
+	w := c.Request(r.method, r.target)
+	for _, h := range r.header {
+		w.Header(h[0], h[1])
+	}
+	return w
+}
+
+// finish queues the body behind the head, and writes all.
+func (r *request) finish(w *http1.Writer) error {
+	if !r.bodied {
+		w.End()
+	} else if err := w.Body(r.body); err != nil {
+		return err
+	}
+	return w.Flush()
+}

@@ -1,0 +1,76 @@
+package detect
+
+import (
+	"io/fs"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// plainWords is a command line in which a shell would find nothing but words.
+var plainWords = regexp.MustCompile(`^[\w./:=@%+, -]+$`)
+
+// ParseCommand returns what is to be run for a command line: its words, or, where it
+// has more to it, a shell with all of it.
+func ParseCommand(line string) []string {
+	line = strings.TrimSpace(line)
+	words := strings.Fields(line)
+	if !plainWords.MatchString(line) || strings.Contains(words[0], "=") {
+		return []string{"/bin/sh", "-c", line}
+	}
+	return words
+}
+
+// serversOf are programs that say by their names what interprets them.
+var serversOf = map[string][]string{
+	GoogleNode:   {"node", "nodejs", "npm", "npx"},
+	GooglePython: {"python", "python3", "gunicorn", "uvicorn", "hypercorn", "waitress-serve", "flask"},
+}
+
+// commandRuntime returns the runtime of a command: that of the interpreter which it
+// names, or which the files beside it are for.
+func commandRuntime(fsys fs.FS, command []string) string {
+	words := command
+	if len(command) == 3 && command[1] == "-c" { // a shell's
+		words = strings.Fields(command[2])
+	}
+	for _, family := range []string{GoogleNode, GooglePython} {
+		if slices.ContainsFunc(words, func(w string) bool { return slices.Contains(serversOf[family], w) }) {
+			return family
+		}
+	}
+	if strings.HasPrefix(command[0], "./") {
+		return Web
+	}
+	switch python, _ := fs.Glob(fsys, "*.py"); {
+	case exists(fsys, "package.json"):
+		return GoogleNode
+	case exists(fsys, "requirements.txt"), len(python) > 0:
+		return GooglePython
+	}
+	return Web
+}
+
+// findProcfile recognises a web server by the web line of a Procfile.
+func findProcfile(fsys fs.FS) (*found, error) {
+	for line := range strings.Lines(source(fsys, "Procfile")) {
+		if command, ok := strings.CutPrefix(line, "web:"); ok && strings.TrimSpace(command) != "" {
+			return server(fsys, command, "Procfile has it"), nil
+		}
+	}
+	return nil, nil
+}
+
+// findStart recognises a web server by the start script of package.json.
+func findStart(fsys fs.FS) (*found, error) {
+	pkg, err := readPackage(fsys)
+	if err != nil || strings.TrimSpace(pkg.Scripts["start"]) == "" {
+		return nil, err
+	}
+	return server(fsys, pkg.Scripts["start"], "package.json starts it so"), nil
+}
+
+func server(fsys fs.FS, line, why string) *found {
+	command := ParseCommand(line)
+	return &found{runtime: commandRuntime(fsys, command), command: command, why: why}
+}
