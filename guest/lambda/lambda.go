@@ -12,6 +12,7 @@ package lambda
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net"
 
@@ -28,6 +29,8 @@ var (
 
 // agentHello is what an agent says once it is booted (runtimes/DESIGN.md).
 const agentHello = "LAMBENT/1\n"
+
+var errGreeting = errors.New("that is another protocol")
 
 // A Guest attaches to sandboxes.
 type Guest struct {
@@ -54,9 +57,15 @@ func (g *Guest) Attach(ctx context.Context, sb sandbox.Sandbox, rt lambent.Runti
 	if agent := sb.Agent(); agent != nil {
 		stop := context.AfterFunc(ctx, func() { sb.Destroy() })
 		hello := make([]byte, len(agentHello))
-		_, err := io.ReadFull(agent, hello)
-		if !stop() || err != nil || string(hello) != agentHello {
-			return nil, lambent.Errorf(lambent.Internal, op, "the agent of %s does not get ready: it said %q (%w)", rt.Name, hello, err)
+		n, err := io.ReadFull(agent, hello)
+		if !stop() {
+			return nil, context.Cause(ctx)
+		}
+		if err == nil && string(hello) != agentHello {
+			err = errGreeting
+		}
+		if err != nil {
+			return nil, lambent.Errorf(lambent.Internal, op, "the agent of %s does not get ready: it said %q: %w", rt.Name, hello[:n], err)
 		}
 		return in, nil
 	}
