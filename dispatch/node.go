@@ -84,7 +84,7 @@ func (n *node) tellLocked() {
 	n.pressing.Store(int32(n.scale.Pressing()))
 }
 
-// by has room made at a time at the latest.
+// byLocked has room made at a time at the latest.
 func (n *node) byLocked(now, at time.Duration) {
 	if at < n.rings {
 		n.rings = at
@@ -171,6 +171,12 @@ func (n *node) makeRoom() {
 	n.making = false
 }
 
+func (n *node) suffices(instances, memoryMB int) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.scale.Suffices(instances, memoryMB)
+}
+
 // evict ends the idle instance that is worth least, of whichever pool, and reports
 // whether there was one; where it has to suffice, only if all that are idle do. Its
 // place is given away. No pool's lock is held.
@@ -194,15 +200,7 @@ func (n *node) evict(suffices bool) bool {
 		}
 		return true
 	})
-	if suffices && least != nil {
-		n.mu.Lock()
-		suffices = n.scale.Suffices(instances, memoryMB)
-		n.mu.Unlock()
-		if !suffices {
-			return false
-		}
-	}
-	if least == nil {
+	if least == nil || suffices && !n.suffices(instances, memoryMB) {
 		return false
 	}
 	least.mu.Lock()

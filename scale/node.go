@@ -123,6 +123,9 @@ func (n *Node[C]) Forget(c C) {
 		return
 	}
 	s.waits = false
+	if n.head == s {
+		n.head = nil // what was seen of the free memory is old when it comes back
+	}
 	if s.passed {
 		s.passed = false
 		n.passed = slices.DeleteFunc(n.passed, func(p C) bool { return p.claim() == s })

@@ -180,3 +180,23 @@ func TestPlaceTakesOffTheList(t *testing.T) {
 		t.Errorf("%d starts, and %d pools wait", s.starts, n.Waiting())
 	}
 }
+
+// What was seen of the free memory when a pool was next counts no more once it has left
+// the list: when it comes back, it has its five seconds again.
+func TestHopeIsNewForWhoComesBack(t *testing.T) {
+	n := &scale.Node[*tenant]{MaxInstances: 10, MemoryMB: 1024}
+	kept, big, small := newTenant("a", 1, 512), newTenant("b", 2, 768), newTenant("c", 3, 128)
+	n.Admit(0, kept, false)
+	for _, now := range []time.Duration{0, time.Minute} {
+		n.Admit(now, big, false)
+		n.Admit(now, small, false)
+		if p, ok := n.Grant(now); ok {
+			t.Fatalf("at %v: %s has a place before who is next", now, p.Pool)
+		}
+		if at := n.Until(); at != now+5*time.Second {
+			t.Errorf("at %v: passed over at %v", now, at)
+		}
+		n.Forget(big)
+		n.Forget(small)
+	}
+}
