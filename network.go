@@ -12,8 +12,8 @@ import (
 // project says, and where that says nothing the internet, but neither this machine
 // nor private networks. ["internet"] is just that, whatever the project says, and
 // ["none"] is nothing. Otherwise exactly what its entries name, all of the form
-// "10.1.2.0/24", "10.1.2.0/24:5432", "db.internal" or "db.internal:5432". Make one
-// with [ParseNetwork].
+// "10.1.2.0/24", "10.1.2.0/24:5432", "db.internal" or "db.internal:5432", beside the
+// internet if one of them is "internet". Make one with [ParseNetwork].
 type Network []string
 
 const maxNetworkEntries = 64
@@ -32,12 +32,16 @@ func ParseNetwork(s string) (Network, error) {
 	switch s = strings.ToLower(strings.TrimSpace(s)); s {
 	case "", "default":
 		return nil, nil
-	case "none", "internet":
+	case "none":
 		return Network{s}, nil
 	}
 	var n Network
 	for entry := range strings.SplitSeq(s, ",") {
-		d, err := parseDestination(strings.TrimSpace(entry))
+		if entry = strings.TrimSpace(entry); entry == "internet" {
+			n = append(n, entry)
+			continue
+		}
+		d, err := parseDestination(entry)
 		if err != nil {
 			return nil, err
 		}
@@ -64,6 +68,10 @@ func (n Network) Validate() error {
 // IsDefault reports whether n is what a function has whose owner says nothing.
 func (n Network) IsDefault() bool { return len(n) == 0 }
 
+// Internet reports whether n opens the internet: everything but this machine and
+// private networks, where it has no entries for them.
+func (n Network) Internet() bool { return n.IsDefault() || slices.Contains(n, "internet") }
+
 // Or is what a function has that says n, in a project that says project: a default
 // and no ceiling. It is empty for the internet, and so is what a sandbox is told.
 func (n Network) Or(project Network) Network {
@@ -76,17 +84,17 @@ func (n Network) Or(project Network) Network {
 	return n
 }
 
-// Destinations are what n opens. The default has none: it is open but for a list
-// that is not the owner's.
+// Destinations are what n opens by name or number. The internet is none: it is open
+// but for a list that is not the owner's.
 func (n Network) Destinations() ([]Destination, error) {
 	if err := n.Validate(); err != nil {
 		return nil, err
 	}
-	if slices.Equal(n, Network{"none"}) || slices.Equal(n, Network{"internet"}) {
-		return nil, nil
-	}
 	var out []Destination
 	for _, entry := range n {
+		if entry == "internet" || entry == "none" {
+			continue
+		}
 		d, err := parseDestination(entry)
 		if err != nil {
 			return nil, err
@@ -126,7 +134,7 @@ var (
 func parseDestination(entry string) (Destination, error) {
 	bad := func(format string, args ...any) (Destination, error) {
 		return Destination{}, Errorf(Invalid, "network", "network entry %.80q "+format, append([]any{entry}, args...)...).
-			WithHint("--network none, internet, or CIDR, CIDR:PORT, HOST or HOST:PORT with commas between them")
+			WithHint("--network none, or internet, CIDR, CIDR:PORT, HOST or HOST:PORT with commas between them")
 	}
 	var d Destination
 	switch {
@@ -142,8 +150,11 @@ func parseDestination(entry string) (Destination, error) {
 	}
 	where, port, hasPort := strings.Cut(entry, ":")
 	where = strings.TrimSuffix(where, ".")
-	if where == "none" || where == "internet" || where == "default" {
+	switch where {
+	case "none", "default":
 		return bad("stands alone or not at all")
+	case "internet":
+		return bad("has a port: the internet is open at all of them")
 	}
 	if hasPort {
 		p, err := strconv.ParseUint(port, 10, 16)

@@ -88,7 +88,7 @@ type DeployRequest struct {
 	TimeoutMS    *int64                `json:"timeout_ms,omitempty"`
 	OnDisconnect *lambent.OnDisconnect `json:"on_disconnect,omitempty"` // What becomes of an invocation whose caller is gone: continue or cancel
 	Env          map[string]string     `json:"env,omitzero"`            // As a whole: what is not in it is gone
-	Network      []string              `json:"network,omitzero"`        // What the code may connect to, as a whole: CIDR, CIDR:PORT, HOST or HOST:PORT, or none or internet alone; empty, or default alone: what the project says
+	Network      []string              `json:"network,omitzero"`        // What the code may connect to, as a whole: CIDR, CIDR:PORT, HOST, HOST:PORT or internet, or none alone; empty, or default alone: what the project says
 	Description  *string               `json:"description,omitempty"`
 
 	Code   string `json:"code,omitempty"`   // Digest of code that was uploaded

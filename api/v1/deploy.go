@@ -27,7 +27,7 @@ type DeployRequest struct {
 	TimeoutMS    *int64                `json:"timeout_ms,omitempty" example:"3000"`
 	OnDisconnect *lambent.OnDisconnect `json:"on_disconnect,omitempty" enum:"continue,cancel" doc:"What becomes of an invocation whose caller is gone" example:"continue"`
 	Env          map[string]string     `json:"env,omitzero" doc:"As a whole: what is not in it is gone"`
-	Network      []string              `json:"network,omitzero" doc:"What the code may connect to, as a whole: CIDR, CIDR:PORT, HOST or HOST:PORT, or none or internet alone; empty, or default alone: what the project says, or else the internet, and nothing private" example:"[\"db.internal:5432\"]"`
+	Network      []string              `json:"network,omitzero" doc:"What the code may connect to, as a whole: CIDR, CIDR:PORT, HOST, HOST:PORT or internet, or none alone; empty, or default alone: what the project says, or else the internet, and nothing private" example:"[\"db.internal:5432\"]"`
 	Description  *string               `json:"description,omitempty"`
 
 	Code   string `json:"code,omitempty" doc:"Digest of code that was uploaded" example:"9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"`

@@ -25,7 +25,7 @@ type Project struct {
 
 // A ProjectRequest changes a Project. What is left out stays.
 type ProjectRequest struct {
-	Network        []string `json:"network,omitzero" doc:"As a whole: CIDR, CIDR:PORT, HOST or HOST:PORT, or none or internet alone; empty, or default alone: nothing is said" example:"[\"none\"]"`
+	Network        []string `json:"network,omitzero" doc:"As a whole: CIDR, CIDR:PORT, HOST, HOST:PORT or internet, or none alone; empty, or default alone: nothing is said" example:"[\"none\"]"`
 	MaxConcurrency *int     `json:"max_concurrency,omitempty" doc:"Invocations at a time, of all functions together; 0: no limit" example:"100"`
 	ExpectRevision string   `json:"expect_revision,omitempty" doc:"Refuse unless the project is at this revision" example:"42"`
 }

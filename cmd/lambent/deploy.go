@@ -63,7 +63,7 @@ func deployCommand(p *program) *cobra.Command {
 	f.DurationVar(&d.keepAlive, "keep-alive", 0, "how long an idle instance is kept; 0s: not at all")
 	f.StringVar(&d.url, "url", "", "who may call the function by HTTP: public, token or none (default: for a new function, from a terminal, public in the default project, token in others)")
 	f.BoolVar(&d.stream, "stream", false, "the URL passes on what is written as it is written")
-	f.StringVar(&d.network, "network", "", "what the code may connect to: none, internet (and nothing private), or CIDR, CIDR:PORT, HOST and HOST:PORT with commas between them; default: what the project says, or else internet")
+	f.StringVar(&d.network, "network", "", "what the code may connect to: none, or internet (and nothing private), CIDR, CIDR:PORT, HOST and HOST:PORT with commas between them; default: what the project says, or else internet")
 	f.StringVar((*string)(&d.onDisconnect), "on-disconnect", "", "what becomes of a call whose caller is gone: continue (as on Lambda), or cancel: it is ended, and its instance with it")
 	f.StringVar(&d.description, "description", "", "of the version that is published")
 	f.BoolVar(&d.publish, "publish", true, "publish a version, which rollback can go back to")

@@ -25,7 +25,7 @@ together, those that wait in line too. One more gets status 429, with the reason
 ConcurrentInvocationLimitExceeded. 0 is no limit.
 
 --network is what the functions may connect to that do not say it themselves: none,
-internet, or CIDR, CIDR:PORT, HOST and HOST:PORT with commas between them; default
+or internet, CIDR, CIDR:PORT, HOST and HOST:PORT with commas between them; default
 takes back what was said. It is a default, not a ceiling: what a function says itself, in lambent.toml or by
 deploy --network, holds, be it less or more. "deploy --network internet" has the
 internet in any project. Instances that are started from then on are as the project

@@ -86,7 +86,7 @@ var (
 		"keep_alive":    {isDuration, `a duration in quotes, such as "10m"`},
 		"url":           {isA[string], `one of "public", "token" and "none"`},
 		"stream":        {isA[bool], `true or false`},
-		"network":       {isList, `a list of addresses, such as ["db.internal:5432"], or ["none"] or ["internet"]`},
+		"network":       {isList, `a list of addresses, such as ["db.internal:5432"] or ["internet", "10.1.2.0/24"], or ["none"]`},
 		"on_disconnect": {isDisconnect, `"continue" or "cancel"`},
 		"on":            {isA[[]map[string]any], `a table that starts with [[on]]`},
 	}

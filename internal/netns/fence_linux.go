@@ -39,6 +39,7 @@ type fence struct {
 	hosts    *nftables.Set // sandbox, address: what names have led to
 	services *nftables.Set // sandbox, address, port
 	guarded  *nftables.Set // interfaces that forward for our sake alone
+	special  *nftables.Set // addresses that are not of the internet
 	named    *nftables.Chain
 	refuse   *nftables.Chain
 
@@ -61,6 +62,7 @@ func (n *Nets) newFence() *fence {
 		services: &nftables.Set{Table: table, Name: "services", Concatenation: true,
 			KeyType: nftables.MustConcatSetType(nftables.TypeIPAddr, nftables.TypeIPAddr, nftables.TypeInetService)},
 		guarded: &nftables.Set{Table: table, Name: "guarded", KeyType: nftables.TypeIFIndex, KeyByteOrder: binaryutil.NativeEndian},
+		special: &nftables.Set{Table: table, Name: "special", KeyType: nftables.TypeIPAddr, Interval: true, Constant: true},
 		named:   &nftables.Chain{Table: table, Name: "named"},
 		refuse:  &nftables.Chain{Table: table, Name: "refuse"},
 	}
@@ -111,12 +113,11 @@ func (f *fence) raise(guarded map[int]bool) error {
 		c.DelTable(f.table)
 		c.AddTable(f.table)
 
-		special := &nftables.Set{Table: f.table, Name: "special", KeyType: nftables.TypeIPAddr, Interval: true, Constant: true}
 		flows := &nftables.Set{Table: f.table, Name: "flows", KeyType: nftables.TypeIPAddr, Dynamic: true, Size: MaxSlots}
 		for i, s := range []struct {
 			set      *nftables.Set
 			elements []nftables.SetElement
-		}{{special, intervals(notPublic)}, {flows, nil}, {f.policies, nil}, {f.verdicts, nil}, {f.hosts, nil}, {f.services, nil}, {f.guarded, indexes(guarded)}} {
+		}{{f.special, intervals(notPublic)}, {flows, nil}, {f.policies, nil}, {f.verdicts, nil}, {f.hosts, nil}, {f.services, nil}, {f.guarded, indexes(guarded)}} {
 			s.set.ID = uint32(i + 1) // in this alteration; or the library would count them in a variable that all fences share
 			if err := c.AddSet(s.set, s.elements); err != nil {
 				return err
@@ -162,7 +163,7 @@ func (f *fence) raise(guarded map[int]bool) error {
 		rule(leaving, goesTo("lam"), refuse)
 		rule(leaving, overLimit(flows), drop)
 		rule(leaving, f.judged())
-		rule(leaving, destination(1), in(special, 1), refuse)
+		rule(leaving, destination(1), in(f.special, 1), refuse)
 
 		// Code that may not connect is told so: waiting for it would cost it time.
 		rule(f.refuse, protocol(unix.IPPROTO_TCP), []expr.Any{&expr.Reject{Type: unix.NFT_REJECT_TCP_RST}})
@@ -303,6 +304,10 @@ func isIn(p netip.Prefix) []expr.Any {
 
 func in(s *nftables.Set, reg uint32) []expr.Any {
 	return []expr.Any{&expr.Lookup{SourceRegister: reg, SetName: s.Name, SetID: s.ID}}
+}
+
+func notIn(s *nftables.Set, reg uint32) []expr.Any {
+	return []expr.Any{&expr.Lookup{SourceRegister: reg, SetName: s.Name, SetID: s.ID, Invert: true}}
 }
 
 // judged goes to the chain of the sandbox's policy, if it has one.

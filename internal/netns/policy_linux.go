@@ -20,10 +20,11 @@ const maxOpened = 1024
 // A Policy is what the function of one sandbox may reach, where that is not the
 // default. It ends with the next Reset of its network.
 type Policy struct {
-	net    *Net
-	ranges []lambent.Destination
-	names  map[string][]uint16 // hosts, and their ports; 0: all
-	opened map[opening]bool    // guarded by the network's lock
+	net      *Net
+	internet bool
+	ranges   []lambent.Destination
+	names    map[string][]uint16 // hosts, and their ports; 0: all
+	opened   map[opening]bool    // guarded by the network's lock
 }
 
 // An opening is an address that a name has led to; port 0 is all.
@@ -40,7 +41,7 @@ func (n *Net) Allow(network lambent.Network) (*Policy, error) {
 	if err != nil || network.IsDefault() {
 		return nil, err
 	}
-	p := &Policy{net: n, names: map[string][]uint16{}, opened: map[opening]bool{}}
+	p := &Policy{net: n, internet: network.Internet(), names: map[string][]uint16{}, opened: map[opening]bool{}}
 	for _, d := range destinations {
 		if d.Host == "" {
 			p.ranges = append(p.ranges, d)
@@ -149,7 +150,7 @@ type judge struct {
 
 // rules is what tells a policy's judge from others: ranges, and whether there are
 // names; which ones is not the rules' to know.
-func (p *Policy) rules() string { return fmt.Sprint(p.ranges, len(p.names) > 0) }
+func (p *Policy) rules() string { return fmt.Sprint(p.ranges, len(p.names) > 0, p.internet) }
 
 // apply makes the sandbox's packets be judged by the policy alone.
 func (f *fence) apply(sandbox netip.Addr, p *Policy) error {
@@ -195,6 +196,9 @@ func (f *fence) appoint(c *nftables.Conn, j *judge, p *Policy) {
 	// this machine: not everybody who answers for a name is trusted with it.
 	if len(p.names) > 0 {
 		rule(forwarded, jump(expr.VerdictJump, f.named))
+	}
+	if p.internet {
+		rule(forwarded, destination(1), notIn(f.special, 1), accept)
 	}
 	rule(jump(expr.VerdictGoto, f.refuse))
 }

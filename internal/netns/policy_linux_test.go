@@ -31,6 +31,8 @@ func TestPolicies(t *testing.T) {
 		{"169.254.169.254:8080", []string{"169.254.169.254:8080"}},
 		{hostPrivate + ":8080", []string{hostPrivate + ":8080"}},
 		{"0.0.0.0/0:8081", at(worldPort+1, append(beyond, internet)...)},
+		{"internet,10.1.2.3", append(at(worldPort, internet, "10.1.2.3"), at(worldPort+1, internet, "10.1.2.3")...)},
+		{"internet,10.1.2.3:8081", append(at(worldPort, internet), at(worldPort+1, internet, "10.1.2.3")...)},
 		{"198.18.0.0/15", []string{"198.18.0.9:8080", "198.18.0.9:8081"}},
 	} {
 		t.Run(c.policy, func(t *testing.T) {
@@ -48,8 +50,8 @@ func TestPolicies(t *testing.T) {
 					t.Errorf("%s: reached %v, want %v", a, reached, opens[a])
 				}
 			}
-			if _, err := lookup(t, n, "a.example"); err == nil {
-				t.Error("a name resolves that no entry names")
+			if _, err := lookup(t, n, "a.example"); (err == nil) != strings.Contains(c.policy, "internet") {
+				t.Errorf("a name that no entry names: %v", err)
 			}
 			want(t, neighbour.File(), true, internet+":8080") // as before
 		})

@@ -104,22 +104,23 @@ func (r *Relay) watch() {
 }
 
 // Serve answers, from now on, what comes to the sockets of one sandbox, which stay
-// the caller's and must be valid until the Server is closed. Where the network is
-// not the default, names that it does not have are refused, and open is called,
-// never twice at a time, for addresses that a name leads to before they are told.
+// the caller's and must be valid until the Server is closed. Where the network does
+// not open the internet, names that it does not have are refused; and open is called,
+// never twice at a time, for addresses that a name of the network leads to before
+// they are told.
 func (r *Relay) Serve(datagrams, streams syscall.Conn, network lambent.Network, open func(name string, addresses []netip.Addr) error) (*Server, error) {
 	const op = "names.Serve"
 	destinations, err := network.Destinations()
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{relay: r, open: open, tokens: queryRate, conns: map[*conn]struct{}{}}
-	if !network.IsDefault() {
-		s.names, s.opened = map[string]bool{}, map[opening]bool{}
-		for _, d := range destinations {
-			if d.Host != "" {
-				s.names[d.Host] = true
-			}
+	s := &Server{
+		relay: r, open: open, tokens: queryRate, conns: map[*conn]struct{}{},
+		names: map[string]bool{}, opened: map[opening]bool{}, others: network.Internet(),
+	}
+	for _, d := range destinations {
+		if d.Host != "" {
+			s.names[d.Host] = true
 		}
 	}
 	for _, to := range []struct {

@@ -27,7 +27,8 @@ type Server struct {
 	relay     *Relay
 	datagrams socket
 	streams   socket
-	names     map[string]bool // that may be asked for; nil: all
+	names     map[string]bool // of the network, whose addresses are opened
+	others    bool            // other names may be asked for
 	open      func(name string, addresses []netip.Addr) error
 	complaint sync.Once
 
@@ -263,14 +264,14 @@ func (s *Server) answer(network string, query []byte) []byte {
 		return say(h, &q, dnsmessage.RCodeNotImplemented)
 	}
 	name := strings.ToLower(strings.TrimSuffix(q.Name.String(), "."))
-	if s.names != nil && !s.names[name] {
+	if !s.names[name] && !s.others {
 		return say(h, &q, dnsmessage.RCodeRefused)
 	}
 	answer, err := s.relay.upstream.ask(network, query)
 	if err != nil {
 		return say(h, &q, dnsmessage.RCodeServerFailure)
 	}
-	if s.names == nil || answer[2]&truncated != 0 { // which is to be asked for again, over TCP
+	if !s.names[name] || answer[2]&truncated != 0 { // which is to be asked for again, over TCP
 		return answer
 	}
 	found, err := leadsTo(answer, q.Name)
