@@ -27,7 +27,7 @@ import (
 // caches, and byte code of Python.
 func Pack(ctx context.Context, dir string, w io.Writer) (files int, err error) {
 	const op = "bundle.Pack"
-	t, _, err := readDir(ctx, op, dir, maxPackFiles, leftOut)
+	t, _, err := readDirs(ctx, op, []string{dir}, maxPackFiles, leftOut)
 	if err != nil {
 		return 0, err
 	}
@@ -50,24 +50,39 @@ func leftOut(name string) bool {
 	return strings.HasSuffix(base, ".pyc")
 }
 
-// readDir judges a directory as readZip does an archive. size is what its files
-// have in all.
-func readDir(ctx context.Context, op, dir string, maxNodes int, skip func(name string) bool) (t *tree, size int64, err error) {
+// readDirs judges directories as readZip does an archive: as one tree, in which the
+// first has the say. size is what the tree's files have in all.
+func readDirs(ctx context.Context, op string, dirs []string, maxNodes int, skip func(name string) bool) (t *tree, size int64, err error) {
+	t = newTree(op, maxNodes)
+	for _, dir := range dirs {
+		n, err := t.read(ctx, dir, skip)
+		if err != nil {
+			return nil, 0, err
+		}
+		size += n
+	}
+	if t.files == 0 {
+		return nil, 0, lambent.Errorf(lambent.Invalid, op, "directory %q has no files in it", dirs[0])
+	}
+	return t, size, t.checkLinks()
+}
+
+// read adds to the tree what a directory has, and the tree has not.
+func (t *tree) read(ctx context.Context, dir string, skip func(name string) bool) (size int64, err error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
-		return nil, 0, readError(op, dir, err)
+		return 0, readError(t.op, dir, err)
 	}
 	defer root.Close()
-	t = newTree(op, maxNodes)
 	err = fs.WalkDir(root.FS(), ".", func(name string, d fs.DirEntry, err error) error {
 		switch {
 		case ctx.Err() != nil:
-			return canceled(ctx, op)
+			return canceled(ctx, t.op)
 		case err != nil:
-			return readError(op, name, err)
+			return readError(t.op, name, err)
 		case name == ".":
 			return nil
-		case skip != nil && skip(name):
+		case skip != nil && skip(name), t.hides(name, d.IsDir()):
 			if d.IsDir() {
 				return fs.SkipDir
 			}
@@ -75,14 +90,14 @@ func readDir(ctx context.Context, op, dir string, maxNodes int, skip func(name s
 		}
 		info, err := d.Info()
 		if err != nil {
-			return readError(op, name, err)
+			return readError(t.op, name, err)
 		}
 		n := &node{kind: info.Mode().Type()}
 		switch n.kind {
 		case fs.ModeDir:
 		case fs.ModeSymlink:
 			if n.target, err = root.Readlink(name); err != nil {
-				return readError(op, name, err)
+				return readError(t.op, name, err)
 			}
 		case 0:
 			n.exec = info.Mode()&0o111 != 0
@@ -93,13 +108,19 @@ func readDir(ctx context.Context, op, dir string, maxNodes int, skip func(name s
 		}
 		return t.add(name, n)
 	})
-	if err != nil {
-		return nil, 0, err
+	return size, err
+}
+
+// hides reports whether the tree has something by a name, given that its parents are
+// directories: a directory does not hide another.
+func (t *tree) hides(name string, dir bool) bool {
+	at := t.root
+	for e := range strings.SplitSeq(name, "/") {
+		if at = at.children[e]; at == nil {
+			return false
+		}
 	}
-	if t.files == 0 {
-		return nil, 0, lambent.Errorf(lambent.Invalid, op, "directory %q has no files in it", dir)
-	}
-	return t, size, t.checkLinks()
+	return !dir || at.kind != fs.ModeDir
 }
 
 // openRegular opens a file below dir, and only below: what was a file when the

@@ -33,10 +33,14 @@ func (s *Store) PutZip(ctx context.Context, r io.Reader) (Tree, error) {
 // PutDir stores a copy of everything below a directory, as the archive that
 // [Pack] would make of it, but leaving out nothing. The archive may be as large
 // as it comes out: only what is sent in as an archive has that limit.
-func (s *Store) PutDir(ctx context.Context, dir string) (Tree, error) {
+func (s *Store) PutDir(ctx context.Context, dir string) (Tree, error) { return s.PutDirs(ctx, dir) }
+
+// PutDirs is PutDir for what several directories have together: of what has the same
+// name, the first's counts, unless all are directories.
+func (s *Store) PutDirs(ctx context.Context, dirs ...string) (Tree, error) {
 	const op = "bundle.PutDir"
 	return s.put(ctx, op, math.MaxInt64-1, func(w io.Writer) error {
-		t, size, err := readDir(ctx, op, dir, s.limits.MaxFiles, nil)
+		t, size, err := readDirs(ctx, op, dirs, s.limits.MaxFiles, nil)
 		if err != nil {
 			return err
 		}

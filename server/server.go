@@ -13,7 +13,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -109,7 +108,7 @@ func Open(ctx context.Context, cfg Config) (_ *Server, err error) {
 		open func(context.Context) error
 	}{
 		{"port", s.openPort}, {"store", s.openStore}, {"files", s.openFiles}, {"driver", s.openDriver},
-		{"runtimes", s.openRuntimes}, {"dispatch", s.openDispatch}, {"control", s.openControl}, {"faces", s.openFaces},
+		{"runtimes", s.openRuntimes}, {"builds", s.openBuilds}, {"dispatch", s.openDispatch}, {"control", s.openControl}, {"faces", s.openFaces},
 		{"processors", s.openProcessors},
 	} {
 		begun := time.Now()
@@ -174,14 +173,6 @@ func (s *Server) openFiles(context.Context) (err error) {
 	if s.code, err = bundle.Open(s.path("code"), s.limits); err != nil {
 		return err
 	}
-	work := s.path("build", "work")
-	if err := errors.Join(os.RemoveAll(work), os.MkdirAll(work, 0o700)); err != nil { // what builds that were cut off have left
-		return lambent.Errorf(lambent.Internal, "serve", "%w", err)
-	}
-	s.builder = build.New(build.Options{
-		CacheDir: s.path("build"), WorkDir: work, Path: s.cfg.Path, Proxy: s.cfg.GoProxy, SumDB: s.cfg.GoSumDB, NoSumDB: s.cfg.GoNoSumDB,
-		GoCache: s.cfg.GoCache, GoModCache: s.cfg.GoModCache,
-	})
 	if s.logs, err = logs.Open(logs.Options{Dir: s.path("logs"), Logger: s.log}); err != nil {
 		return err
 	}
@@ -387,23 +378,6 @@ func (s *Server) putCode(ctx context.Context, r io.Reader) (v1.Code, error) {
 
 func asCode(t bundle.Tree, err error) (v1.Code, error) {
 	return v1.Code{Digest: t.Digest, Zip: t.ZipDigest, ZipBytes: t.ZipSize, Bytes: t.Size, Files: t.Files}, err
-}
-
-// build runs the toolchain over a tree and keeps what comes out.
-func (s *Server) build(ctx context.Context, kind, source string, progress io.Writer) (v1.Code, error) {
-	src, err := s.code.Path(source)
-	if err != nil {
-		return v1.Code{}, err
-	}
-	out, err := os.MkdirTemp(s.path("build", "work"), "")
-	if err != nil {
-		return v1.Code{}, lambent.Errorf(lambent.Internal, "build", "cannot make a directory for the result: %w", err)
-	}
-	defer os.RemoveAll(out)
-	if err := s.builder.Build(ctx, kind, src, out, progress); err != nil {
-		return v1.Code{}, err
-	}
-	return asCode(s.code.PutDir(ctx, out))
 }
 
 // functionURL is where a function's URL is; *.localhost needs no DNS.

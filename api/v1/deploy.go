@@ -33,7 +33,8 @@ type DeployRequest struct {
 	Code   string `json:"code,omitempty" doc:"Digest of code that was uploaded" example:"9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"`
 	Zip    string `json:"zip,omitempty" doc:"Digest of the archive that it came in, for who downloads the code again"`
 	Source string `json:"source,omitempty" doc:"Digest of uploaded source to build; instead of code"`
-	Build  string `json:"build,omitempty" doc:"How to build the source" enum:"go" example:"go"`
+	Build  string `json:"build,omitempty" doc:"How to build the source" enum:"go,npm,pip,cargo" example:"go"`
+	Fresh  bool   `json:"fresh,omitempty" doc:"Install everything again, whatever an earlier build has kept"`
 
 	Scaling *ScalingRequest `json:"scaling,omitempty"`
 	URL     *URLRequest     `json:"url,omitempty"`
@@ -43,6 +44,14 @@ type DeployRequest struct {
 	VersionDescription string `json:"version_description,omitempty" maxLength:"256"`
 	Check              *bool  `json:"check,omitempty" doc:"false: do not start the code on trial first" default:"true"`
 	DryRun             bool   `json:"dry_run,omitempty" doc:"Say what would be, and change nothing; code may be left out"`
+}
+
+// A BuildRequest says what is to be built.
+type BuildRequest struct {
+	Kind, Source string // as in a DeployRequest
+	Runtime      string // that it is for
+	Project      string
+	Fresh        bool
 }
 
 // A ScalingRequest changes a Scaling. What is left out stays.
@@ -121,7 +130,7 @@ func (s *service) deploy(ctx context.Context, in *deployInput) (*deployOutput, e
 
 // apply carries out a deploy.
 func (s *service) apply(ctx context.Context, name lambent.Name, r *DeployRequest, progress io.Writer) (*Function, error) {
-	code, err := s.code(ctx, r, progress)
+	code, err := s.code(ctx, name, r, progress)
 	if err != nil {
 		return nil, err
 	}
@@ -181,7 +190,7 @@ func (s *service) apply(ctx context.Context, name lambent.Name, r *DeployRequest
 
 // code returns the code of a deploy, which may have to be built; nil if it brings
 // none.
-func (s *service) code(ctx context.Context, r *DeployRequest, progress io.Writer) (*Code, error) {
+func (s *service) code(ctx context.Context, name lambent.Name, r *DeployRequest, progress io.Writer) (*Code, error) {
 	const op = "v1.deploy"
 	switch {
 	case r.Source == "" && r.Build == "" && r.Code == "" && r.Zip == "":
@@ -197,7 +206,14 @@ func (s *service) code(ctx context.Context, r *DeployRequest, progress io.Writer
 	case r.DryRun:
 		return nil, nil
 	}
-	code, err := s.Build(ctx, r.Build, r.Source, progress)
+	b := BuildRequest{Kind: r.Build, Source: r.Source, Project: name.Project, Fresh: r.Fresh}
+	if f, err := s.Control.Get(name); err == nil {
+		b.Runtime = f.Latest.Runtime
+	}
+	if r.Runtime != nil {
+		b.Runtime = s.runtime(*r.Runtime, b.Runtime)
+	}
+	code, err := s.Build(ctx, b, progress)
 	if err != nil {
 		return nil, err
 	}

@@ -51,9 +51,9 @@ type Config struct {
 	PutCode func(context.Context, io.Reader) (Code, error)
 	Zip     func(digest string) (path string, err error)
 
-	// Build makes what can run out of source that is stored, by its kind. What
-	// the toolchain says goes to progress.
-	Build func(ctx context.Context, kind, source string, progress io.Writer) (Code, error)
+	// Build makes what can run out of source that is stored. What the tools say goes to
+	// progress.
+	Build func(ctx context.Context, r BuildRequest, progress io.Writer) (Code, error)
 
 	// Closing is closed when the server begins to shut down: whoever follows a log
 	// is let go. nil: never.

@@ -18,6 +18,10 @@ const deployHelp = `Deploy a directory or a zip archive ("-" is one on standard 
 function it is is found out, and said; lambent.toml beside the code and the flags
 below have the last word, flags over the file. What neither says stays as it is.
 
+What package.json or requirements.txt ask for is installed on the server, unless it
+lies beside the code already (node_modules, *.dist-info), and source of Go and Rust is
+compiled there. What was installed once is there for the next deploy.
+
 The code is started once on trial before the function is touched: a deploy that
 fails changes nothing. Standard output is the function's URL, if it has one.
 
@@ -26,6 +30,7 @@ fails changes nothing. Standard output is the function's URL, if it has one.
   lambent deploy build.zip --name hello --runtime python3.11 --handler app.handler
   lambent deploy --entry-point hello     one of several functions of Google's
   lambent deploy --command 'node server.js'      any web server that listens on $PORT
+  lambent deploy --no-build              dependencies are there already, or not needed
   lambent deploy --dry-run               say what would be, and change nothing`
 
 // deployFlags are what the command line says about a deploy.
@@ -37,6 +42,7 @@ type deployFlags struct {
 	timeout, keepAlive                       time.Duration
 	env, secrets                             []string
 	stream, publish, check, dryRun           bool
+	noBuild, noCache                         bool
 	changed                                  func(flag string) bool
 	out                                      *output
 }
@@ -66,6 +72,8 @@ func deployCommand(p *program) *cobra.Command {
 	f.StringVar(&d.network, "network", "", "what the code may connect to: none, or internet (and nothing private), CIDR, CIDR:PORT, HOST and HOST:PORT with commas between them; default: what the project says, or else internet")
 	f.StringVar((*string)(&d.onDisconnect), "on-disconnect", "", "what becomes of a call whose caller is gone: continue (as on Lambda), or cancel: it is ended, and its instance with it")
 	f.StringVar(&d.description, "description", "", "of the version that is published")
+	f.BoolVar(&d.noBuild, "no-build", false, "take what is there as it is: neither compile nor install anything")
+	f.BoolVar(&d.noCache, "no-cache", false, "install everything again, whatever an earlier deploy has left")
 	f.BoolVar(&d.publish, "publish", true, "publish a version, which rollback can go back to")
 	f.BoolVar(&d.check, "check", true, "start the code on trial first")
 	f.BoolVar(&d.dryRun, "dry-run", false, "say what would be, and change nothing")
@@ -204,12 +212,20 @@ func (p *program) detect(c *cobra.Command, src *source, d *deployFlags) ([]detec
 		if d.runtime != "" {
 			f.Runtime = d.runtime
 		}
+		if d.noBuild {
+			f.Build = ""
+		}
 		p.note("%s: %s", f.Name, explain(f))
 		for _, r := range f.Routes {
 			p.note("note: %s: the URL takes every method and path, not only %s", f.Name, strings.TrimSpace(r.Method+" "+r.Path))
 		}
 	}
 	return functions, nil
+}
+
+// builds says what each kind of build does.
+var builds = map[string]string{
+	"go": "built from Go source", "npm": "with what package.json asks for", "pip": "with what requirements.txt asks for", "cargo": "built from Rust source",
 }
 
 // explain says what was detected, and why.
@@ -221,8 +237,8 @@ func explain(f *detect.Function) string {
 	if len(f.Command) > 0 {
 		what += ", command " + strings.Join(f.Command, " ")
 	}
-	if f.Build != "" {
-		what += ", built from " + strings.ToUpper(f.Build[:1]) + f.Build[1:] + " source"
+	if how := builds[f.Build]; how != "" {
+		what += ", " + how
 	}
 	return what + " (" + f.Why + ")"
 }
@@ -271,7 +287,7 @@ func (p *program) deployOne(ctx context.Context, cl *client.Client, f *detect.Fu
 	switch {
 	case code == nil:
 	case f.Build != "":
-		r.Source, r.Build = code.Digest, f.Build
+		r.Source, r.Build, r.Fresh = code.Digest, f.Build, d.noCache
 		doing = append(doing, "building")
 	default:
 		r.Code, r.Zip = code.Digest, code.Zip

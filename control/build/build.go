@@ -1,38 +1,56 @@
-// Package build makes what can run out of what people write: today a Go module
-// into the `bootstrap` that Lambda's provided runtimes execute, by the toolchain
-// of the machine.
+// Package build makes what can run out of what people write: a Go module becomes the
+// `bootstrap` that Lambda's provided runtimes execute, and projects of Node.js, Python
+// and Rust get what they depend on.
 //
-// It guarantees that a build is bounded in time and in output, sees none of the
-// server's environment, runs no code of the module (no cgo, no generators, no
-// other toolchain), and reads through go.mod nothing that lies outside the source.
+// Whatever may run a stranger's code, such as npm and the scripts of its packages, runs
+// in a sandbox as functions do, with a network, over a copy of what was deployed; what
+// it makes comes out as an archive and is judged like any other that is sent in.
+// A Go module is built without running any of its code (no cgo, no generators, no other
+// toolchain), by the toolchain of the machine and as the server's user; what it reads
+// through go.mod does not lie outside the source.
 //
-// What it does not do: it does not isolate the compiler, which runs as the
-// server's user and downloads modules from where Options say; the sandboxed
-// builds with network come with the build sandbox. It keeps no cache of results:
-// control does, by the digest of the tree.
+// It guarantees that a build is bounded in time, in output and in what it makes, and
+// sees none of the server's environment but what Options hand it. What is installed is
+// kept, by what the manifests say, for the next build of the same project.
 package build
 
 import (
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"lambent"
+	"lambent/bundle"
+	"lambent/sandbox"
 )
 
 // Options are what the server's configuration says about builds.
 type Options struct {
-	CacheDir string        // for compiled packages and downloaded modules; shared by all builds
-	WorkDir  string        // for what a build needs while it runs; empty: the system's for temporary files
+	CacheDir string        // for what one build leaves to the next
+	WorkDir  string        // for what a build needs while it runs
 	Path     string        // PATH, where the toolchain is looked for
-	Timeout  time.Duration // of one build; 0: 5 minutes
-	Proxy    string        // GOPROXY; empty: the toolchain's own default
-	SumDB    string        // GOSUMDB, likewise
-	NoSumDB  string        // GONOSUMDB, likewise
+	Timeout  time.Duration // of one build; 0: 10 minutes
+
+	Trees    Trees
+	MaxTree  int64 // bytes of a result
+	MaxFiles int   // and what it may have
+
+	// Of builds in sandboxes. Env is what installers see of the server's environment,
+	// such as their registries.
+	Driver  sandbox.Driver
+	Network lambent.Network
+	Env     []string
+
+	Proxy   string // GOPROXY; empty: the toolchain's own default
+	SumDB   string // GOSUMDB, likewise
+	NoSumDB string // GONOSUMDB, likewise
 
 	// GoCache and GoModCache replace what is below CacheDir. A server that runs its
 	// user's own code, such as a demo's, may share that user's caches: with an
@@ -41,39 +59,81 @@ type Options struct {
 	GoCache, GoModCache string
 }
 
-// A Builder builds. Its method may be called concurrently; the toolchain locks
-// its caches.
-type Builder struct{ options Options }
-
-// New returns a builder. It touches nothing yet: whether there is a toolchain is
-// found out by the first build, so that one can be installed meanwhile.
-func New(o Options) *Builder {
-	if o.Timeout == 0 {
-		o.Timeout = 5 * time.Minute
-	}
-	return &Builder{options: o}
+// Trees is where sources come from and results go, by digest.
+type Trees interface {
+	// Path returns the directory of a tree, for reading only.
+	Path(digest string) (string, error)
+	// PutDirs stores what is in the directories; of files with the same name, the one in
+	// the first.
+	PutDirs(ctx context.Context, dirs ...string) (bundle.Tree, error)
 }
 
-// Build builds the source in srcDir by its kind ("go") into outDir, which must
-// be empty or missing, and copies the files that the program may want to read at
-// run time: all but Go's own. What the toolchain prints goes to progress.
-//
-// The errors are Broken for what is wrong with the source, Unsupported for an
-// unknown kind or a missing toolchain, Canceled when ctx ends first, and NoSpace.
-func (b *Builder) Build(ctx context.Context, kind, srcDir, outDir string, progress io.Writer) error {
-	const op = "build.Build"
-	if kind != "go" {
-		return lambent.Errorf(lambent.Unsupported, op, "there is no build of kind %q: only go", kind)
+// A Request says what is to be built.
+type Request struct {
+	Kind    string          // go, npm, pip or cargo
+	Source  string          // digest of the tree
+	Runtime lambent.Runtime // that it is for; Go needs none
+	Project string          // whose it is
+	Fresh   bool            // takes nothing from the cache
+}
+
+// A Builder builds. Its method may be called concurrently; the toolchain locks
+// its caches.
+type Builder struct {
+	options Options
+	cache   *cache
+	turn    chan struct{} // has room for as many sandboxes as there may be
+}
+
+// New returns a builder. Whether there is a toolchain is found out by the first build,
+// so that one can be installed meanwhile.
+func New(o Options) (*Builder, error) {
+	if o.Timeout == 0 {
+		o.Timeout = defaultTimeout
 	}
+	b := &Builder{options: o, cache: &cache{filepath.Join(o.CacheDir, "installed")}, turn: make(chan struct{}, sandboxesAtOnce)}
+	if err := os.MkdirAll(b.cache.dir, 0o700); err != nil {
+		return nil, diskError(err)
+	}
+	return b, nil
+}
+
+// Build builds a source, and stores the result. What the tools print goes to progress.
+//
+// The errors are Broken for what is wrong with the source, or with what it asks for,
+// Unsupported for an unknown kind or a missing tool, Canceled when ctx ends first,
+// TooLarge, NoSpace, and those of Trees.
+func (b *Builder) Build(ctx context.Context, r Request, progress io.Writer) (bundle.Tree, error) {
+	const op = "build.Build"
 	ctx, cancel := context.WithTimeoutCause(ctx, b.options.Timeout, errTimeout)
 	defer cancel()
-	if err := os.MkdirAll(outDir, 0o755); err != nil {
-		return lambent.Errorf(lambent.Internal, op, "%w", err)
+	if rec, ok := recipes[r.Kind]; ok {
+		return b.sandboxed(ctx, &r, &rec, progress)
 	}
-	if err := b.buildGo(ctx, srcDir, filepath.Join(outDir, "bootstrap"), progress); err != nil {
-		return err
+	if r.Kind != "go" {
+		return bundle.Tree{}, lambent.Errorf(lambent.Unsupported, op, "there is no build of kind %q: %s", r.Kind, kinds())
 	}
-	return copyAssets(ctx, srcDir, outDir)
+	src, err := b.options.Trees.Path(r.Source)
+	if err != nil {
+		return bundle.Tree{}, err
+	}
+	out, err := os.MkdirTemp(b.options.WorkDir, "")
+	if err != nil {
+		return bundle.Tree{}, diskError(err)
+	}
+	defer os.RemoveAll(out)
+	if err := b.buildGo(ctx, src, filepath.Join(out, "bootstrap"), progress); err != nil {
+		return bundle.Tree{}, err
+	}
+	if err := copyAssets(ctx, src, out); err != nil {
+		return bundle.Tree{}, err
+	}
+	return b.options.Trees.PutDirs(ctx, out)
+}
+
+// kinds names what can be built.
+func kinds() string {
+	return strings.Join(slices.Sorted(maps.Keys(recipes)), ", ") + " and go"
 }
 
 var errTimeout = errors.New("the build took too long")

@@ -13,7 +13,9 @@ import (
 	"time"
 
 	"lambent"
+	"lambent/bundle"
 	"lambent/control/build"
+	"lambent/guest/platformtest"
 )
 
 // goEnv asks the toolchain that runs this test.
@@ -30,13 +32,41 @@ func goEnv(t *testing.T, name string) string {
 // compiled packages are shared with it.
 func options(t *testing.T) build.Options {
 	t.Helper()
+	trees, err := bundle.Open(filepath.Join(platformtest.PublicDir(t), "code"), lambent.DefaultLimits())
+	if err != nil {
+		t.Fatal(err)
+	}
 	return build.Options{
-		CacheDir: t.TempDir(),
+		CacheDir: t.TempDir(), WorkDir: t.TempDir(), Trees: trees, MaxTree: 250 << 20, MaxFiles: 100_000,
 		GoCache:  goEnv(t, "GOCACHE"),
 		Path:     filepath.Join(goEnv(t, "GOROOT"), "bin"),
 		Proxy:    "file://" + goEnv(t, "GOMODCACHE") + "/cache/download",
 		SumDB:    "off",
 	}
+}
+
+// made builds what is in a directory, and returns where the result is.
+func made(t *testing.T, o build.Options, r build.Request, src string, progress io.Writer) (dir string, err error) {
+	t.Helper()
+	b, err := build.New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	trees := o.Trees.(*bundle.Store)
+	put, err := trees.PutDir(t.Context(), src)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Source = put.Digest
+	out, err := b.Build(t.Context(), r, progress)
+	if err != nil {
+		return "", err
+	}
+	dir, pathErr := trees.Path(out.Digest)
+	if pathErr != nil {
+		t.Fatal(pathErr)
+	}
+	return dir, nil
 }
 
 // source writes a directory of name, content, name, content...
@@ -65,9 +95,9 @@ func TestBuild(t *testing.T) {
 	if err := os.Symlink("data/text.txt", filepath.Join(src, "link")); err != nil {
 		t.Fatal(err)
 	}
-	out := filepath.Join(t.TempDir(), "out")
 	var progress bytes.Buffer
-	if err := build.New(options(t)).Build(t.Context(), "go", src, out, &progress); err != nil {
+	out, err := made(t, options(t), build.Request{Kind: "go"}, src, &progress)
+	if err != nil {
 		t.Fatalf("%v\n%s", err, &progress)
 	}
 	said, err := exec.Command(filepath.Join(out, "bootstrap")).CombinedOutput()
@@ -98,9 +128,9 @@ func TestBuildExample(t *testing.T) {
 	if _, err := os.Stat(strings.TrimPrefix(o.Proxy, "file://") + "/github.com/aws/aws-lambda-go/@v/v1.55.1.zip"); err != nil {
 		t.Skipf("aws-lambda-go is not in the module cache: %v", err)
 	}
-	out := t.TempDir()
 	var progress bytes.Buffer
-	if err := build.New(o).Build(t.Context(), "go", "../../examples/aws-go-hello", out, &progress); err != nil {
+	out, err := made(t, o, build.Request{Kind: "go"}, "../../examples/aws-go-hello", &progress)
+	if err != nil {
 		t.Fatalf("%v\n%s", err, &progress)
 	}
 	if info, err := os.Stat(filepath.Join(out, "bootstrap")); err != nil || info.Mode()&0o111 == 0 {
@@ -137,7 +167,7 @@ func TestBuildRefuses(t *testing.T) {
 				o.Proxy = c.proxy
 			}
 			var progress bytes.Buffer
-			err := build.New(o).Build(t.Context(), "go", source(t, c.files...), t.TempDir(), &progress)
+			_, err := made(t, o, build.Request{Kind: "go"}, source(t, c.files...), &progress)
 			e, ok := err.(*lambent.Error)
 			if !ok || e.Kind != lambent.Broken || !strings.Contains(e.Message, c.words) || strings.Contains(e.Message, "\n") || !strings.Contains(e.Hint, c.hint) {
 				t.Errorf("Build = %+v; want Broken with %q and hint %q", err, c.words, c.hint)
@@ -154,18 +184,19 @@ func TestReplacementInsideIsBuilt(t *testing.T) {
 		"go.mod", module+"\nrequire example.com/sub v0.0.0\n\nreplace example.com/sub => ./sub\n",
 		"main.go", "package main\n\nimport \"example.com/sub\"\n\nfunc main() { print(sub.Text) }\n",
 		"sub/go.mod", "module example.com/sub\n\ngo 1.24\n", "sub/sub.go", "package sub\n\nconst Text = \"sub\"\n")
-	if err := build.New(options(t)).Build(t.Context(), "go", src, t.TempDir(), os.Stderr); err != nil {
+	if _, err := made(t, options(t), build.Request{Kind: "go"}, src, os.Stderr); err != nil {
 		t.Error(err)
 	}
 }
 
 func TestNoToolchain(t *testing.T) {
-	err := build.New(build.Options{Path: t.TempDir(), CacheDir: t.TempDir()}).
-		Build(t.Context(), "go", source(t, "go.mod", module), t.TempDir(), io.Discard)
+	o := options(t)
+	o.Path = t.TempDir()
+	_, err := made(t, o, build.Request{Kind: "go"}, source(t, "go.mod", module), io.Discard)
 	if e, ok := err.(*lambent.Error); !ok || e.Kind != lambent.Unsupported || !strings.Contains(e.Hint, "go.dev/dl") {
 		t.Errorf("Build = %v", err)
 	}
-	if err := build.New(build.Options{}).Build(t.Context(), "make", "", "", io.Discard); !lambent.Is(err, lambent.Unsupported) {
+	if _, err := made(t, o, build.Request{Kind: "make"}, source(t, "go.mod", module), io.Discard); !lambent.Is(err, lambent.Unsupported) {
 		t.Errorf("kind make: %v", err)
 	}
 }
@@ -181,17 +212,26 @@ func TestTimeLimit(t *testing.T) {
 		t.Fatal(err)
 	}
 	src := source(t, "go.mod", module)
-	b := build.New(build.Options{Path: bin, CacheDir: t.TempDir(), Timeout: 500 * time.Millisecond})
+	o := options(t)
+	o.Path, o.Timeout = bin, 500*time.Millisecond
 	start := time.Now()
-	if err := b.Build(t.Context(), "go", src, t.TempDir(), io.Discard); !lambent.Is(err, lambent.Broken) || !strings.Contains(err.Error(), "too long") {
+	if _, err := made(t, o, build.Request{Kind: "go"}, src, io.Discard); !lambent.Is(err, lambent.Broken) || !strings.Contains(err.Error(), "too long") {
 		t.Errorf("Build = %v", err)
 	}
 	if took := time.Since(start); took > 4*time.Second {
 		t.Errorf("it took %v: a child held the output open", took)
 	}
+	b, err := build.New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	put, err := o.Trees.PutDirs(t.Context(), src)
+	if err != nil {
+		t.Fatal(err)
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := b.Build(ctx, "go", src, t.TempDir(), io.Discard); !lambent.Is(err, lambent.Canceled) {
+	if _, err := b.Build(ctx, build.Request{Kind: "go", Source: put.Digest}, io.Discard); !lambent.Is(err, lambent.Canceled) {
 		t.Errorf("canceled: %v", err)
 	}
 }
@@ -207,8 +247,9 @@ func TestEnvironmentAndOutput(t *testing.T) {
 		t.Fatal(err)
 	}
 	var progress bytes.Buffer
-	b := build.New(build.Options{Path: bin + ":/usr/bin:/bin", CacheDir: t.TempDir()})
-	if err := b.Build(t.Context(), "go", source(t, "go.mod", module), t.TempDir(), &progress); !lambent.Is(err, lambent.Broken) {
+	o := options(t)
+	o.Path = bin + ":/usr/bin:/bin"
+	if _, err := made(t, o, build.Request{Kind: "go"}, source(t, "go.mod", module), &progress); !lambent.Is(err, lambent.Broken) {
 		t.Errorf("Build = %v", err)
 	}
 	said := progress.String()

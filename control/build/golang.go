@@ -191,12 +191,17 @@ func explain(said string, err error) error {
 	return e
 }
 
-// output passes on what comes, up to a limit, and keeps the same for explain.
+// output passes on what comes, up to a limit, and keeps the same, and after it the end
+// of what comes.
 type output struct {
 	to   io.Writer
 	left int
 	kept bytes.Buffer
+	last []byte // at most twice maxTail
 }
+
+// maxTail is how much of the end of an output is looked at for what went wrong.
+const maxTail = 8 << 10
 
 // Write never fails: a client that no longer watches does not end the build.
 func (o *output) Write(p []byte) (int, error) {
@@ -208,5 +213,12 @@ func (o *output) Write(p []byte) (int, error) {
 			io.WriteString(o.to, "\n... the rest of the output is left out\n")
 		}
 	}
+	o.last = append(o.last, p[max(0, len(p)-maxTail):]...)
+	if len(o.last) > 2*maxTail {
+		o.last = append(o.last[:0], o.tail()...)
+	}
 	return len(p), nil
 }
+
+// tail is the end of what came.
+func (o *output) tail() []byte { return o.last[max(0, len(o.last)-maxTail):] }

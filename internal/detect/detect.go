@@ -29,7 +29,7 @@ type Project struct {
 // for runtimes that have one, or Command.
 type Function struct {
 	Settings
-	Build string // "go": the code is built from source first; empty: it runs as it is
+	Build string // "go" and "cargo": it is built from source first; "npm" and "pip": what it depends on is installed; empty: it runs as it is
 	Why   string // how runtime and handler were found, in one line
 }
 
@@ -51,8 +51,8 @@ const op = "detect"
 // Detect looks at a project's directory. The first of these that is there
 // decides: what is said of runtime, handler and command, by its caller or by
 // lambent.toml; host.json (Azure); a Procfile; the functions framework (Google);
-// Node's files; Python's; a Go module that starts a Lambda handler; bootstrap; the
-// start script of package.json.
+// Node's files; Python's; a Go module that starts a Lambda handler; a Rust package that
+// needs lambda_runtime; bootstrap; the start script of package.json.
 // The errors are Invalid, or Unsupported for what a later release will run.
 func Detect(fsys fs.FS, said Settings) (*Project, error) {
 	p := &Project{}
@@ -81,6 +81,9 @@ func Detect(fsys fs.FS, said Settings) (*Project, error) {
 		if err != nil {
 			return nil, err
 		}
+		if f.Build == "" {
+			f.Build = installs(fsys, f.Runtime)
+		}
 		p.Functions = append(p.Functions, f)
 	}
 	return p, nil
@@ -105,7 +108,7 @@ func complete(fsys fs.FS, s Settings) (Function, error) {
 		return f, lambent.Errorf(lambent.Unsupported, op, "host.json says that this is an Azure Functions app: this release does not run those")
 	}
 	google := func(fsys fs.FS) (*found, error) { return findGoogle(fsys, "") }
-	for _, look := range []func(fs.FS) (*found, error){findProcfile, google, findNode, findPython, findGo, findBootstrap, findStart} {
+	for _, look := range []func(fs.FS) (*found, error){findProcfile, google, findNode, findPython, findGo, findRust, findBootstrap, findStart} {
 		hit, err := look(fsys)
 		if err != nil { // a web server has files of its language, and no handler
 			if start, _ := findStart(fsys); start != nil && !hasFramework(fsys) {
@@ -198,7 +201,7 @@ func forHandler(fsys fs.FS, f Function) (Function, error) {
 			return f, nil
 		}
 	}
-	for _, look := range []func(fs.FS) (*found, error){findGo, findBootstrap} {
+	for _, look := range []func(fs.FS) (*found, error){findGo, findRust, findBootstrap} {
 		if hit, err := look(fsys); err != nil {
 			return f, err
 		} else if hit != nil {
@@ -232,7 +235,7 @@ func nothing(fsys fs.FS) error {
 			WithHint("lambent deploy %s", es[0].Name())
 	}
 	return lambent.Errorf(lambent.Invalid, op, "there is no function here: looked for lambent.toml, index.* and handler.* of Node, "+
-		"lambda_function.py, app.py, main.py, handler.py, go.mod, bootstrap, Procfile and a start script of package.json").
+		"lambda_function.py, app.py, main.py, handler.py, go.mod, Cargo.toml, bootstrap, Procfile and a start script of package.json").
 		WithHint("lambent init")
 }
 

@@ -34,16 +34,21 @@ func hasFramework(fsys fs.FS) bool {
 }
 
 // findGoogle recognises functions of Google's by the framework that they depend on,
-// which has to be there already: nothing is installed at a deploy.
+// which lies beside the code or is among what is installed.
 func findGoogle(fsys fs.FS, target string) (*found, error) {
 	pkg, err := readPackage(fsys)
 	if err != nil {
 		return nil, err
 	}
 	if pkg.needs("@google-cloud/functions-framework") {
-		if !exists(fsys, nodeFramework) {
-			return nil, lambent.Errorf(lambent.Invalid, op, "package.json asks for Google's functions framework, and node_modules does not have it: nothing is installed at a deploy").
-				WithHint("npm install && lambent deploy")
+		switch {
+		case exists(fsys, nodeFramework):
+		case isDir(fsys, "node_modules"):
+			return nil, lambent.Errorf(lambent.Invalid, op, "package.json asks for Google's functions framework, and node_modules does not have it").
+				WithHint("npm install && lambent deploy   (or: rm -r node_modules, and it is installed on the server)")
+		case pkg.Dependencies["@google-cloud/functions-framework"] == "":
+			return nil, lambent.Errorf(lambent.Invalid, op, "package.json has Google's functions framework among what only development needs").
+				WithHint("npm install --save-prod @google-cloud/functions-framework && lambent deploy")
 		}
 		return googleNode(fsys, pkg, target)
 	}
@@ -56,12 +61,14 @@ func findGoogle(fsys fs.FS, target string) (*found, error) {
 	default:
 		return nil, nil
 	}
-	if !exists(fsys, pythonFramework) {
-		install := "pip install -t . functions-framework && lambent deploy"
-		if exists(fsys, "requirements.txt") {
-			install = "pip install -t . -r requirements.txt && lambent deploy"
+	asked := pythonRequired.MatchString(strings.ToLower(source(fsys, "requirements.txt")))
+	if !exists(fsys, pythonFramework) && !(asked && !hasWheels(fsys)) {
+		if asked {
+			return nil, lambent.Errorf(lambent.Invalid, op, "%s, and it is not among the packages beside it", why).
+				WithHint("pip install -t . -r requirements.txt && lambent deploy")
 		}
-		return nil, lambent.Errorf(lambent.Invalid, op, "%s, which is not beside it: nothing is installed at a deploy", why).WithHint("%s", install)
+		return nil, lambent.Errorf(lambent.Invalid, op, "%s, and nothing asks for it to be installed", why).
+			WithHint("echo functions-framework >> requirements.txt && lambent deploy")
 	}
 	return googlePython(fsys, why, target)
 }

@@ -32,10 +32,11 @@ var (
 
 // A nodePackage is what is read of package.json.
 type nodePackage struct {
-	Main            string            `json:"main"`
-	Dependencies    map[string]string `json:"dependencies"`
-	DevDependencies map[string]string `json:"devDependencies"`
-	Scripts         map[string]string `json:"scripts"`
+	Main                 string            `json:"main"`
+	Dependencies         map[string]string `json:"dependencies"`
+	OptionalDependencies map[string]string `json:"optionalDependencies"`
+	DevDependencies      map[string]string `json:"devDependencies"`
+	Scripts              map[string]string `json:"scripts"`
 }
 
 func (p nodePackage) needs(name string) bool {

@@ -183,7 +183,10 @@ func (d *disk) grow(holdsMB int) error {
 	}
 	blocks := uint64(size / 4096)
 	const resize = 0x40086610 // EXT4_IOC_RESIZE_FS
-	if err := d.ioctl(resize, unsafe.Pointer(&blocks)); err != nil {
+	if err := d.ioctl(resize, unsafe.Pointer(&blocks)); errors.Is(err, syscall.EPERM) {
+		return lambent.Errorf(lambent.Unsupported, "namespace.Assign", "a /tmp of over %d MB needs a server with the capability CAP_SYS_RESOURCE, which this one was started without", diskMB).
+			WithHint("docker run --cap-add SYS_RESOURCE ...   (or: CapabilityBoundingSet= in the server's unit)")
+	} else if err != nil {
 		return fail("EXT4_IOC_RESIZE_FS", err)
 	}
 	d.sizeMB = holdsMB

@@ -1,0 +1,13 @@
+# What each recipe begins with: a copy of what is given, which is read-only, to work in.
+set -eu
+all=${BUILD_ALL-} work=$TMPDIR/work
+mkdir "$work" "$HOME"
+cp -RP . "$work"
+chmod -R u+w "$work"
+cd "$work"
+
+fail() { echo "$1" >&2; exit 1; }
+missing() { echo "$1" >&2; exit 86; }
+need() { command -v "$1" >/dev/null 2>&1 || missing "$1"; }
+answer() { tar -C "$1" -cf - "$2" >&3; }
+

@@ -1,0 +1,263 @@
+package build
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"lambent"
+	"lambent/bundle"
+	"lambent/sandbox"
+)
+
+// What the sandbox of a build has. Its memory is beside what functions are promised.
+const (
+	sandboxMemoryMB = 2048
+	sandboxesAtOnce = 2
+
+	// sandboxDiskMB is what a build has of disk, and leastDiskMB what it has to do with where
+	// no driver can give it that.
+	sandboxDiskMB = 8192
+	leastDiskMB   = 512
+
+	// sandboxShare is the part of its share of the processors that a build has against
+	// functions that are being served.
+	sandboxShare = 0.1
+)
+
+// missingTool is the status by which a recipe says that its last line names a program
+// that is not there.
+const missingTool = 86
+
+// sandboxed builds by a recipe, out of the cache where it can, and puts the result
+// into the store.
+func (b *Builder) sandboxed(ctx context.Context, r *Request, rec *recipe, progress io.Writer) (bundle.Tree, error) {
+	src, err := b.options.Trees.Path(r.Source)
+	if err != nil {
+		return bundle.Tree{}, err
+	}
+	p, err := rec.read(os.DirFS(src))
+	if err != nil {
+		return bundle.Tree{}, err
+	}
+	work, err := os.MkdirTemp(b.options.WorkDir, "")
+	if err != nil {
+		return bundle.Tree{}, diskError(err)
+	}
+	defer os.RemoveAll(work)
+	key, err := cacheKey(r, rec, src, p)
+	if err != nil {
+		return bundle.Tree{}, diskError(err)
+	}
+	answer := b.cache.open(key, p.locked)
+	if answer != nil && !r.Fresh {
+		say(progress, "nothing of what is installed has changed since the last build")
+	} else {
+		if answer, err = b.install(ctx, r, rec, p, src, work, progress); err != nil {
+			return bundle.Tree{}, err
+		}
+		if err := b.cache.keep(key, answer); err != nil {
+			return bundle.Tree{}, diskError(err)
+		}
+	}
+	defer answer.Close()
+	out := filepath.Join(work, "result")
+	if err := untar(ctx, answer, out, b.options.MaxTree, b.options.MaxFiles); err != nil {
+		return bundle.Tree{}, err
+	}
+	if p.all {
+		return b.options.Trees.PutDirs(ctx, out)
+	}
+	return b.options.Trees.PutDirs(ctx, src, out)
+}
+
+// install runs a recipe and returns a file with its answer.
+func (b *Builder) install(ctx context.Context, r *Request, rec *recipe, p plan, src, work string, progress io.Writer) (_ *os.File, err error) {
+	if p.sees != nil {
+		seen := filepath.Join(work, "seen")
+		if err := errors.Join(os.Mkdir(seen, 0o755), copySeen(src, seen, p.sees)); err != nil {
+			return nil, diskError(err)
+		}
+		t, err := b.options.Trees.PutDirs(ctx, seen) // sandboxes see nothing but what is stored
+		if err != nil {
+			return nil, err
+		}
+		if src, err = b.options.Trees.Path(t.Digest); err != nil {
+			return nil, err
+		}
+	}
+	answer, err := os.Create(filepath.Join(work, "answer.tar"))
+	if err != nil {
+		return nil, diskError(err)
+	}
+	defer func() {
+		if err != nil {
+			answer.Close()
+		}
+	}()
+	select {
+	case b.turn <- struct{}{}:
+	default:
+		say(progress, "waiting: %d other builds are under way", sandboxesAtOnce)
+		select {
+		case b.turn <- struct{}{}:
+		case <-ctx.Done():
+			return nil, ended(ctx)
+		}
+	}
+	defer func() { <-b.turn }()
+	said := &output{to: progress, left: maxOutput}
+	task := sandbox.Task{Code: src, MemoryMB: sandboxMemoryMB, TmpMB: sandboxDiskMB, Network: b.options.Network}
+	exit, err := b.run(ctx, r.Runtime, task, rec.script, p, answer, said)
+	if lambent.Is(err, lambent.Unsupported) {
+		task.TmpMB = leastDiskMB
+		exit, err = b.run(ctx, r.Runtime, task, rec.script, p, answer, said)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if exit != (sandbox.Exit{}) {
+		return nil, rec.failed(exit, said, task.TmpMB)
+	}
+	return answer, nil
+}
+
+// run runs a script in a sandbox of its own, with what it answers on descriptor 3 going
+// to answer, and the rest of what it says to said.
+func (b *Builder) run(ctx context.Context, rt lambent.Runtime, task sandbox.Task, script string, p plan, answer io.Writer, said io.Writer) (exit sandbox.Exit, err error) {
+	const op = "build.run"
+	interpreter := ""
+	if len(rt.Boot) > 0 {
+		interpreter = rt.Boot[0]
+	} else {
+		rt.Boot = []string{"/bin/sh"}
+	}
+	rt.BootLate, rt.Ahead = true, false
+	sb, err := b.options.Driver.Park(ctx, rt)
+	if err != nil {
+		return exit, err
+	}
+	defer sb.Output().Close()
+	defer sb.Destroy()
+	stop := context.AfterFunc(ctx, func() { _ = sb.Destroy() })
+	defer stop()
+	tmp := sb.Paths(task).Tmp
+	env := append([]string{
+		"PATH=" + searchPath(interpreter), "LANG=C.UTF-8", "HOME=" + tmp + "/home", "TMPDIR=" + tmp, "CI=1", "NO_COLOR=1", "INTERPRETER=" + interpreter,
+	}, b.options.Env...)
+	if p.all {
+		env = append(env, "BUILD_ALL=yes")
+	}
+	task.Start = sandbox.Start{Argv: []string{"/bin/sh", "-c", script}, Env: env}
+	if err := sb.Assign(ctx, task); err != nil {
+		return exit, orEnded(ctx, err)
+	}
+	if s, ok := sandbox.Unwrap(sb).(sandbox.Sharer); ok {
+		_ = s.Share(sandboxShare) // without it the build takes more from others, and is no less right
+	}
+	spoken := make(chan struct{})
+	go func() {
+		defer close(spoken)
+		_, _ = io.Copy(said, sb.Output())
+	}()
+	limit := b.options.MaxTree + b.options.MaxTree/8 + 64<<20 // with the heads of entries
+	n, err := io.Copy(answer, io.LimitReader(sb.Agent(), limit))
+	if err == nil && n < limit {
+		select {
+		case <-sb.Done():
+		case <-ctx.Done():
+		}
+	}
+	_ = sb.Destroy()
+	<-spoken
+	switch {
+	case ctx.Err() != nil:
+		return exit, ended(ctx)
+	case n >= limit:
+		return exit, lambent.Errorf(lambent.TooLarge, op, "what the build makes is over the limit of %d MB", b.options.MaxTree>>20).
+			WithHint("leave out what the function does not need, or move dependencies into a layer")
+	case err != nil:
+		return exit, diskError(err)
+	}
+	return sb.Exit(), nil
+}
+
+// searchPath is where a build finds its tools: beside the interpreter, and the system's.
+func searchPath(interpreter string) string {
+	dirs := []string{"/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"}
+	if interpreter != "" {
+		dirs = append([]string{filepath.Dir(interpreter)}, dirs...)
+	}
+	return strings.Join(dirs, ":")
+}
+
+// failed is the error for a recipe that did not come to its end. All that it said has
+// gone to whoever waits for the build.
+func (rec *recipe) failed(exit sandbox.Exit, said *output, diskMB int) error {
+	op := "build." + rec.tool
+	last := lastLine(said.tail())
+	has := func(words ...string) bool {
+		for _, w := range words {
+			if bytes.Contains(said.tail(), []byte(w)) {
+				return true
+			}
+		}
+		return false
+	}
+	switch {
+	case exit.Exec != 0:
+		return lambent.Errorf(lambent.Unsupported, op, "the runtime has no /bin/sh, which builds are run by").WithHint("%s", rec.vendor)
+	case exit.Code == missingTool:
+		return lambent.Errorf(lambent.Unsupported, op, "the build needs %s, which is not on the server", last).WithHint("%s", rec.vendor)
+	case exit.OOM, has("JavaScript heap out of memory"):
+		return lambent.Errorf(lambent.Broken, op, "%s needs more than the %d MB of memory that builds have", rec.tool, sandboxMemoryMB).WithHint("%s", rec.vendor)
+	case has("No space left on device", "ENOSPC"):
+		return lambent.Errorf(lambent.Broken, op, "%s needs more than the %d MB of disk that builds have, or the server's disk is full", rec.tool, diskMB).WithHint("%s", rec.vendor)
+	case has("EAI_AGAIN", "ENOTFOUND", "ECONNREFUSED", "ETIMEDOUT", "ENETUNREACH", "Temporary failure in name resolution", "Failed to establish a new connection", "Could not resolve host", "Couldn't connect to server"):
+		return lambent.Errorf(lambent.Broken, op, "%s cannot reach what it installs from: %s", rec.tool, last).WithHint("%s", rec.vendor)
+	}
+	if last == "" {
+		last = exit.String()
+	}
+	return lambent.Errorf(lambent.Broken, op, "%s failed: %s (see the build's output)", rec.tool, last)
+}
+
+// lastLine is where installers say what went wrong, but for what they say of their own
+// logs.
+func lastLine(said []byte) string {
+	last := ""
+	for line := range strings.Lines(string(said)) {
+		line = strings.TrimSpace(line)
+		if line == "" || strings.HasPrefix(line, "[notice]") || strings.Contains(line, "A complete log of this run") || strings.Contains(line, "-debug-0.log") {
+			continue
+		}
+		last = line
+	}
+	return fmt.Sprintf("%.300s", last)
+}
+
+func say(w io.Writer, format string, args ...any) { fmt.Fprintf(w, format+"\n", args...) }
+
+// ended is the error of a build whose ctx ended.
+func ended(ctx context.Context) error {
+	if context.Cause(ctx) == errTimeout {
+		return lambent.Errorf(lambent.Broken, "build", "the build was ended because it took too long")
+	}
+	return lambent.Errorf(lambent.Canceled, "build", "given up during the build: %w", context.Cause(ctx))
+}
+
+func orEnded(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return ended(ctx)
+	}
+	return err
+}
+
+// defaultTimeout is how long a build may take.
+const defaultTimeout = 10 * time.Minute
