@@ -38,10 +38,10 @@ func options(t *testing.T) build.Options {
 	}
 	return build.Options{
 		CacheDir: t.TempDir(), WorkDir: t.TempDir(), Trees: trees, MaxTree: 250 << 20, MaxFiles: 100_000,
-		GoCache:  goEnv(t, "GOCACHE"),
-		Path:     filepath.Join(goEnv(t, "GOROOT"), "bin"),
-		Proxy:    "file://" + goEnv(t, "GOMODCACHE") + "/cache/download",
-		SumDB:    "off",
+		GoCache: goEnv(t, "GOCACHE"),
+		Path:    filepath.Join(goEnv(t, "GOROOT"), "bin"),
+		Proxy:   "file://" + goEnv(t, "GOMODCACHE") + "/cache/download",
+		SumDB:   "off",
 	}
 }
 
