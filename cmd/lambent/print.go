@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"text/tabwriter"
 	"time"
 
@@ -133,8 +134,26 @@ func microseconds(n int64) string { return fmt.Sprintf("%.2f ms", float64(n)/100
 
 // step tells of something that takes over a second, once it does.
 func (p *program) step(format string, args ...any) (done func()) {
-	t := time.AfterFunc(time.Second, func() { p.note(format+" ...", args...) })
-	return func() { t.Stop() }
+	what, begun, ended := fmt.Sprintf(format, args...), time.Now(), make(chan struct{})
+	var said sync.WaitGroup
+	said.Go(func() {
+		for after := time.Second; ; after = 10 * time.Second {
+			select {
+			case <-time.After(after):
+			case <-ended:
+				return
+			}
+			if took := time.Since(begun).Round(time.Second); took < 10*time.Second {
+				p.note("%s ...", what)
+			} else {
+				p.note("%s ... for %v", what, took)
+			}
+		}
+	})
+	return func() {
+		close(ended)
+		said.Wait()
+	}
 }
 
 // bytesOf is a size for people.
