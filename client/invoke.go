@@ -126,6 +126,19 @@ func (c *Client) Logs(ctx context.Context, name string, l LogQuery) iter.Seq2[Lo
 	}
 }
 
+// BuildLog writes what a function's last build said to w.
+func (c *Client) BuildLog(ctx context.Context, name string, w io.Writer) error {
+	resp, err := c.send(ctx, call{method: http.MethodGet, path: functionPath(name, "build")})
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if _, err := io.Copy(w, resp.Body); err != nil {
+		return c.broken(ctx, err)
+	}
+	return nil
+}
+
 // A Period bounds what is looked at: times (RFC 3339) or durations before now,
 // such as 30d; "" is no bound.
 type Period struct{ Since, Until string }

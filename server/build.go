@@ -78,5 +78,5 @@ func (s *Server) build(ctx context.Context, r v1.BuildRequest, progress io.Write
 	if err != nil {
 		return v1.Code{}, err
 	}
-	return asCode(s.builder.Build(ctx, build.Request{Kind: r.Kind, Source: r.Source, Runtime: rt, Project: r.Project, Fresh: r.Fresh}, progress))
+	return asCode(s.builder.Build(ctx, build.Request{Kind: r.Kind, Source: r.Source, Runtime: rt, Name: r.Name, Fresh: r.Fresh}, progress))
 }

@@ -307,7 +307,7 @@ func (s *Server) provision() error {
 // deleted removes what a function leaves outside of the store. What its last calls
 // still write is discarded.
 func (s *Server) deleted(n lambent.Name) {
-	if err := s.logs.Delete(n); err != nil {
+	if err := errors.Join(s.logs.Delete(n), s.builder.Forget(n)); err != nil {
 		s.log.Warn("the log of a deleted function cannot be removed", "function", n.String(), "error", err)
 	}
 }
@@ -319,7 +319,7 @@ func (s *Server) openFaces(context.Context) error {
 	s.api = v1.New(v1.Config{
 		Control: s.control, Invoker: invoker, Limits: s.limits, Logger: s.log,
 		Authenticate: s.identify, HasCode: s.code.Has, CanRun: s.canRun, FixedEnv: s.fixedEnv,
-		PutCode: s.putCode, Zip: s.code.Zip, Build: s.build, Logs: s.logs, Ledger: s.ledger,
+		PutCode: s.putCode, Zip: s.code.Zip, Build: s.build, BuildLog: s.builder.Log, Logs: s.logs, Ledger: s.ledger,
 		FunctionURL: s.functionURL,
 		Runtimes:    s.describeRuntimes, AddRuntime: s.addRuntime, RemoveRuntime: s.removeRuntime, Closing: s.closing,
 		Server: s.describe,

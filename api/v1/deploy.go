@@ -50,7 +50,7 @@ type DeployRequest struct {
 type BuildRequest struct {
 	Kind, Source string // as in a DeployRequest
 	Runtime      string // that it is for
-	Project      string
+	Name         lambent.Name
 	Fresh        bool
 }
 
@@ -206,7 +206,7 @@ func (s *service) code(ctx context.Context, name lambent.Name, r *DeployRequest,
 	case r.DryRun:
 		return nil, nil
 	}
-	b := BuildRequest{Kind: r.Build, Source: r.Source, Project: name.Project, Fresh: r.Fresh}
+	b := BuildRequest{Kind: r.Build, Source: r.Source, Name: name, Fresh: r.Fresh}
 	if f, err := s.Control.Get(name); err == nil {
 		b.Runtime = f.Latest.Runtime
 	}

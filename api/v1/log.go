@@ -3,6 +3,7 @@ package v1
 import (
 	"context"
 	"encoding/json"
+	"io"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -45,6 +46,32 @@ func (s *service) logOperations(api huma.API) {
 			Content:     map[string]*huma.MediaType{ndjson: {Schema: schema[LogLine](api)}},
 		}},
 	}, auth.RoleAdmin, s.readLog)
+	s.plain(api, &huma.Operation{
+		OperationID: "read-build-log", Method: http.MethodGet, Path: "/v1/functions/{name}/build", Tags: []string{"logs"},
+		Summary:     "Read what a function's last build said",
+		Description: "That of a function that was never made, too, because its first build failed.",
+		Parameters:  []*huma.Param{functionParam()},
+		Responses: map[string]*huma.Response{"200": {
+			Description: "The output of the tools",
+			Content:     map[string]*huma.MediaType{"text/plain": {Schema: &huma.Schema{Type: huma.TypeString}}},
+		}},
+	}, auth.RoleAdmin, s.readBuildLog)
+}
+
+func (s *service) readBuildLog(w http.ResponseWriter, r *http.Request, project string) error {
+	name, err := checkedName(project, r.PathValue("name"), "")
+	if err != nil {
+		return err
+	}
+	text, err := s.BuildLog(name)
+	if err != nil {
+		return err
+	}
+	defer text.Close()
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	_, _ = io.Copy(w, text) // a client that is gone is not told
+	return nil
 }
 
 const defaultLogLines = 1000

@@ -55,6 +55,9 @@ type Config struct {
 	// progress.
 	Build func(ctx context.Context, r BuildRequest, progress io.Writer) (Code, error)
 
+	// BuildLog returns what a function's last build has said.
+	BuildLog func(lambent.Name) (io.ReadCloser, error)
+
 	// Closing is closed when the server begins to shut down: whoever follows a log
 	// is let go. nil: never.
 	Closing <-chan struct{}

@@ -1,9 +1,12 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"regexp"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -16,13 +19,15 @@ const logsHelp = `Print a function's log, the newest lines last.
   lambent logs hello
   lambent logs hello -f
   lambent logs hello --since 5m --grep 'ERROR|WARN'
-  lambent logs hello --request 8f5c3a0e-6f0b-4b8e-9d5a-3f6f3f1f2a10`
+  lambent logs hello --request 8f5c3a0e-6f0b-4b8e-9d5a-3f6f3f1f2a10
+  lambent logs hello --build             what npm, pip or go said at the last deploy`
 
 // followTail is how much of the past a follower sees first.
 const followTail = 10
 
 func logsCommand(p *program) *cobra.Command {
 	var q client.LogQuery
+	var build bool
 	c := &cobra.Command{
 		Use: "logs NAME", Short: "Print a function's log", Long: logsHelp, Args: args(1, "NAME"), ValidArgsFunction: p.completeFunctions,
 	}
@@ -34,7 +39,11 @@ func logsCommand(p *program) *cobra.Command {
 	f.StringVar(&q.Grep, "grep", "", "only lines that match this regular expression")
 	f.StringVar(&q.Request, "request", "", "only lines of this invocation")
 	f.IntVar(&q.Limit, "limit", 0, "the most lines of the past (default: 1000, or all since --since)")
+	f.BoolVar(&build, "build", false, "what the last build said, instead")
 	c.RunE = p.on(func(c *cobra.Command, cl *client.Client, name string, _ []string) error {
+		if build {
+			return p.printBuildLog(c.Context(), cl, name)
+		}
 		if _, err := regexp.Compile(q.Grep); err != nil {
 			return usagef(c, "--grep %q: %v", q.Grep, err)
 		}
@@ -55,6 +64,22 @@ func logsCommand(p *program) *cobra.Command {
 		return nil
 	})
 	return c
+}
+
+func (p *program) printBuildLog(ctx context.Context, cl *client.Client, name string) error {
+	var text strings.Builder
+	if err := cl.BuildLog(ctx, name, &text); err != nil {
+		return err
+	}
+	for line := range strings.Lines(text.String()) {
+		if isTerminal(p.out) {
+			line = printable(strings.TrimSuffix(line, "\n")) + "\n"
+		}
+		if _, err := io.WriteString(p.out, line); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (p *program) printLogLine(o *output, l *client.LogLine) error {

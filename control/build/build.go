@@ -73,7 +73,7 @@ type Request struct {
 	Kind    string          // go, npm, pip or cargo
 	Source  string          // digest of the tree
 	Runtime lambent.Runtime // that it is for; Go needs none
-	Project string          // whose it is
+	Name    lambent.Name    // of the function, whose project shares nothing with others
 	Fresh   bool            // takes nothing from the cache
 }
 
@@ -92,7 +92,7 @@ func New(o Options) (*Builder, error) {
 		o.Timeout = defaultTimeout
 	}
 	b := &Builder{options: o, cache: &cache{filepath.Join(o.CacheDir, "installed")}, turn: make(chan struct{}, sandboxesAtOnce)}
-	if err := os.MkdirAll(b.cache.dir, 0o700); err != nil {
+	if err := errors.Join(os.MkdirAll(b.cache.dir, 0o700), os.MkdirAll(b.logs(), 0o700)); err != nil {
 		return nil, diskError(err)
 	}
 	return b, nil
@@ -103,8 +103,10 @@ func New(o Options) (*Builder, error) {
 // The errors are Broken for what is wrong with the source, or with what it asks for,
 // Unsupported for an unknown kind or a missing tool, Canceled when ctx ends first,
 // TooLarge, NoSpace, and those of Trees.
-func (b *Builder) Build(ctx context.Context, r Request, progress io.Writer) (bundle.Tree, error) {
+func (b *Builder) Build(ctx context.Context, r Request, progress io.Writer) (_ bundle.Tree, err error) {
 	const op = "build.Build"
+	progress, end := b.logged(&r, progress)
+	defer func() { end(err) }()
 	ctx, cancel := context.WithTimeoutCause(ctx, b.options.Timeout, errTimeout)
 	defer cancel()
 	if rec, ok := recipes[r.Kind]; ok {

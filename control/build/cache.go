@@ -37,7 +37,7 @@ func cacheKey(r *Request, rec *recipe, src string, p plan) (string, error) {
 		io.WriteString(h, s)
 		h.Write([]byte{0})
 	}
-	for _, s := range []string{rec.script, r.Project, r.Runtime.Name, r.Runtime.Root, strings.Join(r.Runtime.Boot, " ")} {
+	for _, s := range []string{rec.script, r.Name.Project, r.Runtime.Name, r.Runtime.Root, strings.Join(r.Runtime.Boot, " ")} {
 		field(s)
 	}
 	if p.sees == nil {

@@ -208,7 +208,7 @@ func TestNpmOfARegistry(t *testing.T) {
 	})
 }
 
-func buildRequest(project string) build.Request { return build.Request{Project: project} }
+func buildRequest(project string) build.Request { return build.Request{Name: lambent.Name{Project: project, Function: "f"}} }
 
 // A wheel of the project's own needs no index. The function's own file comes before one
 // of a package.
