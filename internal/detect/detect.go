@@ -43,6 +43,8 @@ const (
 	// Of Google's functions, and of web servers by what interprets them.
 	GooglePython = "google-python"
 	GoogleNode   = "google-nodejs"
+	GoogleGo     = "google-go"
+	GoogleJava   = "google-java"
 	Web          = "web" // nothing does
 )
 
@@ -91,7 +93,9 @@ func complete(fsys fs.FS, s Settings) (Function, error) {
 	f := Function{Settings: s}
 	switch {
 	case s.Runtime != "" && (s.Handler != "" || strings.HasPrefix(s.Runtime, "provided") && exists(fsys, "bootstrap")):
-		f.Why = "runtime and handler as given"
+		if f.Why = "runtime and handler as given"; goRuntime.MatchString(s.Runtime) && exists(fsys, "go.mod") {
+			f.Build = "go"
+		}
 		return f, nil
 	case len(s.Command) > 0:
 		f.Runtime, f.Why = cmp.Or(s.Runtime, commandRuntime(fsys, s.Command)), "command as given"
@@ -180,7 +184,7 @@ func forServer(fsys fs.FS, f Function) (Function, error) {
 			return hit.fill(f), nil
 		}
 	}
-	return f, lambent.Errorf(lambent.Invalid, op, "runtime %s runs Google's functions framework or a web server: neither package.json nor requirements.txt asks for the one, and nothing says how to start the other", f.Runtime).
+	return f, lambent.Errorf(lambent.Invalid, op, "runtime %s runs Google's functions framework or a web server: nothing here asks for the one, and nothing says how to start the other", f.Runtime).
 		WithHint("lambent deploy --command 'PROGRAM ARGUMENTS'")
 }
 
@@ -225,7 +229,7 @@ func nothing(fsys fs.FS) error {
 		}
 	}
 	if exists(fsys, "go.mod") {
-		return lambent.Errorf(lambent.Invalid, op, "go.mod is there, but no file of the package beside it calls lambda.Start")
+		return lambent.Errorf(lambent.Invalid, op, "go.mod is there, but no file of the package beside it calls lambda.Start, or registers or exports functions of Google's")
 	}
 	if es, err := fs.ReadDir(fsys, "."); err == nil && len(es) == 1 && es[0].IsDir() {
 		return lambent.Errorf(lambent.Invalid, op, "all there is is the directory %q: the function's files have to be at the top", es[0].Name()).

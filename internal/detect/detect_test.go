@@ -28,6 +28,13 @@ const (
 )
 
 const (
+	goFramework = "github.com/GoogleCloudPlatform/functions-framework-go"
+	goModule    = "module example.com/hello\n\ngo 1.21\n\nrequire " + goFramework + " v1.9.2\n"
+	goRegisters = "package hello\n\nimport \"" + goFramework + "/functions\"\n\nfunc init() { functions.HTTP(\"Hello\", hello) }\n"
+
+	javaPom   = "<dependency><groupId>com.google.cloud.functions</groupId><artifactId>functions-framework-api</artifactId>"
+	javaHello = "package com.example;\n\n// class Not implements HttpFunction\npublic class Hello implements HttpFunction {\n  private static class Helper {}\n}\n"
+
 	googlePackage   = `{"dependencies":{"@google-cloud/functions-framework":"^5"}}`
 	nodeFramework   = "node_modules/@google-cloud/functions-framework/build/src/main.js"
 	pythonFramework = "functions_framework/__init__.py"
@@ -112,6 +119,17 @@ func TestDetect(t *testing.T) {
 		"google, python, background":  {[]string{"requirements.txt", "functions-framework", pythonFramework, "", "main.py", "def hello(data, context): pass"}, "google-python", "hello", ""},
 		"google, handler only":        {[]string{"lambent.toml", `handler = "b"`, "package.json", googlePackage, nodeFramework, "", "index.js", "exports.a = 1; exports.b = 1"}, "google-nodejs", "b", ""},
 		"google, runtime only":        {[]string{"lambent.toml", `runtime = "nodejs20"`, "package.json", googlePackage, nodeFramework, "", "index.js", "exports.a = 1"}, "nodejs20", "a", ""},
+		"google, go":                  {[]string{"go.mod", goModule, "a.go", goRegisters, "a_test.go", "package hello\nfunc init() { functions.HTTP(\"other\", f) }", "cmd/main.go", "package main"}, "google-go", "Hello", "go"},
+		"google, go, over lines":      {[]string{"go.mod", goModule, "a.go", "package hello\nimport f \"" + goFramework + "/functions\"\nfunc init() {\n\tf.CloudEvent(\n\t\t\"on-file\", onFile)\n}\n// functions.HTTP(\"not\", f)"}, "google-go", "on-file", "go"},
+		"google, go, exported":        {[]string{"go.mod", "module x", "a.go", "package hello\n\nfunc Hello(w http.ResponseWriter, r *http.Request) {}\n\nfunc Helper(a, b string) error {}\n"}, "google-go", "Hello", "go"},
+		"google, go, an event":        {[]string{"go.mod", "module x", "a.go", "package hello\n\nfunc Heard(ctx context.Context, m PubSubMessage) error {}\n"}, "google-go", "Heard", "go"},
+		"google, go, a main":          {[]string{"go.mod", goModule, "a.go", "package main\nimport \"" + goFramework + "/funcframework\"\n"}, "google-go", "", "go"},
+		"google, go, both given":      {[]string{"lambent.toml", "runtime = \"go122\"\nhandler = \"Other\"", "go.mod", goModule, "a.go", goRegisters}, "go122", "Other", "go"},
+		"google, go, handler given":   {[]string{"lambent.toml", "handler = \"Other\"", "go.mod", goModule, "a.go", goRegisters}, "google-go", "Other", "go"},
+		"google, java":                {[]string{"pom.xml", javaPom, "src/main/java/com/example/Hello.java", javaHello, "target/hello-1.0.jar", "", "invoker/java-function-invoker-1.4.1.jar", ""}, "google-java", "com.example.Hello", ""},
+		"google, java, by the pom":    {[]string{"pom.xml", javaPom + "<functionTarget>a.B</functionTarget>", "target/hello-1.0.jar", "", "java-function-invoker-1.4.1.jar", ""}, "google-java", "a.B", ""},
+		"google, java, jars alone":    {[]string{"lambent.toml", `handler = "a.B"`, "lib/java-function-invoker-1.4.1.jar", "", "hello.jar", ""}, "google-java", "a.B", ""},
+		"google, kotlin":              {[]string{"build.gradle.kts", javaPom, "src/main/kotlin/App.kt", "package com.example\n\nclass App : HttpFunction {\n}", "build/libs/app.jar", "", "lib/java-function-invoker-1.4.1.jar", ""}, "google-java", "com.example.App", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p, err := detect.Detect(project(c.files...), detect.Settings{})
@@ -141,18 +159,26 @@ func TestDetectRefuses(t *testing.T) {
 		"google, of two":     {[]string{"package.json", googlePackage, nodeFramework, "", "index.js", "functions.http('a', f);\nfunctions.http('b', f)"}, lambent.Invalid, "index.js has several functions: a, b"},
 		"google, no main":    {[]string{"package.json", googlePackage, nodeFramework, ""}, lambent.Invalid, "index.js or function.js is not there"},
 		"google, no main.py": {[]string{"requirements.txt", "functions-framework", pythonFramework, ""}, lambent.Invalid, "main.py is not there"},
-		"google, nothing":    {[]string{"lambent.toml", `runtime = "nodejs20"`, "index.js", node}, lambent.Invalid, "nothing says how to start"},
-		"no command":         {[]string{"lambent.toml", `runtime = "web"`}, lambent.Invalid, "nothing says how to start"},
-		"empty command":      {[]string{"lambent.toml", `command = []`}, lambent.Invalid, "must be a command line in quotes"},
-		"package.json":       {[]string{"package.json", "{", "index.js", node}, lambent.Invalid, "package.json"},
-		"no node handler":    {[]string{"index.js", "exports.a = 1; exports.b = 2;"}, lambent.Invalid, "index.js exports a, b, and no handler"},
-		"no handler":         {[]string{"app.py", "x = 1\n"}, lambent.Invalid, "app.py has no handler"},
-		"typescript":         {[]string{"index.ts", node}, lambent.Unsupported, "TypeScript"},
-		"go, no lambda":      {[]string{"go.mod", "module x", "main.go", "package main"}, lambent.Invalid, "lambda.Start"},
-		"no such file":       {[]string{"lambent.toml", `handler = "api.run"`, "app.py", python}, lambent.Invalid, "no such file: api.py, api/__init__.py, api.js"},
-		"one level down":     {[]string{"hello/app.py", python}, lambent.Invalid, `the directory "hello"`},
-		"no python file":     {[]string{"lambent.toml", `runtime = "python3.11"`, "index.mjs", node}, lambent.Invalid, "runtime python3.11"},
-		"no bootstrap":       {[]string{"lambent.toml", `runtime = "provided"`}, lambent.Invalid, "bootstrap"},
+		"google, go, of two": {[]string{"go.mod", goModule, "a.go", goRegisters + "\nfunc init() { functions.Typed(\"Greet\", greet) }"}, lambent.Invalid, "package hello has several functions: Greet, Hello"},
+		"google, go, by a constant": {[]string{"go.mod", goModule, "a.go", "package hello\nimport \"" + goFramework + "/functions\"\nfunc init() { functions.HTTP(name, f) }"},
+			lambent.Invalid, "package hello has no function that can be recognised"},
+		"google, java, source": {[]string{"pom.xml", javaPom, "src/main/java/Hello.java", javaHello}, lambent.Invalid, "pom.xml asks for Google's functions framework, and nothing is compiled"},
+		"google, java, no invoker": {[]string{"pom.xml", javaPom, "src/main/java/Hello.java", javaHello, "target/hello.jar", ""},
+			lambent.Invalid, "there is no java-function-invoker*.jar in invoker, ., lib, target/dependency"},
+		"google, java, of two": {[]string{"pom.xml", javaPom, "src/main/java/Hello.java", javaHello, "src/main/java/b/Heard.java", "package b;\npublic final class Heard\n    implements Closeable, BackgroundFunction<Message> {",
+			"target/hello.jar", "", "java-function-invoker-1.4.1.jar", ""}, lambent.Invalid, "src/main has several functions: b.Heard, com.example.Hello"},
+		"google, nothing": {[]string{"lambent.toml", `runtime = "nodejs20"`, "index.js", node}, lambent.Invalid, "nothing says how to start"},
+		"no command":      {[]string{"lambent.toml", `runtime = "web"`}, lambent.Invalid, "nothing says how to start"},
+		"empty command":   {[]string{"lambent.toml", `command = []`}, lambent.Invalid, "must be a command line in quotes"},
+		"package.json":    {[]string{"package.json", "{", "index.js", node}, lambent.Invalid, "package.json"},
+		"no node handler": {[]string{"index.js", "exports.a = 1; exports.b = 2;"}, lambent.Invalid, "index.js exports a, b, and no handler"},
+		"no handler":      {[]string{"app.py", "x = 1\n"}, lambent.Invalid, "app.py has no handler"},
+		"typescript":      {[]string{"index.ts", node}, lambent.Unsupported, "TypeScript"},
+		"go, no lambda":   {[]string{"go.mod", "module x", "main.go", "package main"}, lambent.Invalid, "lambda.Start"},
+		"no such file":    {[]string{"lambent.toml", `handler = "api.run"`, "app.py", python}, lambent.Invalid, "no such file: api.py, api/__init__.py, api.js"},
+		"one level down":  {[]string{"hello/app.py", python}, lambent.Invalid, `the directory "hello"`},
+		"no python file":  {[]string{"lambent.toml", `runtime = "python3.11"`, "index.mjs", node}, lambent.Invalid, "runtime python3.11"},
+		"no bootstrap":    {[]string{"lambent.toml", `runtime = "provided"`}, lambent.Invalid, "bootstrap"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p, err := detect.Detect(project(c.files...), detect.Settings{})
