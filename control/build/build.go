@@ -1,6 +1,6 @@
 // Package build makes what can run out of what people write: today a Go module
-// into the `bootstrap` that Lambda's provided runtimes execute, by the toolchain
-// of the machine.
+// into a `bootstrap`, by the toolchain of the machine. Lambda's provided runtimes
+// execute that, and Google's, of functions to which a main is added.
 //
 // It guarantees that a build is bounded in time and in output, sees none of the
 // server's environment, runs no code of the module (no cgo, no generators, no

@@ -24,7 +24,7 @@ func googleGo(fsys fs.FS, target string) (*found, error) {
 		return nil, nil
 	}
 	name, text := goSource(fsys)
-	hit := &found{runtime: GoogleGo, handler: target, build: "go", why: "package " + name + " registers functions of Google's"}
+	hit := &found{runtime: GoogleGo, handler: target, build: "go", why: "functions of Google's are registered"}
 	if name == "main" {
 		if hit.why = "package main starts Google's functions framework"; strings.Contains(text, goFramework+"/funcframework") {
 			return hit, nil
@@ -36,7 +36,7 @@ func googleGo(fsys fs.FS, target string) (*found, error) {
 		names = append(names, m[1])
 	}
 	if len(names) == 0 || !strings.Contains(text, goFramework) {
-		names, hit.why = nil, "package "+name+" exports functions of Google's"
+		names, hit.why = nil, "functions of Google's are exported"
 		for _, m := range goExported.FindAllStringSubmatch(text, -1) {
 			names = append(names, m[1])
 		}
