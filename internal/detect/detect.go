@@ -53,7 +53,7 @@ const op = "detect"
 // Detect looks at a project's directory. The first of these that is there
 // decides: what is said of runtime, handler and command, by its caller or by
 // lambent.toml; host.json (Azure); a Procfile; the functions framework (Google);
-// Node's files; Python's; a Go module that starts a Lambda handler; bootstrap; the
+// Node's files; Python's; a Go module that starts a Lambda handler or asks for $PORT; bootstrap; the
 // start script of package.json.
 // The errors are Invalid, or Unsupported for what a later release will run.
 func Detect(fsys fs.FS, said Settings) (*Project, error) {
@@ -229,7 +229,7 @@ func nothing(fsys fs.FS) error {
 		}
 	}
 	if exists(fsys, "go.mod") {
-		return lambent.Errorf(lambent.Invalid, op, "go.mod is there, but no file of the package beside it calls lambda.Start, or registers or exports functions of Google's")
+		return lambent.Errorf(lambent.Invalid, op, "go.mod is there, but no file of the package beside it calls lambda.Start, asks for $PORT, or registers or exports functions of Google's")
 	}
 	if es, err := fs.ReadDir(fsys, "."); err == nil && len(es) == 1 && es[0].IsDir() {
 		return lambent.Errorf(lambent.Invalid, op, "all there is is the directory %q: the function's files have to be at the top", es[0].Name()).

@@ -51,6 +51,7 @@ func TestDetectServer(t *testing.T) {
 	}{
 		"Procfile":           {[]string{"Procfile", "worker: x\nweb: gunicorn -b :$PORT main:app\n", "lambda_function.py", python}, detect.Settings{}, "google-python", []string{"/bin/sh", "-c", "gunicorn -b :$PORT main:app"}},
 		"Procfile, a binary": {[]string{"Procfile", "web: ./server --fast", "package.json", "{}"}, detect.Settings{}, "web", []string{"./server", "--fast"}},
+		"go":                 {[]string{"go.mod", "module x", "main.go", "package main\n\nfunc main() { http.ListenAndServe(\":\"+os.Getenv(\"PORT\"), nil) }"}, detect.Settings{}, "web", []string{"./bootstrap"}},
 		"start script":       {[]string{"package.json", start, "server.js", ""}, detect.Settings{}, "google-nodejs", []string{"node", "server.js", "--port", "1"}},
 		"no handler":         {[]string{"package.json", start, "index.js", "app.listen(process.env.PORT)"}, detect.Settings{}, "google-nodejs", []string{"node", "server.js", "--port", "1"}},
 		"toml, a line":       {[]string{"lambent.toml", `command = "node server.js"`, "app.py", python}, detect.Settings{}, "google-nodejs", []string{"node", "server.js"}},
