@@ -33,7 +33,7 @@ type Runtime struct {
 	// begin so. A function that sets one is not served by a sandbox in which the
 	// runtime is booted already: see [Runtime.Late].
 	FixedEnv []string `json:"fixed_env,omitempty"`
-	LateBoot []string `json:"late_boot,omitempty"` // argv for such functions; empty: Boot
+	LateBoot []string `json:"late_boot,omitempty"` // argv for such functions, or for all where Boot is empty; empty: Boot
 	BootLate bool     `json:"boot_late,omitempty"` // Park leaves the boot to Start, which knows the code and its environment
 
 	// Ahead says that nobody waits for the sandbox that is being made: its boot gives

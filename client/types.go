@@ -94,7 +94,7 @@ type DeployRequest struct {
 	Code   string `json:"code,omitempty"`   // Digest of code that was uploaded
 	Zip    string `json:"zip,omitempty"`    // Digest of the archive that it came in, for who downloads the code again
 	Source string `json:"source,omitempty"` // Digest of uploaded source to build; instead of code
-	Build  string `json:"build,omitempty"`  // How to build the source: go, npm, pip or cargo
+	Build  string `json:"build,omitempty"`  // How to build the source: go, npm, pip, cargo or maven
 	Fresh  bool   `json:"fresh,omitempty"`  // Install everything again, whatever an earlier build has kept
 
 	Scaling *ScalingRequest `json:"scaling,omitempty"`

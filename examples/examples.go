@@ -1,6 +1,7 @@
 // Package examples carries functions that `lambent demo` deploys: unmodified, as
 // their clouds would take them. Each is a directory named CLOUD-LANGUAGE-WHAT, and
-// each is run by a test. The ones called hello, of AWS, are what `lambent init` writes.
+// each is run by a test. The ones called hello are what `lambent init` writes, where it has a
+// template.
 package examples
 
 import (

@@ -13,7 +13,10 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -24,8 +27,9 @@ import (
 // An example is one that is deployed, as its reader would have it.
 type example struct {
 	*platform
-	name string   // of the function
-	url  *url.URL // that deploy printed
+	dir  string
+	name string   // of the function, if there is one
+	url  *url.URL // that deploy printed, of one
 }
 
 // cases says what each directory's function does. A directory without a case
@@ -41,8 +45,27 @@ var cases = map[string]struct {
 	"aws-python-hello":  {[]string{"python"}, hello("python")},
 	"aws-shell-hello":   {[]string{"curl"}, hello("sh")},
 
-	"google-node-hello":    {[]string{"nodejs"}, hello("nodejs")},
-	"google-python-upload": {[]string{"python"}, upload},
+	"gcp-go-events": {[]string{"google-go"}, events("go-ordered",
+		heard{"go-stored", "stored.json", "google.cloud.storage.object.v1.finalized: photos/cat.jpg"},
+		heard{"go-received", "published.json", "received: two teas"})},
+	"gcp-go-hello":  {[]string{"google-go"}, hello("go")},
+	"gcp-go-stream": {[]string{"google-go"}, streams},
+	"gcp-java-events": {[]string{"google-java", "javac"}, events("java-ordered",
+		heard{"java-stored", "stored.json", "google.cloud.storage.object.v1.finalized of objects/cat.jpg: {"},
+		heard{"java-received", "published.json", "google.pubsub.topic.publish: two teas"})},
+	"gcp-java-hello": {[]string{"google-java", "javac"}, javaHello},
+	"gcp-node-events": {[]string{"nodejs"}, events("",
+		heard{"node-stored", "stored.json", "google.cloud.storage.object.v1.finalized: photos/cat.jpg"},
+		heard{"node-published", "published.json", "2: two teas"},
+		heard{"node-received", "published.json", "google.pubsub.topic.publish 2: two teas"})},
+	"gcp-node-hello":  {[]string{"nodejs"}, hello("nodejs")},
+	"gcp-node-stream": {[]string{"nodejs"}, streams},
+	"gcp-python-events": {[]string{"python"}, events("python-ordered",
+		heard{"python-published", "published.json", "2: two teas"},
+		heard{"python-received", "published.json", "google.pubsub.topic.publish 2: two teas"})},
+	"gcp-python-hello":  {[]string{"python"}, hello("python")},
+	"gcp-python-stream": {[]string{"python"}, streams},
+	"gcp-python-upload": {[]string{"python"}, events("", heard{"gcp-python-upload", "upload.json", "google.cloud.storage.object.v1.finalized: photos/cat.jpg"})},
 }
 
 func TestExamples(t *testing.T) {
@@ -103,6 +126,21 @@ var family = map[string]string{"go": "go1.", "nodejs": "nodejs ", "python": "pyt
 
 // stream expects lines as they are made, and to see where a stream breaks off.
 func stream(t *testing.T, e *example) {
+	lines(t, e)
+	resp, err := http.DefaultTransport.RoundTrip(e.request(t, "?count=5&delay=10&fail=2"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	got, err := io.ReadAll(resp.Body)
+	if string(got) != "1 of 5\n2 of 5\n" || !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("a stream that fails gives %q and ends with %v", got, err)
+	}
+}
+
+// lines expects lines as they are made.
+func lines(t *testing.T, e *example) {
+	t.Helper()
 	begun := time.Now()
 	resp, err := http.DefaultTransport.RoundTrip(e.request(t, "?count=3&delay=300"))
 	if err != nil {
@@ -125,16 +163,6 @@ func stream(t *testing.T, e *example) {
 	// The function sleeps three times after its first line.
 	if gap := time.Since(begun) - firstAfter; gap < 600*time.Millisecond {
 		t.Errorf("the first line came %v before the end of a stream that takes 900 ms after it", gap)
-	}
-
-	resp, err = http.DefaultTransport.RoundTrip(e.request(t, "?count=5&delay=10&fail=2"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	got, err := io.ReadAll(resp.Body)
-	if string(got) != "1 of 5\n2 of 5\n" || !errors.Is(err, io.ErrUnexpectedEOF) {
-		t.Errorf("a stream that fails gives %q and ends with %v", got, err)
 	}
 
 	out, _ := e.lambent(t, 0, "invoke", e.name, "-d", `{"count": 2, "delay": 1}`)
@@ -170,28 +198,117 @@ func failures(t *testing.T, e *example) {
 	}
 }
 
-// upload expects that an event is heard of.
-func upload(t *testing.T, e *example) {
-	e.lambent(t, 0, "invoke", e.name, "-d", "@"+filepath.Join("google-python-upload", "upload.json"))
-	if out, _ := e.lambent(t, 0, "logs", e.name); !bytes.Contains(out, []byte(" google.cloud.storage.object.v1.finalized: photos/cat.jpg\n")) {
-		t.Errorf("the log says nothing of it:\n%s", out)
+// streams expects lines as they are made, of an instance that makes several at a time.
+func streams(t *testing.T, e *example) {
+	lines(t, e)
+	var wg sync.WaitGroup
+	var most atomic.Int32
+	for range 10 {
+		wg.Go(func() {
+			a := e.get(t, "?count=1&delay=1500")
+			running, err := strconv.Atoi(a.Header.Get("X-Running"))
+			if err != nil || a.Body != "1 of 1\n" {
+				t.Errorf("status %d, %q, running %v", a.StatusCode, a.Body, err)
+			}
+			for n := most.Load(); int32(running) > n && !most.CompareAndSwap(n, int32(running)); n = most.Load() {
+			}
+		})
+	}
+	wg.Wait()
+	if n := most.Load(); n < 5 {
+		t.Errorf("of 10 requests at a time one instance had at most %d", n)
 	}
 }
 
-// installed returns an example of Google's as it is once its framework has been
+// javaHello expects a greeting, of a query alone.
+func javaHello(t *testing.T, e *example) {
+	for query, want := range map[string]string{"?name=Grace": `{"message":"Hello, Grace!","runtime":"java `, "": `{"message":"Hello, world!","runtime":"java `} {
+		if a := e.get(t, query); a.StatusCode != http.StatusOK || !strings.HasPrefix(a.Body, want) {
+			t.Errorf("%q: status %d, %s", query, a.StatusCode, a.Body)
+		}
+	}
+	e.lambent(t, 0, "invoke", e.name)
+	if out, _ := e.lambent(t, 0, "logs", e.name); !bytes.Contains(out, []byte("saying hello to Grace")) {
+		t.Errorf("the log says nothing of her:\n%s", out)
+	}
+}
+
+// heard is what a function writes of an event.
+type heard struct{ function, event, log string }
+
+// events expects of functions that they hear of events, and of one, if there is one,
+// that it takes an order and answers with it.
+func events(ordered string, all ...heard) func(*testing.T, *example) {
+	return func(t *testing.T, e *example) {
+		for _, h := range all {
+			e.lambent(t, 0, "invoke", h.function, "-d", "@"+filepath.Join(e.dir, h.event))
+			out, _ := e.lambent(t, 0, "logs", h.function)
+			if !bytes.Contains(out, []byte(h.log)) {
+				t.Errorf("the log of %s does not say %q:\n%s", h.function, h.log, out)
+			}
+			if !bytes.Contains(out, []byte("Init Duration")) {
+				t.Errorf("the first call of %s was no cold start:\n%s", h.function, out)
+			}
+		}
+		if ordered == "" {
+			return
+		}
+		const order = `{"item": "tea", "count": 2}`
+		check := func(said []byte) {
+			t.Helper()
+			var got struct {
+				Item  string
+				Count int
+			}
+			if err := json.Unmarshal(said, &got); err != nil || got.Item != "TEA" || got.Count != 2 {
+				t.Errorf("%s: the answer is %s, %v", ordered, said, err)
+			}
+		}
+		out, _ := e.lambent(t, 0, "invoke", ordered, "-d", order)
+		check(out)
+		a := servertest.Do(t, e.server.Request(t, http.MethodPost, "/fn/"+ordered+"/", strings.NewReader(order), "Content-Type", "application/json"))
+		check([]byte(a.Body))
+	}
+}
+
+// installed returns an example of Google's as it is once what it depends on has been
 // installed as its README says.
 func installed(t *testing.T, dir string) string {
 	t.Helper()
 	language := strings.Split(dir, "-")[1]
-	found, err := filepath.Glob(filepath.Join("..", ".venv", "functions-framework-"+language+"-*[0-9]"))
+	part, into := "functions-framework-"+language, "."
+	switch language {
+	case "go":
+		return dir
+	case "java":
+		part, into = "java-function-invoker", "invoker"
+	}
+	found, err := filepath.Glob(filepath.Join("..", ".venv", part+"-*[0-9]"))
 	if err != nil || len(found) == 0 {
-		servertest.Missing(t, "the functions framework for "+language+" is not installed: tools/setup.sh test")
+		servertest.Missing(t, part+" is not installed: tools/setup.sh test")
 	}
 	whole := filepath.Join(t.TempDir(), dir)
-	if err := errors.Join(os.CopyFS(whole, os.DirFS(dir)), os.CopyFS(whole, os.DirFS(found[0]))); err != nil {
+	if err := errors.Join(os.CopyFS(whole, os.DirFS(dir)), os.CopyFS(filepath.Join(whole, into), os.DirFS(found[0]))); err != nil {
 		t.Fatal(err)
 	}
+	if language == "java" {
+		compile(t, whole)
+	}
 	return whole
+}
+
+// compile compiles Java where Maven would.
+func compile(t *testing.T, dir string) {
+	t.Helper()
+	invoker, err := filepath.Glob(filepath.Join(dir, "invoker", "*.jar"))
+	sources, e := filepath.Glob(filepath.Join(dir, "src", "main", "java", "com", "example", "*.java"))
+	if err := errors.Join(err, e); err != nil || len(invoker) == 0 {
+		t.Fatalf("no invoker: %v", err)
+	}
+	cmd := exec.Command("javac", append([]string{"-cp", invoker[0], "-d", filepath.Join(dir, "target", "classes")}, sources...)...)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("javac: %v\n%s", err, out)
+	}
 }
 
 // A platform is a server, and the program as users have it.
@@ -211,19 +328,25 @@ func start(t *testing.T) *platform {
 	})}
 }
 
-// deploy deploys a directory as its README says.
+// deploy deploys a directory as its README says. Of Google's nothing is started until it
+// is called.
 func (p *platform) deploy(t *testing.T, dir string) *example {
 	t.Helper()
 	name, aws := strings.CutPrefix(dir, "aws-")
+	args := []string{"deploy", dir}
 	if !aws {
-		dir = installed(t, dir)
+		args = []string{"deploy", installed(t, dir), "--check=false"}
 	}
-	out, _ := p.lambent(t, 0, "deploy", dir)
-	u, err := url.Parse(strings.TrimSpace(string(out)))
-	if err != nil || u.Host == "" {
+	out, _ := p.lambent(t, 0, args...)
+	e := &example{platform: p, dir: dir, name: name}
+	if strings.HasSuffix(dir, "-events") { // several functions
+		return e
+	}
+	var err error
+	if e.url, err = url.Parse(strings.TrimSpace(string(out))); err != nil || e.url.Host == "" {
 		t.Fatalf("deploy prints %q, which is no URL: %v", out, err)
 	}
-	return &example{platform: p, name: name, url: u}
+	return e
 }
 
 // lambent runs the program and expects an exit status.
@@ -258,7 +381,7 @@ func (e *example) get(t *testing.T, query string) servertest.Answer {
 // need skips a test without a program or runtime, or fails it in CI.
 func (p *platform) need(t *testing.T, what string) {
 	t.Helper()
-	if what == "python" || what == "nodejs" {
+	if what == "python" || what == "nodejs" || strings.HasPrefix(what, "google-") {
 		p.server.Newest(t, what)
 		return
 	}

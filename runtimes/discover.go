@@ -55,6 +55,9 @@ func Discover(ctx context.Context, o Options) ([]lambent.Runtime, []Missing) {
 	seen := map[string]bool{}
 	for _, c := range identifyAll(ctx, candidates(o.Path)) {
 		i := c.interpreter
+		if i.family == "go" && (seen["go"] || !slices.Contains(o.Path, filepath.Dir(c.file))) {
+			continue // builds take the first on the path
+		}
 		if c.err != nil {
 			missing = append(missing, Missing{Path: c.file, Why: c.err.Error()})
 			continue
@@ -62,7 +65,7 @@ func Discover(ctx context.Context, o Options) ([]lambent.Runtime, []Missing) {
 		if seen[i.path] {
 			continue
 		}
-		seen[i.path] = true
+		seen[i.path], seen[i.family] = true, true
 		name := i.runtimeName()
 		if name == "" {
 			missing = append(missing, Missing{Path: i.path, Why: i.family + " " + i.version + " is not supported"})
@@ -71,7 +74,7 @@ func Discover(ctx context.Context, o Options) ([]lambent.Runtime, []Missing) {
 		if _, ok := found[name]; ok {
 			continue
 		}
-		if o.Unprivileged {
+		if o.Unprivileged && i.family != "go" { // which the server runs
 			if err := i.reachable(); err != nil {
 				missing = append(missing, Missing{Name: name, Path: i.path, Why: err.Error()})
 				continue
@@ -90,7 +93,7 @@ func Discover(ctx context.Context, o Options) ([]lambent.Runtime, []Missing) {
 	return slices.SortedFunc(maps.Values(found), func(a, b lambent.Runtime) int { return Compare(a.Name, b.Name) }), missing
 }
 
-var candidateName = regexp.MustCompile(`^(python3(\.\d+)?|node(js)?(\d+)?)$`)
+var candidateName = regexp.MustCompile(`^(python3(\.\d+)?|node(js)?(\d+)?|go|java)$`)
 
 // candidates returns the files that are named like interpreters, in order of
 // preference, each real file once. In one directory the more exact names come first.
@@ -124,7 +127,7 @@ func candidates(path []string) []string {
 
 // An interpreter is a file that has told what it is.
 type interpreter struct {
-	family  string // "python" or "nodejs"
+	family  string // "python", "nodejs", "java" or "go"
 	path    string // the real program, behind links and version managers
 	library string // a file of its standard library, if that is on disk
 	version string // such as "3.11.2"
@@ -164,19 +167,32 @@ func identifyAll(ctx context.Context, files []string) []candidate {
 // the program behind it, which boots without the wrapper's shell.
 func identify(ctx context.Context, file string) (interpreter, error) {
 	family := "python"
-	if strings.HasPrefix(filepath.Base(file), "node") {
+	switch base := filepath.Base(file); {
+	case strings.HasPrefix(base, "node"):
 		family = "nodejs"
+	case base == "go", base == "java":
+		family = base
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, file, probes[family]...)
 	cmd.WaitDelay = time.Second
+	if family == "go" { // itself, and not what a setting has it fetch
+		cmd.Dir, cmd.Env = "/", []string{"GOTOOLCHAIN=local", "GOENV=off"}
+	}
+	if family == "java" {
+		out, err := cmd.CombinedOutput()
+		return told(family, javaTold(out), err)
+	}
 	out, err := cmd.Output()
 	return told(family, out, err)
 }
 
 // probes are the arguments that make an interpreter tell what it is.
-var probes = map[string][]string{"python": {"-I", "-S", "-c", pythonProbe}, "nodejs": {"-e", nodeProbe}}
+var probes = map[string][]string{
+	"python": {"-I", "-S", "-c", pythonProbe}, "nodejs": {"-e", nodeProbe},
+	"go": {"env", "GOVERSION", "GOROOT"}, "java": {"-XshowSettings:properties", "-version"},
+}
 
 // told reads what an interpreter answered to its family's probe.
 func told(family string, out []byte, err error) (interpreter, error) {
@@ -195,13 +211,19 @@ func told(family string, out []byte, err error) (interpreter, error) {
 	return i, nil
 }
 
-// runtimeName returns AWS's name for the version, or "" if agents do not run on it.
+// runtimeName returns AWS's name for the version, or Google's where AWS runs nothing
+// like it, or "" if nothing runs on it.
 func (i interpreter) runtimeName() string {
 	parts := strings.Split(i.version, ".")
 	major, _ := strconv.Atoi(parts[0])
 	switch {
 	case i.family == "nodejs" && major >= 18:
 		return fmt.Sprintf("nodejs%d.x", major)
+	case i.family == "java" && major >= 11:
+		return fmt.Sprintf("java%d", major)
+	case i.family == "go" && parts[0] == "go1" && len(parts) > 1:
+		minor, _, _ := strings.Cut(parts[1], "rc")
+		return "go1" + minor
 	case i.family == "python" && major == 3 && len(parts) > 1:
 		if minor, _ := strconv.Atoi(parts[1]); minor >= 8 {
 			return fmt.Sprintf("python3.%d", minor)
@@ -216,6 +238,9 @@ var families = map[string]string{"python": "python3", "nodejs": "nodejs"}
 // runtime describes the interpreter with its agent. DESIGN.md has the reason for
 // each flag.
 func (i interpreter) runtime(name, agents string) lambent.Runtime {
+	if compiled, ok := i.compiled(name); ok {
+		return compiled
+	}
 	r := lambent.Runtime{
 		Name: name, Guest: "lambda", Family: families[i.family], Note: i.path + " (" + i.version + ")",
 		// What an interpreter reads at exec and never again; the function's own
@@ -289,18 +314,22 @@ func NotFound(name string, have []lambent.Runtime) error {
 		names[i] = r.Name
 	}
 	list := strings.Join(names, ", ")
-	brings := name
+	hint := "lambent runtime add " + name
 	switch google := googleNames.FindStringSubmatch(name); {
 	case knownName.MatchString(name):
 	case google == nil:
 		return lambent.Errorf(lambent.Invalid, "runtime", "runtime %.64q is not one: there are %s", name, list).WithHint("lambent runtime list")
 	case google[1] == "python3":
-		brings = "python3." + google[2]
+		hint = "lambent runtime add python3." + google[2]
 	case google[1] == "nodejs":
-		brings = name + ".x"
+		hint += ".x"
+	case google[1] == "go1":
+		hint = "install Go 1." + google[2] + " from https://go.dev/dl, the first on the server's PATH"
+	case google[1] == "java":
+		hint = "apt-get install openjdk-" + google[2] + "-jre-headless"
 	default:
 		return lambent.Errorf(lambent.Unsupported, "runtime", "runtime %s is not in this release: its programs run as web servers", name).
 			WithHint("lambent deploy --runtime %s --command 'PROGRAM ARGUMENTS'", Web)
 	}
-	return lambent.Errorf(lambent.NotFound, "runtime", "runtime %s is not on this machine: there are %s", name, list).WithHint("lambent runtime add %s", brings)
+	return lambent.Errorf(lambent.NotFound, "runtime", "runtime %s is not on this machine: there are %s", name, list).WithHint("%s", hint)
 }

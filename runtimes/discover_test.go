@@ -139,6 +139,40 @@ func TestDiscover(t *testing.T) {
 	}
 }
 
+// What is compiled runs by Google's names: by a Java, or by the Go that built it, which
+// is the first on the path.
+func TestDiscoverCompiled(t *testing.T) {
+	root := t.TempDir()
+	first, second, jdk := filepath.Join(root, "first"), filepath.Join(root, "second"), filepath.Join(root, "jdk")
+	script := func(file, text string) {
+		t.Helper()
+		if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, []byte("#!/bin/sh\n"+text), 0o755)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	script(filepath.Join(first, "go"), "echo go1.88.3; echo "+root+"/goroot\n")
+	script(filepath.Join(second, "go"), "echo go1.89rc1; echo "+root+"/other\n")
+	script(filepath.Join(first, "java"), "exec "+jdk+"/bin/java \"$@\"\n") // a version manager's
+	script(filepath.Join(jdk, "bin", "java"), "echo '    java.home = "+jdk+"' >&2; echo '    java.version = 88.0.1' >&2\n")
+	script(filepath.Join(jdk, "lib", "modules"), "")
+	script(filepath.Join(second, "java"), "echo '    java.home = "+root+"/old'; echo '    java.version = 1.8.0_392'\n")
+	list, missing := runtimes.Discover(t.Context(), runtimes.Options{Path: []string{first, second}})
+	golang := find(list, "go188")
+	if golang == nil || golang.Guest != "gcf" || golang.Family != "google-go" || len(golang.Boot) > 0 || !slices.Equal(golang.LateBoot, []string{"./bootstrap"}) || find(list, "go189") != nil {
+		t.Errorf("go188: %+v, go189: %+v", golang, find(list, "go189"))
+	}
+	java := find(list, "java88")
+	if java == nil || java.Guest != "gcf" || java.Family != "google-java" || !java.BootLate || java.Boot[0] != jdk+"/bin/java" || !slices.Contains(java.Boot, "com.google.cloud.functions.invoker.runner.Invoker") {
+		t.Errorf("java88: %+v", java)
+	}
+	if !slices.ContainsFunc(missing, func(m runtimes.Missing) bool { return m.Why == "java 1.8.0_392 is not supported" }) {
+		t.Errorf("missing: %v", missing)
+	}
+	if servers := runtimes.Servers(list); find(servers, "go188") != nil || find(servers, "java88") != nil {
+		t.Errorf("servers: %v", servers)
+	}
+}
+
 func TestDiscoverUnprivileged(t *testing.T) {
 	root := t.TempDir()
 	for _, dir := range []string{filepath.Dir(root), root} {
@@ -230,8 +264,9 @@ func TestNotFoundByGoogle(t *testing.T) {
 		"python3.99": {lambent.NotFound, "lambent runtime add python3.99"},
 		"python399":  {lambent.NotFound, "lambent runtime add python3.99"},
 		"nodejs99":   {lambent.NotFound, "lambent runtime add nodejs99.x"},
-		"java17":     {lambent.Unsupported, "lambent deploy --runtime web --command 'PROGRAM ARGUMENTS'"},
-		"go122":      {lambent.Unsupported, "lambent deploy --runtime web --command 'PROGRAM ARGUMENTS'"},
+		"java99":     {lambent.NotFound, "apt-get install openjdk-99-jre-headless"},
+		"go199":      {lambent.NotFound, "install Go 1.99 from https://go.dev/dl, the first on the server's PATH"},
+		"ruby34":     {lambent.Unsupported, "lambent deploy --runtime web --command 'PROGRAM ARGUMENTS'"},
 		"cobol":      {lambent.Invalid, "lambent runtime list"},
 	} {
 		var e *lambent.Error

@@ -134,7 +134,7 @@ func examineRuntimes(ctx context.Context, cfg *Config) []Finding {
 		alike[c] = len(out)
 		out = append(out, Finding{"runtime", name, Absent, dir + "...: " + m.Why, ""})
 	}
-	for family, mend := range map[string]string{"nodejs": "apt-get install nodejs", "python": "apt-get install python3"} {
+	for family, mend := range map[string]string{"nodejs": "apt-get install nodejs", "python": "apt-get install python3", "java": "apt-get install default-jre-headless"} {
 		if !families[family] {
 			out = append(out, Finding{"runtime", family, Absent, "no interpreter was found", mend})
 		}

@@ -3,8 +3,8 @@
 #
 #   tools/setup.sh demo    interpreters for the functions of `make demo`
 #   tools/setup.sh test    those, what the tests compare our agents with, Google's
-#                          functions frameworks, and a virtual machine with other
-#                          kernels (test/vm)
+#                          functions frameworks, a JDK for the one in Java, and a
+#                          virtual machine with other kernels (test/vm)
 #   tools/setup.sh ci      those, a C compiler for the race detector, and a browser
 #
 # System packages come from apt, by sudo where this is not root. Everything else
@@ -18,6 +18,7 @@ node_versions=(20.20.2 24.21.0)
 # The functions frameworks that the tests run.
 framework_node=5.0.5
 framework_python=3.10.2
+invoker_java=1.4.1
 
 # The kernels of test/vm, as Debian has them: the oldest that people run sandboxes
 # on, and a newer one.
@@ -35,6 +36,8 @@ apt_packages() {
   [ "$1" = demo ] && return
   python3 -c 'import ensurepip, venv' 2>/dev/null || echo python3-venv
   have npm || echo npm
+  have java && have javac || echo default-jdk-headless
+  [ -d ".venv/java-function-invoker-$invoker_java" ] || have mvn || echo maven
   # As root, functions run under users of their own: they reach the system's
   # interpreters, and none below somebody's home directory.
   [ -x /usr/bin/python3 ] || [ -x /usr/local/bin/python3 ] || echo python3
@@ -119,6 +122,18 @@ install_frameworks() {
   fi
 }
 
+# install_invoker fetches what runs Google's functions in Java.
+install_invoker() {
+  local dir=.venv/java-function-invoker-$invoker_java
+  [ -d "$dir" ] && return
+  say "Google's invoker for Java in $dir"
+  rm -rf "$dir.part"
+  mvn -q -B -C "-Dmaven.repo.local=$PWD/$dir.part/repository" org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy \
+    "-Dartifact=com.google.cloud.functions.invoker:java-function-invoker:$invoker_java" "-DoutputDirectory=$PWD/$dir.part/done"
+  mv "$dir.part/done" "$dir"
+  rm -rf "$dir.part"
+}
+
 # install_kernels fetches Debian's kernels, without installing them: the image and
 # the modules, unpacked. Which is the latest of a version changes every few weeks.
 install_kernels() {
@@ -152,6 +167,7 @@ case "${1:-}" in
     install_venv
     install_node
     install_frameworks
+    install_invoker
     install_kernels ;;
   *)
     sed -n '2,11s/^# \{0,1\}//p' "$0" >&2

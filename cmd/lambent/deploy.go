@@ -19,8 +19,8 @@ function it is is found out, and said; lambent.toml beside the code and the flag
 below have the last word, flags over the file. What neither says stays as it is.
 
 What package.json or requirements.txt ask for is installed on the server, unless it
-lies beside the code already (node_modules, *.dist-info), and source of Go and Rust is
-compiled there. What was installed once is there for the next deploy.
+lies beside the code already (node_modules, *.dist-info), and source of Go, Rust and
+Java is compiled there. What was installed once is there for the next deploy.
 
 The code is started once on trial before the function is touched: a deploy that
 fails changes nothing. Standard output is the function's URL, if it has one.
@@ -225,7 +225,7 @@ func (p *program) detect(c *cobra.Command, src *source, d *deployFlags) ([]detec
 
 // builds says what each kind of build does.
 var builds = map[string]string{
-	"go": "built from Go source", "npm": "with what package.json asks for", "pip": "with what requirements.txt asks for", "cargo": "built from Rust source",
+	"go": "built from Go source", "npm": "with what package.json asks for", "pip": "with what requirements.txt asks for", "cargo": "built from Rust source", "maven": "built by Maven",
 }
 
 // explain says what was detected, and why.

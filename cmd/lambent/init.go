@@ -15,6 +15,7 @@ there. Nothing is overwritten.
 
   lambent init hello                     a Python function in ./hello
   lambent init hello --template node
+  lambent init hello --template gcp-node   one of Google's
   lambent init --template go             into this directory`
 
 func initCommand(p *program) *cobra.Command {

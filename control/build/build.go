@@ -1,6 +1,7 @@
 // Package build makes what can run out of what people write: a Go module becomes the
-// `bootstrap` that Lambda's provided runtimes execute, and projects of Node.js, Python
-// and Rust get what they depend on.
+// `bootstrap` that Lambda's provided runtimes execute, and Google's, of functions to
+// which a main is added; projects in Node.js, Python, Rust and Java get what they depend
+// on.
 //
 // Whatever may run a stranger's code, such as npm and the scripts of its packages, runs
 // in a sandbox as functions do, with a network, over a copy of what was deployed; what
@@ -70,7 +71,7 @@ type Trees interface {
 
 // A Request says what is to be built.
 type Request struct {
-	Kind    string          // go, npm, pip or cargo
+	Kind    string          // go, npm, pip, cargo or maven
 	Source  string          // digest of the tree
 	Runtime lambent.Runtime // that it is for; Go needs none
 	Name    lambent.Name    // of the function, whose project shares nothing with others

@@ -52,14 +52,20 @@ func (b *Builder) buildGo(ctx context.Context, src, out string, progress io.Writ
 			return err
 		}
 	}
-	var name bytes.Buffer
-	if err := run.do(ctx, &name, "list", mod, "-find", "-f", "{{.Name}}", "."); err != nil {
+	pkg, err := run.list(ctx, mod)
+	if err != nil {
 		return err
 	}
-	if name := strings.TrimSpace(name.String()); name != "main" {
-		return lambent.Errorf(lambent.Broken, goOp, "the package beside go.mod is %s, and only a package main can run", name)
+	target := []string{mod, "."}
+	if pkg.Name != "main" {
+		if target, err = run.function(ctx, pkg, mod, home); err != nil {
+			return err
+		}
+		if err := linkSource(src, filepath.Dir(out)); err != nil {
+			return lambent.Errorf(lambent.Internal, goOp, "%w", err)
+		}
 	}
-	return run.do(ctx, io.Discard, "build", mod, "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-o", out, ".")
+	return run.do(ctx, io.Discard, append([]string{"build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-o", out}, target...)...)
 }
 
 // goEnv is all of the environment that the toolchain sees.
@@ -88,6 +94,23 @@ type goRun struct {
 	tool, dir string
 	env       []string
 	progress  io.Writer
+}
+
+// A goPackage is what the go command says of the package beside go.mod.
+type goPackage struct {
+	Name, ImportPath string
+	GoFiles          []string // without tests, and what other systems are for
+}
+
+func (r *goRun) list(ctx context.Context, mod string) (pkg goPackage, err error) {
+	var printed bytes.Buffer
+	if err := r.do(ctx, &printed, "list", mod, "-find", "-json=Name,ImportPath,GoFiles", "."); err != nil {
+		return pkg, err
+	}
+	if err := json.Unmarshal(printed.Bytes(), &pkg); err != nil {
+		return pkg, lambent.Errorf(lambent.Internal, goOp, "what `go list -json` prints: %w", err)
+	}
+	return pkg, nil
 }
 
 // maxOutput is how much of what the toolchain prints is passed on.
@@ -122,15 +145,9 @@ func (r *goRun) do(ctx context.Context, stdout io.Writer, args ...string) error 
 // on the author's machine they find a module beside this one, on the server they
 // would find whatever is there.
 func (r *goRun) checkReplacements(ctx context.Context) error {
-	var printed bytes.Buffer
-	if err := r.do(ctx, &printed, "mod", "edit", "-json"); err != nil {
+	mod, err := r.readModule(ctx)
+	if err != nil {
 		return err
-	}
-	var mod struct {
-		Replace []struct{ New struct{ Path string } }
-	}
-	if err := json.Unmarshal(printed.Bytes(), &mod); err != nil {
-		return lambent.Errorf(lambent.Internal, goOp, "what `go mod edit -json` prints: %w", err)
 	}
 	for _, rep := range mod.Replace {
 		path := rep.New.Path
@@ -141,6 +158,23 @@ func (r *goRun) checkReplacements(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// A goModule is what is read of go.mod.
+type goModule struct {
+	Require []struct{ Path string }
+	Replace []struct{ New struct{ Path string } }
+}
+
+func (r *goRun) readModule(ctx context.Context) (mod goModule, err error) {
+	var printed bytes.Buffer
+	if err := r.do(ctx, &printed, "mod", "edit", "-json"); err != nil {
+		return mod, err
+	}
+	if err := json.Unmarshal(printed.Bytes(), &mod); err != nil {
+		return mod, lambent.Errorf(lambent.Internal, goOp, "what `go mod edit -json` prints: %w", err)
+	}
+	return mod, nil
 }
 
 // explain makes one line of what a failed build printed. All of it went to

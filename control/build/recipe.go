@@ -46,12 +46,15 @@ var (
 	pipScript string
 	//go:embed recipes/cargo.sh
 	cargoScript string
+	//go:embed recipes/maven.sh
+	mavenScript string
 )
 
 // recipes are the kinds of builds that run in a sandbox.
 var recipes = map[string]recipe{
 	"npm":   {tool: "npm", script: begin + npmScript, read: readPackage, vendor: "npm ci && lambent deploy"},
 	"pip":   {tool: "pip", script: begin + pipScript, read: readRequirements, vendor: "pip install -t . -r requirements.txt && lambent deploy"},
+	"maven": {tool: "mvn", script: begin + mavenScript, read: readMaven, vendor: "mvn package, and deploy the jars: see lambent deploy DIR of a directory with them"},
 	"cargo": {tool: "cargo", script: begin + cargoScript, read: readCargo, vendor: "deploy a directory with a ready-made bootstrap"},
 }
 
@@ -135,6 +138,15 @@ func readCargo(src fs.FS) (plan, error) {
 	}
 	_, err := fs.Stat(src, "Cargo.lock")
 	return plan{all: true, locked: err == nil}, nil
+}
+
+// readMaven takes a project as it is. Its versions are said, but for snapshots.
+func readMaven(src fs.FS) (plan, error) {
+	text, err := fs.ReadFile(src, "pom.xml")
+	if err != nil {
+		return plan{}, lambent.Errorf(lambent.Broken, "build.maven", "there is no pom.xml beside the source").WithHint("mvn archetype:generate")
+	}
+	return plan{all: true, locked: !bytes.Contains(text, []byte("SNAPSHOT"))}, nil
 }
 
 // copySeen copies the files that a build has to see into an empty directory.

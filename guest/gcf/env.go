@@ -51,6 +51,7 @@ func (in *instance) path() []string {
 var interpreters = map[string][]string{
 	"node":   {"node", "nodejs"},
 	"python": {"python", "python3"},
+	"java":   {"java"},
 }
 
 // family is what the interpreter is called without its version, or "".
@@ -65,17 +66,30 @@ func (in *instance) family() string {
 // found as a shell finds it. An interpreter is the runtime's, whatever else is found
 // by its name.
 func (in *instance) command() []string {
-	argv := in.unit.Revision.Config.Command
-	if len(argv) == 0 {
-		return in.runtime.Boot
-	}
-	if strings.Contains(argv[0], "/") {
+	argv, boot := in.unit.Revision.Config.Command, in.runtime.Boot
+	switch {
+	case len(argv) == 0 && len(boot) == 0:
+		return in.runtime.LateBoot
+	case len(argv) == 0:
+		argv = boot
+	case strings.Contains(argv[0], "/"):
 		return argv
+	case len(boot) > 0 && (argv[0] == path.Base(boot[0]) || slices.Contains(interpreters[in.family()], argv[0])):
+		argv = append([]string{boot[0]}, argv[1:]...)
+	default:
+		return append([]string{"/bin/sh", "-c", `exec "$0" "$@"`}, argv...)
 	}
-	if boot := in.runtime.Boot; len(boot) > 0 && (argv[0] == path.Base(boot[0]) || slices.Contains(interpreters[in.family()], argv[0])) {
-		return append([]string{boot[0]}, argv[1:]...)
+	if in.family() == "java" {
+		argv = slices.Insert(slices.Clone(argv), 1, in.javaMemory()...)
 	}
-	return append([]string{"/bin/sh", "-c", `exec "$0" "$@"`}, argv...)
+	return argv
+}
+
+// javaMemory is what a virtual machine has to be told that cannot see the limit of its
+// memory: that, and how much of it the heap may take. The rest is for code, threads
+// and buffers.
+func (in *instance) javaMemory() []string {
+	return []string{"-XX:MaxRAM=" + strconv.Itoa(in.unit.Revision.Config.MemoryMB) + "m", "-XX:MaxRAMPercentage=60"}
 }
 
 // environ turns an environment into what exec takes.

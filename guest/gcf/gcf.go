@@ -44,7 +44,7 @@ type Guest struct {
 // Check implements guest.Checker.
 func (g *Guest) Check(c *lambent.Config, rt lambent.Runtime) error {
 	const op = "gcf.Check"
-	if len(c.Command) == 0 && len(rt.Boot) == 0 {
+	if len(c.Command) == 0 && len(rt.Boot) == 0 && len(rt.LateBoot) == 0 {
 		return lambent.Errorf(lambent.Invalid, op, "runtime %s runs a command, and none is given", rt.Name).WithHint("lambent deploy --command 'PROGRAM ARGUMENTS'")
 	}
 	if s, ok := c.Env[signatureVariable]; ok && !slices.Contains(signatures, s) {

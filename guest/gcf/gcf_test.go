@@ -557,6 +557,59 @@ func TestGo(t *testing.T) {
 	})
 }
 
+// TestCompiled holds what is run of code that was compiled, and how Java is told of its
+// memory.
+func TestCompiled(t *testing.T) {
+	each(t, func(t *testing.T, p *platformtest.Platform) {
+		t.Run("go", func(t *testing.T) {
+			code := filepath.Join(platformtest.PublicDir(t), "code")
+			cmd := exec.Command("go", "build", "-o", filepath.Join(code, "bootstrap"), "./testdata/go")
+			cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+			if out, err := cmd.CombinedOutput(); err != nil {
+				t.Fatalf("go build: %v\n%s", err, out)
+			}
+			c := on(t, p, "google-go", code)
+			if got := body(t, get(t, p.Deploy(t, c.WithDefaults()), "/")); got != "hello of [] in suite" {
+				t.Errorf("got %q", got)
+			}
+		})
+		t.Run("java", func(t *testing.T) {
+			code := tree(t, "java")
+			platformtest.Part(t, "java-function-invoker", filepath.Join(code, "invoker"))
+			jars, err := filepath.Glob(filepath.Join(code, "invoker", "*.jar"))
+			if err != nil || len(jars) == 0 {
+				t.Fatalf("no invoker: %v", err)
+			}
+			if _, err := exec.LookPath("javac"); err != nil {
+				platformtest.Missing(t, "there is no javac")
+			}
+			cmd := exec.Command("javac", "-cp", jars[0], "-d", filepath.Join(code, "target", "classes"), filepath.Join(code, "Web.java"))
+			if out, err := cmd.CombinedOutput(); err != nil {
+				t.Fatalf("javac: %v\n%s", err, out)
+			}
+			c := on(t, p, "google-java", code)
+			c.Handler, c.Concurrency = "Web", 20
+			f := p.Deploy(t, c.WithDefaults())
+			heap := func(text string) {
+				t.Helper()
+				if mb := decode[int](t, text); mb < 512*50/100 || mb > 512*61/100 {
+					t.Errorf("of 512 MB the heap may take %d", mb)
+				}
+			}
+			heap(body(t, get(t, f, "/")))
+			if a := ask(t, f, "PUT", "/echo", nil, []byte("grüße")); body(t, a) != "grüße" || a.Header["X-Method"][0] != "PUT" {
+				t.Errorf("got %q, %v", a.Body.String(), a.Header)
+			}
+			if n := instances(t, f, 20, "/sleep?ms=1000"); n != 1 {
+				t.Errorf("20 at a time on %d instances", n)
+			}
+
+			c.Handler, c.Command, c.Concurrency = "", []string{"java", "-cp", "target/classes:invoker/*", "Web"}, 1
+			heap(body(t, get(t, p.Deploy(t, c.WithDefaults()), "/")))
+		})
+	})
+}
+
 // TestNoStart holds what becomes of code that is no server.
 func TestNoStart(t *testing.T) {
 	each(t, func(t *testing.T, p *platformtest.Platform) {

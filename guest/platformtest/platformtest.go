@@ -168,17 +168,23 @@ func (p *Platform) Deploy(t *testing.T, c lambent.Config) guesttest.Platform {
 // tools/setup.sh has installed it, beside code.
 func Framework(t *testing.T, language, code string) {
 	t.Helper()
+	Part(t, "functions-framework-"+language, code)
+}
+
+// Part puts a part of Google's, as tools/setup.sh has installed it, into a directory.
+func Part(t *testing.T, part, into string) {
+	t.Helper()
 	dir, err := os.Getwd()
 	if err != nil {
 		t.Fatal(err)
 	}
 	for ; dir != "/"; dir = filepath.Dir(dir) {
-		if found, _ := filepath.Glob(filepath.Join(dir, ".venv", "functions-framework-"+language+"-*[0-9]")); len(found) > 0 {
-			if err := os.CopyFS(code, os.DirFS(found[len(found)-1])); err != nil {
+		if found, _ := filepath.Glob(filepath.Join(dir, ".venv", part+"-*[0-9]")); len(found) > 0 {
+			if err := os.CopyFS(into, os.DirFS(found[len(found)-1])); err != nil {
 				t.Fatal(err)
 			}
 			return
 		}
 	}
-	Missing(t, "the functions framework for "+language+" is not installed: tools/setup.sh test")
+	Missing(t, part+" is not installed: tools/setup.sh test")
 }

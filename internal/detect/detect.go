@@ -29,7 +29,7 @@ type Project struct {
 // for runtimes that have one, or Command.
 type Function struct {
 	Settings
-	Build string // "go" and "cargo": it is built from source first; "npm" and "pip": what it depends on is installed; empty: it runs as it is
+	Build string // "go", "cargo" and "maven": it is built from source first; "npm" and "pip": what it depends on is installed; empty: it runs as it is
 	Why   string // how runtime and handler were found, in one line
 }
 
@@ -43,6 +43,8 @@ const (
 	// Of Google's functions, and of web servers by what interprets them.
 	GooglePython = "google-python"
 	GoogleNode   = "google-nodejs"
+	GoogleGo     = "google-go"
+	GoogleJava   = "google-java"
 	Web          = "web" // nothing does
 )
 
@@ -51,8 +53,8 @@ const op = "detect"
 // Detect looks at a project's directory. The first of these that is there
 // decides: what is said of runtime, handler and command, by its caller or by
 // lambent.toml; host.json (Azure); a Procfile; the functions framework (Google);
-// Node's files; Python's; a Go module that starts a Lambda handler; a Rust package that
-// needs lambda_runtime; bootstrap; the start script of package.json.
+// Node's files; Python's; a Go module that starts a Lambda handler or asks for $PORT; a
+// Rust package that needs lambda_runtime; bootstrap; the start script of package.json.
 // The errors are Invalid, or Unsupported for what a later release will run.
 func Detect(fsys fs.FS, said Settings) (*Project, error) {
 	p := &Project{}
@@ -94,7 +96,9 @@ func complete(fsys fs.FS, s Settings) (Function, error) {
 	f := Function{Settings: s}
 	switch {
 	case s.Runtime != "" && (s.Handler != "" || strings.HasPrefix(s.Runtime, "provided") && exists(fsys, "bootstrap")):
-		f.Why = "runtime and handler as given"
+		if f.Why = "runtime and handler as given"; goRuntime.MatchString(s.Runtime) && exists(fsys, "go.mod") {
+			f.Build = "go"
+		}
 		return f, nil
 	case len(s.Command) > 0:
 		f.Runtime, f.Why = cmp.Or(s.Runtime, commandRuntime(fsys, s.Command)), "command as given"
@@ -183,7 +187,7 @@ func forServer(fsys fs.FS, f Function) (Function, error) {
 			return hit.fill(f), nil
 		}
 	}
-	return f, lambent.Errorf(lambent.Invalid, op, "runtime %s runs Google's functions framework or a web server: neither package.json nor requirements.txt asks for the one, and nothing says how to start the other", f.Runtime).
+	return f, lambent.Errorf(lambent.Invalid, op, "runtime %s runs Google's functions framework or a web server: nothing here asks for the one, and nothing says how to start the other", f.Runtime).
 		WithHint("lambent deploy --command 'PROGRAM ARGUMENTS'")
 }
 
@@ -228,7 +232,7 @@ func nothing(fsys fs.FS) error {
 		}
 	}
 	if exists(fsys, "go.mod") {
-		return lambent.Errorf(lambent.Invalid, op, "go.mod is there, but no file of the package beside it calls lambda.Start")
+		return lambent.Errorf(lambent.Invalid, op, "go.mod is there, but no file of the package beside it calls lambda.Start, asks for $PORT, or registers or exports functions of Google's")
 	}
 	if es, err := fs.ReadDir(fsys, "."); err == nil && len(es) == 1 && es[0].IsDir() {
 		return lambent.Errorf(lambent.Invalid, op, "all there is is the directory %q: the function's files have to be at the top", es[0].Name()).

@@ -28,6 +28,13 @@ const (
 )
 
 const (
+	goFramework = "github.com/GoogleCloudPlatform/functions-framework-go"
+	goModule    = "module example.com/hello\n\ngo 1.21\n\nrequire " + goFramework + " v1.9.2\n"
+	goRegisters = "package hello\n\nimport \"" + goFramework + "/functions\"\n\nfunc init() { functions.HTTP(\"Hello\", hello) }\n"
+
+	javaPom   = "<dependency><groupId>com.google.cloud.functions</groupId><artifactId>functions-framework-api</artifactId>"
+	javaHello = "package com.example;\n\n// class Not implements HttpFunction\npublic class Hello implements HttpFunction {\n  private static class Helper {}\n}\n"
+
 	googlePackage   = `{"dependencies":{"@google-cloud/functions-framework":"^5"}}`
 	nodeFramework   = "node_modules/@google-cloud/functions-framework/build/src/main.js"
 	pythonFramework = "functions_framework/__init__.py"
@@ -44,6 +51,7 @@ func TestDetectServer(t *testing.T) {
 	}{
 		"Procfile":           {[]string{"Procfile", "worker: x\nweb: gunicorn -b :$PORT main:app\n", "lambda_function.py", python}, detect.Settings{}, "google-python", []string{"/bin/sh", "-c", "gunicorn -b :$PORT main:app"}},
 		"Procfile, a binary": {[]string{"Procfile", "web: ./server --fast", "package.json", "{}"}, detect.Settings{}, "web", []string{"./server", "--fast"}},
+		"go":                 {[]string{"go.mod", "module x", "main.go", "package main\n\nfunc main() { http.ListenAndServe(\":\"+os.Getenv(\"PORT\"), nil) }"}, detect.Settings{}, "web", []string{"./bootstrap"}},
 		"start script":       {[]string{"package.json", start, "server.js", ""}, detect.Settings{}, "google-nodejs", []string{"node", "server.js", "--port", "1"}},
 		"no handler":         {[]string{"package.json", start, "index.js", "app.listen(process.env.PORT)"}, detect.Settings{}, "google-nodejs", []string{"node", "server.js", "--port", "1"}},
 		"toml, a line":       {[]string{"lambent.toml", `command = "node server.js"`, "app.py", python}, detect.Settings{}, "google-nodejs", []string{"node", "server.js"}},
@@ -125,6 +133,19 @@ func TestDetect(t *testing.T) {
 		"rust":                        {[]string{"Cargo.toml", "[dependencies]\nlambda_runtime = \"0.13\"\n", "src/main.rs", ""}, "provided.al2023", "", "cargo"},
 		"rust, a section":             {[]string{"Cargo.toml", "[dependencies.lambda_http]\nversion = \"1\"\n"}, "provided.al2023", "", "cargo"},
 		"google, runtime only":        {[]string{"lambent.toml", `runtime = "nodejs20"`, "package.json", googlePackage, nodeFramework, "", "index.js", "exports.a = 1"}, "nodejs20", "a", ""},
+		"google, go":                  {[]string{"go.mod", goModule, "a.go", goRegisters, "a_test.go", "package hello\nfunc init() { functions.HTTP(\"other\", f) }", "cmd/main.go", "package main"}, "google-go", "Hello", "go"},
+		"google, go, over lines":      {[]string{"go.mod", goModule, "a.go", "package hello\nimport f \"" + goFramework + "/functions\"\nfunc init() {\n\tf.CloudEvent(\n\t\t\"on-file\", onFile)\n}\n// functions.HTTP(\"not\", f)"}, "google-go", "on-file", "go"},
+		"google, go, exported":        {[]string{"go.mod", "module x", "a.go", "package hello\n\nfunc Hello(w http.ResponseWriter, r *http.Request) {}\n\nfunc Helper(a, b string) error {}\n"}, "google-go", "Hello", "go"},
+		"google, go, an event":        {[]string{"go.mod", "module x", "a.go", "package hello\n\nfunc Heard(ctx context.Context, m PubSubMessage) error {}\n"}, "google-go", "Heard", "go"},
+		"google, go, a main":          {[]string{"go.mod", goModule, "a.go", "package main\nimport \"" + goFramework + "/funcframework\"\n"}, "google-go", "", "go"},
+		"google, go, both given":      {[]string{"lambent.toml", "runtime = \"go122\"\nhandler = \"Other\"", "go.mod", goModule, "a.go", goRegisters}, "go122", "Other", "go"},
+		"google, go, handler given":   {[]string{"lambent.toml", "handler = \"Other\"", "go.mod", goModule, "a.go", goRegisters}, "google-go", "Other", "go"},
+		"google, java":                {[]string{"pom.xml", javaPom, "src/main/java/com/example/Hello.java", javaHello, "target/hello-1.0.jar", "", "invoker/java-function-invoker-1.4.1.jar", ""}, "google-java", "com.example.Hello", ""},
+		"google, java, source":        {[]string{"pom.xml", javaPom, "src/main/java/com/example/Hello.java", javaHello}, "google-java", "com.example.Hello", "maven"},
+		"google, java, no invoker":    {[]string{"pom.xml", javaPom, "src/main/java/com/example/Hello.java", javaHello, "target/hello.jar", ""}, "google-java", "com.example.Hello", "maven"},
+		"google, java, by the pom":    {[]string{"pom.xml", javaPom + "<functionTarget>a.B</functionTarget>", "target/hello-1.0.jar", "", "java-function-invoker-1.4.1.jar", ""}, "google-java", "a.B", ""},
+		"google, java, jars alone":    {[]string{"lambent.toml", `handler = "a.B"`, "lib/java-function-invoker-1.4.1.jar", "", "hello.jar", ""}, "google-java", "a.B", ""},
+		"google, kotlin":              {[]string{"build.gradle.kts", javaPom, "src/main/kotlin/App.kt", "package com.example\n\nclass App : HttpFunction {\n}", "build/libs/app.jar", "", "lib/java-function-invoker-1.4.1.jar", ""}, "google-java", "com.example.App", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p, err := detect.Detect(project(c.files...), detect.Settings{})
@@ -155,18 +176,26 @@ func TestDetectRefuses(t *testing.T) {
 		"google, of two":     {[]string{"package.json", googlePackage, nodeFramework, "", "index.js", "functions.http('a', f);\nfunctions.http('b', f)"}, lambent.Invalid, "index.js has several functions: a, b"},
 		"google, no main":    {[]string{"package.json", googlePackage, nodeFramework, ""}, lambent.Invalid, "index.js or function.js is not there"},
 		"google, no main.py": {[]string{"requirements.txt", "functions-framework", pythonFramework, ""}, lambent.Invalid, "main.py is not there"},
-		"google, nothing":    {[]string{"lambent.toml", `runtime = "nodejs20"`, "index.js", node}, lambent.Invalid, "nothing says how to start"},
-		"no command":         {[]string{"lambent.toml", `runtime = "web"`}, lambent.Invalid, "nothing says how to start"},
-		"empty command":      {[]string{"lambent.toml", `command = []`}, lambent.Invalid, "must be a command line in quotes"},
-		"package.json":       {[]string{"package.json", "{", "index.js", node}, lambent.Invalid, "package.json"},
-		"no node handler":    {[]string{"index.js", "exports.a = 1; exports.b = 2;"}, lambent.Invalid, "index.js exports a, b, and no handler"},
-		"no handler":         {[]string{"app.py", "x = 1\n"}, lambent.Invalid, "app.py has no handler"},
-		"typescript":         {[]string{"index.ts", node}, lambent.Unsupported, "TypeScript"},
-		"go, no lambda":      {[]string{"go.mod", "module x", "main.go", "package main"}, lambent.Invalid, "lambda.Start"},
-		"no such file":       {[]string{"lambent.toml", `handler = "api.run"`, "app.py", python}, lambent.Invalid, "no such file: api.py, api/__init__.py, api.js"},
-		"one level down":     {[]string{"hello/app.py", python}, lambent.Invalid, `the directory "hello"`},
-		"no python file":     {[]string{"lambent.toml", `runtime = "python3.11"`, "index.mjs", node}, lambent.Invalid, "runtime python3.11"},
-		"no bootstrap":       {[]string{"lambent.toml", `runtime = "provided"`}, lambent.Invalid, "bootstrap"},
+		"google, go, of two": {[]string{"go.mod", goModule, "a.go", goRegisters + "\nfunc init() { functions.Typed(\"Greet\", greet) }"}, lambent.Invalid, "package hello has several functions: Greet, Hello"},
+		"google, go, by a constant": {[]string{"go.mod", goModule, "a.go", "package hello\nimport \"" + goFramework + "/functions\"\nfunc init() { functions.HTTP(name, f) }"},
+			lambent.Invalid, "package hello has no function that can be recognised"},
+		"google, gradle, source": {[]string{"build.gradle", javaPom, "src/main/java/Hello.java", javaHello}, lambent.Invalid, "build.gradle asks for Google's functions framework, and nothing is compiled"},
+		"google, java, no invoker": {[]string{"pom.xml", javaPom, "target/hello.jar", ""},
+			lambent.Invalid, "there is no java-function-invoker*.jar in invoker, ., lib, target/dependency"},
+		"google, java, of two": {[]string{"pom.xml", javaPom, "src/main/java/Hello.java", javaHello, "src/main/java/b/Heard.java", "package b;\npublic final class Heard\n    implements Closeable, BackgroundFunction<Message> {",
+			"target/hello.jar", "", "java-function-invoker-1.4.1.jar", ""}, lambent.Invalid, "src/main has several functions: b.Heard, com.example.Hello"},
+		"google, nothing": {[]string{"lambent.toml", `runtime = "nodejs20"`, "index.js", node}, lambent.Invalid, "nothing says how to start"},
+		"no command":      {[]string{"lambent.toml", `runtime = "web"`}, lambent.Invalid, "nothing says how to start"},
+		"empty command":   {[]string{"lambent.toml", `command = []`}, lambent.Invalid, "must be a command line in quotes"},
+		"package.json":    {[]string{"package.json", "{", "index.js", node}, lambent.Invalid, "package.json"},
+		"no node handler": {[]string{"index.js", "exports.a = 1; exports.b = 2;"}, lambent.Invalid, "index.js exports a, b, and no handler"},
+		"no handler":      {[]string{"app.py", "x = 1\n"}, lambent.Invalid, "app.py has no handler"},
+		"typescript":      {[]string{"index.ts", node}, lambent.Unsupported, "TypeScript"},
+		"go, no lambda":   {[]string{"go.mod", "module x", "main.go", "package main"}, lambent.Invalid, "lambda.Start"},
+		"no such file":    {[]string{"lambent.toml", `handler = "api.run"`, "app.py", python}, lambent.Invalid, "no such file: api.py, api/__init__.py, api.js"},
+		"one level down":  {[]string{"hello/app.py", python}, lambent.Invalid, `the directory "hello"`},
+		"no python file":  {[]string{"lambent.toml", `runtime = "python3.11"`, "index.mjs", node}, lambent.Invalid, "runtime python3.11"},
+		"no bootstrap":    {[]string{"lambent.toml", `runtime = "provided"`}, lambent.Invalid, "bootstrap"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p, err := detect.Detect(project(c.files...), detect.Settings{})
@@ -227,21 +256,18 @@ func TestExamples(t *testing.T) {
 		"aws-node-stream":   "node-stream nodejs index.handler ",
 		"aws-go-hello":      "go-hello provided.al2023  go",
 		"aws-shell-hello":   "shell-hello provided.al2023  ",
+		"gcp-go-hello":      "gcp-go-hello google-go Hello go",
+		"gcp-go-stream":     "gcp-go-stream google-go Count go",
 	}
-	dirs, err := filepath.Glob("../../examples/aws-*")
-	if err != nil || len(dirs) < len(want) {
-		t.Fatalf("%d examples (%v)", len(dirs), err)
-	}
-	for _, dir := range dirs {
-		p, err := detect.Detect(os.DirFS(dir), detect.Settings{})
+	for name, w := range want {
+		p, err := detect.Detect(os.DirFS(filepath.Join("../../examples", name)), detect.Settings{})
 		if err != nil {
-			t.Errorf("%s: %v", dir, err)
+			t.Errorf("%s: %v", name, err)
 			continue
 		}
 		f := p.Functions[0]
-		got := strings.Join([]string{f.Name, f.Runtime, f.Handler, f.Build}, " ")
-		if w := want[filepath.Base(dir)]; w != "" && got != w {
-			t.Errorf("%s: %q, want %q", dir, got, w)
+		if got := strings.Join([]string{f.Name, f.Runtime, f.Handler, f.Build}, " "); got != w {
+			t.Errorf("%s: %q, want %q", name, got, w)
 		}
 	}
 }

@@ -5,7 +5,8 @@ import (
 	"strings"
 )
 
-// findGo recognises a Go module whose package at the top starts a Lambda handler.
+// findGo recognises a Go module whose package at the top starts a Lambda handler, or
+// else one whose program asks for $PORT.
 func findGo(fsys fs.FS) (*found, error) {
 	if !exists(fsys, "go.mod") {
 		return nil, nil
@@ -14,6 +15,7 @@ func findGo(fsys fs.FS) (*found, error) {
 	if err != nil {
 		return nil, nil // the pattern is a constant
 	}
+	var server *found
 	for _, file := range files {
 		if strings.HasSuffix(file, "_test.go") {
 			continue
@@ -23,7 +25,10 @@ func findGo(fsys fs.FS) (*found, error) {
 			if strings.Contains(code, "lambda.Start") {
 				return &found{runtime: Provided, build: "go", why: file + " of a Go module calls lambda.Start"}, nil
 			}
+			if strings.Contains(code, `env("PORT")`) || strings.Contains(code, `Env("PORT")`) {
+				server = &found{runtime: Web, command: []string{"./bootstrap"}, build: "go", why: file + " of a Go module asks for $PORT"}
+			}
 		}
 	}
-	return nil, nil
+	return server, nil
 }

@@ -18,7 +18,8 @@ const (
 
 var (
 	// Google's own names have no dots.
-	googleName = regexp.MustCompile(`^(google-(nodejs|python)|nodejs\d+|python3\d+)$`)
+	goRuntime  = regexp.MustCompile(`^(google-go|go1\d+)$`)
+	googleName = regexp.MustCompile(`^(google-(nodejs|python|go|java)|nodejs\d+|python3\d+|go1\d+|java\d+)$`)
 
 	nodeTarget     = regexp.MustCompile(`(?m)^[^/\n]*\b(?:http|cloudEvent|typed)\(\s*["']([A-Za-z_$][\w$.-]*)["']`)
 	targetOption   = regexp.MustCompile(`--target[= ]\s*([\w$.-]+)`)
@@ -51,6 +52,11 @@ func findGoogle(fsys fs.FS, target string) (*found, error) {
 				WithHint("npm install --save-prod @google-cloud/functions-framework && lambent deploy")
 		}
 		return googleNode(fsys, pkg, target)
+	}
+	for _, look := range []func(fs.FS, string) (*found, error){googleGo, googleJava} {
+		if hit, err := look(fsys, target); hit != nil || err != nil {
+			return hit, err
+		}
 	}
 	why := ""
 	switch {

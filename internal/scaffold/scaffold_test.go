@@ -19,9 +19,13 @@ var update = flag.Bool("update", false, "rewrite the examples from the templates
 func TestHelloExamplesAreTheTemplates(t *testing.T) {
 	for _, lang := range scaffold.Templates() {
 		t.Run(lang, func(t *testing.T) {
-			example := filepath.Join("../../examples", "aws-"+lang+"-hello")
+			name := lang + "-hello"
+			example := filepath.Join("../../examples", "aws-"+name)
+			if strings.HasPrefix(lang, "gcp-") {
+				example = filepath.Join("../../examples", name)
+			}
 			dir := t.TempDir()
-			files, err := scaffold.Write(dir, lang, lang+"-hello")
+			files, err := scaffold.Write(dir, lang, name)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -29,7 +33,7 @@ func TestHelloExamplesAreTheTemplates(t *testing.T) {
 				if err := os.RemoveAll(example); err != nil {
 					t.Fatal(err)
 				}
-				if _, err := scaffold.Write(example, lang, lang+"-hello"); err != nil {
+				if _, err := scaffold.Write(example, lang, name); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -69,7 +73,7 @@ func TestWriteOverwritesNothing(t *testing.T) {
 
 func TestWriteRefuses(t *testing.T) {
 	for _, c := range []struct{ template, name, words string }{
-		{"cobol", "hello", "go, node, python"},
+		{"cobol", "hello", "gcp-go, gcp-node, gcp-python, go, node, python"},
 		{"python", "he/llo", "function name"},
 		{"python", "", "function name"},
 	} {

@@ -46,7 +46,7 @@ func (r *root) close() error { return errors.Join(r.mounts.Close(), r.compiled.C
 
 // ofHost is what sandboxes see of /etc where the runtime is the host's.
 var ofHost = []string{
-	"alternatives", "ca-certificates", "ca-certificates.conf", "crypto-policies", "debian_version", "fonts", "gai.conf", "java-*", "ld.so.cache", "ld.so.conf",
+	"alternatives", "ca-certificates", "ca-certificates.conf", "crypto-policies", "debian_version", "fonts", "gai.conf", "java-*", "maven/logging", "maven/m2.conf", "ld.so.cache", "ld.so.conf",
 	"ld.so.conf.d", "locale.alias", "localtime", "magic", "magic.mime", "mime.types", "os-release", "pki/ca-trust/extracted", "pki/java", "pki/tls/cert.pem", "pki/tls/certs",
 	"protocols", "python3*", "rpc", "services", "ssl/cert.pem", "ssl/certs", "ssl/openssl.cnf", "terminfo", "timezone",
 }

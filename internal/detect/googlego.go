@@ -1,0 +1,72 @@
+package detect
+
+import (
+	"io/fs"
+	"regexp"
+	"strings"
+)
+
+const goFramework = "github.com/GoogleCloudPlatform/functions-framework-go"
+
+var (
+	goPackage    = regexp.MustCompile(`(?m)^package\s+(\w+)`)
+	goComment    = regexp.MustCompile(`(?m:^\s*//.*$)|(?s:/\*.*?\*/)`)
+	goRegistered = regexp.MustCompile(`\b(?:HTTP|CloudEvent|Typed)\(\s*"([^"\s]+)"\s*,`)
+
+	// Functions of before they registered themselves: of a request, of an event.
+	goExported = regexp.MustCompile(`(?m)^func\s+([A-Z]\w*)\(\s*(?:\w+\s+http\.ResponseWriter,\s*\w+\s+\*http\.Request\s*\)|\w+\s+context\.Context,\s*\w+\s+\*?[\w.]+\s*\)\s*error\b)`)
+)
+
+// googleGo recognises a Go module whose package at the top has functions of Google's,
+// and no main, which a build adds. A program that serves them itself is one, too.
+func googleGo(fsys fs.FS, target string) (*found, error) {
+	if !exists(fsys, "go.mod") {
+		return nil, nil
+	}
+	name, text := goSource(fsys)
+	hit := &found{runtime: GoogleGo, handler: target, build: "go", why: "functions of Google's are registered"}
+	if name == "main" {
+		if hit.why = "package main starts Google's functions framework"; strings.Contains(text, goFramework+"/funcframework") {
+			return hit, nil
+		}
+		return nil, nil
+	}
+	var names []string
+	for _, m := range goRegistered.FindAllStringSubmatch(text, -1) {
+		names = append(names, m[1])
+	}
+	if len(names) == 0 || !strings.Contains(text, goFramework) {
+		names, hit.why = nil, "functions of Google's are exported"
+		for _, m := range goExported.FindAllStringSubmatch(text, -1) {
+			names = append(names, m[1])
+		}
+		if len(names) == 0 && !strings.Contains(text, goFramework) {
+			return nil, nil
+		}
+	}
+	if target != "" {
+		return hit, nil
+	}
+	return hit.choose("package "+name, names)
+}
+
+// goSource returns the name of the package at the top, and what is in its files but
+// comments.
+func goSource(fsys fs.FS) (name, text string) {
+	files, err := fs.Glob(fsys, "*.go")
+	if err != nil {
+		return "", "" // the pattern is a constant
+	}
+	var all strings.Builder
+	for _, file := range files {
+		if !strings.HasSuffix(file, "_test.go") {
+			all.WriteString(source(fsys, file))
+			all.WriteString("\n")
+		}
+	}
+	text = goComment.ReplaceAllString(all.String(), "")
+	if m := goPackage.FindStringSubmatch(text); m != nil {
+		name = m[1]
+	}
+	return name, text
+}
