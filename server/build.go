@@ -1,13 +1,17 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"io/fs"
 	"net/url"
 	"os"
-	"slices"
+	"path/filepath"
 	"strings"
+	"time"
 
 	"lambent"
 	v1 "lambent/api/v1"
@@ -16,23 +20,53 @@ import (
 
 // openBuilds makes what turns sources into code.
 func (s *Server) openBuilds(context.Context) (err error) {
-	work := s.path("build", "work")
-	if err := errors.Join(os.RemoveAll(work), os.MkdirAll(work, 0o700)); err != nil { // what builds that were cut off have left
-		return lambent.Errorf(lambent.Internal, "serve", "%w", err)
+	if err := s.clearWork(s.path("build", "work")); err != nil {
+		return err
 	}
 	o := build.Options{
-		CacheDir: s.path("build"), WorkDir: work, Path: s.cfg.Path, Proxy: s.cfg.GoProxy, SumDB: s.cfg.GoSumDB, NoSumDB: s.cfg.GoNoSumDB,
+		CacheDir: s.path("build"), WorkDir: s.path("build", "work"), Path: s.cfg.Path, Proxy: s.cfg.GoProxy, SumDB: s.cfg.GoSumDB, NoSumDB: s.cfg.GoNoSumDB,
 		GoCache: s.cfg.GoCache, GoModCache: s.cfg.GoModCache,
 		Trees: s.code, MaxTree: s.limits.MaxTree, MaxFiles: s.limits.MaxFiles,
-		Driver: s.driver, Env: s.cfg.InstallerEnv,
+		Driver: s.driver, Env: s.cfg.BuildEnv, MemoryMB: buildMB(), Logger: s.log,
 	}
 	if s.driverName != driverProcess {
 		o.Network = buildNetwork(o.Env)
-		// A directory of the machine's is not inside.
-		o.Env = slices.DeleteFunc(slices.Clone(o.Env), func(kv string) bool { return strings.HasPrefix(kv, "PIP_FIND_LINKS=/") })
 	}
 	s.builder, err = build.New(o)
 	return err
+}
+
+// clearWork makes the directory that builds work in, empty. What builds that were cut off
+// have left is removed in the background, however much that is.
+func (s *Server) clearWork(work string) error {
+	old, _ := filepath.Glob(work + ".old-*") // the pattern is ours
+	if err := os.Rename(work, fmt.Sprintf("%s.old-%d", work, time.Now().UnixNano())); err == nil {
+		old, _ = filepath.Glob(work + ".old-*")
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return lambent.Errorf(lambent.Internal, "serve", "%w", err)
+	}
+	if err := os.MkdirAll(work, 0o700); err != nil {
+		return lambent.Errorf(lambent.Internal, "serve", "%w", err)
+	}
+	s.running.Go(func() {
+		for _, dir := range old {
+			if err := os.RemoveAll(dir); err != nil {
+				s.log.Warn("what builds have left cannot be removed", "directory", dir, "error", err)
+			}
+		}
+	})
+	return nil
+}
+
+// buildMB is the memory of one build, of which there are two at a time: a sixteenth of
+// the machine's, so that both fit into what functions are not promised.
+func buildMB() int {
+	const least, most = 512, 2048
+	total := machineMemory() >> 20
+	if total == 0 {
+		return most
+	}
+	return int(min(max(total/16, least), most))
 }
 
 // registries are where packages come from. Where there are mirrors of them on a private
@@ -50,13 +84,16 @@ func buildNetwork(env []string) lambent.Network {
 	for _, kv := range env {
 		_, value, _ := strings.Cut(kv, "=")
 		for word := range strings.FieldsSeq(value) {
+			if !strings.Contains(word, "://") && strings.Contains(word, ":") { // a proxy's short form
+				word = "http://" + word
+			}
 			u, err := url.Parse(word)
 			if err != nil || u.Hostname() == "" {
 				continue
 			}
 			port := u.Port()
 			if port == "" {
-				port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
+				port = cmp.Or(map[string]string{"http": "80", "https": "443"}[u.Scheme], "1080")
 			}
 			// One that is no destination of a sandbox's, such as this machine's loopback,
 			// cannot be reached from there.
@@ -72,8 +109,18 @@ func buildNetwork(env []string) lambent.Network {
 	return n
 }
 
-// build has code made of a source that is stored.
+// build has code made of a source that is stored. One that is under way when the server
+// begins to end is given up: what it is for could not be started any more.
 func (s *Server) build(ctx context.Context, r v1.BuildRequest, progress io.Writer) (v1.Code, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	go func() {
+		select {
+		case <-s.closing:
+			cancel(errors.New("the server is being stopped"))
+		case <-ctx.Done():
+		}
+	}()
 	rt, err := s.runtime(r.Runtime)
 	if err != nil {
 		return v1.Code{}, err

@@ -42,6 +42,7 @@ type Config struct {
 
 	MaxRootMB    int      // of one runtime that is added, unpacked
 	InstallerEnv []string // of pip and npm, which runtime add has install packages
+	BuildEnv     []string // of builds, which any of the server's users may read
 	NPMRegistry  string   // that Node.js comes from; empty: the public one
 
 	// User is who a server runs as that was started as root, once another process
@@ -73,7 +74,7 @@ func DefaultConfig(getenv func(string) string) Config {
 		Grace: 30 * time.Second, MaxInstances: 1000, Parked: 16, MaxQueue: 1000, MaxStarts: 100, StallTimeout: 30 * time.Second,
 		Path: getenv("PATH"), GoProxy: getenv("GOPROXY"), GoSumDB: getenv("GOSUMDB"), GoNoSumDB: getenv("GONOSUMDB"),
 		GoCache: getenv("LAMBENT_GOCACHE"), GoModCache: getenv("LAMBENT_GOMODCACHE"),
-		MaxRootMB: 4096, InstallerEnv: installerEnv(getenv), NPMRegistry: cmp.Or(getenv("NPM_CONFIG_REGISTRY"), getenv("npm_config_registry")),
+		MaxRootMB: 4096, InstallerEnv: installerEnv(getenv), BuildEnv: buildEnv(getenv), NPMRegistry: cmp.Or(getenv("NPM_CONFIG_REGISTRY"), getenv("npm_config_registry")),
 		Version: "dev",
 	}
 }
@@ -88,6 +89,26 @@ func installerEnv(getenv func(string) string) (env []string) {
 	} {
 		if v := getenv(name); v != "" {
 			env = append(env, name+"="+v)
+		}
+	}
+	return env
+}
+
+// buildEnv is what builds see of the environment: where packages come from, unless that
+// has a password in it, and what LAMBENT_BUILD_ENV names, separated by commas, such as
+// HTTPS_PROXY. What is there every function's owner can read and use.
+func buildEnv(getenv func(string) string) (env []string) {
+	for _, name := range []string{
+		"PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_NO_INDEX", "PIP_TRUSTED_HOST", "PIP_CERT", "PIP_DEFAULT_TIMEOUT",
+		"NPM_CONFIG_REGISTRY", "npm_config_registry", "SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS",
+	} {
+		if v := getenv(name); v != "" && !strings.Contains(v, "@") {
+			env = append(env, name+"="+v)
+		}
+	}
+	for name := range strings.SplitSeq(getenv("LAMBENT_BUILD_ENV"), ",") {
+		if name = strings.TrimSpace(name); name != "" && getenv(name) != "" {
+			env = append(env, name+"="+getenv(name))
 		}
 	}
 	return env

@@ -43,12 +43,13 @@ type deployFlags struct {
 	env, secrets                             []string
 	stream, publish, check, dryRun           bool
 	noBuild, noCache                         bool
+	installed                                map[string]bool // by kind of build and runtime
 	changed                                  func(flag string) bool
 	out                                      *output
 }
 
 func deployCommand(p *program) *cobra.Command {
-	var d deployFlags
+	d := deployFlags{installed: map[string]bool{}}
 	c := &cobra.Command{
 		Use: "deploy [DIR|FILE.zip|-]", Short: "Make a function, or change it", Long: deployHelp, Args: args(0, "DIR"),
 	}
@@ -287,7 +288,8 @@ func (p *program) deployOne(ctx context.Context, cl *client.Client, f *detect.Fu
 	switch {
 	case code == nil:
 	case f.Build != "":
-		r.Source, r.Build, r.Fresh = code.Digest, f.Build, d.noCache
+		// What was installed for one of several functions is fresh enough for the next.
+		r.Source, r.Build, r.Fresh = code.Digest, f.Build, d.noCache && !d.installed[f.Build+f.Runtime]
 		doing = append(doing, "building")
 	default:
 		r.Code, r.Zip = code.Digest, code.Zip
@@ -302,6 +304,7 @@ func (p *program) deployOne(ctx context.Context, cl *client.Client, f *detect.Fu
 	if err != nil {
 		return nil, err
 	}
+	d.installed[f.Build+f.Runtime] = true
 	verb := "deployed"
 	switch {
 	case d.dryRun && has == nil:

@@ -16,9 +16,11 @@
 package build
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"maps"
 	"os"
 	"os/exec"
@@ -45,9 +47,13 @@ type Options struct {
 
 	// Of builds in sandboxes. Env is what installers see of the server's environment,
 	// such as their registries.
-	Driver  sandbox.Driver
-	Network lambent.Network
-	Env     []string
+	Driver   sandbox.Driver
+	Network  lambent.Network
+	Env      []string
+	MemoryMB int // of one sandbox; 0: 2048
+	AtOnce   int // sandboxes; 0: 2
+
+	Logger *slog.Logger // nil: nowhere
 
 	Proxy   string // GOPROXY; empty: the toolchain's own default
 	SumDB   string // GOSUMDB, likewise
@@ -82,8 +88,9 @@ type Request struct {
 // its caches.
 type Builder struct {
 	options Options
+	log     *slog.Logger
 	cache   *cache
-	turn    chan struct{} // has room for as many sandboxes as there may be
+	turns   *turns
 }
 
 // New returns a builder. Whether there is a toolchain is found out by the first build,
@@ -92,9 +99,13 @@ func New(o Options) (*Builder, error) {
 	if o.Timeout == 0 {
 		o.Timeout = defaultTimeout
 	}
-	b := &Builder{options: o, cache: &cache{filepath.Join(o.CacheDir, "installed")}, turn: make(chan struct{}, sandboxesAtOnce)}
+	o.MemoryMB, o.AtOnce = cmp.Or(o.MemoryMB, 2048), cmp.Or(o.AtOnce, 2)
+	b := &Builder{options: o, log: cmp.Or(o.Logger, slog.New(slog.DiscardHandler)), cache: &cache{filepath.Join(o.CacheDir, "installed")}, turns: newTurns(o.AtOnce)}
 	if err := errors.Join(os.MkdirAll(b.cache.dir, 0o700), os.MkdirAll(b.logs(), 0o700)); err != nil {
 		return nil, diskError(err)
+	}
+	if err := b.cache.trim(cacheMB<<20, time.Now().Add(-cacheFor)); err != nil {
+		b.log.Warn("what builds have installed cannot be removed", "error", err)
 	}
 	return b, nil
 }
@@ -108,14 +119,14 @@ func (b *Builder) Build(ctx context.Context, r Request, progress io.Writer) (_ b
 	const op = "build.Build"
 	progress, end := b.logged(&r, progress)
 	defer func() { end(err) }()
-	ctx, cancel := context.WithTimeoutCause(ctx, b.options.Timeout, errTimeout)
-	defer cancel()
 	if rec, ok := recipes[r.Kind]; ok {
 		return b.sandboxed(ctx, &r, &rec, progress)
 	}
 	if r.Kind != "go" {
 		return bundle.Tree{}, lambent.Errorf(lambent.Unsupported, op, "there is no build of kind %q: %s", r.Kind, kinds())
 	}
+	ctx, cancel := context.WithTimeoutCause(ctx, b.options.Timeout, errTimeout)
+	defer cancel()
 	src, err := b.options.Trees.Path(r.Source)
 	if err != nil {
 		return bundle.Tree{}, err

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -29,27 +30,27 @@ const (
 	looseFor = 24 * time.Hour
 )
 
-// cacheKey names what goes into a build: whatever the recipe sees, what runs it, and
-// whose it is. Projects share nothing, so that none can leave another something.
-func cacheKey(r *Request, rec *recipe, src string, p plan) (string, error) {
+// cacheKey names what goes into a build: whatever the recipe sees, what runs it, where it
+// installs from, and whose it is. Projects share nothing, so that none can leave another something.
+func (b *Builder) cacheKey(r *Request, rec *recipe, src string, p plan) (string, error) {
 	h := sha256.New()
 	field := func(s string) {
 		io.WriteString(h, s)
 		h.Write([]byte{0})
 	}
-	for _, s := range []string{rec.script, r.Name.Project, r.Runtime.Name, r.Runtime.Root, strings.Join(r.Runtime.Boot, " ")} {
+	for _, s := range []string{rec.script, r.Name.Project, r.Runtime.Name, r.Runtime.Root, strings.Join(r.Runtime.Boot, " "), strings.Join(b.options.Env, "\n"), runtime.GOARCH} {
 		field(s)
 	}
 	if p.sees == nil {
 		field(r.Source)
 	}
 	for _, name := range p.sees {
-		b, err := os.ReadFile(filepath.Join(src, filepath.FromSlash(path.Clean(name))))
+		text, err := os.ReadFile(filepath.Join(src, filepath.FromSlash(path.Clean(name))))
 		if err != nil {
 			return "", err
 		}
 		field(name)
-		sum := sha256.Sum256(b)
+		sum := sha256.Sum256(text)
 		h.Write(sum[:])
 	}
 	return hex.EncodeToString(h.Sum(nil)), nil
@@ -102,7 +103,9 @@ func (c *cache) trim(maxBytes int64, oldest time.Time) error {
 	var errs []error
 	for _, f := range files {
 		if maxBytes -= f.Size(); maxBytes < 0 || f.ModTime().Before(oldest) {
-			errs = append(errs, os.Remove(filepath.Join(c.dir, f.Name())))
+			if err := os.Remove(filepath.Join(c.dir, f.Name())); !errors.Is(err, fs.ErrNotExist) { // another build may be at it
+				errs = append(errs, err)
+			}
 		}
 	}
 	return errors.Join(errs...)

@@ -22,12 +22,17 @@ func (b *Builder) logFile(n lambent.Name) string {
 // logged has what goes to progress kept, too, in place of what the function's last
 // build said. A log that cannot be written is none, and fails no build.
 func (b *Builder) logged(r *Request, progress io.Writer) (both io.Writer, end func(error)) {
+	begun := time.Now()
+	tell := func(outcome error) {
+		b.log.Info("built", "function", r.Name.String(), "kind", r.Kind, "took", time.Since(begun).Round(time.Millisecond), "outcome", ending(outcome))
+	}
 	f, err := os.CreateTemp(b.logs(), ".*")
 	if err != nil {
-		return progress, func(error) {}
+		return progress, tell
 	}
 	say(f, "%s: %s build for %s", time.Now().UTC().Format(time.RFC3339), r.Kind, r.Runtime.Name)
 	return &tee{progress, f}, func(outcome error) {
+		tell(outcome)
 		say(f, "%s: %s", time.Now().UTC().Format(time.RFC3339), ending(outcome))
 		if errors.Join(f.Close(), os.Rename(f.Name(), b.logFile(r.Name))) != nil {
 			_ = os.Remove(f.Name())

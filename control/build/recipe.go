@@ -58,95 +58,153 @@ var recipes = map[string]recipe{
 	"cargo": {tool: "cargo", script: begin + cargoScript, read: readCargo, vendor: "deploy a directory with a ready-made bootstrap"},
 }
 
-// Files that say which versions are installed, of the package managers of Node.js.
-var nodeLocks = []string{"package-lock.json", "npm-shrinkwrap.json", "pnpm-lock.yaml", "yarn.lock"}
+// manifests are the files of a project, of which none is read that is too large to be a
+// manifest.
+type manifests struct{ fs.FS }
+
+const maxManifest = 16 << 20
+
+// ReadFile implements fs.ReadFileFS.
+func (m manifests) ReadFile(name string) ([]byte, error) {
+	info, err := fs.Stat(m.FS, name)
+	if err != nil {
+		return nil, err
+	}
+	if info.Size() > maxManifest {
+		return nil, lambent.Errorf(lambent.Broken, "build", "%s is %d MB: over the limit of %d", name, info.Size()>>20, maxManifest>>20)
+	}
+	return fs.ReadFile(m.FS, name)
+}
+
+// manifest returns what one that has to be there says.
+func manifest(src fs.FS, op, name, hint string) ([]byte, error) {
+	text, err := fs.ReadFile(src, name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, lambent.Errorf(lambent.Broken, op, "there is no %s beside the source", name).WithHint("%s", hint)
+	}
+	return bytes.TrimPrefix(text, []byte("\ufeff")), err
+}
+
+func exists(src fs.FS, name string) bool {
+	_, err := fs.Stat(src, name)
+	return err == nil
+}
+
+var (
+	// Files that say which versions are installed, of the package managers of Node.js.
+	nodeLocks = []string{"package-lock.json", "npm-shrinkwrap.json", "pnpm-lock.yaml", "yarn.lock"}
+	// Files by which these lead elsewhere, or by which npm builds the project itself.
+	nodeWhole = []string{"binding.gyp", "pnpm-workspace.yaml", ".pnpmfile.cjs", ".yarnrc.yml", ".yarn"}
+	// Scripts of the project that an install runs, and the one that Google's builds do.
+	nodeScripts = []string{"preinstall", "install", "postinstall", "prepublish", "preprepare", "prepare", "postprepare", "gcp-build"}
+
+	// A version that is a path, or an archive that lies in the project.
+	nodePath = regexp.MustCompile(`^(\.|/|~/|(file|link|portal|workspace|patch):)|^[^:]*\.(tgz|tar|tar\.gz)$`)
+)
 
 // readPackage reads what package.json says. What it names beside packages of a
 // registry, and what its scripts may read, is anywhere in the project.
 func readPackage(src fs.FS) (plan, error) {
 	const op = "build.npm"
-	text, err := fs.ReadFile(src, "package.json")
+	text, err := manifest(src, op, "package.json", "npm init -y")
 	if err != nil {
-		return plan{}, lambent.Errorf(lambent.Broken, op, "there is no package.json beside the source").WithHint("npm init -y")
+		return plan{}, err
 	}
-	var pkg struct {
-		Scripts              map[string]string
-		Workspaces           json.RawMessage
-		Dependencies         map[string]string
-		OptionalDependencies map[string]string
-	}
+	var pkg map[string]any
 	if err := json.Unmarshal(text, &pkg); err != nil {
 		return plan{}, lambent.Errorf(lambent.Broken, op, "package.json is not as npm reads it: %w", err)
 	}
-	p := plan{sees: []string{"package.json"}}
+	p := plan{sees: []string{"package.json"}, all: pkg["workspaces"] != nil || pkg["pnpm"] != nil}
 	for _, name := range append([]string{".npmrc", ".yarnrc"}, nodeLocks...) {
 		lock, err := fs.ReadFile(src, name)
-		if err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
 			continue
+		} else if err != nil {
+			return plan{}, err
 		}
 		p.sees = append(p.sees, name)
 		p.locked = p.locked || slices.Contains(nodeLocks, name)
-		p.all = p.all || bytes.Contains(lock, []byte(`"file:`)) || bytes.Contains(lock, []byte(`"link": true`))
+		p.all = p.all || leadsIn(lock) || bytes.Contains(lock, []byte(`"link": true`))
 	}
-	for _, script := range []string{"preinstall", "install", "postinstall", "prepublish", "preprepare", "prepare", "postprepare", "gcp-build"} {
-		p.all = p.all || pkg.Scripts[script] != ""
+	scripts, _ := pkg["scripts"].(map[string]any)
+	for _, name := range nodeScripts {
+		p.all = p.all || scripts[name] != nil
 	}
-	for _, list := range []map[string]string{pkg.Dependencies, pkg.OptionalDependencies} {
-		for _, version := range list {
-			p.all = p.all || strings.HasPrefix(version, ".") || strings.HasPrefix(version, "/") || strings.HasPrefix(version, "~/") ||
-				strings.HasPrefix(version, "file:") || strings.HasPrefix(version, "link:") || strings.HasPrefix(version, "portal:") || strings.HasPrefix(version, "workspace:")
+	for _, list := range []string{"dependencies", "optionalDependencies"} {
+		packages, _ := pkg[list].(map[string]any)
+		for _, version := range packages {
+			v, _ := version.(string)
+			p.all = p.all || nodePath.MatchString(v)
 		}
 	}
-	if p.all = p.all || len(pkg.Workspaces) > 0; p.all {
+	for _, name := range nodeWhole {
+		p.all = p.all || exists(src, name)
+	}
+	if p.all = p.all || leadsIn(text); p.all {
 		p.sees = nil
 	}
 	return p, nil
 }
 
+// leadsIn reports whether something in a manifest of npm's is said to lie in the project.
+func leadsIn(text []byte) bool {
+	for _, scheme := range []string{`"file:`, `"link:`, `"patch:`} {
+		if bytes.Contains(text, []byte(scheme)) {
+			return true
+		}
+	}
+	return false
+}
+
 var (
 	pipComment = regexp.MustCompile(`(^|\s)#.*$`)
-	pipExact   = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*\s*(\[[^\]]*\])?\s*(===?\s*[^\s*,;]+\s*|@\s*https://\S+\s*)(;.*|--hash.*)?$`)
+	pipArchive = regexp.MustCompile(`^[^@;]*\.(whl|zip|tgz|tar(\.\w+)?)\b`)
 	pipNamed   = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*\s*(\[[^\]]*\])?\s*($|[<>=!~;@,( ])`)
 )
 
 // readRequirements reads what requirements.txt says. Lines that are not names of
-// packages may lead to files of the project.
+// packages may lead to files of the project. With digests, pip wants one of everything:
+// then all versions are said.
 func readRequirements(src fs.FS) (plan, error) {
-	text, err := fs.ReadFile(src, "requirements.txt")
+	text, err := manifest(src, "build.pip", "requirements.txt", "pip freeze > requirements.txt")
 	if err != nil {
-		return plan{}, lambent.Errorf(lambent.Broken, "build.pip", "there is no requirements.txt beside the source").
-			WithHint("pip freeze > requirements.txt")
+		return plan{}, err
 	}
-	p := plan{sees: []string{"requirements.txt"}, locked: true}
-	for line := range strings.Lines(strings.ReplaceAll(string(text), "\\\n", " ")) {
-		line = strings.TrimSpace(pipComment.ReplaceAllString(strings.TrimRight(line, "\r\n"), ""))
-		switch {
-		case line == "":
-		case !pipNamed.MatchString(line) || strings.Contains(line, "file:") || strings.HasSuffix(line, ".whl") && !strings.Contains(line, "https://"):
-			p.sees, p.locked = nil, false
-		case !pipExact.MatchString(line):
-			p.locked = false
+	p := plan{sees: []string{"requirements.txt"}}
+	asked := ""
+	for line := range strings.Lines(string(text)) {
+		line = strings.TrimRight(line, "\r\n")
+		comment := strings.HasPrefix(strings.TrimSpace(line), "#")
+		line = pipComment.ReplaceAllString(line, "")
+		if more, ok := strings.CutSuffix(line, `\`); ok && !comment {
+			asked += more + " "
+			continue
 		}
+		asked = strings.TrimSpace(asked + line)
+		if asked != "" {
+			p.locked = p.locked || strings.Contains(asked, "--hash=")
+			if !pipNamed.MatchString(asked) || strings.Contains(asked, "file:") || pipArchive.MatchString(asked) {
+				p.sees = nil
+			}
+		}
+		asked = ""
+	}
+	if asked != "" { // the last line goes on where there is none
+		p.sees = nil
 	}
 	return p, nil
 }
 
 // readCargo takes a package as it is: its build may read all of it.
 func readCargo(src fs.FS) (plan, error) {
-	if _, err := fs.Stat(src, "Cargo.toml"); err != nil {
-		return plan{}, lambent.Errorf(lambent.Broken, "build.cargo", "there is no Cargo.toml beside the source").WithHint("cargo init")
-	}
-	_, err := fs.Stat(src, "Cargo.lock")
-	return plan{all: true, locked: err == nil}, nil
+	_, err := manifest(src, "build.cargo", "Cargo.toml", "cargo init")
+	return plan{all: true, locked: exists(src, "Cargo.lock")}, err
 }
 
 // readMaven takes a project as it is. Its versions are said, but for snapshots.
 func readMaven(src fs.FS) (plan, error) {
-	text, err := fs.ReadFile(src, "pom.xml")
-	if err != nil {
-		return plan{}, lambent.Errorf(lambent.Broken, "build.maven", "there is no pom.xml beside the source").WithHint("mvn archetype:generate")
-	}
-	return plan{all: true, locked: !bytes.Contains(text, []byte("SNAPSHOT"))}, nil
+	text, err := manifest(src, "build.maven", "pom.xml", "mvn archetype:generate")
+	return plan{all: true, locked: !bytes.Contains(text, []byte("SNAPSHOT"))}, err
 }
 
 // copySeen copies the files that a build has to see into an empty directory.

@@ -6,9 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"lambent"
@@ -16,11 +19,8 @@ import (
 	"lambent/sandbox"
 )
 
-// What the sandbox of a build has. Its memory is beside what functions are promised.
+// What the sandbox of a build has.
 const (
-	sandboxMemoryMB = 2048
-	sandboxesAtOnce = 2
-
 	// sandboxDiskMB is what a build has of disk, and leastDiskMB what it has to do with where
 	// no driver can give it that.
 	sandboxDiskMB = 8192
@@ -29,6 +29,9 @@ const (
 	// sandboxShare is the part of its share of the processors that a build has against
 	// functions that are being served.
 	sandboxShare = 0.1
+
+	// lastWords is how long what is left of a build may keep its output open.
+	lastWords = time.Second
 )
 
 // missingTool is the status by which a recipe says that its last line names a program
@@ -38,11 +41,16 @@ const missingTool = 86
 // sandboxed builds by a recipe, out of the cache where it can, and puts the result
 // into the store.
 func (b *Builder) sandboxed(ctx context.Context, r *Request, rec *recipe, progress io.Writer) (bundle.Tree, error) {
+	done, err := b.turns.take(ctx, r.Name.Project, progress)
+	if err != nil {
+		return bundle.Tree{}, err
+	}
+	defer done()
 	src, err := b.options.Trees.Path(r.Source)
 	if err != nil {
 		return bundle.Tree{}, err
 	}
-	p, err := rec.read(os.DirFS(src))
+	p, err := rec.read(manifests{os.DirFS(src)})
 	if err != nil {
 		return bundle.Tree{}, err
 	}
@@ -51,30 +59,69 @@ func (b *Builder) sandboxed(ctx context.Context, r *Request, rec *recipe, progre
 		return bundle.Tree{}, diskError(err)
 	}
 	defer os.RemoveAll(work)
-	key, err := cacheKey(r, rec, src, p)
+	key, err := b.cacheKey(r, rec, src, p)
 	if err != nil {
 		return bundle.Tree{}, diskError(err)
 	}
-	answer := b.cache.open(key, p.locked)
-	if answer != nil && !r.Fresh {
+	var answer *os.File
+	if !r.Fresh {
+		answer = b.cache.open(key, p.locked)
+	}
+	kept := answer != nil
+	if kept {
 		say(progress, "nothing of what is installed has changed since the last build")
-	} else {
-		if answer, err = b.install(ctx, r, rec, p, src, work, progress); err != nil {
-			return bundle.Tree{}, err
-		}
-		if err := b.cache.keep(key, answer); err != nil {
-			return bundle.Tree{}, diskError(err)
-		}
+	} else if answer, err = b.install(ctx, r, rec, p, src, work, progress); err != nil {
+		return bundle.Tree{}, err
 	}
 	defer answer.Close()
 	out := filepath.Join(work, "result")
 	if err := untar(ctx, answer, out, b.options.MaxTree, b.options.MaxFiles); err != nil {
 		return bundle.Tree{}, err
 	}
-	if p.all {
-		return b.options.Trees.PutDirs(ctx, out)
+	dirs := []string{out}
+	if !p.all {
+		if err := uncover(src, out); err != nil {
+			return bundle.Tree{}, diskError(err)
+		}
+		dirs = []string{src, out}
 	}
-	return b.options.Trees.PutDirs(ctx, src, out)
+	t, err := b.options.Trees.PutDirs(ctx, dirs...)
+	if err == nil && !kept {
+		if err := b.cache.keep(key, answer); err != nil { // the next build takes longer
+			b.log.Warn("what a build has installed is not kept", "error", err)
+		}
+	}
+	return t, err
+}
+
+// uncover removes the byte code of what the project has a module of its own for: it
+// would be taken for that one's.
+func uncover(src, out string) error {
+	compiled, err := fs.Glob(os.DirFS(out), "__pycache__/*.pyc")
+	if err != nil {
+		return err
+	}
+	_ = fs.WalkDir(os.DirFS(src), ".", func(dir string, d fs.DirEntry, err error) error { // deeper only where both have a directory
+		if err != nil || !d.IsDir() || dir == "." {
+			return nil
+		}
+		if _, err := os.Lstat(filepath.Join(out, dir)); err != nil {
+			return fs.SkipDir
+		}
+		more, err := fs.Glob(os.DirFS(out), path.Join(dir, "__pycache__/*.pyc"))
+		compiled = append(compiled, more...)
+		return err
+	})
+	for _, file := range compiled {
+		dir, name := path.Split(file)
+		module, _, _ := strings.Cut(name, ".")
+		if _, err := os.Lstat(filepath.Join(src, dir, "..", module+".py")); err == nil {
+			if err := os.Remove(filepath.Join(out, file)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // install runs a recipe and returns a file with its answer.
@@ -101,19 +148,10 @@ func (b *Builder) install(ctx context.Context, r *Request, rec *recipe, p plan, 
 			answer.Close()
 		}
 	}()
-	select {
-	case b.turn <- struct{}{}:
-	default:
-		say(progress, "waiting: %d other builds are under way", sandboxesAtOnce)
-		select {
-		case b.turn <- struct{}{}:
-		case <-ctx.Done():
-			return nil, ended(ctx)
-		}
-	}
-	defer func() { <-b.turn }()
+	ctx, cancel := context.WithTimeoutCause(ctx, b.options.Timeout, errTimeout)
+	defer cancel()
 	said := &output{to: progress, left: maxOutput}
-	task := sandbox.Task{Code: src, MemoryMB: sandboxMemoryMB, TmpMB: sandboxDiskMB, Network: b.options.Network}
+	task := sandbox.Task{Code: src, MemoryMB: b.options.MemoryMB, TmpMB: sandboxDiskMB, Network: b.options.Network}
 	exit, err := b.run(ctx, r.Runtime, task, rec.script, p, answer, said)
 	if lambent.Is(err, lambent.Unsupported) {
 		task.TmpMB = leastDiskMB
@@ -122,8 +160,8 @@ func (b *Builder) install(ctx context.Context, r *Request, rec *recipe, p plan, 
 	if err != nil {
 		return nil, err
 	}
-	if exit != (sandbox.Exit{}) {
-		return nil, rec.failed(exit, said, task.TmpMB)
+	if exit.Exec != 0 || exit.Signal != 0 || exit.Code != 0 { // a process that is missed, it has lived without
+		return nil, rec.failed(exit, said, task)
 	}
 	return answer, nil
 }
@@ -149,7 +187,7 @@ func (b *Builder) run(ctx context.Context, rt lambent.Runtime, task sandbox.Task
 	defer stop()
 	tmp := sb.Paths(task).Tmp
 	env := append([]string{
-		"PATH=" + searchPath(interpreter), "LANG=C.UTF-8", "HOME=" + tmp + "/home", "TMPDIR=" + tmp, "CI=1", "NO_COLOR=1", "INTERPRETER=" + interpreter,
+		"PATH=" + searchPath(interpreter, b.options.Path), "LANG=C.UTF-8", "HOME=" + tmp + "/home", "TMPDIR=" + tmp, "CI=1", "NO_COLOR=1", "INTERPRETER=" + interpreter,
 	}, b.options.Env...)
 	if p.all {
 		env = append(env, "BUILD_ALL=yes")
@@ -166,15 +204,30 @@ func (b *Builder) run(ctx context.Context, rt lambent.Runtime, task sandbox.Task
 		defer close(spoken)
 		_, _ = io.Copy(said, sb.Output())
 	}()
+	// Not every driver reaches a process that has left its group: what it holds open is
+	// not waited for.
+	ending := make(chan struct{})
+	go func() {
+		defer close(ending)
+		<-sb.Done()
+		_ = sb.Agent().SetReadDeadline(time.Now().Add(lastWords))
+		_ = sb.Output().SetReadDeadline(time.Now().Add(lastWords))
+	}()
 	limit := b.options.MaxTree + b.options.MaxTree/8 + 64<<20 // with the heads of entries
 	n, err := io.Copy(answer, io.LimitReader(sb.Agent(), limit))
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		err = nil
+	}
 	if err == nil && n < limit {
 		select {
 		case <-sb.Done():
 		case <-ctx.Done():
 		}
 	}
-	_ = sb.Destroy()
+	if err := sb.Destroy(); err != nil {
+		b.log.Warn("the sandbox of a build cannot be removed", "error", err)
+	}
+	<-ending
 	<-spoken
 	switch {
 	case ctx.Err() != nil:
@@ -188,18 +241,22 @@ func (b *Builder) run(ctx context.Context, rt lambent.Runtime, task sandbox.Task
 	return sb.Exit(), nil
 }
 
-// searchPath is where a build finds its tools: beside the interpreter, and the system's.
-func searchPath(interpreter string) string {
+// searchPath is where a build finds its tools: beside the interpreter, where the system
+// has them, and where the server looks, as far as a sandbox shows that.
+func searchPath(interpreter, servers string) string {
 	dirs := []string{"/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"}
 	if interpreter != "" {
 		dirs = append([]string{filepath.Dir(interpreter)}, dirs...)
+	}
+	if servers != "" {
+		dirs = append(dirs, servers)
 	}
 	return strings.Join(dirs, ":")
 }
 
 // failed is the error for a recipe that did not come to its end. All that it said has
 // gone to whoever waits for the build.
-func (rec *recipe) failed(exit sandbox.Exit, said *output, diskMB int) error {
+func (rec *recipe) failed(exit sandbox.Exit, said *output, task sandbox.Task) error {
 	op := "build." + rec.tool
 	last := lastLine(said.tail())
 	has := func(words ...string) bool {
@@ -216,9 +273,9 @@ func (rec *recipe) failed(exit sandbox.Exit, said *output, diskMB int) error {
 	case exit.Code == missingTool:
 		return lambent.Errorf(lambent.Unsupported, op, "the build needs %s, which is not on the server", last).WithHint("%s", rec.vendor)
 	case exit.OOM, has("JavaScript heap out of memory"):
-		return lambent.Errorf(lambent.Broken, op, "%s needs more than the %d MB of memory that builds have", rec.tool, sandboxMemoryMB).WithHint("%s", rec.vendor)
+		return lambent.Errorf(lambent.Broken, op, "%s needs more than the %d MB of memory that builds have", rec.tool, task.MemoryMB).WithHint("%s", rec.vendor)
 	case has("No space left on device", "ENOSPC"):
-		return lambent.Errorf(lambent.Broken, op, "%s needs more than the %d MB of disk that builds have, or the server's disk is full", rec.tool, diskMB).WithHint("%s", rec.vendor)
+		return lambent.Errorf(lambent.Broken, op, "%s needs more than the %d MB of disk that builds have, or the server's disk is full", rec.tool, task.TmpMB).WithHint("%s", rec.vendor)
 	case has("EAI_AGAIN", "ENOTFOUND", "ECONNREFUSED", "ETIMEDOUT", "ENETUNREACH", "Temporary failure in name resolution", "Failed to establish a new connection", "Could not resolve host", "Couldn't connect to server"):
 		return lambent.Errorf(lambent.Broken, op, "%s cannot reach what it installs from: %s", rec.tool, last).WithHint("%s", rec.vendor)
 	}
@@ -261,3 +318,46 @@ func orEnded(ctx context.Context, err error) error {
 
 // defaultTimeout is how long a build may take.
 const defaultTimeout = 10 * time.Minute
+
+// turns are the builds that may be under way: some in all, and one of each project.
+type turns struct {
+	all      chan struct{}
+	mu       sync.Mutex // guards projects
+	projects map[string]chan struct{}
+}
+
+func newTurns(atOnce int) *turns {
+	return &turns{all: make(chan struct{}, atOnce), projects: map[string]chan struct{}{}}
+}
+
+// take waits for a turn of a project's. done ends it.
+func (t *turns) take(ctx context.Context, project string, progress io.Writer) (done func(), err error) {
+	t.mu.Lock()
+	own := t.projects[project]
+	if own == nil {
+		own = make(chan struct{}, 1)
+		t.projects[project] = own
+	}
+	t.mu.Unlock()
+	var taken []chan struct{}
+	done = func() {
+		for _, turn := range taken {
+			<-turn
+		}
+	}
+	for _, turn := range []chan struct{}{own, t.all} {
+		select {
+		case turn <- struct{}{}:
+		default:
+			say(progress, "waiting for other builds to end")
+			select {
+			case turn <- struct{}{}:
+			case <-ctx.Done():
+				done()
+				return nil, ended(ctx)
+			}
+		}
+		taken = append(taken, turn)
+	}
+	return done, nil
+}

@@ -205,10 +205,16 @@ func TestNpmOfARegistry(t *testing.T) {
 		if _, _, fetched := build(buildRequest("p"), code(pkg, "3")); !fetched {
 			t.Error("versions of yesterday are served")
 		}
+		o.Env = []string{"NPM_CONFIG_REGISTRY=" + registry(t, &asked).URL}
+		if _, _, fetched := build(buildRequest("p"), code(pkg, "3")); !fetched {
+			t.Error("what came from another registry is served")
+		}
 	})
 }
 
-func buildRequest(project string) build.Request { return build.Request{Name: lambent.Name{Project: project, Function: "f"}} }
+func buildRequest(project string) build.Request {
+	return build.Request{Name: lambent.Name{Project: project, Function: "f"}}
+}
 
 // A wheel of the project's own needs no index. The function's own file comes before one
 // of a package.
@@ -218,18 +224,23 @@ func TestPip(t *testing.T) {
 		if err := exec.Command(rt.Boot[0], "-m", "pip", "--version").Run(); err != nil {
 			platformtest.Missing(t, "no pip of "+rt.Boot[0])
 		}
-		src := source(t, "requirements.txt", "--find-links wheels\ntiny==1.0\n", "app.py", "import tiny", "other.py", "mine")
+		src := source(t, "requirements.txt", "--find-links wheels\ntiny==1.0\n", "app.py", "import tiny", "other.py", "x = 'mine'", "types.py", "not Python's", "pip/__main__.py", "raise SystemExit('not pip')")
 		wheel(t, rt.Boot[0], filepath.Join(src, "wheels"))
 		var progress bytes.Buffer
 		out, err := made(t, y.options(t), build.Request{Kind: "pip", Runtime: rt}, src, &progress)
 		if err != nil {
 			t.Fatalf("%v\n%s", err, &progress)
 		}
-		if read(out, "tiny.py") != "x = 1\n" || read(out, "other.py") != "mine" || read(out, "app.py") != "import tiny" {
+		if read(out, "tiny.py") != "x = 1\n" || read(out, "other.py") != "x = 'mine'" || read(out, "app.py") != "import tiny" {
 			t.Errorf("the result is not what it should be:\n%s", &progress)
 		}
 		if compiled, _ := filepath.Glob(filepath.Join(out, "__pycache__", "tiny.*.pyc")); len(compiled) != 1 {
 			t.Errorf("byte code: %v", compiled)
+		}
+		cmd := exec.Command(rt.Boot[0], "-c", "import other; print(other.x)")
+		cmd.Dir = out
+		if b, err := cmd.CombinedOutput(); strings.TrimSpace(string(b)) != "mine" {
+			t.Errorf("the module of the project says %s, %v", b, err)
 		}
 	})
 }
@@ -241,7 +252,7 @@ func wheel(t *testing.T, python, dir string) {
 import sys, zipfile, os
 os.makedirs(sys.argv[1])
 with zipfile.ZipFile(sys.argv[1] + "/tiny-1.0-py3-none-any.whl", "w") as z:
-    for name, text in {"tiny.py": "x = 1\n", "other.py": "theirs\n", "tiny-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: tiny\nVersion: 1.0\n",
+    for name, text in {"tiny.py": "x = 1\n", "other.py": "x = 'theirs'\n", "tiny-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: tiny\nVersion: 1.0\n",
                        "tiny-1.0.dist-info/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n", "tiny-1.0.dist-info/RECORD": ""}.items():
         z.writestr(name, text)
 `
@@ -319,6 +330,52 @@ func TestSandboxedLimits(t *testing.T) {
 		})
 		if _, err := b.Build(ctx, build.Request{Kind: "npm", Runtime: rt, Source: put.Digest}, begun); !lambent.Is(err, lambent.Canceled) {
 			t.Errorf("canceled: %v", err)
+		}
+	})
+}
+
+// Builds take turns, and time that they wait is not theirs: one project does not keep
+// another from building.
+func TestTurns(t *testing.T) {
+	drivers(t, func(t *testing.T, y *yard) {
+		rt := y.needs(t, "nodejs")
+		o := y.options(t)
+		o.Timeout, o.AtOnce = 20*time.Second, 2
+		b, err := build.New(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		put := func(script string) string {
+			tree, err := o.Trees.PutDirs(t.Context(), source(t, "package.json", fmt.Sprintf(`{"name":"f","version":"1.0.0","scripts":{"preinstall":%q}}`, script), "index.js", ""))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return tree.Digest
+		}
+		slow, quick := put("echo begun; sleep 1000"), put("true")
+		ctx, cancel := context.WithCancel(t.Context())
+		begun, ended := make(chan struct{}, 2), make(chan error, 2)
+		for range 2 {
+			go func() {
+				_, err := b.Build(ctx, build.Request{Kind: "npm", Runtime: rt, Source: slow, Name: lambent.Name{Project: "a"}}, writerFunc(func(p []byte) {
+					if bytes.Contains(p, []byte("begun")) || bytes.Contains(p, []byte("waiting")) {
+						begun <- struct{}{}
+					}
+				}))
+				ended <- err
+			}()
+		}
+		<-begun
+		<-begun
+		var progress bytes.Buffer
+		if _, err := b.Build(t.Context(), build.Request{Kind: "npm", Runtime: rt, Source: quick, Name: lambent.Name{Project: "b"}}, &progress); err != nil {
+			t.Errorf("another project's: %v\n%s", err, &progress)
+		}
+		cancel()
+		for range 2 {
+			if err := <-ended; !lambent.Is(err, lambent.Canceled) {
+				t.Errorf("canceled: %v", err)
+			}
 		}
 	})
 }

@@ -59,16 +59,22 @@ func untar(ctx context.Context, r io.ReadSeeker, dir string, maxBytes int64, max
 	}
 }
 
+// Bounds of names, as bundle has them.
+const (
+	maxName  = 4096 // bytes
+	maxDepth = 128  // directories
+)
+
 func entry(root *os.Root, h *tar.Header, content io.Reader) error {
 	name := path.Clean(strings.TrimLeft(h.Name, "/"))
-	if !fs.ValidPath(name) {
+	if !fs.ValidPath(name) || len(name) > maxName || strings.Count(name, "/") > maxDepth {
 		return fs.ErrInvalid
 	}
-	if h.Typeflag == tar.TypeDir {
-		return root.MkdirAll(name, 0o755)
-	}
-	if err := root.MkdirAll(path.Dir(name), 0o755); err != nil {
-		return err
+	if h.Typeflag == tar.TypeDir { // each is said before what is in it: that is how they are counted
+		if err := root.Mkdir(name, 0o755); !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+		return nil
 	}
 	switch h.Typeflag {
 	case tar.TypeReg:

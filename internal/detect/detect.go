@@ -83,7 +83,10 @@ func Detect(fsys fs.FS, said Settings) (*Project, error) {
 		if err != nil {
 			return nil, err
 		}
-		if f.Build == "" {
+		switch {
+		case f.Builds != nil && !*f.Builds:
+			f.Build = ""
+		case f.Build == "":
 			f.Build = installs(fsys, f.Runtime)
 		}
 		p.Functions = append(p.Functions, f)
@@ -158,7 +161,12 @@ func forRuntime(fsys fs.FS, f Function) (Function, error) {
 	case strings.HasPrefix(f.Runtime, "nodejs"):
 		look = findNode
 	case strings.HasPrefix(f.Runtime, "provided"):
-		look = findGo
+		look = func(fsys fs.FS) (*found, error) {
+			if hit, err := findGo(fsys); hit != nil || err != nil {
+				return hit, err
+			}
+			return findRust(fsys)
+		}
 	default:
 		f.Why = "runtime as given"
 		return f, nil // the server knows whether there is such a runtime, and whether it wants a handler

@@ -44,7 +44,7 @@ func findGoogle(fsys fs.FS, target string) (*found, error) {
 	if pkg.needs("@google-cloud/functions-framework") {
 		switch {
 		case exists(fsys, nodeFramework):
-		case isDir(fsys, "node_modules"):
+		case hasModules(fsys):
 			return nil, lambent.Errorf(lambent.Invalid, op, "package.json asks for Google's functions framework, and node_modules does not have it").
 				WithHint("npm install && lambent deploy   (or: rm -r node_modules, and it is installed on the server)")
 		case pkg.Dependencies["@google-cloud/functions-framework"] == "":

@@ -3,6 +3,7 @@ package detect
 import (
 	"io/fs"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -12,7 +13,10 @@ func installs(fsys fs.FS, runtime string) string {
 	switch {
 	case strings.HasPrefix(strings.TrimPrefix(runtime, "google-"), "nodejs"):
 		pkg, err := readPackage(fsys)
-		if err == nil && !isDir(fsys, "node_modules") && (len(pkg.Dependencies) > 0 || len(pkg.OptionalDependencies) > 0 || pkg.Scripts["gcp-build"] != "") {
+		if err != nil { // which the build says
+			return "npm"
+		}
+		if !hasModules(fsys) && (len(pkg.Dependencies) > 0 || len(pkg.OptionalDependencies) > 0 || pkg.Scripts["gcp-build"] != "") {
 			return "npm"
 		}
 	case strings.HasPrefix(strings.TrimPrefix(runtime, "google-"), "python"):
@@ -38,6 +42,13 @@ func hasWheels(fsys fs.FS) bool {
 		}
 	}
 	return false
+}
+
+// hasModules reports whether packages of Node.js lie beside the code. What tools keep
+// there is none.
+func hasModules(fsys fs.FS) bool {
+	entries, err := fs.ReadDir(fsys, "node_modules")
+	return err == nil && slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return !strings.HasPrefix(e.Name(), ".") })
 }
 
 func isDir(fsys fs.FS, name string) bool {

@@ -32,11 +32,31 @@ var (
 
 // A nodePackage is what is read of package.json.
 type nodePackage struct {
-	Main                 string            `json:"main"`
-	Dependencies         map[string]string `json:"dependencies"`
-	OptionalDependencies map[string]string `json:"optionalDependencies"`
-	DevDependencies      map[string]string `json:"devDependencies"`
-	Scripts              map[string]string `json:"scripts"`
+	Main                 string `json:"main"`
+	Dependencies         named  `json:"dependencies"`
+	OptionalDependencies named  `json:"optionalDependencies"`
+	DevDependencies      named  `json:"devDependencies"`
+	Scripts              named  `json:"scripts"`
+}
+
+// named are the texts of an object by their names. npm lets pass what is none, and so
+// does this.
+type named map[string]string
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (n *named) UnmarshalJSON(b []byte) error {
+	var fields map[string]json.RawMessage
+	if json.Unmarshal(b, &fields) != nil {
+		return nil
+	}
+	*n = named{}
+	for name, value := range fields {
+		var text string
+		if json.Unmarshal(value, &text) == nil {
+			(*n)[name] = text
+		}
+	}
+	return nil
 }
 
 func (p nodePackage) needs(name string) bool {
@@ -44,7 +64,7 @@ func (p nodePackage) needs(name string) bool {
 }
 
 func readPackage(fsys fs.FS) (p nodePackage, err error) {
-	text := source(fsys, "package.json")
+	text := strings.TrimPrefix(source(fsys, "package.json"), "\ufeff")
 	if text == "" {
 		return p, nil
 	}

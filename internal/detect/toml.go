@@ -37,7 +37,8 @@ type Settings struct {
 	Stream       bool                 `toml:"stream"` // the URL passes on what is written as it is written
 	Network      []string             `toml:"network"`
 	OnDisconnect lambent.OnDisconnect `toml:"on_disconnect"`
-	Routes       []Route              `toml:"-"` // from [[on]] tables with http
+	Builds       *bool                `toml:"build"` // false: neither compiles nor installs anything
+	Routes       []Route              `toml:"-"`     // from [[on]] tables with http
 	On           []map[string]any     `toml:"on"`
 }
 
@@ -87,6 +88,7 @@ var (
 		"url":           {isA[string], `one of "public", "token" and "none"`},
 		"stream":        {isA[bool], `true or false`},
 		"network":       {isList, `a list of addresses, such as ["db.internal:5432"] or ["internet", "10.1.2.0/24"], or ["none"]`},
+		"build":         {isA[bool], `false: take what is there as it is`},
 		"on_disconnect": {isDisconnect, `"continue" or "cancel"`},
 		"on":            {isA[[]map[string]any], `a table that starts with [[on]]`},
 	}

@@ -4,17 +4,17 @@ need cargo
 lock=
 [ ! -f Cargo.lock ] || lock=--locked
 cargo build --release $lock --target-dir "$TMPDIR/target"
-cd "$TMPDIR/target/release"
-program=
-for file in *; do
+program= several=
+for file in "$TMPDIR"/target/release/* "$TMPDIR"/target/*/release/*; do # with a target of its own, too
   [ -f "$file" ] && [ -x "$file" ] || continue
-  case $file in *.so | *.d) continue ;; esac
-  [ -z "$program" ] || [ "$file" = bootstrap ] || [ "$program" = bootstrap ] || several=yes
-  [ "$program" = bootstrap ] || program=$file
+  case $file in
+  *.so | *.d) ;;
+  */bootstrap) program=$file several= && break ;;
+  *) [ -z "$program" ] || several=yes && program=$file ;;
+  esac
 done
 [ -n "$program" ] || fail "the package has no program: src/main.rs is one"
-[ "$program" = bootstrap ] || [ -z "${several-}" ] || fail "the package has several programs, and none is called bootstrap"
-cd "$work"
+[ -z "$several" ] || fail "the package has several programs, and none is called bootstrap"
 rm -rf src target Cargo.toml Cargo.lock .cargo build.rs
-cp "$TMPDIR/target/release/$program" bootstrap
+cp "$program" bootstrap
 answer "$work" .
