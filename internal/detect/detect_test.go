@@ -59,6 +59,7 @@ func TestDetectServer(t *testing.T) {
 		"toml, and runtime":  {[]string{"lambent.toml", "runtime = \"nodejs20\"\ncommand = \"server\""}, detect.Settings{}, "nodejs20", []string{"server"}},
 		"said":               {[]string{"lambent.toml", `command = "one"`, "app.py", ""}, detect.Settings{Command: detect.ParseCommand("uvicorn main:app")}, "google-python", []string{"uvicorn", "main:app"}},
 		"by the files":       {[]string{"package.json", "{}"}, detect.Settings{Command: []string{"next", "start"}}, "google-nodejs", []string{"next", "start"}},
+		"java":               {[]string{"x", ""}, detect.Settings{Command: detect.ParseCommand("java -jar target/app.jar")}, "google-java", []string{"java", "-jar", "target/app.jar"}},
 		"a variable first":   {[]string{"x", ""}, detect.Settings{Command: detect.ParseCommand("MODE=a ./server")}, "web", []string{"/bin/sh", "-c", "MODE=a ./server"}},
 	} {
 		p, err := detect.Detect(project(c.files...), c.said)
