@@ -232,6 +232,13 @@ func TestBuildFunction(t *testing.T) {
 			t.Errorf("a function that is none of Google's: %q", got)
 		}
 	})
+	t.Run("elsewhere", func(t *testing.T) { // registered by another package than the one at the top
+		src := source(t, "go.mod", googles, "hello.go", "package hello\n\nimport _ \"hello/all\"\n", "all/all.go", registered, "data/greeting.txt", "Hello!")
+		tidy(t, src, "mod tidy")
+		if got := served(t, o, src, "hello"); got != "200 Hello!" {
+			t.Errorf("got %q", got)
+		}
+	})
 	t.Run("vendored", func(t *testing.T) {
 		o.Proxy, o.GoModCache = "off", t.TempDir()
 		src := source(t, "go.mod", googles, "hello.go", registered, "data/greeting.txt", "Hello!")
