@@ -305,6 +305,13 @@ var knownName = regexp.MustCompile(`^(python3\.\d+|nodejs\d+\.x|provided(\.al2(0
 // googleNames are of Google's runtimes: what is before the version, and the version.
 var googleNames = regexp.MustCompile(`^(python3|nodejs|go1|java|ruby|php|dotnet)(\d+)$`)
 
+// bringFamily has what brings some version of a family.
+var bringFamily = map[string]string{
+	"python3": "apt-get install python3", "google-python": "apt-get install python3",
+	"nodejs": "apt-get install nodejs", "google-nodejs": "apt-get install nodejs",
+	"google-go": "install Go from https://go.dev/dl, on the server's PATH", "google-java": "apt-get install default-jre-headless",
+}
+
 // NotFound is the refusal of a runtime that is not among those at hand: NotFound
 // with the command that would bring it, Unsupported for one that nothing would, or
 // Invalid for a name that no runtime has.
@@ -314,9 +321,12 @@ func NotFound(name string, have []lambent.Runtime) error {
 		names[i] = r.Name
 	}
 	list := strings.Join(names, ", ")
-	hint := "lambent runtime add " + name
+	hint, family := bringFamily[name]
+	if !family {
+		hint = "lambent runtime add " + name
+	}
 	switch google := googleNames.FindStringSubmatch(name); {
-	case knownName.MatchString(name):
+	case family, knownName.MatchString(name):
 	case google == nil:
 		return lambent.Errorf(lambent.Invalid, "runtime", "runtime %.64q is not one: there are %s", name, list).WithHint("lambent runtime list")
 	case google[1] == "python3":

@@ -261,13 +261,16 @@ func TestNotFoundByGoogle(t *testing.T) {
 		kind lambent.Kind
 		hint string
 	}{
-		"python3.99": {lambent.NotFound, "lambent runtime add python3.99"},
-		"python399":  {lambent.NotFound, "lambent runtime add python3.99"},
-		"nodejs99":   {lambent.NotFound, "lambent runtime add nodejs99.x"},
-		"java99":     {lambent.NotFound, "apt-get install openjdk-99-jre-headless"},
-		"go199":      {lambent.NotFound, "install Go 1.99 from https://go.dev/dl, the first on the server's PATH"},
-		"ruby34":     {lambent.Unsupported, "lambent deploy --runtime web --command 'PROGRAM ARGUMENTS'"},
-		"cobol":      {lambent.Invalid, "lambent runtime list"},
+		"python3.99":  {lambent.NotFound, "lambent runtime add python3.99"},
+		"python399":   {lambent.NotFound, "lambent runtime add python3.99"},
+		"nodejs99":    {lambent.NotFound, "lambent runtime add nodejs99.x"},
+		"java99":      {lambent.NotFound, "apt-get install openjdk-99-jre-headless"},
+		"go199":       {lambent.NotFound, "install Go 1.99 from https://go.dev/dl, the first on the server's PATH"},
+		"google-java": {lambent.NotFound, "apt-get install default-jre-headless"},
+		"google-go":   {lambent.NotFound, "install Go from https://go.dev/dl, on the server's PATH"},
+		"python3":     {lambent.NotFound, "apt-get install python3"},
+		"ruby34":      {lambent.Unsupported, "lambent deploy --runtime web --command 'PROGRAM ARGUMENTS'"},
+		"cobol":       {lambent.Invalid, "lambent runtime list"},
 	} {
 		var e *lambent.Error
 		if err := runtimes.NotFound(name, nil); !lambent.Is(err, c.kind) || !errors.As(err, &e) || e.Hint != c.hint {

@@ -41,7 +41,12 @@ const (
 // Which of the functions is served is said when the program starts. So they can be
 // built before that is known, and once for all of them.
 func (r *goRun) function(ctx context.Context, pkg goPackage, mod, home string) ([]string, error) {
-	f, err := readFunctions(r.dir, pkg)
+	module, err := r.readModule(ctx)
+	if err != nil {
+		return nil, err
+	}
+	required := slices.ContainsFunc(module.Require, func(m struct{ Path string }) bool { return m.Path == frameworkModule })
+	f, err := readFunctions(r.dir, pkg, required)
 	if err != nil {
 		return nil, err
 	}
@@ -62,7 +67,7 @@ func (r *goRun) function(ctx context.Context, pkg goPackage, mod, home string) (
 		}
 		return target, nil
 	}
-	copied, err := r.copyModule(ctx, home)
+	copied, err := r.copyModule(ctx, home, required)
 	if err != nil {
 		return nil, err
 	}
@@ -71,8 +76,8 @@ func (r *goRun) function(ctx context.Context, pkg goPackage, mod, home string) (
 }
 
 // copyModule copies go.mod and go.sum into home, and returns where go.mod is then. It
-// requires the framework.
-func (r *goRun) copyModule(ctx context.Context, home string) (string, error) {
+// requires the framework there, if it is not required yet.
+func (r *goRun) copyModule(ctx context.Context, home string, required bool) (string, error) {
 	copied := filepath.Join(home, "go.mod")
 	for _, name := range []string{"go.mod", "go.sum"} {
 		b, err := os.ReadFile(filepath.Join(r.dir, name))
@@ -83,14 +88,8 @@ func (r *goRun) copyModule(ctx context.Context, home string) (string, error) {
 			return "", lambent.Errorf(lambent.Internal, goOp, "%w", err)
 		}
 	}
-	mod, err := r.readModule(ctx)
-	if err != nil {
-		return "", err
-	}
-	for _, required := range mod.Require {
-		if required.Path == frameworkModule {
-			return copied, nil
-		}
+	if required {
+		return copied, nil
 	}
 	return copied, r.do(ctx, io.Discard, "mod", "edit", "-require="+frameworkModule+"@"+frameworkVersion, copied)
 }
@@ -110,10 +109,10 @@ type functions struct {
 	Exported   []string // those that may not have registered themselves; sorted
 }
 
-// readFunctions reads the functions of a package. Without any it is refused.
-func readFunctions(dir string, pkg goPackage) (functions, error) {
+// readFunctions reads the functions of a package. Without any it is refused, unless it
+// has to do with the framework: another package may register them.
+func readFunctions(dir string, pkg goPackage, registers bool) (functions, error) {
 	f := functions{ImportPath: pkg.ImportPath}
-	registers := false
 	for _, name := range pkg.GoFiles {
 		file, err := parser.ParseFile(token.NewFileSet(), filepath.Join(dir, name), nil, parser.SkipObjectResolution)
 		if file == nil {

@@ -164,9 +164,11 @@ import (
 	"context"
 	"errors"
 	"net/http"
+
+	"example.com/sub"
 )
 
-func Hello(w http.ResponseWriter, r *http.Request) { w.Write([]byte("plain")) }
+func Hello(w http.ResponseWriter, r *http.Request) { w.Write([]byte(sub.Text)) }
 
 type Message struct{ Name string }
 
@@ -209,14 +211,15 @@ func TestBuildFunction(t *testing.T) {
 			t.Errorf("one that is not there: %q", got)
 		}
 	})
-	t.Run("plain", func(t *testing.T) { // go.mod requires nothing, and there is no go.sum
-		src := source(t, "go.mod", "module hello\n\ngo 1.21\n", "hello.go", plain)
+	t.Run("plain", func(t *testing.T) { // go.mod does not require the framework, and there is no go.sum
+		src := source(t, "go.mod", "module hello\n\ngo 1.21\n\nrequire example.com/sub v0.0.0\n\nreplace example.com/sub => ./sub\n", "hello.go", plain,
+			"sub/go.mod", "module example.com/sub\n\ngo 1.21\n", "sub/sub.go", "package sub\n\nconst Text = \"plain\"\n")
 		if got := served(t, o, src, "Hello"); got != "200 plain" {
 			t.Errorf("got %q", got)
 		}
 	})
 	t.Run("events", func(t *testing.T) {
-		src := source(t, "go.mod", googles, "hello.go", plain, "events.go", events, "events_test.go", "package hello_test\n")
+		src := source(t, "go.mod", googles, "hello.go", strings.NewReplacer("\n\t\"example.com/sub\"\n", "", "sub.Text", `"plain"`).Replace(plain), "events.go", events, "events_test.go", "package hello_test\n")
 		tidy(t, src, "get github.com/cloudevents/sdk-go/v2/event")
 		ce := []string{"Ce-Id", "7", "Ce-Source", "here", "Ce-Type", "t", "Ce-Specversion", "1.0"}
 		if got := served(t, o, src, "Stored", ce...); !strings.HasPrefix(got, "500 ") {
@@ -227,6 +230,13 @@ func TestBuildFunction(t *testing.T) {
 		}
 		if got := served(t, o, src, "Join"); !strings.Contains(got, "The function cannot be served: ") {
 			t.Errorf("a function that is none of Google's: %q", got)
+		}
+	})
+	t.Run("elsewhere", func(t *testing.T) { // registered by another package than the one at the top
+		src := source(t, "go.mod", googles, "hello.go", "package hello\n\nimport _ \"hello/all\"\n", "all/all.go", registered, "data/greeting.txt", "Hello!")
+		tidy(t, src, "mod tidy")
+		if got := served(t, o, src, "hello"); got != "200 Hello!" {
+			t.Errorf("got %q", got)
 		}
 	})
 	t.Run("vendored", func(t *testing.T) {

@@ -170,6 +170,15 @@ func TestConformance(t *testing.T) {
 						}
 					}
 				})
+				if language.name != "node" { // whose framework has none
+					t.Run("typed", func(t *testing.T) {
+						a := post(t, deploy(t, "typed", "typed", 1), "application/json", []byte(`{"message":"Hello!"}`))
+						got := decode[struct{ Payload struct{ Message string } }](t, body(t, a))
+						if got.Payload.Message != "Hello!" {
+							t.Errorf("the answer is %s", a.Body.String())
+						}
+					})
+				}
 				t.Run("concurrency", func(t *testing.T) {
 					f := deploy(t, "concurrent", "http", 100)
 					body(t, get(t, f, "/"))

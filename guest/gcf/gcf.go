@@ -47,6 +47,9 @@ func (g *Guest) Check(c *lambent.Config, rt lambent.Runtime) error {
 	if len(c.Command) == 0 && len(rt.Boot) == 0 && len(rt.LateBoot) == 0 {
 		return lambent.Errorf(lambent.Invalid, op, "runtime %s runs a command, and none is given", rt.Name).WithHint("lambent deploy --command 'PROGRAM ARGUMENTS'")
 	}
+	if strings.Contains(c.Handler, "::") {
+		return lambent.Errorf(lambent.Unsupported, op, "handler %.70q is one of Lambda's for Java, which are not in this release", c.Handler)
+	}
 	if s, ok := c.Env[signatureVariable]; ok && !slices.Contains(signatures, s) {
 		return lambent.Errorf(lambent.Invalid, op, "signature type %.70q: one of %s", s, strings.Join(signatures, ", "))
 	}

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"lambent"
+	"lambent/guest/gcf"
 	"lambent/guest/guesttest"
 	"lambent/guest/platformtest"
 )
@@ -555,6 +556,28 @@ func TestGo(t *testing.T) {
 			t.Errorf("1000 at a time on %d instances", n)
 		}
 	})
+}
+
+func TestCheck(t *testing.T) {
+	web, java := lambent.Runtime{Name: "web"}, lambent.Runtime{Name: "java17", Boot: []string{"java"}}
+	golang := lambent.Runtime{Name: "go126", LateBoot: []string{"./bootstrap"}}
+	for name, c := range map[string]struct {
+		config lambent.Config
+		rt     lambent.Runtime
+		words  string
+	}{
+		"command":    {lambent.Config{Command: []string{"./server"}}, web, ""},
+		"program":    {lambent.Config{Handler: "Hello"}, golang, ""},
+		"class":      {lambent.Config{Handler: "com.example.Hello"}, java, ""},
+		"no command": {lambent.Config{}, web, "runtime web runs a command, and none is given"},
+		"lambda":     {lambent.Config{Handler: "com.example.Hello::handle"}, java, "is one of Lambda's for Java"},
+		"signature":  {lambent.Config{Handler: "hello", Env: map[string]string{"FUNCTION_SIGNATURE_TYPE": "pubsub"}}, java, `signature type "pubsub"`},
+	} {
+		err := new(gcf.Guest).Check(&c.config, c.rt)
+		if (err == nil) != (c.words == "") || err != nil && !strings.Contains(err.Error(), c.words) {
+			t.Errorf("%s: %v, want %q", name, err, c.words)
+		}
+	}
 }
 
 // TestCompiled holds what is run of code that was compiled, and how Java is told of its

@@ -25,6 +25,7 @@ func ParseCommand(line string) []string {
 var serversOf = map[string][]string{
 	GoogleNode:   {"node", "nodejs", "npm", "npx"},
 	GooglePython: {"python", "python3", "gunicorn", "uvicorn", "hypercorn", "waitress-serve", "flask"},
+	GoogleJava:   {"java"},
 }
 
 // commandRuntime returns the runtime of a command: that of the interpreter which it
@@ -34,7 +35,7 @@ func commandRuntime(fsys fs.FS, command []string) string {
 	if len(command) == 3 && command[1] == "-c" { // a shell's
 		words = strings.Fields(command[2])
 	}
-	for _, family := range []string{GoogleNode, GooglePython} {
+	for _, family := range []string{GoogleNode, GooglePython, GoogleJava} {
 		if slices.ContainsFunc(words, func(w string) bool { return slices.Contains(serversOf[family], w) }) {
 			return family
 		}

@@ -59,6 +59,7 @@ func TestDetectServer(t *testing.T) {
 		"toml, and runtime":  {[]string{"lambent.toml", "runtime = \"nodejs20\"\ncommand = \"server\""}, detect.Settings{}, "nodejs20", []string{"server"}},
 		"said":               {[]string{"lambent.toml", `command = "one"`, "app.py", ""}, detect.Settings{Command: detect.ParseCommand("uvicorn main:app")}, "google-python", []string{"uvicorn", "main:app"}},
 		"by the files":       {[]string{"package.json", "{}"}, detect.Settings{Command: []string{"next", "start"}}, "google-nodejs", []string{"next", "start"}},
+		"java":               {[]string{"x", ""}, detect.Settings{Command: detect.ParseCommand("java -jar target/app.jar")}, "google-java", []string{"java", "-jar", "target/app.jar"}},
 		"a variable first":   {[]string{"x", ""}, detect.Settings{Command: detect.ParseCommand("MODE=a ./server")}, "web", []string{"/bin/sh", "-c", "MODE=a ./server"}},
 	} {
 		p, err := detect.Detect(project(c.files...), c.said)
@@ -140,6 +141,7 @@ func TestDetect(t *testing.T) {
 		"google, go":                  {[]string{"go.mod", goModule, "a.go", goRegisters, "a_test.go", "package hello\nfunc init() { functions.HTTP(\"other\", f) }", "cmd/main.go", "package main"}, "google-go", "Hello", "go"},
 		"google, go, over lines":      {[]string{"go.mod", goModule, "a.go", "package hello\nimport f \"" + goFramework + "/functions\"\nfunc init() {\n\tf.CloudEvent(\n\t\t\"on-file\", onFile)\n}\n// functions.HTTP(\"not\", f)"}, "google-go", "on-file", "go"},
 		"google, go, exported":        {[]string{"go.mod", "module x", "a.go", "package hello\n\nfunc Hello(w http.ResponseWriter, r *http.Request) {}\n\nfunc Helper(a, b string) error {}\n"}, "google-go", "Hello", "go"},
+		"google, go, elsewhere":       {[]string{"lambent.toml", "handler = \"Other\"", "go.mod", goModule, "a.go", "package hello\n\nimport _ \"example.com/hello/all\"\n"}, "google-go", "Other", "go"},
 		"google, go, an event":        {[]string{"go.mod", "module x", "a.go", "package hello\n\nfunc Heard(ctx context.Context, m PubSubMessage) error {}\n"}, "google-go", "Heard", "go"},
 		"google, go, a main":          {[]string{"go.mod", goModule, "a.go", "package main\nimport \"" + goFramework + "/funcframework\"\n"}, "google-go", "", "go"},
 		"google, go, both given":      {[]string{"lambent.toml", "runtime = \"go122\"\nhandler = \"Other\"", "go.mod", goModule, "a.go", goRegisters}, "go122", "Other", "go"},

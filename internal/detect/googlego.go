@@ -31,16 +31,17 @@ func googleGo(fsys fs.FS, target string) (*found, error) {
 		}
 		return nil, nil
 	}
+	asked := strings.Contains(text+source(fsys, "go.mod"), goFramework)
 	var names []string
 	for _, m := range goRegistered.FindAllStringSubmatch(text, -1) {
 		names = append(names, m[1])
 	}
-	if len(names) == 0 || !strings.Contains(text, goFramework) {
+	if len(names) == 0 || !asked {
 		names, hit.why = nil, "functions of Google's are exported"
 		for _, m := range goExported.FindAllStringSubmatch(text, -1) {
 			names = append(names, m[1])
 		}
-		if len(names) == 0 && !strings.Contains(text, goFramework) {
+		if len(names) == 0 && !asked {
 			return nil, nil
 		}
 	}

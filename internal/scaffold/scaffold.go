@@ -65,9 +65,6 @@ func Write(dir, tmpl, name string) ([]string, error) {
 		written = append(written, file)
 	}
 	slices.Sort(written)
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, lambent.Errorf(lambent.Invalid, op, "%w", err)
-	}
 	for _, file := range written {
 		if err := create(filepath.Join(dir, file), files[file]); err != nil {
 			return nil, lambent.Errorf(lambent.Invalid, op, "%w", err)
@@ -76,7 +73,11 @@ func Write(dir, tmpl, name string) ([]string, error) {
 	return written, nil
 }
 
+// create writes a file, with the directories that it lacks.
 func create(path string, content []byte) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 	if err != nil {
 		return err
@@ -88,20 +89,20 @@ func create(path string, content []byte) error {
 // render returns the contents of a template by file name.
 func render(dir, name string) (map[string][]byte, error) {
 	files := map[string][]byte{}
-	entries, err := embedded.ReadDir(dir)
-	if err != nil {
-		return nil, err
-	}
-	for _, e := range entries {
-		t, err := template.ParseFS(embedded, path.Join(dir, e.Name()))
+	err := fs.WalkDir(embedded, dir, func(file string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		t, err := template.ParseFS(embedded, file)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		var b bytes.Buffer
 		if err := t.Execute(&b, struct{ Name string }{name}); err != nil {
-			return nil, err
+			return err
 		}
-		files[strings.TrimSuffix(e.Name(), ".tmpl")] = b.Bytes()
-	}
-	return files, nil
+		files[filepath.FromSlash(strings.TrimSuffix(strings.TrimPrefix(file, dir+"/"), ".tmpl"))] = b.Bytes()
+		return nil
+	})
+	return files, err
 }

@@ -73,7 +73,7 @@ func TestWriteOverwritesNothing(t *testing.T) {
 
 func TestWriteRefuses(t *testing.T) {
 	for _, c := range []struct{ template, name, words string }{
-		{"cobol", "hello", "gcp-go, gcp-node, gcp-python, go, node, python"},
+		{"cobol", "hello", "gcp-go, gcp-java, gcp-node, gcp-python, go, node, python"},
 		{"python", "he/llo", "function name"},
 		{"python", "", "function name"},
 	} {

@@ -31,6 +31,23 @@ def concurrent(request):
     return "ok"
 
 
+class Message:
+    def __init__(self, value):
+        self.value = value
+
+    @staticmethod
+    def from_dict(value):
+        return Message(value)
+
+    def to_dict(self):
+        return {"payload": self.value}
+
+
+@functions_framework.typed
+def typed(message: Message):
+    return message
+
+
 @functions_framework.cloud_event
 def cloudevent(e):
     write({**e.get_attributes(), "data": e.get_data()})
