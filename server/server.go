@@ -435,7 +435,7 @@ func (s *Server) describe() v1.Server {
 		Instances: v1.Instances{Idle: n.Idle, Busy: n.Busy, Starting: n.Starting, Queued: n.Queued},
 		Limits: v1.Limits{
 			MinMemoryMB: l.MinMemoryMB, MaxMemoryMB: l.MaxMemoryMB, MinTmpMB: l.MinTmpMB, MaxTmpMB: l.MaxTmpMB,
-			MaxTimeoutMS: l.MaxTimeout.Milliseconds(), InitTimeoutMS: l.InitTimeout.Milliseconds(), MaxConcurrency: l.MaxConcurrency,
+			MaxTimeoutMS: l.MaxTimeout.Milliseconds(), MaxServerTimeoutMS: l.MaxServerTimeout.Milliseconds(), InitTimeoutMS: l.InitTimeout.Milliseconds(), MaxConcurrency: l.MaxConcurrency,
 			EnvBytes: l.MaxEnvBytes, PayloadBytes: l.MaxPayload, StreamBytes: l.MaxStream,
 			ZipBytes: l.MaxZip, TreeBytes: l.MaxTree, Files: l.MaxFiles,
 		},

@@ -44,6 +44,9 @@ type Guest struct {
 // Check implements guest.Checker.
 func (g *Guest) Check(c *lambent.Config, rt lambent.Runtime) error {
 	const op = "gcf.Check"
+	if c.Timeout > g.Limits.MaxServerTimeout {
+		return lambent.Errorf(lambent.Invalid, op, "timeout %v is outside 1ms to %v, as on Cloud Run", c.Timeout, g.Limits.MaxServerTimeout)
+	}
 	if len(c.Command) == 0 && len(rt.Boot) == 0 {
 		return lambent.Errorf(lambent.Invalid, op, "runtime %s runs a command, and none is given", rt.Name).WithHint("lambent deploy --command 'PROGRAM ARGUMENTS'")
 	}
