@@ -183,6 +183,7 @@ type Limits struct {
 	MinMemoryMB, MaxMemoryMB int
 	MinTmpMB, MaxTmpMB       int
 	MaxTimeout               time.Duration
+	MaxServerTimeout         time.Duration // in the place of MaxTimeout, of functions that are web servers
 	MaxConcurrency           int
 	MaxEnvBytes              int // names and values together
 	MaxPayload               int // bytes, synchronous, either direction
@@ -194,20 +195,21 @@ type Limits struct {
 	InitTimeout              time.Duration
 }
 
-// DefaultLimits returns AWS Lambda's limits where it has one, ours elsewhere.
+// DefaultLimits returns AWS Lambda's limits where it has one, ours elsewhere; the
+// timeout of web servers is Cloud Run's.
 // The response limit of AWS is 6 MB + 100 bytes; the extra is the guest's.
 func DefaultLimits() Limits {
 	return Limits{
 		MinMemoryMB: 128, MaxMemoryMB: 10240, MinTmpMB: 512, MaxTmpMB: 10240,
-		MaxTimeout: 900 * time.Second, MaxConcurrency: 1000, MaxEnvBytes: 4096,
+		MaxTimeout: 900 * time.Second, MaxServerTimeout: 3600 * time.Second, MaxConcurrency: 1000, MaxEnvBytes: 4096,
 		MaxPayload: 6 << 20, MaxAsyncPayload: 1 << 20, MaxStream: 200 << 20,
 		MaxZip: 50 << 20, MaxTree: 250 << 20, MaxFiles: 100_000, InitTimeout: 10 * time.Second,
 	}
 }
 
 // Validate checks the fields that can be judged without knowing the machine;
-// which runtimes exist is the catalogue's to say. The message names the field,
-// its value and the limit.
+// which runtimes exist is the catalogue's to say, and which of the two limits of a
+// timeout applies the guest's. The message names the field, its value and the limit.
 func (c *Config) Validate(l Limits) error {
 	bad := func(format string, args ...any) error { return Errorf(Invalid, "config", format, args...) }
 	switch {
@@ -225,8 +227,10 @@ func (c *Config) Validate(l Limits) error {
 		return bad("tmp %d MB is outside %d to %d MB", c.TmpMB, l.MinTmpMB, l.MaxTmpMB)
 	case c.Concurrency < 1 || c.Concurrency > l.MaxConcurrency:
 		return bad("concurrency %d is outside 1 to %d", c.Concurrency, l.MaxConcurrency)
-	case c.Timeout < time.Millisecond || c.Timeout > l.MaxTimeout:
-		return bad("timeout %v is outside 1ms to %v", c.Timeout, l.MaxTimeout)
+	case c.Timeout < time.Millisecond:
+		return bad("timeout %v is under 1ms", c.Timeout)
+	case c.Timeout > max(l.MaxTimeout, l.MaxServerTimeout):
+		return bad("timeout %v is over the limit of %v, and over the %v of a web server", c.Timeout, l.MaxTimeout, l.MaxServerTimeout)
 	case c.OnDisconnect != "" && c.OnDisconnect != DisconnectCancel:
 		return bad("on-disconnect %q: one of %s, %s", c.OnDisconnect, DisconnectContinue, DisconnectCancel)
 	case len(c.Description) > 256:

@@ -36,11 +36,22 @@ type Request struct {
 	Path                        string // as it came, still escaped, the platform's own prefix removed
 	RawQuery                    string
 	Header                      map[string][]string // canonical keys
-	Body                        io.Reader           // one that has Bytes, as a bytes.Buffer, is read in place
+	Body                        io.Reader           // one that has Bytes, as a bytes.Buffer, is read in place; an [Upload] is read once
 	ContentLength               int64               // -1: unknown
+	Trailer                     map[string][]string // canonical keys: those that the client announced, and the values once Body has been read to its end
+	Upgrade                     string              // the protocol that the client wants to switch to; then the Reply is a [Switcher]
 	RemoteIP                    string
 	RemotePort                  string
 	Stream                      bool // the URL's mode is streaming
+}
+
+// An Upload is the body of a Request that is still on its way. Whoever reads it slowly
+// slows the client. It is only made for guests that take it so.
+type Upload interface {
+	io.ReadCloser // Close has a Read that is under way fail, and every other; it may be called at any time
+
+	// Count returns how many bytes were read. It may not be called during a Read.
+	Count() int64
 }
 
 // A Reply receives one answer: Begin at most once, then any number of Writes,
@@ -54,10 +65,28 @@ type Reply interface {
 	End(Result)
 }
 
+// A Switcher is a Reply whose client may be answered with another protocol than HTTP
+// on its connection (RFC 9110, 7.8).
+type Switcher interface {
+	// Switch takes the place of Begin: it answers 101, and returns the connection. All
+	// that passes there is between the code and the client. End closes it.
+	Switch(header map[string][]string) (Conn, error)
+}
+
+// A Conn is a client's connection whose protocol was switched. One goroutine may read
+// while another writes.
+type Conn interface {
+	io.ReadWriteCloser // Close may be called at any time, and ends both
+
+	// CloseWrite tells the client that nothing more comes.
+	CloseWrite() error
+}
+
 // A Result ends an answer.
 type Result struct {
-	Version string // that ran: "latest" or a number
-	Fault   *Fault // the function's own failure, or nil
+	Version string              // that ran: "latest" or a number
+	Fault   *Fault              // the function's own failure, or nil
+	Trailer map[string][]string // of an answer by HTTP, behind its body; canonical keys
 	// FailedItems are the ids of a batch that are to be retried.
 	FailedItems []string
 	LogTail     []byte // the last 4 KB of the invocation's log, where asked for
@@ -74,6 +103,7 @@ const (
 	FaultExit     FaultKind = "exit"     // the process ended by itself
 	FaultMemory   FaultKind = "oom"      // it was killed for its memory limit
 	FaultCanceled FaultKind = "canceled" // its caller was gone, and [DisconnectCancel] was asked for
+	FaultBroken   FaultKind = "broken"   // what came from the code was no response, or not a whole one
 	FaultTooBig   FaultKind = "response" // the response is over the limit
 )
 

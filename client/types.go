@@ -299,19 +299,20 @@ type Instances struct {
 
 // Limits are the bounds that inputs are held to.
 type Limits struct {
-	MinMemoryMB    int   `json:"min_memory_mb"`
-	MaxMemoryMB    int   `json:"max_memory_mb"`
-	MinTmpMB       int   `json:"min_tmp_mb"`
-	MaxTmpMB       int   `json:"max_tmp_mb"`
-	MaxTimeoutMS   int64 `json:"max_timeout_ms"`
-	InitTimeoutMS  int64 `json:"init_timeout_ms"`
-	MaxConcurrency int   `json:"max_concurrency"`
-	EnvBytes       int   `json:"env_bytes"`     // Names and values together
-	PayloadBytes   int   `json:"payload_bytes"` // Either way
-	StreamBytes    int64 `json:"stream_bytes"`  // Streamed out by one invocation
-	ZipBytes       int64 `json:"zip_bytes"`     // An archive as sent
-	TreeBytes      int64 `json:"tree_bytes"`    // Unpacked
-	Files          int   `json:"files"`
+	MinMemoryMB        int   `json:"min_memory_mb"`
+	MaxMemoryMB        int   `json:"max_memory_mb"`
+	MinTmpMB           int   `json:"min_tmp_mb"`
+	MaxTmpMB           int   `json:"max_tmp_mb"`
+	MaxTimeoutMS       int64 `json:"max_timeout_ms"`
+	MaxServerTimeoutMS int64 `json:"max_server_timeout_ms"`
+	InitTimeoutMS      int64 `json:"init_timeout_ms"`
+	MaxConcurrency     int   `json:"max_concurrency"`
+	EnvBytes           int   `json:"env_bytes"`     // Names and values together
+	PayloadBytes       int   `json:"payload_bytes"` // Either way
+	StreamBytes        int64 `json:"stream_bytes"`  // Streamed out by one invocation
+	ZipBytes           int64 `json:"zip_bytes"`     // An archive as sent
+	TreeBytes          int64 `json:"tree_bytes"`    // Unpacked
+	Files              int   `json:"files"`
 }
 
 // A Runtime is one that functions can run on here.

@@ -33,6 +33,7 @@ type attempt struct {
 	out    int64  // bytes of body so far
 	held   []byte // the write that completes length
 	err    error  // of the ledger
+	apart  bool   // the protocol was switched
 
 	cancel     context.CancelFunc // ends the run; nil: a caller who is gone does not
 	responding time.Duration      // the caller was written to, before the end
@@ -189,6 +190,43 @@ func (a *attempt) begin() error {
 	return a.reply.Begin(a.status, a.header)
 }
 
+// Switch implements lambent.Switcher. What the client and the code say to each other
+// from then on may take for ever: Close does not wait for it.
+func (a *attempt) Switch(header map[string][]string) (lambent.Conn, error) {
+	s, ok := a.reply.(lambent.Switcher)
+	if !ok {
+		return nil, lambent.Errorf(lambent.Unsupported, "dispatch", "the caller has no connection to switch")
+	}
+	c, err := s.Switch(header)
+	if err != nil {
+		return nil, err
+	}
+	a.begun, a.apart = true, true
+	a.d.apart.Add(1)
+	a.d.look()
+	return counted{c, a}, nil
+}
+
+// A counted connection counts what passes.
+type counted struct {
+	lambent.Conn
+	a *attempt
+}
+
+// Read implements io.Reader.
+func (c counted) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	c.a.bytesIn += int64(n)
+	return n, err
+}
+
+// Write implements io.Writer.
+func (c counted) Write(b []byte) (int, error) {
+	n, err := c.Conn.Write(b)
+	c.a.out += int64(n)
+	return n, err
+}
+
 // End implements lambent.Reply.
 func (a *attempt) End(res lambent.Result) {
 	var now time.Time
@@ -200,7 +238,7 @@ func (a *attempt) End(res lambent.Result) {
 	}
 	// The kernel may take a child and leave the runtime, which then answers what it
 	// likes: the answer is not the function's.
-	if w, ok := a.in.sandbox.(sandbox.Witness); ok && (res.Fault == nil || res.Fault.Kind == lambent.FaultHandler) && w.OOMKilled() {
+	if w, ok := a.in.sandbox.(sandbox.Witness); ok && (res.Fault == nil || res.Fault.Kind == lambent.FaultHandler || res.Fault.Kind == lambent.FaultBroken) && w.OOMKilled() {
 		a.oom, res.Fault = true, a.in.guest.Fault(lambent.FaultMemory, a.inv)
 	}
 	u := a.usage(now, res.Fault)
@@ -247,6 +285,11 @@ func (a *attempt) release() {
 
 func (a *attempt) usage(now time.Time, fault *lambent.Fault) *lambent.Usage {
 	rev := a.target.Revision
+	if h := a.inv.HTTP; h != nil {
+		if up, ok := h.Body.(lambent.Upload); ok {
+			a.bytesIn = up.Count()
+		}
+	}
 	u := &lambent.Usage{
 		ID: a.inv.ID, Attempt: max(1, a.inv.Attempt), Project: rev.Name.Project, Function: rev.Name.Function,
 		Version: rev.Version, Alias: a.target.Alias, Trigger: trigger(a.inv), Runtime: rev.Config.Runtime,

@@ -75,6 +75,7 @@ type Dispatcher struct {
 	epoch    time.Time    // what pools count time from
 	made     atomic.Int64 // pools that ever were
 	inflight atomic.Int64
+	apart    atomic.Int64 // of inflight: those that Close does not wait for
 	draining atomic.Bool
 	drained  chan struct{}
 	once     sync.Once // closes drained
@@ -121,6 +122,11 @@ func (d *Dispatcher) Invoke(ctx context.Context, inv *lambent.Invocation, reply 
 	}
 	defer running.Add(-1)
 	a := newAttempt(d, inv, t, reply)
+	defer func() {
+		if a.apart {
+			d.apart.Add(-1)
+		}
+	}()
 	for try := 1; ; try++ {
 		g, err := d.pool(t).acquire(ctx, t.Scaling, a)
 		if err != nil {
@@ -145,7 +151,14 @@ var errDraining = lambent.Errorf(lambent.Unavailable, "dispatch", "the server is
 func (d *Dispatcher) now() time.Duration { return time.Since(d.epoch) }
 
 func (d *Dispatcher) leave() {
-	if d.inflight.Add(-1) == 0 && d.draining.Load() {
+	d.inflight.Add(-1)
+	d.look()
+}
+
+// look tells Close when there is nothing more to wait for. What is apart is counted
+// last: it may have left, but not come.
+func (d *Dispatcher) look() {
+	if d.draining.Load() && d.inflight.Load() == d.apart.Load() {
 		d.once.Do(func() { close(d.drained) })
 	}
 }
@@ -238,17 +251,17 @@ func (d *Dispatcher) Snapshot() (s Snapshot) {
 }
 
 // Close refuses new invocations, lets those under way end until ctx is done, and
-// destroys every instance. Calling it again does no harm.
+// destroys every instance. A connection whose protocol was switched is not waited for:
+// it may never end, and its code hears of the instance's end. Calling Close again does
+// no harm.
 func (d *Dispatcher) Close(ctx context.Context) error {
 	d.draining.Store(true)
-	if d.inflight.Load() == 0 {
-		d.once.Do(func() { close(d.drained) })
-	}
+	d.look()
 	var err error
 	select {
 	case <-d.drained:
 	case <-ctx.Done():
-		err = lambent.Errorf(lambent.Canceled, "dispatch.Close", "%d invocations were cut off", d.inflight.Load())
+		err = lambent.Errorf(lambent.Canceled, "dispatch.Close", "%d invocations were cut off", d.inflight.Load()-d.apart.Load())
 	}
 	d.startMu.Lock()
 	d.closed = true

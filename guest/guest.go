@@ -30,6 +30,14 @@ type Checker interface {
 	Check(*lambent.Config, lambent.Runtime) error
 }
 
+// A Streamer is a Guest whose code has requests by HTTP as they come.
+type Streamer interface {
+	// Streams reports whether code on a runtime does: the body of a request may then be
+	// a [lambent.Upload], and a request that says so may switch protocols. It may be
+	// called concurrently.
+	Streams(lambent.Runtime) bool
+}
+
 // A Unit is what an instance is told to load.
 type Unit struct {
 	Revision *lambent.Revision
@@ -51,12 +59,12 @@ type Instance interface {
 	Init(context.Context, Unit) error
 
 	// Invoke serves one invocation. It calls the reply's methods on the calling
-	// goroutine and touches it no more once it has returned. After it returns nil,
+	// goroutine and touches neither it nor the request once it has returned. After it returns nil,
 	// Reply.End has been called and the instance may still be busy: see Settle.
 	// After an error End has not been called, and the instance takes no other
 	// invocation; those that it has may end.
-	// ErrNotDelivered says that the code never saw the invocation, so that another
-	// instance may serve it; any other *lambent.Error refuses the invocation before
+	// ErrNotDelivered says that the code never saw the invocation, of whose upload
+	// nothing was read, so that another instance may serve it; any other *lambent.Error refuses the invocation before
 	// the code saw it, and the instance is as it was. ctx's deadline is the
 	// attempt's: the code is told of it, and it ends Invoke.
 	Invoke(context.Context, *lambent.Invocation, lambent.Reply) error

@@ -214,6 +214,16 @@ func (s *Server) canHold(n lambent.Network) error {
 	return nil
 }
 
+// streams reports whether a revision's code has requests as they come.
+func (s *Server) streams(r *lambent.Revision) bool {
+	rt, err := s.runtime(r.Config.Runtime)
+	if err != nil {
+		return false // which whoever starts it will say
+	}
+	g, ok := s.guests[rt.Guest].(guest.Streamer)
+	return ok && g.Streams(rt)
+}
+
 // fixedEnv returns what of a configuration's environment only works at exec. Of a
 // runtime that is not here any more nothing is known.
 func (s *Server) fixedEnv(c *lambent.Config) []string {
@@ -315,7 +325,7 @@ func (s *Server) deleted(n lambent.Name) {
 // openFaces makes what answers on the port.
 func (s *Server) openFaces(context.Context) error {
 	invoker := throttleCounter{s.dispatch, s.metrics}
-	s.web = web.New(web.Config{Invoker: invoker, Resolve: s.control.Resolve, Allow: s.allow, MaxBody: s.limits.MaxPayload})
+	s.web = web.New(web.Config{Invoker: invoker, Resolve: s.control.Resolve, Allow: s.allow, Streams: s.streams, MaxBody: s.limits.MaxPayload, Stall: s.cfg.StallTimeout})
 	s.api = v1.New(v1.Config{
 		Control: s.control, Invoker: invoker, Limits: s.limits, Logger: s.log,
 		Authenticate: s.identify, HasCode: s.code.Has, CanRun: s.canRun, FixedEnv: s.fixedEnv,
@@ -409,7 +419,7 @@ func (s *Server) describe() v1.Server {
 		Instances: v1.Instances{Idle: n.Idle, Busy: n.Busy, Starting: n.Starting, Queued: n.Queued},
 		Limits: v1.Limits{
 			MinMemoryMB: l.MinMemoryMB, MaxMemoryMB: l.MaxMemoryMB, MinTmpMB: l.MinTmpMB, MaxTmpMB: l.MaxTmpMB,
-			MaxTimeoutMS: l.MaxTimeout.Milliseconds(), InitTimeoutMS: l.InitTimeout.Milliseconds(), MaxConcurrency: l.MaxConcurrency,
+			MaxTimeoutMS: l.MaxTimeout.Milliseconds(), MaxServerTimeoutMS: l.MaxServerTimeout.Milliseconds(), InitTimeoutMS: l.InitTimeout.Milliseconds(), MaxConcurrency: l.MaxConcurrency,
 			EnvBytes: l.MaxEnvBytes, PayloadBytes: l.MaxPayload, StreamBytes: l.MaxStream,
 			ZipBytes: l.MaxZip, TreeBytes: l.MaxTree, Files: l.MaxFiles,
 		},

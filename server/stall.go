@@ -39,6 +39,13 @@ func (c *stallConn) SetWriteDeadline(t time.Time) error {
 	return c.TCPConn.SetWriteDeadline(t)
 }
 
+// SetDeadline implements net.Conn, in the same way: a connection that is taken over for
+// another protocol has its deadlines taken back.
+func (c *stallConn) SetDeadline(t time.Time) error {
+	c.until = time.Time{}
+	return c.TCPConn.SetDeadline(t)
+}
+
 // Write implements net.Conn.
 func (c *stallConn) Write(b []byte) (n int, err error) {
 	for {

@@ -17,7 +17,17 @@ func TestStallDeadlineStays(t *testing.T) {
 	}
 	l := stallListener{tcp, 200 * time.Millisecond}
 	defer l.Close()
-	client, err := net.Dial("tcp", tcp.Addr().String())
+	for name, take := range map[string]func(net.Conn) error{
+		"of writes": func(c net.Conn) error { return c.SetWriteDeadline(time.Time{}) },
+		"of both":   func(c net.Conn) error { return c.SetDeadline(time.Time{}) },
+	} {
+		t.Run(name, func(t *testing.T) { stalls(t, l, take) })
+	}
+}
+
+func stalls(t *testing.T, l net.Listener, take func(net.Conn) error) {
+	t.Helper()
+	client, err := net.Dial("tcp", l.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -31,7 +41,7 @@ func TestStallDeadlineStays(t *testing.T) {
 	if _, err := c.Write([]byte("the first answer")); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.SetWriteDeadline(time.Time{}); err != nil {
+	if err := take(c); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := c.Write(make([]byte, 64<<20)); !errors.Is(err, os.ErrDeadlineExceeded) {

@@ -310,7 +310,7 @@ func (s *service) change(f *lambent.Function, r *DeployRequest, code *Code) erro
 		}
 	}
 	if r.TimeoutMS != nil && *r.TimeoutMS == 0 {
-		return lambent.Errorf(lambent.Invalid, "v1.deploy", "timeout is 0: it is 1ms to %v", s.Limits.MaxTimeout)
+		return lambent.Errorf(lambent.Invalid, "v1.deploy", "timeout_ms is 0: leave it out for the default")
 	}
 	*c = c.WithDefaults()
 	return nil

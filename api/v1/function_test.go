@@ -242,7 +242,7 @@ func TestBadCode(t *testing.T) {
 	whole := `{"runtime":"python3","handler":"app.handler","code":"` + code.Digest + `",`
 	for body, words := range map[string]string{
 		`{"memory":128}`: "memory", `{"memory_mb":"x"}`: "memory_mb", `[]`: "object", `{`: "", whole + `"memory_mb":64}`: "memory 64 MB is outside 128 to 10240 MB",
-		whole + `"timeout_ms":0}`: "timeout is 0: it is 1ms to 15m0s", whole + `"timeout_ms":-1}`: "timeout -1ms is outside 1ms to 15m0s",
+		whole + `"timeout_ms":0}`: "timeout_ms is 0: leave it out", whole + `"timeout_ms":-1}`: "timeout -1ms is under 1ms",
 		whole + `"url":{"policy":"all"}}`: `url policy \"all\"`, whole + `"env":{"A=B":"x"}}`: `env name \"A=B\"`,
 		whole + `"env":{"A":"` + strings.Repeat("x", 5000) + `"}}`: "over the limit of 4096",
 		whole + `"scaling":{"max_instances":-1}}`:                  "max instances", whole + `"concurrency":0}`: "concurrency is 0: leave it out",

@@ -31,19 +31,20 @@ type Instances struct {
 
 // Limits are the bounds that inputs are held to.
 type Limits struct {
-	MinMemoryMB    int   `json:"min_memory_mb" example:"128"`
-	MaxMemoryMB    int   `json:"max_memory_mb" example:"10240"`
-	MinTmpMB       int   `json:"min_tmp_mb" example:"512"`
-	MaxTmpMB       int   `json:"max_tmp_mb" example:"10240"`
-	MaxTimeoutMS   int64 `json:"max_timeout_ms" example:"900000"`
-	InitTimeoutMS  int64 `json:"init_timeout_ms" example:"10000"`
-	MaxConcurrency int   `json:"max_concurrency" example:"1000"`
-	EnvBytes       int   `json:"env_bytes" doc:"Names and values together" example:"4096"`
-	PayloadBytes   int   `json:"payload_bytes" doc:"Either way" example:"6291456"`
-	StreamBytes    int64 `json:"stream_bytes" doc:"Streamed out by one invocation" example:"209715200"`
-	ZipBytes       int64 `json:"zip_bytes" doc:"An archive as sent" example:"52428800"`
-	TreeBytes      int64 `json:"tree_bytes" doc:"Unpacked" example:"262144000"`
-	Files          int   `json:"files" example:"100000"`
+	MinMemoryMB        int   `json:"min_memory_mb" example:"128"`
+	MaxMemoryMB        int   `json:"max_memory_mb" example:"10240"`
+	MinTmpMB           int   `json:"min_tmp_mb" example:"512"`
+	MaxTmpMB           int   `json:"max_tmp_mb" example:"10240"`
+	MaxTimeoutMS       int64 `json:"max_timeout_ms" example:"900000"`
+	MaxServerTimeoutMS int64 `json:"max_server_timeout_ms" doc:"Of functions that are web servers" example:"3600000"`
+	InitTimeoutMS      int64 `json:"init_timeout_ms" example:"10000"`
+	MaxConcurrency     int   `json:"max_concurrency" example:"1000"`
+	EnvBytes           int   `json:"env_bytes" doc:"Names and values together" example:"4096"`
+	PayloadBytes       int   `json:"payload_bytes" doc:"Either way" example:"6291456"`
+	StreamBytes        int64 `json:"stream_bytes" doc:"Streamed out by one invocation" example:"209715200"`
+	ZipBytes           int64 `json:"zip_bytes" doc:"An archive as sent" example:"52428800"`
+	TreeBytes          int64 `json:"tree_bytes" doc:"Unpacked" example:"262144000"`
+	Files              int   `json:"files" example:"100000"`
 }
 
 type serverOutput struct{ Body Server }

@@ -20,16 +20,14 @@ func cors(w http.ResponseWriter, r *http.Request, c *lambent.CORS) (answered boo
 	preflight := r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != ""
 	h := w.Header()
 	h.Add("Vary", "Origin")
-	if slices.Contains(c.AllowOrigins, "*") {
-		h.Set("Access-Control-Allow-Origin", "*")
-	} else if slices.ContainsFunc(c.AllowOrigins, func(o string) bool { return strings.EqualFold(o, origin) }) {
-		h.Set("Access-Control-Allow-Origin", origin)
-	} else {
+	as := allowed(c, origin)
+	if as == "" {
 		if preflight {
 			w.WriteHeader(http.StatusOK) // without the headers the browser refuses
 		}
 		return preflight
 	}
+	h.Set("Access-Control-Allow-Origin", as)
 	if c.AllowCredentials {
 		h.Set("Access-Control-Allow-Credentials", "true")
 	}
@@ -46,4 +44,15 @@ func cors(w http.ResponseWriter, r *http.Request, c *lambent.CORS) (answered boo
 	}
 	w.WriteHeader(http.StatusOK)
 	return true
+}
+
+// allowed is how an origin is told that it is allowed; "": it is not.
+func allowed(c *lambent.CORS, origin string) string {
+	switch {
+	case slices.Contains(c.AllowOrigins, "*"):
+		return "*"
+	case slices.ContainsFunc(c.AllowOrigins, func(o string) bool { return strings.EqualFold(o, origin) }):
+		return origin
+	}
+	return ""
 }

@@ -18,6 +18,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"lambent"
 )
@@ -27,7 +28,9 @@ type Config struct {
 	Invoker lambent.Invoker
 	Resolve func(lambent.Name) (lambent.Target, error)
 	Allow   func(r *http.Request, project string) error // whether the bearer may call the project's functions
-	MaxBody int                                         // bytes of a request
+	Streams func(*lambent.Revision) bool                // whether its code has requests as they come: see guest.Streamer
+	MaxBody int                                         // bytes of a request, of code that has them whole
+	Stall   time.Duration                               // without a byte of a body that is passed on as it comes
 }
 
 // A Face serves function URLs. The zero value is of no use; see New.
@@ -90,29 +93,50 @@ func (f *Face) serve(w http.ResponseWriter, r *http.Request, name lambent.Name, 
 			return
 		}
 	}
-	body := buffers.Get().(*bytes.Buffer)
-	defer func() {
-		if body.Cap() <= pooledBody {
-			body.Reset()
-			buffers.Put(body)
-		}
-	}()
-	if err := readBody(body, r, f.cfg.MaxBody); err != nil {
-		refuse(w, err)
-		return
-	}
 	var call struct { // in one piece of memory
 		lambent.Invocation
 		lambent.Request
 		reply
 	}
 	call.Request = request(r, path, target.URL)
-	call.Request.Body, call.Request.ContentLength = body, int64(body.Len())
+	call.Request.Upgrade = upgrade(r)
+	large := r.ContentLength < 0 || r.ContentLength > pooledBody
+	streams := (large || call.Request.Upgrade != "") && f.cfg.Streams(target.Revision)
+	if !streams {
+		call.Request.Upgrade = ""
+	} else if call.Request.Upgrade != "" {
+		if err := mayUpgrade(r, target.URL.CORS); err != nil {
+			refuse(w, err)
+			return
+		}
+	}
+	if streams && large {
+		call.Request.Body, call.Request.ContentLength = newUpload(w, r, &call.Request, f.cfg.Stall), r.ContentLength
+		call.Request.Trailer = r.Trailer
+	} else {
+		body := buffers.Get().(*bytes.Buffer)
+		defer func() {
+			if body.Cap() <= pooledBody {
+				body.Reset()
+				buffers.Put(body)
+			}
+		}()
+		if err := readBody(body, r, f.cfg.MaxBody); err != nil {
+			refuse(w, err)
+			return
+		}
+		call.Request.Body, call.Request.ContentLength = body, int64(body.Len())
+	}
 	call.Invocation = lambent.Invocation{ID: lambent.NewID(), Target: name, Trace: trace(r), HTTP: &call.Request}
 	call.reply = reply{w: w, shared: shared, cors: target.URL.CORS != nil}
 	inv, out := &call.Invocation, &call.reply
 	w.Header()["X-Amzn-Requestid"] = []string{inv.ID}
-	if err := f.cfg.Invoker.Invoke(r.Context(), inv, out); err != nil {
+	err = f.cfg.Invoker.Invoke(r.Context(), inv, out)
+	if out.conn != nil {
+		out.conn.Close()
+		return
+	}
+	if err != nil {
 		if out.begun {
 			panic(http.ErrAbortHandler)
 		}
@@ -227,18 +251,38 @@ type reply struct {
 	shared bool
 	cors   bool // the URL's configuration has said what there is to say
 	begun  bool
-	stream bool // the length is not known: what comes is passed on at once
-	broken bool // the function failed in the middle
+	stream bool      // the length is not known: what comes is passed on at once
+	broken bool      // the function failed in the middle
+	conn   *switched // the protocol was switched; or nil
 }
 
 // Begin implements lambent.Reply.
 func (o *reply) Begin(status int, header map[string][]string) error {
 	o.begun = true
+	o.fill(header)
+	_, known := header["Content-Length"]
+	o.stream = !known
+	o.w.WriteHeader(status)
+	return nil
+}
+
+// ofTheHop reports whether a header is not of the answer (RFC 9110, 7.6.1).
+func ofTheHop(name string) bool {
+	switch name {
+	case "Connection", "Keep-Alive", "Proxy-Connection", "Te", "Trailer", "Transfer-Encoding", "Upgrade":
+		return true
+	}
+	return false
+}
+
+// fill makes the header of the answer.
+func (o *reply) fill(header map[string][]string) {
 	h := o.w.Header()
 	for name, values := range header {
+		if ofTheHop(name) {
+			continue
+		}
 		switch name {
-		case "Connection", "Keep-Alive", "Proxy-Connection", "Te", "Trailer", "Transfer-Encoding", "Upgrade":
-			continue // of the hop, not of the answer (RFC 9110, 7.6.1)
 		case "Content-Security-Policy", "Vary":
 			h[name] = append(h[name], values...) // each of them counts
 			continue
@@ -259,10 +303,6 @@ func (o *reply) Begin(status int, header map[string][]string) error {
 		}
 		h[name] = values
 	}
-	_, known := header["Content-Length"]
-	o.stream = !known
-	o.w.WriteHeader(status)
-	return nil
 }
 
 // Write implements lambent.Reply.
@@ -277,7 +317,10 @@ func (o *reply) Write(b []byte) (int, error) {
 // End implements lambent.Reply.
 func (o *reply) End(res lambent.Result) {
 	switch {
+	case o.conn != nil:
+		o.conn.Close()
 	case res.Fault == nil:
+		o.trail(res.Trailer)
 	case o.begun:
 		o.broken = true
 	default: // no cloud shows a caller anything of the function's failure
@@ -288,6 +331,20 @@ func (o *reply) End(res lambent.Result) {
 		o.w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		o.w.WriteHeader(status)
 		_, _ = o.w.Write([]byte(text))
+	}
+}
+
+// trail adds what comes behind the answer's body, of which the length is not known then.
+func (o *reply) trail(trailer map[string][]string) {
+	if len(trailer) == 0 || !o.stream {
+		return
+	}
+	_ = http.NewResponseController(o.w).Flush() // or an empty body would have a length
+	h := o.w.Header()
+	for name, values := range trailer {
+		if !ofTheHop(name) && name != "Set-Cookie" { // which is held to in the head
+			h[http.TrailerPrefix+name] = values
+		}
 	}
 }
 

@@ -61,7 +61,7 @@ func deployCommand(p *program) *cobra.Command {
 	f.StringVar(&d.signature, "signature-type", "", "of a function of Google's that does not say it itself: http, event, cloudevent or typed")
 	f.StringVar(&d.command, "command", "", "what is run, of a web server that listens on $PORT, such as 'node server.js' (default: detected)")
 	f.IntVar(&d.memory, "memory", 0, "in MB, 128 to 10240")
-	f.DurationVar(&d.timeout, "timeout", 0, "of one invocation, such as 30s")
+	f.DurationVar(&d.timeout, "timeout", 0, "of one invocation, such as 30s; at most 15m, or 1h of a web server")
 	f.StringArrayVar(&d.env, "env", nil, "K=V; may be repeated")
 	f.StringArrayVar(&d.secrets, "secret", nil, "not in this release")
 	f.IntVar(&d.concurrency, "concurrency", 0, "invocations at a time in one instance, 1 to 1000 (default 1)")

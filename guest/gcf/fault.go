@@ -50,9 +50,14 @@ func (in *instance) initFault(message string) error {
 	return newFault(lambent.FaultInit, http.StatusServiceUnavailable, "UNAVAILABLE", message)
 }
 
+// uploadFault is a request whose body did not come to its end.
+func uploadFault(err error) *lambent.Fault {
+	return newFault(lambent.FaultCanceled, 499, "CANCELLED", "The request was cancelled: its body broke off: "+err.Error()+".")
+}
+
 // brokenFault is a response that was not one, or not whole, of a process that lives on.
 func brokenFault(err error) *lambent.Fault {
-	return newFault(lambent.FaultHandler, http.StatusServiceUnavailable, "UNAVAILABLE",
+	return newFault(lambent.FaultBroken, http.StatusServiceUnavailable, "UNAVAILABLE",
 		"The request failed because either the HTTP response was malformed or connection to the instance had an error: "+err.Error()+".")
 }
 

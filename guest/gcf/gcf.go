@@ -10,8 +10,8 @@
 // (https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/http-protocol-binding.md);
 // what is answered outside of 2xx is then the function's failure.
 //
-// There is no way here for trailers and for upgrades to other protocols, and a
-// request's body is sent once it is there as a whole.
+// Bodies that are not small are passed on as they come, both ways, with what trails
+// them, and so is all that is said once the code has taken an upgrade to WebSocket.
 package gcf
 
 import (
@@ -25,8 +25,9 @@ import (
 )
 
 var (
-	_ guest.Guest   = (*Guest)(nil)
-	_ guest.Checker = (*Guest)(nil)
+	_ guest.Guest    = (*Guest)(nil)
+	_ guest.Checker  = (*Guest)(nil)
+	_ guest.Streamer = (*Guest)(nil)
 )
 
 // signatures are what the framework knows. A function that registers itself says so by
@@ -44,6 +45,9 @@ type Guest struct {
 // Check implements guest.Checker.
 func (g *Guest) Check(c *lambent.Config, rt lambent.Runtime) error {
 	const op = "gcf.Check"
+	if c.Timeout > g.Limits.MaxServerTimeout {
+		return lambent.Errorf(lambent.Invalid, op, "timeout %v is outside 1ms to %v, as on Cloud Run", c.Timeout, g.Limits.MaxServerTimeout)
+	}
 	if len(c.Command) == 0 && len(rt.Boot) == 0 && len(rt.LateBoot) == 0 {
 		return lambent.Errorf(lambent.Invalid, op, "runtime %s runs a command, and none is given", rt.Name).WithHint("lambent deploy --command 'PROGRAM ARGUMENTS'")
 	}
@@ -55,6 +59,9 @@ func (g *Guest) Check(c *lambent.Config, rt lambent.Runtime) error {
 	}
 	return nil
 }
+
+// Streams implements guest.Streamer.
+func (g *Guest) Streams(lambent.Runtime) bool { return true }
 
 // Attach implements guest.Guest. Nothing runs before the code is there.
 func (g *Guest) Attach(_ context.Context, sb sandbox.Sandbox, rt lambent.Runtime) (guest.Instance, error) {

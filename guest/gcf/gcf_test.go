@@ -186,8 +186,8 @@ func TestNode(t *testing.T) {
 		})
 		t.Run("hang-up", func(t *testing.T) {
 			before := get(t, f, "/port").Result.Usage.Instance
-			fault(t, get(t, f, "/hang-up"), lambent.FaultHandler, "it was closed before its response began")
-			fault(t, get(t, f, "/hang-up-midway"), lambent.FaultHandler, "it was closed in the middle of its response")
+			fault(t, get(t, f, "/hang-up"), lambent.FaultBroken, "it was closed before its response began")
+			fault(t, get(t, f, "/hang-up-midway"), lambent.FaultBroken, "it was closed in the middle of its response")
 			a := get(t, f, "/port")
 			if body(t, a); a.Result.Usage.Instance != before {
 				t.Error("a connection that is closed ends the instance")
@@ -290,12 +290,13 @@ func passedOn(t *testing.T, f guesttest.Platform) {
 	for name, want := range map[string]string{
 		"host": "f.fn.example:9700", "x-forwarded-for": "198.51.100.7, 203.0.113.9", "x-forwarded-proto": "https", "x-forwarded-host": "f.fn.example:9700",
 		"function-execution-id": a.Result.Usage.ID, "x-twice": "1, 2", "cookie": "a=b", "content-length": "5", "content-type": "text/plain",
+		"te": "trailers", // it is ours to take them, and we do
 	} {
 		if got.Headers[name] != want {
 			t.Errorf("%s is %q, want %q", name, got.Headers[name], want)
 		}
 	}
-	for _, name := range []string{"x-private", "te", "upgrade", "proxy-authorization", "keep-alive"} {
+	for _, name := range []string{"x-private", "upgrade", "proxy-authorization", "keep-alive"} {
 		if v, ok := got.Headers[name]; ok {
 			t.Errorf("%s: %q is of the hop before", name, v)
 		}
@@ -451,11 +452,7 @@ func TestBare(t *testing.T) {
 		if a := ask(t, f, "POST", "/early", nil, in); body(t, a) != "too much" || a.Status != 413 {
 			t.Errorf("an answer before all was read: %d, %q", a.Status, a.Body.String())
 		}
-		fault(t, get(t, f, "/garbage"), lambent.FaultHandler, "malformed")
-		fault(t, get(t, f, "/big-header"), lambent.FaultHandler, "over 64 KB")
-		if got := body(t, get(t, f, "/")); got != "hello of bare" {
-			t.Errorf("afterwards: %q", got)
-		}
+		t.Run("broken", func(t *testing.T) { broken(t, f) })
 		t.Run("endless", func(t *testing.T) {
 			c := c
 			c.Timeout = time.Second
@@ -464,6 +461,14 @@ func TestBare(t *testing.T) {
 			fault(t, a, lambent.FaultTimeout, "maximum request timeout")
 			if !strings.HasPrefix(a.Body.String(), "and on and on ") {
 				t.Errorf("before the timeout: %q", a.Body.String())
+			}
+			if log := f.Log(); !strings.Contains(log, "endless") || !strings.Contains(log, "DEADLINE_EXCEEDED: The request has been terminated") {
+				t.Errorf("the log is\n%s", log)
+			}
+			a = get(t, f, "/less-and-waits")
+			fault(t, a, lambent.FaultTimeout, "maximum request timeout")
+			if got := a.Body.String(); got != "less" {
+				t.Errorf("before the timeout: %q", got)
 			}
 		})
 		t.Run("nobody-let-in", func(t *testing.T) { // the next call has another instance
@@ -631,6 +636,40 @@ func TestCompiled(t *testing.T) {
 			heap(body(t, get(t, p.Deploy(t, c.WithDefaults()), "/")))
 		})
 	})
+}
+
+// broken holds what becomes of responses that are none, or odd ones, of a process that
+// lives on. Why is in the log, with what the code said itself.
+func broken(t *testing.T, f guesttest.Platform) {
+	before := get(t, f, "/").Result.Usage.Instance
+	for path, words := range map[string]string{
+		"/garbage": "malformed response head", "/two-lengths": "malformed response head", "/bad-chunk": "malformed chunked body",
+		"/short": "it was closed in the middle of its response", "/only-interim": "it was closed before its response began", "/big-header": "over 64 KB",
+	} {
+		a := get(t, f, path)
+		got := fault(t, a, lambent.FaultBroken, words)
+		if got.Status != 503 || !strings.Contains(string(got.Payload), "UNAVAILABLE") || a.Result.Usage.Outcome != "broken" {
+			t.Errorf("%s: status %d, payload %s, outcome %s", path, got.Status, got.Payload, a.Result.Usage.Outcome)
+		}
+		log := f.Log()
+		if at := strings.Index(log, "raw "+path); at < 0 || !strings.Contains(log[at:], a.Result.Usage.ID+" UNAVAILABLE: The request failed") || !strings.Contains(log[at:], words) {
+			t.Errorf("%s: the log is\n%s", path, log)
+		}
+	}
+	for path, want := range map[string]string{"/long": "long", "/204": "", "/304": "", "/interim": "after"} {
+		for range 3 { // nothing of it is taken for the next answer
+			if a := get(t, f, path); body(t, a) != want {
+				t.Errorf("%s: %d %q", path, a.Status, a.Body.String())
+			}
+		}
+	}
+	large := http.Header{"X-Large": {strings.Repeat("x", 1<<20)}} // which the code's own server refuses
+	if a := ask(t, f, "GET", "/", large, nil); a.Err != nil || a.Result.Fault == nil && a.Status != 431 {
+		t.Errorf("a header of 1 MB: %d, %v, %v", a.Status, a.Err, a.Result.Fault)
+	}
+	if a := get(t, f, "/"); body(t, a) != "hello of bare" || a.Result.Usage.Instance != before {
+		t.Errorf("afterwards: %q of %s", a.Body.String(), a.Result.Usage.Instance)
+	}
 }
 
 // TestNoStart holds what becomes of code that is no server.

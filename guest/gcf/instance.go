@@ -40,6 +40,7 @@ type instance struct {
 	idle   []kept     // connections that are open and not in use; the last used last
 	inUse  map[*http1.Client]struct{}
 	placed bool // the code has been started
+	asked  bool // the code has been asked to end
 	failed bool // an invocation did not come to its end: nothing is waited for
 	ended  bool // dead is closed
 }
@@ -161,16 +162,29 @@ func (in *instance) end() {
 	}
 }
 
-// Stop implements guest.Instance: the code is asked to end, and waited for. Code that
-// has failed is not: what it holds is wanted by others.
+// closeIdle closes the connections that are not in use.
+func (in *instance) closeIdle() {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	for _, k := range in.idle {
+		k.Close()
+	}
+	in.idle = nil
+}
+
+// Stop implements guest.Instance: the code is asked to end, and waited for; until then
+// it may say so to who is connected. Code that has failed is not asked: what it holds
+// is wanted by others.
 func (in *instance) Stop(ctx context.Context) error {
 	in.mu.Lock()
 	ask := in.placed && !in.failed && !in.ended
+	in.asked = ask
 	in.mu.Unlock()
-	in.end()
+	defer in.end()
 	if !ask {
 		return nil
 	}
+	in.closeIdle() // servers wait for those
 	if f, ok := in.sandbox.(sandbox.Freezer); ok {
 		if err := f.Thaw(); err != nil {
 			return err

@@ -19,6 +19,8 @@ var (
 	errEnded = errors.New("gcf: the process ended during the invocation")
 
 	errTooLong = errors.New("the response is over the limit")
+
+	errSwitch = errors.New("it was switched to another protocol, which nobody asked for")
 )
 
 const (
@@ -31,7 +33,7 @@ const (
 	lastWords = 200 * time.Millisecond
 )
 
-// buffers holds what responses are passed on in.
+// buffers holds what bodies are passed on in.
 var buffers = sync.Pool{New: func() any { b := make([]byte, 32<<10); return &b }}
 
 // Invoke implements guest.Instance.
@@ -61,22 +63,20 @@ type exchange struct {
 	r    *request
 	inv  *lambent.Invocation
 	out  lambent.Reply
+	sent chan error  // the outcome of what is written beside the reading; nil: all was written before
 	stop func() bool // has the deadline leave the connection alone; false: it has not
 }
 
 func (x *exchange) run(ctx context.Context) error {
 	x.stop = context.AfterFunc(ctx, func() { x.c.Close() })
-	sent, err := x.send()
+	err := x.send()
 	if err == nil {
-		err = x.relay(ctx, sent)
+		err = x.relay(ctx)
 	}
 	if err == nil {
 		return nil
 	}
-	x.in.drop(x.c)
-	if sent != nil {
-		<-sent // the request's body is the caller's
-	}
+	upload := x.drop()
 	if !x.stop() {
 		x.in.fail()
 		return ctx.Err()
@@ -84,27 +84,64 @@ func (x *exchange) run(ctx context.Context) error {
 	if errors.Is(err, guest.ErrNotDelivered) {
 		return err
 	}
+	if upload != nil {
+		x.out.End(lambent.Result{Fault: uploadFault(upload)})
+		return nil
+	}
 	return x.broken(ctx, err)
 }
 
-// send writes the request, or has it written while the response is read: then sent
-// has the outcome.
-func (x *exchange) send() (sent chan error, err error) {
+// send writes the request, or has it written while the response is read.
+func (x *exchange) send() error {
 	w := x.r.begin(x.c)
-	if len(x.r.body) > quick {
-		sent = make(chan error, 1)
-		go func() {
-			defer w.Recycle()
-			sent <- x.r.finish(w)
-			close(sent)
-		}()
-		return sent, nil
+	if x.r.upload == nil && len(x.r.body) <= quick {
+		defer w.Recycle()
+		if x.r.finish(w) != nil {
+			return guest.ErrNotDelivered // one write, of which nothing was taken
+		}
+		return nil
 	}
-	defer w.Recycle()
-	if x.r.finish(w) != nil {
-		return nil, guest.ErrNotDelivered // one write, of which nothing was taken
+	finish := x.r.finish
+	if x.r.upload != nil {
+		if w.Stream(x.r.from.ContentLength) != nil {
+			w.Recycle()
+			return guest.ErrNotDelivered // and nothing of the body was read
+		}
+		finish = x.r.stream
 	}
-	return nil, nil
+	x.sent = make(chan error, 1)
+	go func() {
+		defer w.Recycle()
+		err := finish(w)
+		x.sent <- err
+		close(x.sent)
+		if errors.As(err, new(uploadError)) {
+			x.c.Close() // the code must not take what it has for the whole
+		}
+	}()
+	return nil
+}
+
+// drop closes the connection, and waits until nothing reads the request any more. Its
+// error is the upload's that had broken before.
+func (x *exchange) drop() (upload error) {
+	x.in.drop(x.c)
+	if x.sent == nil {
+		return nil
+	}
+	select {
+	case err := <-x.sent:
+		if u, ok := errors.AsType[uploadError](err); ok {
+			return u
+		}
+		return nil
+	default:
+	}
+	if x.r.upload != nil {
+		x.r.upload.Close()
+	}
+	<-x.sent
+	return nil
 }
 
 // broken is what an exchange comes to that did not reach its end: the process's end,
@@ -131,13 +168,19 @@ func (x *exchange) broken(ctx context.Context, err error) error {
 
 // relay passes the response on as it comes. A client that is slow slows the code; one
 // that is gone does not stop it.
-func (x *exchange) relay(ctx context.Context, sent chan error) error {
+func (x *exchange) relay(ctx context.Context) error {
 	var head http1.Response
 	if err := x.c.Receive(x.r.method, &head); err != nil {
 		return brokeOff(err, "before its response began")
 	}
+	if head.Status == http.StatusSwitchingProtocols {
+		if !x.asked(&head) {
+			return errSwitch
+		}
+		return x.tunnel(ctx, &head)
+	}
 	if x.inv.HTTP == nil && head.Status/100 != 2 {
-		return x.refused(ctx, &head, sent)
+		return x.refused(ctx, &head)
 	}
 	gone := x.out.Begin(head.Status, answerHeader(&head)) != nil
 	if head.ContentLength < 0 && x.c.Waits() && !gone {
@@ -162,42 +205,39 @@ func (x *exchange) relay(ctx context.Context, sent chan error) error {
 			return brokeOff(err, "in the middle of its response")
 		}
 	}
-	return x.end(ctx, sent, nil)
+	return x.end(ctx, lambent.Result{Trailer: withoutHop(x.c.Trailer(), nil, saidAnew)})
 }
 
 // refused is the answer to an event that says that the event is not done with.
-func (x *exchange) refused(ctx context.Context, head *http1.Response, sent chan error) error {
+func (x *exchange) refused(ctx context.Context, head *http1.Response) error {
 	body, err := io.ReadAll(io.LimitReader(x.c.Body(), int64(x.in.limits.MaxPayload)))
 	if err != nil {
 		return brokeOff(err, "in the middle of its response")
 	}
-	return x.end(ctx, sent, answerFault(head.Status, body))
+	return x.end(ctx, lambent.Result{Fault: answerFault(head.Status, body)})
 }
 
 // end ends an exchange whose response has come. What a caller takes from here on is
 // not the code's time.
-func (x *exchange) end(ctx context.Context, sent chan error, f *lambent.Fault) error {
+func (x *exchange) end(ctx context.Context, res lambent.Result) error {
 	if !x.stop() {
 		return ctx.Err()
 	}
-	if x.reusable(sent) {
+	if x.reusable() {
 		x.in.keep(x.c)
 	} else {
-		x.in.drop(x.c)
-		if sent != nil {
-			<-sent // the request's body is the caller's
-		}
+		_ = x.drop() // what is answered already does not need the rest of the upload
 	}
-	x.out.End(lambent.Result{Fault: f})
+	x.out.End(res)
 	return nil
 }
 
 // reusable reports whether the connection can take another request: a server that
 // answers before it has read all will not read on as if nothing had been.
-func (x *exchange) reusable(sent chan error) bool {
-	if sent != nil {
+func (x *exchange) reusable() bool {
+	if x.sent != nil {
 		select {
-		case err := <-sent:
+		case err := <-x.sent:
 			if err != nil {
 				return false
 			}
@@ -215,9 +255,13 @@ func answerHeader(r *http1.Response) map[string][]string {
 		key := http.CanonicalHeaderKey(string(name))
 		header[key] = append(header[key], string(value))
 	}
-	connection := header["Connection"]
+	return withoutHop(header, header["Connection"], func(string) bool { return false })
+}
+
+// withoutHop takes off a header, or a trailer, what is about one connection, and more.
+func withoutHop(header map[string][]string, connection []string, also func(name string) bool) map[string][]string {
 	for name := range header {
-		if ofTheHop(name, connection) {
+		if ofTheHop(name, connection) || also(name) {
 			delete(header, name)
 		}
 	}

@@ -6,7 +6,9 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"io"
+	"maps"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -19,7 +21,9 @@ type request struct {
 	method, target string
 	header         [][2]string
 	body           []byte
-	bodied         bool // it says how long its body is, be it empty
+	bodied         bool           // it says how long its body is, be it empty
+	upload         lambent.Upload // in the place of body; or nil
+	from           *lambent.Request
 }
 
 // request says an invocation in HTTP. Its error refuses the invocation.
@@ -58,23 +62,21 @@ func passedOn(h *lambent.Request, limit int) (*request, error) {
 	if h.RawQuery != "" {
 		target += "?" + h.RawQuery
 	}
-	body, err := readBody(h, limit)
-	if err != nil {
-		return nil, err
+	r := &request{method: h.Method, target: target, header: make([][2]string, 0, len(h.Header)+8), from: h}
+	var err error
+	if r.upload, _ = h.Body.(lambent.Upload); r.upload == nil {
+		if r.body, err = readBody(h, limit); err != nil {
+			return nil, err
+		}
 	}
-	r := &request{method: h.Method, target: target, body: body, header: make([][2]string, 0, len(h.Header)+8)}
-	r.bodied = len(body) > 0 || len(h.Header["Content-Length"]) > 0 || h.Method == http.MethodPost || h.Method == http.MethodPut || h.Method == http.MethodPatch
+	r.bodied = len(r.body) > 0 || len(h.Header["Content-Length"]) > 0 || h.Method == http.MethodPost || h.Method == http.MethodPut || h.Method == http.MethodPatch
 	r.add("Host", h.Host)
 	forwarded := h.RemoteIP
 	for name, values := range h.Header {
-		switch name {
-		case "Host", "Content-Length", "X-Forwarded-Proto", "X-Forwarded-Host", "Function-Execution-Id", "Expect":
-			continue // said anew, or done with
-		case "X-Forwarded-For":
+		if name == "X-Forwarded-For" {
 			forwarded = strings.Join(append(values[:len(values):len(values)], forwarded), ", ")
-			continue
 		}
-		if ofTheHop(name, h.Header["Connection"]) {
+		if saidAnew(name) || ofTheHop(name, h.Header["Connection"]) {
 			continue
 		}
 		for _, v := range values {
@@ -84,7 +86,26 @@ func passedOn(h *lambent.Request, limit int) (*request, error) {
 	r.add("X-Forwarded-For", forwarded)
 	r.add("X-Forwarded-Proto", h.Scheme)
 	r.add("X-Forwarded-Host", h.Host)
+	if hasOption(h.Header["Te"], "trailers") {
+		r.add("Te", "trailers")
+	}
+	if len(h.Trailer) > 0 {
+		r.add("Trailer", strings.Join(slices.Sorted(maps.Keys(h.Trailer)), ", "))
+	}
+	if h.Upgrade != "" {
+		r.add("Connection", "Upgrade")
+		r.add("Upgrade", h.Upgrade)
+	}
 	return r, nil
+}
+
+// saidAnew reports whether a header is ours to say, or done with.
+func saidAnew(name string) bool {
+	switch name {
+	case "Host", "Content-Length", "X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "Function-Execution-Id", "Expect":
+		return true
+	}
+	return false
 }
 
 // ofTheHop reports whether a header is about one connection and not about the message:
@@ -94,9 +115,14 @@ func ofTheHop(name string, connection []string) bool {
 	case "Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization", "Proxy-Connection", "Te", "Trailer", "Transfer-Encoding", "Upgrade":
 		return true
 	}
-	for _, line := range connection {
-		for option := range strings.SplitSeq(line, ",") {
-			if strings.EqualFold(strings.TrimSpace(option), name) {
+	return hasOption(connection, name)
+}
+
+// hasOption looks for one of a list that is divided by commas, in any case.
+func hasOption(lines []string, option string) bool {
+	for _, line := range lines {
+		for o := range strings.SplitSeq(line, ",") {
+			if strings.EqualFold(strings.TrimSpace(o), option) {
 				return true
 			}
 		}
@@ -164,6 +190,11 @@ func isTraceparent(s string) bool {
 	return err == nil
 }
 
+// trailer is what came behind the body, but for what is not for there.
+func (r *request) trailer() map[string][]string {
+	return withoutHop(r.from.Trailer, nil, saidAnew)
+}
+
 // begin queues the head.
 func (r *request) begin(c *http1.Client) *http1.Writer {
 	w := c.Request(r.method, r.target)
@@ -181,4 +212,26 @@ func (r *request) finish(w *http1.Writer) error {
 		return err
 	}
 	return w.Flush()
+}
+
+// An uploadError is of who sends the request, and not of who is sent it.
+type uploadError struct{ error }
+
+// stream writes the body as it comes.
+func (r *request) stream(w *http1.Writer) error {
+	pooled := buffers.Get().(*[]byte)
+	defer buffers.Put(pooled)
+	for buf := *pooled; ; {
+		n, err := r.upload.Read(buf)
+		if n > 0 {
+			if _, err := w.Write(buf[:n]); err != nil {
+				return err
+			}
+		}
+		if err == io.EOF {
+			return w.EndStream(r.trailer())
+		} else if err != nil {
+			return uploadError{err}
+		}
+	}
 }

@@ -40,8 +40,12 @@ type Guest struct {
 
 // Check implements guest.Checker.
 func (g *Guest) Check(c *lambent.Config, rt lambent.Runtime) error {
+	const op = "lambda.Check"
+	if c.Timeout > g.Limits.MaxTimeout {
+		return lambent.Errorf(lambent.Invalid, op, "timeout %v is outside 1ms to %v, as on Lambda", c.Timeout, g.Limits.MaxTimeout)
+	}
 	if len(c.Command) > 0 {
-		return lambent.Errorf(lambent.Invalid, "lambda.Check", "runtime %s loads a handler, and runs no command: runtimes of web servers do", rt.Name).
+		return lambent.Errorf(lambent.Invalid, op, "runtime %s loads a handler, and runs no command: runtimes of web servers do", rt.Name).
 			WithHint("lambent runtime list")
 	}
 	return nil

@@ -14,6 +14,7 @@ var _ interface {
 	http.ResponseWriter
 	FlushError() error
 	SetReadDeadline(time.Time) error
+	EnableFullDuplex() error
 } = (*answer)(nil)
 
 const (
@@ -34,6 +35,7 @@ type answer struct {
 	chunks bool
 	mute   bool // there is no body
 	last   bool // the connection ends with it
+	duplex bool // the body is still being read, on another goroutine
 	err    error
 }
 
@@ -128,14 +130,17 @@ func (w *answer) begin() {
 	out := w.c.c.out
 	out.Begin(w.status)
 	w.chunks = w.length < 0 && !w.bodiless()
-	w.c.body.skip()
-	w.last = w.last || w.c.req.Close || !w.c.body.read() || w.c.s.closing.Load()
+	if !w.duplex {
+		w.c.body.skip()
+		w.last = w.last || !w.c.body.read()
+	}
+	w.last = w.last || w.c.req.Close || w.c.s.closing.Load()
 	for name, values := range w.header {
 		if name == "Connection" {
 			w.last = w.last || len(values) > 0 && strings.EqualFold(values[0], "close")
 			continue
 		}
-		if !isToken(name) || name == "Transfer-Encoding" ||
+		if !isToken(name) || name == "Transfer-Encoding" || // which the names of trailers are not, with their prefix
 			name == "Content-Length" && w.bodiless() || name == "Content-Type" && w.status == http.StatusNotModified {
 			continue
 		}
@@ -213,6 +218,7 @@ func (w *answer) FlushError() error {
 
 // end writes the rest of the answer.
 func (w *answer) end() error {
+	w.duplex = false // the handler has returned
 	if w.status == 0 {
 		w.WriteHeader(http.StatusOK)
 	}
@@ -223,11 +229,12 @@ func (w *answer) end() error {
 	missing := w.length > 0 && !w.mute && w.pooled == nil
 	w.begin()
 	if w.chunks {
-		w.c.c.out.buf = append(w.c.c.out.buf, "0\r\n\r\n"...)
+		w.endChunks()
 	}
 	if w.err == nil {
 		w.err = w.c.c.Flush()
 	}
+	w.last = w.last || !w.c.body.read()
 	if missing && w.err == nil {
 		w.err = io.ErrUnexpectedEOF // the client must not take what it has for the whole
 	}
@@ -235,6 +242,27 @@ func (w *answer) end() error {
 		out.buf = nil
 	}
 	return w.err
+}
+
+// endChunks queues the last chunk, and the trailers.
+func (w *answer) endChunks() {
+	out := w.c.c.out
+	out.buf = append(out.buf, "0\r\n"...)
+	for name, values := range w.header {
+		if name, ok := strings.CutPrefix(name, http.TrailerPrefix); ok && isToken(name) {
+			for _, v := range values {
+				out.Header(name, oneLine.Replace(v))
+			}
+		}
+	}
+	out.buf = append(out.buf, "\r\n"...)
+}
+
+// EnableFullDuplex lets the body be read on another goroutine while the answer is
+// written: see http.ResponseController.
+func (w *answer) EnableFullDuplex() error {
+	w.duplex, w.c.c.body.alone = true, true
+	return nil
 }
 
 // SetReadDeadline is for the rest of the request's body: see http.ResponseController.

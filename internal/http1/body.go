@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"net/http"
 	"strconv"
 )
 
@@ -23,6 +24,7 @@ type body struct {
 	started  bool // past the first chunk-size line
 	done     bool // past the trailers
 	toEnd    bool // it ends with the connection
+	alone    bool // another goroutine writes, whoever reads
 	trailers []header
 }
 
@@ -37,6 +39,19 @@ func (c *Conn) Trailer(name string) []byte {
 		}
 	}
 	return nil
+}
+
+// trailer returns all of them by their canonical names.
+func (b *body) trailer() map[string][]string {
+	if len(b.trailers) == 0 {
+		return nil
+	}
+	t := make(map[string][]string, len(b.trailers))
+	for _, h := range b.trailers {
+		name := http.CanonicalHeaderKey(string(h.name))
+		t[name] = append(t[name], string(h.value))
+	}
+	return t
 }
 
 // ReadBody appends the whole body to buf, which may be nil, and returns it.
@@ -83,7 +98,7 @@ func (b *body) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
-	if b.c.r.Buffered() == 0 {
+	if b.c.r.Buffered() == 0 && !b.alone {
 		if err := b.c.Flush(); err != nil {
 			return 0, err
 		}

@@ -14,7 +14,7 @@ type caller struct {
 
 	mu     sync.Mutex
 	done   chan struct{} // closed when the client has gone; nil: nobody has asked
-	timer  *time.Timer   // begins to watch
+	timer  *time.Timer   // begins to watch; nil: it cannot be begun, or nobody has asked
 	seen   chan struct{} // closed when watching has ended; nil: it was not begun
 	gone   bool
 	leaves bool
@@ -55,6 +55,15 @@ func (r *caller) Done() <-chan struct{} {
 		}
 	}
 	return r.done
+}
+
+// watchable tells that the request's body has been read.
+func (r *caller) watchable() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.done != nil && r.timer == nil && !r.leaves {
+		r.timer = time.AfterFunc(watchAfter, r.watch)
+	}
 }
 
 // watch waits for the client to go, to send its next request, or for leave.

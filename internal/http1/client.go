@@ -12,10 +12,7 @@ import (
 	"syscall"
 )
 
-var (
-	errResponse = errors.New("http1: malformed response head")
-	errSwitch   = errors.New("http1: a switch of protocols that nobody asked for")
-)
+var errResponse = errors.New("http1: malformed response head")
 
 // A Client is the other side of a connection: it sends requests, one after the other,
 // and receives the response to each. What is left of a response has to be read before
@@ -40,9 +37,9 @@ func NewClient(nc net.Conn) *Client { return &Client{c: NewConn(nc)} }
 func (c *Client) Close() error { return c.c.Close() }
 
 // Request begins a request, whose target is a path with a query if there is one.
-// Then come Header calls, then [Writer.End] or [Writer.Body], then Flush: on this
-// goroutine or, so that a server may answer before it has read all, on another. The
-// caller recycles the writer.
+// Then come Header calls, then [Writer.End] or [Writer.Body] and Flush, or
+// [Writer.Stream]: on this goroutine or, so that a server may answer before it has
+// read all, on another. The caller recycles the writer.
 func (c *Client) Request(method, target string) *Writer {
 	w := c.c.HandOver()
 	w.buf = append(append(append(append(w.buf, method...), ' '), target...), " HTTP/1.1\r\n"...)
@@ -50,7 +47,8 @@ func (c *Client) Request(method, target string) *Writer {
 }
 
 // Receive reads the head of the response to a request of that method. Interim
-// responses (1xx) are read over. io.EOF means that the connection ended before it.
+// responses (1xx) are read over, but for the one that switches protocols. io.EOF means
+// that the connection ended before it.
 func (c *Client) Receive(method string, r *Response) error {
 	c.reuse = false
 	for {
@@ -62,7 +60,7 @@ func (c *Client) Receive(method string, r *Response) error {
 		}
 		if r.Status == http.StatusSwitchingProtocols {
 			c.reuse = false
-			return errSwitch
+			return nil
 		}
 		if r.Status >= 200 {
 			return nil
@@ -143,6 +141,16 @@ func (r *Response) All() iter.Seq2[[]byte, []byte] {
 
 // Body returns the body of the response whose head was received last.
 func (c *Client) Body() io.Reader { return &c.c.body }
+
+// Trailer returns what came behind the body, once that has been read to its end: names
+// are canonical.
+func (c *Client) Trailer() map[string][]string { return c.c.body.trailer() }
+
+// Switch gives the connection up, after a response that switches protocols.
+func (c *Client) Switch() *Rest {
+	sent, _ := c.c.r.Peek(c.c.r.Buffered())
+	return &Rest{Conn: c.c.nc, sent: bytes.Clone(sent)}
+}
 
 // Ended reports whether nothing is left of the body.
 func (c *Client) Ended() bool { return c.c.body.done || c.c.body.left == 0 && !c.c.body.chunked }

@@ -124,7 +124,6 @@ func isToken(s string) bool { return s != "" && consists(s, inToken) }
 type serverBody struct {
 	c    *serverConn
 	left int64 // as announced, and not read yet; -1: in chunks
-	last bool  // its deadline is not to be moved any more
 	err  error // that it ended with
 }
 
@@ -133,7 +132,7 @@ func (b *serverBody) Read(p []byte) (int, error) {
 	if b.err != nil { // behind a malformed chunk nothing is a chunk
 		return 0, b.err
 	}
-	if !b.last && (b.left < 0 || b.c.c.r.Buffered() == 0) { // a chunk's end is there long before the next one
+	if b.left < 0 || b.c.c.r.Buffered() == 0 { // a chunk's end is there long before the next one
 		b.c.within(b.c.s.BodyTimeout)
 	}
 	n, err := b.c.c.body.Read(p)
@@ -142,6 +141,10 @@ func (b *serverBody) Read(p []byte) (int, error) {
 	}
 	if b.err = err; b.left == 0 {
 		b.err = io.EOF
+	}
+	if b.err == io.EOF {
+		b.c.req.Trailer = b.c.c.body.trailer()
+		b.c.caller.watchable()
 	}
 	return n, err
 }
@@ -154,8 +157,10 @@ func (b *serverBody) read() bool { return b.left == 0 || b.err == io.EOF }
 
 // end has the rest of the body come until t, or never.
 func (b *serverBody) end(t time.Time) {
-	b.last = true
-	b.c.deadline(t)
+	b.c.untilMu.Lock()
+	defer b.c.untilMu.Unlock()
+	b.c.last = true
+	b.c.deadlineLocked(t)
 }
 
 // linger is how long what a client sends that nobody wants is read.

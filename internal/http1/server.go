@@ -24,11 +24,12 @@ import (
 // and a client is only watched for having gone once somebody waits for that.
 //
 // Plain is HTTP/1.1 with one Host, a path as target, a body by length or in
-// chunks, and neither an upgrade, nor an expectation, nor trailers.
+// chunks, and neither an upgrade, nor an expectation, nor trailers that are announced.
 type Server struct {
 	// Handler answers. It must not keep a request, or anything of it, after it has
-	// returned. Its ResponseWriter has what http.ResponseController asks for, but
-	// cannot be hijacked. It may panic with http.ErrAbortHandler.
+	// returned. Its ResponseWriter has what http.ResponseController asks for, and
+	// trailers by http.TrailerPrefix, but cannot be hijacked. It may panic with
+	// http.ErrAbortHandler.
 	Handler http.Handler
 	// Takes reports whether a request, whose body is not to be touched, is Handler's.
 	Takes func(*http.Request) bool
@@ -59,7 +60,10 @@ type serverConn struct {
 	nc    net.Conn
 	c     *Conn
 	state atomic.Int32
-	until time.Time // the deadline for reading; zero: none
+
+	untilMu sync.Mutex // a body may be read, and given up, on other goroutines
+	until   time.Time  // the deadline for reading; zero: none
+	last    bool       // it is not to be moved any more for this request's body
 
 	remote string
 	head   Request
@@ -210,12 +214,21 @@ func (c *serverConn) peek() []byte {
 // within has reading end after d, or up to an eighth earlier: moving a deadline at
 // each request would cost more than reading it.
 func (c *serverConn) within(d time.Duration) {
-	if now := time.Now(); c.until.Sub(now) < d-d/8 || c.until.Sub(now) > d {
-		c.deadline(now.Add(d))
+	now := time.Now()
+	c.untilMu.Lock()
+	defer c.untilMu.Unlock()
+	if left := c.until.Sub(now); !c.last && (left < d-d/8 || left > d) {
+		c.deadlineLocked(now.Add(d))
 	}
 }
 
 func (c *serverConn) deadline(t time.Time) {
+	c.untilMu.Lock()
+	defer c.untilMu.Unlock()
+	c.deadlineLocked(t)
+}
+
+func (c *serverConn) deadlineLocked(t time.Time) {
 	if !c.until.Equal(t) {
 		c.until = t
 		_ = c.nc.SetReadDeadline(t)
@@ -227,16 +240,17 @@ func (c *serverConn) deadline(t time.Time) {
 func (c *serverConn) handOver() {
 	c.deadline(time.Time{})
 	sent := append(bytes.Clone(c.c.head), c.peek()...)
-	c.s.Rest(&replayed{Conn: c.nc, sent: sent})
+	c.s.Rest(&Rest{Conn: c.nc, sent: sent})
 }
 
-// A replayed connection reads first what was sent before it was handed over.
-type replayed struct {
+// The Rest of a connection reads first what was sent before it was handed over.
+type Rest struct {
 	net.Conn
 	sent []byte
 }
 
-func (r *replayed) Read(p []byte) (int, error) {
+// Read implements net.Conn.
+func (r *Rest) Read(p []byte) (int, error) {
 	if len(r.sent) > 0 {
 		n := copy(p, r.sent)
 		r.sent = r.sent[n:]
@@ -248,7 +262,7 @@ func (r *replayed) Read(p []byte) (int, error) {
 
 // CloseWrite is what net/http looks for, so that a client sees an answer before it
 // sees the end.
-func (r *replayed) CloseWrite() error { return closeWrite(r.Conn) }
+func (r *Rest) CloseWrite() error { return closeWrite(r.Conn) }
 
 func closeWrite(nc net.Conn) error {
 	if half, ok := nc.(interface{ CloseWrite() error }); ok {
@@ -282,6 +296,10 @@ func (c *serverConn) answer() (again bool) {
 func (c *serverConn) forget() {
 	c.w.reset()
 	c.c.body = body{}
+	c.req.Trailer = nil
+	c.untilMu.Lock()
+	c.last = false
+	c.untilMu.Unlock()
 	if len(c.c.head) > keepIdle || len(c.head.headers) > keepFields {
 		c.c.head, c.head, c.base, c.req, c.caller, c.url = nil, Request{}, http.Request{}, nil, nil, url.URL{}
 		c.header, c.values = make(http.Header, 16), nil

@@ -15,8 +15,9 @@ const (
 // A Writer gathers answers, or a request, and writes them together. It is used by one
 // goroutine at a time.
 type Writer struct {
-	nc  net.Conn
-	buf []byte
+	nc     net.Conn
+	buf    []byte
+	chunks bool // what Write is given goes in chunks
 }
 
 var writers = sync.Pool{New: func() any { return new(Writer) }}
@@ -29,7 +30,7 @@ func newWriter(nc net.Conn) *Writer {
 
 // Recycle ends the use of a writer that was handed over.
 func (w *Writer) Recycle() {
-	w.nc, w.buf = nil, w.buf[:0]
+	w.nc, w.buf, w.chunks = nil, w.buf[:0], false
 	if cap(w.buf) <= keepWriter {
 		writers.Put(w)
 	}
@@ -76,6 +77,48 @@ func (w *Writer) Body(b []byte) error {
 
 // End ends the head of a request without a body.
 func (w *Writer) End() { w.buf = append(w.buf, "\r\n"...) }
+
+// Stream ends the head of a request whose body is to come by Write, and writes it: n
+// bytes, or, of -1, as many as there will be until EndStream.
+func (w *Writer) Stream(n int64) error {
+	if w.chunks = n < 0; w.chunks {
+		w.buf = append(w.buf, "Transfer-Encoding: chunked\r\n\r\n"...)
+	} else {
+		w.buf = append(strconv.AppendInt(append(w.buf, "Content-Length: "...), n, 10), "\r\n\r\n"...)
+	}
+	return w.Flush()
+}
+
+var lineEnd = []byte("\r\n")
+
+// Write implements io.Writer: it writes a part of the body that Stream has begun.
+func (w *Writer) Write(b []byte) (int, error) {
+	if !w.chunks || len(b) == 0 { // an empty chunk would be the last
+		return w.nc.Write(b)
+	}
+	w.buf = appendHex(w.buf[:0], len(b))
+	parts := net.Buffers{w.buf, b, lineEnd}
+	if _, err := parts.WriteTo(w.nc); err != nil {
+		return 0, err
+	}
+	return len(b), nil
+}
+
+// EndStream ends the body that Stream has begun. There is room for trailers behind
+// chunks only.
+func (w *Writer) EndStream(trailer map[string][]string) error {
+	w.buf = w.buf[:0]
+	if w.chunks {
+		w.buf = append(w.buf, "0\r\n"...)
+		for name, values := range trailer {
+			for _, v := range values {
+				w.Header(name, v)
+			}
+		}
+		w.End()
+	}
+	return w.Flush()
+}
 
 // Flush writes what is queued.
 func (w *Writer) Flush() error {

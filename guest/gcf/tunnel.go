@@ -1,0 +1,112 @@
+package gcf
+
+import (
+	"context"
+	"io"
+	"strings"
+	"time"
+
+	"lambent"
+	"lambent/internal/http1"
+)
+
+// asked reports whether a response switches to the protocol that its client wants.
+func (x *exchange) asked(head *http1.Response) bool {
+	if x.inv.HTTP == nil || x.inv.HTTP.Upgrade == "" {
+		return false
+	}
+	for name, value := range head.All() {
+		if strings.EqualFold(string(name), "Upgrade") {
+			return strings.EqualFold(string(value), x.inv.HTTP.Upgrade)
+		}
+	}
+	return false
+}
+
+// tunnel passes on what the code and the client say to each other in the protocol that
+// they have switched to, until both have ended: the invocation takes as long. Who ends
+// is told of to the other; who breaks off, the deadline, and the instance's end cut
+// both. That the deadline comes is nothing that the code has done wrong: it serves on.
+func (x *exchange) tunnel(ctx context.Context, head *http1.Response) error {
+	client, err := x.out.(lambent.Switcher).Switch(answerHeader(head))
+	if err != nil {
+		return x.end(ctx, lambent.Result{Fault: x.in.Fault(lambent.FaultCanceled, x.inv)})
+	}
+	code := x.c.Switch()
+	cut := func() { code.Close(); client.Close() }
+	stop := context.AfterFunc(ctx, cut)
+	ends := make(chan bool, 2) // whether it is the client that has ended
+	go func() { pass(code, client, cut); ends <- true }()
+	go func() { pass(client, code, cut); ends <- false }()
+	clientFirst := false
+	for n, dead := 0, x.in.dead; n < 2; {
+		select {
+		case ended := <-ends:
+			clientFirst = ended && n == 0 || clientFirst
+			n++
+		case <-dead:
+			cut()
+			dead = nil
+		}
+	}
+	_ = x.drop()
+	x.stop()
+	var res lambent.Result
+	switch {
+	case !stop() && ctx.Err() != context.DeadlineExceeded:
+		x.in.fail()
+		return ctx.Err()
+	case ctx.Err() != nil:
+		res.Fault = x.in.Fault(lambent.FaultTimeout, x.inv)
+	case !clientFirst && x.in.crashed(ctx):
+		return errEnded
+	}
+	x.out.End(res)
+	return nil
+}
+
+// pass writes to one what comes from another, and how it ends.
+func pass(to lambent.Conn, from io.Reader, cut func()) {
+	buf := make([]byte, 8<<10) // most that pass wait for most of the time
+	for {
+		n, err := from.Read(buf)
+		if n > 0 {
+			if _, err := to.Write(buf[:n]); err != nil {
+				cut()
+				return
+			}
+		}
+		if err == nil {
+			continue
+		}
+		if err != io.EOF || to.CloseWrite() != nil {
+			cut()
+		}
+		return
+	}
+}
+
+// crashed reports whether the process has ended, of which a connection has, unless it
+// was asked to: one that lets others in has not.
+func (in *instance) crashed(ctx context.Context) bool {
+	in.mu.Lock()
+	asked := in.asked
+	in.mu.Unlock()
+	if asked {
+		return false
+	}
+	if c, err := in.sandbox.Dial(ctx, in.port); err == nil {
+		c.Close()
+		return false
+	}
+	seen := time.NewTimer(lastWords)
+	defer seen.Stop()
+	select {
+	case <-in.sandbox.Done():
+		in.fail()
+		return true
+	case <-seen.C:
+		return false
+	}
+}
+
