@@ -57,7 +57,7 @@ var rules = []rule{
 
 	{"guest", "sandbox", "", "the contract with the code inside a sandbox"},
 	{"guest/lambda", "guest sandbox internal/http1 internal/jsonquote", "runtimes guest/guesttest guest/platformtest", "a guest sees a sandbox through its contract, whatever the driver; its suite runs through real ones"},
-	{"guest/gcf", "guest sandbox internal/http1 internal/preload", "guest/guesttest guest/platformtest runtimes", "as any guest; what runs there is a web server, and its tests are real ones"},
+	{"guest/gcf", "guest sandbox internal/http1 internal/preload", "dispatch guest/guesttest guest/platformtest runtimes", "as any guest; what runs there is a web server, and its tests are real ones"},
 	{"guest/platformtest", "dispatch guest guest/gcf guest/lambda guest/guesttest internal/preload runtimes sandbox sandbox/namespace sandbox/process", "", "the synchronous path around a guest, for its tests: real parts without a server"},
 	{"guest/guesttest", "", "", "a suite speaks to a guest as callers do: by Invoker"},
 	{"sandbox", "", "", "the contract of drivers: data and descriptors only, so that a helper process can stand behind it"},

@@ -15,6 +15,8 @@ type Runtime struct {
 	Family string            `json:"family,omitempty"`
 	Boot   []string          `json:"boot,omitempty"` // argv of the agent, booted while parked; empty: the code's own program is the runtime
 	Env    map[string]string `json:"env,omitempty"`  // what the agent is booted with; the function's own environment replaces it
+	// Defaults is environment that code finds where its function says nothing else.
+	Defaults map[string]string `json:"defaults,omitempty"`
 	// Compile is a program, with arguments, whose output a driver may keep and show
 	// as CompiledInside/NAME: the agent then boots faster.
 	Compile []string `json:"compile,omitempty"`

@@ -3,6 +3,7 @@ package dispatch
 import (
 	"context"
 	"errors"
+	"maps"
 	"runtime"
 	"slices"
 	"sync"
@@ -138,7 +139,7 @@ func (p *parking) refill(l *lot) {
 }
 
 func (l *lot) serves(rt lambent.Runtime) bool {
-	return l.rt.Root == rt.Root && l.rt.Packages == rt.Packages && l.rt.PackagesAt == rt.PackagesAt && l.rt.Guest == rt.Guest && slices.Equal(l.rt.Boot, rt.Boot)
+	return l.rt.Root == rt.Root && l.rt.Packages == rt.Packages && l.rt.PackagesAt == rt.PackagesAt && l.rt.Guest == rt.Guest && slices.Equal(l.rt.Boot, rt.Boot) && maps.Equal(l.rt.Env, rt.Env)
 }
 
 // note counts one more taken.

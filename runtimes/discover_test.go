@@ -214,7 +214,7 @@ func TestServers(t *testing.T) {
 		t.Errorf("web: %+v", web)
 	}
 	if python == nil || python.Guest != "gcf" || python.Root != "/roots/1" || python.Packages != "" || python.Family != "google-python" ||
-		!slices.Equal(python.Boot, []string{"/usr/local/bin/python3.12", "/agents/python/server.py", "functions_framework"}) ||
+		!slices.Equal(python.Boot, []string{"/usr/local/bin/python3.12", "-m", "functions_framework"}) || python.Env["PYTHONPATH"] != "/agents/python/site" || python.Defaults["PYTHONPATH"] != "" ||
 		!slices.Equal(python.LateBoot, []string{"/usr/local/bin/python3.12", "-m", "functions_framework"}) {
 		t.Errorf("python312: %+v", python)
 	}

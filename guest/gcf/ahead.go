@@ -3,7 +3,6 @@ package gcf
 import (
 	"fmt"
 	"maps"
-	"slices"
 	"sync"
 
 	"lambent"
@@ -83,8 +82,8 @@ func (g *Guest) Choose(rt lambent.Runtime, rev *lambent.Revision, tree string) l
 	if err != nil {
 		return rt.Plain()
 	}
-	rt.Boot = append(slices.Clone(rt.Boot), rt.PackagesAt)
 	rt.Env = maps.Clone(rt.Env)
+	rt.Env["LAMBENT_AHEAD"] = rt.PackagesAt
 	for name, value := range l.Env {
 		if value != nil {
 			rt.Env[name] = *value

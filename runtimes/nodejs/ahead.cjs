@@ -39,9 +39,10 @@ function run() {
   main.load(main.filename);
 }
 
-// rehearse has the framework answer: what runs for the first time is slow. What it
-// leaves behind in the framework, the last response, is taken back.
+// rehearse has the framework answer: what runs for the first time is slow. What that
+// changes is put back.
 async function rehearse() {
+  const loaded = new Set(Object.keys(Module._cache));
   try {
     const options = main.require('./options').parseOptions(['', ''], {});
     const server = main.require('./server').getServer((req, res) => res.send(req.body), options);
@@ -55,6 +56,27 @@ async function rehearse() {
     main.require('./invoker').setLatestRes(null);
   } catch {
     // another framework than those that we know: it serves as well without
+  }
+  hide(Object.values(Module._cache).filter((m) => !loaded.has(m.filename)));
+}
+
+// hide has modules look as if they had not been loaded, until they are required.
+function hide(modules) {
+  const files = new Set(modules.map((m) => m.filename));
+  const show = () => {
+    for (const m of modules) {
+      delete Module._cache[m.filename];
+      Module._cache[m.filename] = m;
+    }
+  };
+  for (const { filename } of modules) {
+    const get = () => (show(), Module._cache[filename]);
+    delete Module._cache[filename];
+    Object.defineProperty(Module._cache, filename, { get, configurable: true, enumerable: false });
+  }
+  for (const { exports, children } of Object.values(Module._cache)) {
+    children.splice(0, children.length, ...children.filter((child) => !files.has(child.filename)));
+    if (exports?.encodings && exports.encodingExists) exports.encodings = null; // iconv-lite, which requires them when it has none
   }
 }
 

@@ -1,6 +1,7 @@
 'use strict';
 // Prints what ahead.cjs loads, as internal/preload reads it. It does the same, and
-// watches. Its arguments are those of server.cjs.
+// watches. Its arguments are the
+// program and the directory with it.
 
 const fs = require('fs');
 const path = require('path');

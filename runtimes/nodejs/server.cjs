@@ -2,10 +2,10 @@
 // The agent of Google's runtimes: boots parked, is assigned code, and becomes its
 // functions framework.
 //
-// Its arguments are the framework's program, as seen from the code's directory, and
-// the directory where the runtime has the same: what the program requires is loaded
-// from there while nobody waits. Whoever parks the sandbox sees to it that the code
-// which comes there later brings the very same files. ../DESIGN.md has the protocol.
+// Its argument is the framework's program, as seen from the code's directory. Where
+// LAMBENT_AHEAD names a directory that has it, what the program requires is loaded from
+// there while nobody waits. Whoever parks the sandbox sees to it that the code which
+// comes there later brings the very same files. ../DESIGN.md has the protocol.
 //
 // From then on the process is what `node PROGRAM` is: nothing of the agent is left in
 // its arguments, its modules or its descriptors.
@@ -15,7 +15,8 @@ const path = require('path');
 const Module = require('module');
 const { FD, connection } = require('./connection.cjs');
 
-const [program, ahead] = process.argv.splice(2);
+const [program] = process.argv.splice(2);
+const ahead = process.env.LAMBENT_AHEAD;
 
 // wait waits for the assignment. Meanwhile it rehearses, if it is told to.
 async function wait(rehearse) {

@@ -17,11 +17,11 @@ LATER = (
 )  # fmt: skip
 
 
-def load(module, directory):
+def load(directory):
     os.chdir(directory)
     path = list(sys.path)
     sys.path[:0] = [directory] * 2  # the current directory, and PYTHONPATH
-    for name in (module, *LATER):
+    for name in ("functions_framework", *LATER):
         importlib.import_module(name)
     sys.path[:] = path
     os.chdir("/")

@@ -1,11 +1,11 @@
-"""Prints what ahead.py loads, as internal/preload reads it. It does the same, and watches. Its arguments are those of server.py."""
+"""Prints what ahead.py loads, as internal/preload reads it. It does the same, and watches. Its argument is the directory with the framework."""
 
 import importlib.metadata
 import json
 import os
 import sys
 
-module, directory = sys.argv[1:]
+directory = sys.argv[1]
 del sys.path[0]  # our own directory
 files, absent, env = set(), {"sitecustomize", "usercustomize"}, {}
 
@@ -49,7 +49,7 @@ HERE = os.path.dirname(__file__)
 with open(HERE + "/ahead.py", "rb") as f:
     ahead = {"__name__": "ahead", "__file__": f.name}
     exec(compile(f.read(), f.name, "exec"), ahead)
-ahead["load"](module, directory)
+ahead["load"](directory)
 asked = dict(env)  # what is asked for later is asked for again
 ahead["rehearse"]()
 
@@ -66,7 +66,7 @@ for name, m in list(sys.modules.items()):
         if inside(p + "/"):  # a namespace
             shared.add(p)
 sys.path.insert(0, directory)
-distribution = importlib.metadata.distribution(module.replace("_", "-"))
+distribution = importlib.metadata.distribution("functions-framework")
 cut = len(directory) + 1
 json.dump(
     {
