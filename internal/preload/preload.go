@@ -60,12 +60,9 @@ func Parse(b []byte) (*List, error) {
 	return &l, nil
 }
 
-// Read returns the list of a directory of packages, or nil if it has none.
+// Read returns the list of a directory of packages.
 func Read(packages string) (*List, error) {
 	b, err := os.ReadFile(filepath.Join(packages, File))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
 	if err != nil {
 		return nil, lambent.Errorf(lambent.Internal, "preload.Read", "%w", err)
 	}
