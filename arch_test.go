@@ -57,8 +57,8 @@ var rules = []rule{
 
 	{"guest", "sandbox", "", "the contract with the code inside a sandbox"},
 	{"guest/lambda", "guest sandbox internal/http1 internal/jsonquote", "runtimes guest/guesttest guest/platformtest", "a guest sees a sandbox through its contract, whatever the driver; its suite runs through real ones"},
-	{"guest/gcf", "guest sandbox internal/http1", "guest/guesttest guest/platformtest runtimes", "as any guest; what runs there is a web server, and its tests are real ones"},
-	{"guest/platformtest", "dispatch guest guest/gcf guest/lambda guest/guesttest runtimes sandbox sandbox/namespace sandbox/process", "", "the synchronous path around a guest, for its tests: real parts without a server"},
+	{"guest/gcf", "guest sandbox internal/http1 internal/preload", "dispatch guest/guesttest guest/platformtest runtimes", "as any guest; what runs there is a web server, and its tests are real ones"},
+	{"guest/platformtest", "dispatch guest guest/gcf guest/lambda guest/guesttest internal/preload runtimes sandbox sandbox/namespace sandbox/process", "", "the synchronous path around a guest, for its tests: real parts without a server"},
 	{"guest/guesttest", "", "", "a suite speaks to a guest as callers do: by Invoker"},
 	{"sandbox", "", "", "the contract of drivers: data and descriptors only, so that a helper process can stand behind it"},
 	{"sandbox/sandboxtest", "sandbox", "", "a suite knows the contract alone"},
@@ -67,7 +67,7 @@ var rules = []rule{
 	{"sandbox/namespace", "sandbox internal/*", "sandbox/sandboxtest scale", "as any driver; that weights divide the processors as scale says only the kernel can tell"},
 	{"sandbox/*", "sandbox internal/*", "sandbox/sandboxtest", "a driver knows the contract, and no other driver"},
 	{"runtimes", "", "", "agents and interpreters are data to everyone else"},
-	{"runtimes/rootfs", "runtimes sandbox internal/atomicfile", "runtimes/rootfstest sandbox/namespace sandbox/process", "files that interpreters are in, and sandboxes to ask them what they are: it knows no function"},
+	{"runtimes/rootfs", "runtimes sandbox internal/atomicfile internal/preload", "runtimes/rootfstest sandbox/namespace sandbox/process", "files that interpreters are in, and sandboxes to ask them what they are: it knows no function"},
 	{"runtimes/rootfstest", "", "", "images for whoever tests with them"},
 
 	{"internal/netns", "", "sandbox/names", "a leaf as others; its tests ask for names as functions do, and somebody has to answer"},

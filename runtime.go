@@ -15,6 +15,8 @@ type Runtime struct {
 	Family string            `json:"family,omitempty"`
 	Boot   []string          `json:"boot,omitempty"` // argv of the agent, booted while parked; empty: the code's own program is the runtime
 	Env    map[string]string `json:"env,omitempty"`  // what the agent is booted with; the function's own environment replaces it
+	// Defaults is environment that code finds where its function says nothing else.
+	Defaults map[string]string `json:"defaults,omitempty"`
 	// Compile is a program, with arguments, whose output a driver may keep and show
 	// as CompiledInside/NAME: the agent then boots faster.
 	Compile []string `json:"compile,omitempty"`
@@ -27,6 +29,11 @@ type Runtime struct {
 	// shows it at [PackagesInside].
 	Packages   string `json:"packages,omitempty"`
 	PackagesAt string `json:"packages_at,omitempty"` // where code sees it
+
+	// Preloads is what of the packages is loaded while a sandbox is parked, for code that
+	// brings the same, with its version; empty: nothing. PackagesAt is [TaskInside] then,
+	// until the code is there.
+	Preloads string `json:"preloads,omitempty"`
 
 	// FixedEnv names the variables that only work at exec, because the interpreter or
 	// the system's loader reads them at its start and never again; "LD_*" is all that
@@ -63,8 +70,19 @@ func (r Runtime) Late() Runtime {
 		r.Boot = r.LateBoot
 	}
 	r.BootLate, r.LateBoot, r.FixedEnv = true, nil, nil
+	return r.Plain()
+}
+
+// Plain returns the runtime with nothing of its packages loaded ahead.
+func (r Runtime) Plain() Runtime {
+	if r.PackagesAt == TaskInside {
+		r.Packages, r.PackagesAt, r.Preloads = "", "", ""
+	}
 	return r
 }
+
+// TaskInside is where a sandbox with a file system of its own has the code.
+const TaskInside = "/var/task"
 
 // CompiledInside is where a sandbox with a file system of its own has what the
 // Compile programs of runtimes have made.

@@ -37,6 +37,7 @@ type Configuration struct {
 	OnDisconnect lambent.OnDisconnect `json:"on_disconnect"` // What becomes of an invocation whose caller is gone: continue or cancel
 	Env          map[string]string    `json:"env,omitempty"`
 	FixedEnv     []string             `json:"fixed_env,omitempty"` // What of env is only read when the runtime boots: each start of an instance boots it
+	Framework    string               `json:"framework,omitempty"` // Of a runtime of Google's: whose functions framework runs the code, and when that is loaded
 	Network      []string             `json:"network,omitempty"`   // What the code may connect to; not there: what the project says, or else the internet, and nothing private
 	Description  string               `json:"description,omitempty"`
 	Code         string               `json:"code"`          // sha256 of the unpacked tree

@@ -130,6 +130,8 @@ func (p *pool) try(ctx context.Context, ahead bool, l *launch, limit time.Durati
 	if fixed := rt.Fixed(cfg); len(fixed) > 0 {
 		p.log.Line(time.Now(), p.rev.Version, "", lateLine(rt.Name, fixed))
 		rt = rt.Late()
+	} else if c, ok := d.cfg.Guests[rt.Guest].(guest.Chooser); ok {
+		rt = c.Choose(rt, p.rev, tree)
 	}
 	b, err := d.parking.take(ctx, rt, func() bool { return ahead || !p.excess() })
 	if err != nil {

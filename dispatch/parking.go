@@ -3,6 +3,7 @@ package dispatch
 import (
 	"context"
 	"errors"
+	"maps"
 	"runtime"
 	"slices"
 	"sync"
@@ -38,8 +39,14 @@ type parking struct {
 	builders chan struct{} // a token for each sandbox that is being parked
 
 	mu   sync.Mutex
-	lots map[string]*lot // by the runtime's name
+	lots map[stall]*lot
 }
+
+// A stall is what sandboxes are parked for: a runtime, and what of its packages is
+// loaded in it.
+type stall struct{ runtime, preloads string }
+
+func stallOf(rt lambent.Runtime) stall { return stall{rt.Name, rt.Preloads} }
 
 // A lot is guarded by its parking's lock.
 type lot struct {
@@ -55,7 +62,7 @@ type lot struct {
 
 func newParking(d *Dispatcher) *parking {
 	// More builders than processors would only make each sandbox take longer.
-	return &parking{d: d, builders: make(chan struct{}, runtime.NumCPU()), lots: map[string]*lot{}}
+	return &parking{d: d, builders: make(chan struct{}, runtime.NumCPU()), lots: map[stall]*lot{}}
 }
 
 // errUnneeded is the end of a start that nobody waits for any more.
@@ -94,7 +101,7 @@ func (p *parking) leave(rt lambent.Runtime) *berth {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	l := p.lots[rt.Name]
+	l := p.lots[stallOf(rt)]
 	if l != nil && !l.serves(rt) { // the runtime was replaced
 		p.emptyLocked(l, 0)
 		l = nil
@@ -102,7 +109,7 @@ func (p *parking) leave(rt lambent.Runtime) *berth {
 	if l == nil {
 		l = &lot{rt: rt, window: time.Now()}
 		l.tidying = time.AfterFunc(restAfter, func() { p.tidy(l) })
-		p.lots[rt.Name] = l
+		p.lots[stallOf(rt)] = l
 	}
 	l.note(time.Now())
 	var b *berth
@@ -126,13 +133,13 @@ func (p *parking) refill(l *lot) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	l.filling = nil
-	if p.lots[l.rt.Name] == l {
+	if p.lots[stallOf(l.rt)] == l {
 		p.fillLocked(l)
 	}
 }
 
 func (l *lot) serves(rt lambent.Runtime) bool {
-	return l.rt.Root == rt.Root && l.rt.Packages == rt.Packages && l.rt.Guest == rt.Guest && slices.Equal(l.rt.Boot, rt.Boot)
+	return l.rt.Root == rt.Root && l.rt.Packages == rt.Packages && l.rt.PackagesAt == rt.PackagesAt && l.rt.Guest == rt.Guest && slices.Equal(l.rt.Boot, rt.Boot) && maps.Equal(l.rt.Env, rt.Env)
 }
 
 // note counts one more taken.
@@ -183,7 +190,7 @@ func (p *parking) park(l *lot) {
 	}
 	p.mu.Lock()
 	l.making--
-	keep := err == nil && p.lots[l.rt.Name] == l && len(l.parked) < p.wanted(l)
+	keep := err == nil && p.lots[stallOf(l.rt)] == l && len(l.parked) < p.wanted(l)
 	if keep {
 		l.parked = append(l.parked, b)
 	}
@@ -241,7 +248,7 @@ func (p *parking) make(ctx context.Context, rt lambent.Runtime) (*berth, error) 
 func (p *parking) tidy(l *lot) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.lots[l.rt.Name] != l || p.d.alive.Err() != nil {
+	if p.lots[stallOf(l.rt)] != l || p.d.alive.Err() != nil {
 		return
 	}
 	now := time.Now()

@@ -38,6 +38,13 @@ type Streamer interface {
 	Streams(lambent.Runtime) bool
 }
 
+// A Chooser is a Guest that has a runtime booted in more than one way.
+type Chooser interface {
+	// Choose returns the runtime as it is best parked for a revision, of which tree is
+	// the code. Its answer for the two is always the same. It may be called concurrently.
+	Choose(rt lambent.Runtime, rev *lambent.Revision, tree string) lambent.Runtime
+}
+
 // A Unit is what an instance is told to load.
 type Unit struct {
 	Revision *lambent.Revision

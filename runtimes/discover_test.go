@@ -168,7 +168,7 @@ func TestDiscoverCompiled(t *testing.T) {
 	if !slices.ContainsFunc(missing, func(m runtimes.Missing) bool { return m.Why == "java 1.8.0_392 is not supported" }) {
 		t.Errorf("missing: %v", missing)
 	}
-	if servers := runtimes.Servers(list); find(servers, "go188") != nil || find(servers, "java88") != nil {
+	if servers := runtimes.Servers(list, "/agents"); find(servers, "go188") != nil || find(servers, "java88") != nil {
 		t.Errorf("servers: %v", servers)
 	}
 }
@@ -237,9 +237,9 @@ func TestNotFound(t *testing.T) {
 }
 
 func TestServers(t *testing.T) {
-	added := lambent.Runtime{Name: "python3.12", Guest: "lambda", Root: "/roots/1", Note: "an image", Boot: []string{"/usr/local/bin/python3.12", "boot.py"}, Packages: "/p", FixedEnv: []string{"LD_*"}}
+	added := lambent.Runtime{Name: "python3.12", Guest: "lambda", Root: "/roots/1", Note: "an image", Boot: []string{"/usr/local/bin/python3.12", "boot.py"}, Packages: "/p", PackagesAt: lambent.PackagesInside, FixedEnv: []string{"LD_*"}}
 	node := lambent.Runtime{Name: "nodejs22.x", Guest: "lambda", Boot: []string{"/usr/bin/node", "agent.cjs"}}
-	list := runtimes.Servers([]lambent.Runtime{{Name: "provided", Guest: "lambda"}, added, node})
+	list := runtimes.Servers([]lambent.Runtime{{Name: "provided", Guest: "lambda"}, added, node}, "/agents")
 	if len(list) != 3 {
 		t.Errorf("got %+v", list)
 	}
@@ -247,12 +247,20 @@ func TestServers(t *testing.T) {
 	if web == nil || web.Guest != "gcf" || web.Boot != nil {
 		t.Errorf("web: %+v", web)
 	}
-	if python == nil || python.Guest != "gcf" || !python.BootLate || python.Root != "/roots/1" || python.Packages != "" ||
-		!slices.Equal(python.Boot, []string{"/usr/local/bin/python3.12", "-m", "functions_framework"}) || python.Family != "google-python" {
+	if python == nil || python.Guest != "gcf" || python.Root != "/roots/1" || python.Packages != "" || python.Family != "google-python" ||
+		!slices.Equal(python.Boot, []string{"/usr/local/bin/python3.12", "-m", "functions_framework"}) || python.Env["PYTHONPATH"] != "/agents/python/site" || python.Defaults["PYTHONPATH"] != "" ||
+		!slices.Equal(python.LateBoot, []string{"/usr/local/bin/python3.12", "-m", "functions_framework"}) {
 		t.Errorf("python312: %+v", python)
 	}
-	if js == nil || js.Boot[0] != "/usr/bin/node" || !strings.Contains(js.Boot[1], "@google-cloud/functions-framework") || js.Family != "google-nodejs" {
+	main := "node_modules/@google-cloud/functions-framework/build/src/main.js"
+	if js == nil || js.Family != "google-nodejs" || !slices.Equal(js.Boot, []string{"/usr/bin/node", "/agents/nodejs/server.cjs", main}) ||
+		!slices.Equal(js.LateBoot, []string{"/usr/bin/node", main}) {
 		t.Errorf("nodejs22: %+v", js)
+	}
+	node.Packages, node.PackagesAt, node.Preloads = "/p", lambent.PackagesInside, "functions-framework 1"
+	js = find(runtimes.Servers([]lambent.Runtime{node}, "/agents"), "nodejs22")
+	if js.Packages != "/p" || js.PackagesAt != lambent.TaskInside || js.Preloads != "functions-framework 1" || js.Plain().Packages != "" {
+		t.Errorf("nodejs22, with the framework: %+v", js)
 	}
 }
 

@@ -22,7 +22,7 @@ import (
 	"lambent"
 )
 
-//go:embed python/*.py nodejs/*.cjs nodejs/*.mjs
+//go:embed python/*.py python/site/*.py nodejs/*.cjs nodejs/*.js nodejs/*.mjs
 var agents embed.FS
 
 // Install writes the agents into a directory of dir that is named for their

@@ -52,7 +52,7 @@ func (s *Server) openRuntimes(context.Context) error {
 	var err error
 	s.roots, err = rootfs.Open(rootfs.Options{
 		Dir: s.path("roots"), Interpreters: c.interpreters, NoRoots: c.noRoots, MaxBytes: int64(s.cfg.MaxRootMB) << 20,
-		Driver: s.driver, PackagesSeen: packages, Path: path, Env: s.cfg.InstallerEnv, Registry: s.cfg.NPMRegistry,
+		Driver: s.driver, PackagesSeen: packages, Agents: s.agents, Path: path, Env: s.cfg.InstallerEnv, Registry: s.cfg.NPMRegistry,
 	})
 	if err != nil {
 		return err
@@ -70,7 +70,7 @@ func (c *catalog) host() ([]lambent.Runtime, []runtimes.Missing) {
 	if !c.looked {
 		begun := time.Now()
 		c.found, c.missing = runtimes.Discover(c.ctx, c.options)
-		c.served = withServers(c.found)
+		c.served = c.withServers(c.found)
 		c.looked = true
 		for _, m := range c.missing {
 			c.log.Debug("an interpreter cannot be used", "path", m.Path, "runtime", m.Name, "why", m.Why)
@@ -125,12 +125,12 @@ func (c *catalog) all() ([]lambent.Runtime, map[string]error) {
 			list = append(list, rt)
 		}
 	}
-	return withServers(list), without
+	return c.withServers(list), without
 }
 
 // withServers returns the runtimes and those of web servers that come with them, sorted.
-func withServers(list []lambent.Runtime) []lambent.Runtime {
-	list = append(list[:len(list):len(list)], runtimes.Servers(list)...)
+func (c *catalog) withServers(list []lambent.Runtime) []lambent.Runtime {
+	list = append(list[:len(list):len(list)], runtimes.Servers(list, c.options.Agents)...)
 	slices.SortFunc(list, func(a, b lambent.Runtime) int { return runtimes.Compare(a.Name, b.Name) })
 	return list
 }

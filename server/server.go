@@ -33,6 +33,7 @@ import (
 	"lambent/internal/telemetry"
 	"lambent/logs"
 	"lambent/meter"
+	"lambent/runtimes"
 	"lambent/runtimes/rootfs"
 	"lambent/sandbox"
 	"lambent/store"
@@ -237,6 +238,28 @@ func (s *Server) fixedEnv(c *lambent.Config) []string {
 	return rt.Fixed(c)
 }
 
+// framework says of a configuration for a runtime of Google's whose functions framework
+// runs the code, and when that is loaded.
+func (s *Server) framework(c *lambent.Config) string {
+	if _, err := runtimes.Family(c.Runtime); err == nil || len(c.Command) > 0 {
+		return "" // no need to wait for the host to be looked at
+	}
+	rt, err := s.runtime(c.Runtime)
+	g, ok := s.guests[rt.Guest].(*gcf.Guest)
+	if err != nil || !ok || len(rt.Boot) == 0 || len(rt.Fixed(c)) > 0 {
+		return ""
+	}
+	tree, err := s.code.Path(c.Code)
+	if err != nil {
+		return ""
+	}
+	l, err := g.Ahead(rt, lambent.NewRevision(lambent.Name{}, lambent.Latest, c), tree)
+	if err != nil {
+		return "the code's own, loaded at each start: " + err.Error()
+	}
+	return l.Name + ", loaded ahead"
+}
+
 // openDispatch makes the synchronous path. What it asks of control is asked once
 // control is open.
 func (s *Server) openDispatch(context.Context) error {
@@ -328,7 +351,7 @@ func (s *Server) openFaces(context.Context) error {
 	s.web = web.New(web.Config{Invoker: invoker, Resolve: s.control.Resolve, Allow: s.allow, Streams: s.streams, MaxBody: s.limits.MaxPayload, Stall: s.cfg.StallTimeout})
 	s.api = v1.New(v1.Config{
 		Control: s.control, Invoker: invoker, Limits: s.limits, Logger: s.log,
-		Authenticate: s.identify, HasCode: s.code.Has, CanRun: s.canRun, FixedEnv: s.fixedEnv,
+		Authenticate: s.identify, HasCode: s.code.Has, CanRun: s.canRun, FixedEnv: s.fixedEnv, Framework: s.framework,
 		PutCode: s.putCode, Zip: s.code.Zip, Build: s.build, BuildLog: s.builder.Log, Logs: s.logs, Ledger: s.ledger,
 		FunctionURL: s.functionURL,
 		Runtimes:    s.describeRuntimes, AddRuntime: s.addRuntime, RemoveRuntime: s.removeRuntime, Closing: s.closing,

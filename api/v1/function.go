@@ -39,6 +39,7 @@ type Configuration struct {
 	OnDisconnect lambent.OnDisconnect `json:"on_disconnect" enum:"continue,cancel" doc:"What becomes of an invocation whose caller is gone: it runs on, as on Lambda, or is ended, and its instance with it" example:"continue"`
 	Env          map[string]string    `json:"env,omitempty"`
 	FixedEnv     []string             `json:"fixed_env,omitempty" doc:"What of env is only read when the runtime boots: each start of an instance boots it, instead of taking one that is booted already" example:"[\"NODE_OPTIONS\"]"`
+	Framework    string               `json:"framework,omitempty" doc:"Of a runtime of Google's: whose functions framework runs the code, and when that is loaded" example:"functions-framework 3.10.2, loaded ahead"`
 	Network      []string             `json:"network,omitempty" doc:"What the code may connect to; not there: what the project says, or else the internet, and nothing private" example:"[\"db.internal:5432\"]"`
 	Description  string               `json:"description,omitempty"`
 	Code         string               `json:"code" doc:"sha256 of the unpacked tree"`
@@ -96,8 +97,8 @@ func (s *service) function(f *lambent.Function) Function {
 
 func (s *service) configuration(c *lambent.Config) Configuration {
 	return Configuration{
-		FixedEnv: s.FixedEnv(c),
-		Runtime:  c.Runtime, Handler: c.Handler, Command: c.Command, MemoryMB: c.MemoryMB, TmpMB: c.TmpMB, Concurrency: c.Concurrency,
+		FixedEnv: s.FixedEnv(c), Framework: s.Framework(c),
+		Runtime: c.Runtime, Handler: c.Handler, Command: c.Command, MemoryMB: c.MemoryMB, TmpMB: c.TmpMB, Concurrency: c.Concurrency,
 		TimeoutMS: c.Timeout.Milliseconds(), OnDisconnect: cmp.Or(c.OnDisconnect, lambent.DisconnectContinue), Env: c.Env, Network: c.Network, Description: c.Description,
 		Code: c.Code, Zip: c.CodeZip, ZipBytes: c.CodeSize,
 	}

@@ -47,6 +47,10 @@ type Config struct {
 	// runtime is booted with them.
 	FixedEnv func(*lambent.Config) []string
 
+	// Framework says of a configuration for a runtime of Google's whose functions
+	// framework runs the code, and when that is loaded; "": there is nothing to say.
+	Framework func(*lambent.Config) string
+
 	// PutCode stores an archive. Zip returns the file of one that is stored.
 	PutCode func(context.Context, io.Reader) (Code, error)
 	Zip     func(digest string) (path string, err error)

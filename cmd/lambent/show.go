@@ -56,6 +56,9 @@ func describe(f *client.Function) table {
 	if len(cfg.FixedEnv) > 0 {
 		t = append(t, []string{"boot", "at each start, for what it reads only then: " + strings.Join(cfg.FixedEnv, ", ")})
 	}
+	if cfg.Framework != "" {
+		t = append(t, []string{"framework", cfg.Framework})
+	}
 	for _, n := range slices.Sorted(maps.Keys(f.Aliases)) {
 		t = append(t, []string{"alias " + n, split(f.Aliases[n])})
 	}

@@ -23,7 +23,7 @@ func (in *instance) environment() map[string]string {
 	if in.family() == "python" {
 		env["PYTHONPATH"] = u.Paths.Task // of programs that the code brings, which lie deeper
 	}
-	maps.Copy(env, in.runtime.Env)
+	maps.Copy(env, in.runtime.Defaults)
 	maps.Copy(env, c.Env)
 	maps.Copy(env, u.Secrets)
 	maps.Copy(env, map[string]string{

@@ -16,6 +16,8 @@ package gcf
 
 import (
 	"context"
+	"errors"
+	"io"
 	"slices"
 	"strings"
 
@@ -28,6 +30,7 @@ var (
 	_ guest.Guest    = (*Guest)(nil)
 	_ guest.Checker  = (*Guest)(nil)
 	_ guest.Streamer = (*Guest)(nil)
+	_ guest.Chooser  = (*Guest)(nil)
 )
 
 // signatures are what the framework knows. A function that registers itself says so by
@@ -40,6 +43,8 @@ const signatureVariable = "FUNCTION_SIGNATURE_TYPE"
 type Guest struct {
 	// Limits bound payloads, and the time that code has to listen.
 	Limits lambent.Limits
+
+	comparisons comparisons
 }
 
 // Check implements guest.Checker.
@@ -63,7 +68,30 @@ func (g *Guest) Check(c *lambent.Config, rt lambent.Runtime) error {
 // Streams implements guest.Streamer.
 func (g *Guest) Streams(lambent.Runtime) bool { return true }
 
-// Attach implements guest.Guest. Nothing runs before the code is there.
-func (g *Guest) Attach(_ context.Context, sb sandbox.Sandbox, rt lambent.Runtime) (guest.Instance, error) {
-	return newInstance(sb, rt, g.Limits), nil
+// agentHello is what an agent says once it is booted (runtimes/DESIGN.md).
+const agentHello = "LAMBENT/1\n"
+
+var errGreeting = errors.New("that is another protocol")
+
+// Attach implements guest.Guest: it waits for the framework's agent, where there is one.
+func (g *Guest) Attach(ctx context.Context, sb sandbox.Sandbox, rt lambent.Runtime) (guest.Instance, error) {
+	in := newInstance(sb, rt, g.Limits)
+	agent := sb.Agent()
+	if agent == nil || rt.BootLate {
+		return in, nil
+	}
+	stop := context.AfterFunc(ctx, func() { sb.Destroy() })
+	hello := make([]byte, len(agentHello))
+	n, err := io.ReadFull(agent, hello)
+	if !stop() {
+		return nil, context.Cause(ctx)
+	}
+	if err == nil && string(hello) != agentHello {
+		err = errGreeting
+	}
+	if err != nil {
+		return nil, lambent.Errorf(lambent.Internal, "gcf.Attach", "the agent of %s does not get ready: it said %q: %w", rt.Name, hello[:n], err)
+	}
+	in.agent = agent
+	return in, nil
 }

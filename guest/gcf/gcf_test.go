@@ -27,6 +27,16 @@ func each(t *testing.T, test func(*testing.T, *platformtest.Platform)) {
 	}
 }
 
+// eachWay runs a test on every driver, and with a language's framework loaded ahead.
+func eachWay(t *testing.T, language string, test func(*testing.T, *platformtest.Platform)) {
+	each(t, test)
+	t.Run("ahead", func(t *testing.T) {
+		p := platformtest.New(t, "namespace")
+		p.LoadAhead(t, language)
+		test(t, p)
+	})
+}
+
 // tree copies a directory of testdata to where every user can read it.
 func tree(t *testing.T, name string) string {
 	t.Helper()
@@ -116,7 +126,7 @@ func decode[T any](t *testing.T, text string) (v T) {
 }
 
 func TestNode(t *testing.T) {
-	each(t, func(t *testing.T, p *platformtest.Platform) {
+	eachWay(t, "node", func(t *testing.T, p *platformtest.Platform) {
 		code := framework(t, "node")
 		c := on(t, p, "google-nodejs", code)
 		c.Handler = "web"
@@ -339,7 +349,7 @@ func streams(t *testing.T, f guesttest.Platform, path string) {
 }
 
 func TestPython(t *testing.T) {
-	each(t, func(t *testing.T, p *platformtest.Platform) {
+	eachWay(t, "python", func(t *testing.T, p *platformtest.Platform) {
 		code := framework(t, "python")
 		c := on(t, p, "google-python", code)
 		c.Handler = "web"
@@ -503,7 +513,7 @@ func TestBare(t *testing.T) {
 }
 
 func TestSeveral(t *testing.T) {
-	each(t, func(t *testing.T, p *platformtest.Platform) {
+	eachWay(t, "node", func(t *testing.T, p *platformtest.Platform) {
 		c := on(t, p, "google-nodejs", framework(t, "node"))
 		c.Handler, c.Concurrency = "web", 100
 		f := p.Deploy(t, c.WithDefaults())

@@ -2,7 +2,10 @@ package gcf
 
 import (
 	"context"
+	"encoding/binary"
+	"encoding/json"
 	"errors"
+	"net"
 	"sync"
 	"syscall"
 	"time"
@@ -13,7 +16,10 @@ import (
 	"lambent/sandbox"
 )
 
-var _ guest.Instance = (*instance)(nil)
+var (
+	_ guest.Instance  = (*instance)(nil)
+	_ guest.Rehearser = (*instance)(nil)
+)
 
 const (
 	// usualPort is $PORT where the network is the sandbox's own, as it is on Google's.
@@ -32,6 +38,7 @@ type instance struct {
 	sandbox sandbox.Sandbox
 	runtime lambent.Runtime
 	limits  lambent.Limits
+	agent   net.Conn      // of the framework, which waits to be told what it is to be; nil: there is none
 	unit    guest.Unit    // set by Init
 	port    int           // set by Init
 	dead    chan struct{} // closed once nothing can be invoked any more
@@ -57,15 +64,14 @@ func (in *instance) Init(ctx context.Context, u guest.Unit) (err error) {
 			return err
 		}
 	}
-	argv := in.command()
-	if len(argv) == 0 {
+	if len(in.command()) == 0 {
 		return in.initFault("no command says what to run: runtime " + in.runtime.Name + " has none of its own (lambent deploy --command 'PROGRAM ARGUMENTS')")
 	}
 	go func() {
 		<-in.sandbox.Done()
 		in.end()
 	}()
-	if err := u.Place(sandbox.Start{Argv: argv, Env: environ(in.environment())}); err != nil {
+	if err := in.start(); err != nil {
 		return err
 	}
 	in.mu.Lock()
@@ -75,6 +81,44 @@ func (in *instance) Init(ctx context.Context, u guest.Unit) (err error) {
 		in.fail()
 	}
 	return err
+}
+
+// codeInPlace is what an agent waits for before it becomes the framework.
+const codeInPlace = "\n"
+
+// Rehearse implements guest.Rehearser: an agent takes an assignment of no length for
+// the sign.
+func (in *instance) Rehearse() error {
+	if in.agent == nil {
+		return nil
+	}
+	_, err := in.agent.Write(make([]byte, 4))
+	return err
+}
+
+// start has the code run: by the agent, which makes itself ready while the code is put
+// in place, or as a process of its own.
+func (in *instance) start() error {
+	if in.agent == nil {
+		return in.unit.Place(sandbox.Start{Argv: in.command(), Env: environ(in.environment())})
+	}
+	if _, err := in.agent.Write(in.assignment()); err != nil {
+		<-in.sandbox.Done()
+		return in.endedDuringInit()
+	}
+	return in.unit.Place(sandbox.Start{Word: codeInPlace})
+}
+
+// assignment frames what the agent is told: a length and JSON.
+func (in *instance) assignment() []byte {
+	body, err := json.Marshal(struct {
+		Env  map[string]string `json:"env"`
+		Task string            `json:"task"`
+	}{in.environment(), in.unit.Paths.Task})
+	if err != nil {
+		panic("gcf: strings always have a JSON form: " + err.Error())
+	}
+	return append(binary.BigEndian.AppendUint32(nil, uint32(len(body))), body...)
 }
 
 // listens waits until the code accepts connections. It keeps the one that it made.

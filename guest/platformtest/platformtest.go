@@ -63,6 +63,7 @@ func PublicDir(t *testing.T) string {
 // A Platform runs functions with one driver.
 type Platform struct {
 	driver   sandbox.Driver
+	agents   string                     // where its sandboxes see them
 	Runtimes map[string]lambent.Runtime // by name
 	Parked   int                        // sandboxes that wait for cold starts
 	Limits   lambent.Limits
@@ -103,9 +104,10 @@ func New(t *testing.T, driver string) *Platform {
 		}
 	})
 	p := &Platform{driver: sandbox.Guard(d), Runtimes: map[string]lambent.Runtime{}, Limits: lambent.DefaultLimits()}
+	p.agents = o.Agents
 	o.Path = filepath.SplitList(os.Getenv("PATH"))
 	found, _ := runtimes.Discover(t.Context(), o)
-	for _, r := range append(found, runtimes.Servers(found)...) {
+	for _, r := range append(found, runtimes.Servers(found, o.Agents)...) {
 		p.Runtimes[r.Name] = r
 	}
 	return p

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,6 +17,7 @@ import (
 	"time"
 
 	"lambent"
+	"lambent/internal/preload"
 	"lambent/runtimes"
 )
 
@@ -68,12 +70,47 @@ func (s *Store) install(ctx context.Context, a *Added, work string, p *progress)
 	defer cancel()
 	p.say("installing %s", strings.Join(a.Packages, ", "))
 	if family == "nodejs" {
-		return library, s.npmInstall(ctx, a, library, scratch, p)
+		err = s.npmInstall(ctx, a, library, scratch, p)
+	} else if err = s.pipInstall(ctx, a, library, scratch, p); err == nil {
+		err = s.compile(ctx, a, library, p)
 	}
-	if err := s.pipInstall(ctx, a, library, scratch, p); err != nil {
+	if err != nil {
 		return "", err
 	}
-	return library, s.compile(ctx, a, library, p)
+	return library, s.list(ctx, a, family, library, p)
+}
+
+// maxList bounds what a program tells of packages.
+const maxList = 4 << 20
+
+// list has the runtime's own interpreter tell what of the packages can be loaded ahead,
+// in a sandbox that sees them where code will be, and keeps that beside them.
+func (s *Store) list(ctx context.Context, a *Added, family, library string, p *progress) error {
+	args, env := runtimes.Lister(family, library, s.o.Agents)
+	if args == nil || s.o.Agents == "" || s.o.PackagesSeen == "" {
+		return nil
+	}
+	rt := s.booted(a, cmp.Or(a.Program, s.o.Interpreters()[a.Name]), args...)
+	maps.Copy(rt.Env, env)
+	rt.Packages, rt.PackagesAt = library, lambent.TaskInside
+	var told []byte
+	err := s.run(ctx, rt, func(r io.Reader) (err error) {
+		told, err = io.ReadAll(io.LimitReader(r, maxList))
+		return err
+	})
+	if lambent.Is(err, lambent.Canceled) {
+		return err
+	}
+	var l *preload.List
+	if err == nil {
+		l, err = preload.Parse(told)
+	}
+	if err != nil {
+		p.say("nothing of the packages is loaded ahead: %v: %s", err, lastLine(told))
+		return nil
+	}
+	a.Preloads = l.Name
+	return os.WriteFile(filepath.Join(library, preload.File), told, 0o444)
 }
 
 // pipInstall has pip unpack wheels, which run nothing when they are installed. pip

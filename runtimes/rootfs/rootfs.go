@@ -60,6 +60,10 @@ type Options struct {
 	// NoRoots is why nothing here can run in a root file system; nil: it can.
 	NoRoots error
 
+	// Agents is where its sandboxes see the agents. Empty: nothing of the packages is
+	// loaded ahead, as without PackagesSeen.
+	Agents string
+
 	Path []string // where npm is looked for
 	Env  []string // of pip and npm, beside what they need
 
@@ -82,6 +86,7 @@ type Added struct {
 	Env      map[string]string `json:"env,omitempty"`      // that the interpreter needs
 	Packages []string          `json:"packages,omitempty"` // as they were asked for
 	Library  *Tree             `json:"library,omitempty"`  // of the packages
+	Preloads string            `json:"preloads,omitempty"` // what of them can be loaded ahead
 	Added    time.Time         `json:"added"`
 }
 
@@ -226,6 +231,7 @@ func (s *Store) WithPackages(rt lambent.Runtime, a Added) lambent.Runtime {
 	}
 	dir := s.Path(a.Library)
 	rt.Note += ", with " + strings.Join(a.Packages, ", ")
+	rt.Preloads = a.Preloads
 	return runtimes.WithPackages(rt, dir, cmp.Or(s.o.PackagesSeen, dir))
 }
 

@@ -128,7 +128,7 @@ func (r *request) check(l *lambent.Limits) error {
 		return bad("an address that is not of IPv4")
 	}
 	if r.Runtime != nil {
-		text = append(append(append(text, r.Runtime.Root, r.Runtime.Packages), r.Runtime.Boot...), r.Runtime.Compile...)
+		text = append(append(append(text, r.Runtime.Root, r.Runtime.Packages, r.Runtime.PackagesAt), r.Runtime.Boot...), r.Runtime.Compile...)
 		for k, v := range r.Runtime.Env {
 			if k == "" || strings.Contains(k, "=") {
 				return bad("a variable named %q", k)

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -219,7 +220,7 @@ func (d *Driver) root(rt lambent.Runtime) (*root, error) {
 	if err != nil {
 		return nil, err
 	}
-	key := rt.Root + "\x00" + show + "\x00" + rt.Packages
+	key := strings.Join([]string{rt.Root, show, rt.Packages, rt.PackagesAt}, "\x00")
 	d.rootMu.Lock()
 	defer d.rootMu.Unlock()
 	if r := d.roots[key]; r != nil {

@@ -20,7 +20,7 @@ import (
 
 // Where things are inside.
 const (
-	taskDir   = "/var/task"
+	taskDir   = lambent.TaskInside
 	optDir    = "/opt"
 	tmpDir    = "/tmp"
 	agentsDir = AgentsInside
@@ -153,7 +153,11 @@ func buildRoot(dir, agents, show string, rt lambent.Runtime) (mounts, compiled *
 		b.write("dev/"+name, "")
 		b.bind("/dev/"+name, "dev/"+name, device)
 	}
-	if rt.Packages != "" {
+	switch {
+	case rt.Packages == "":
+	case rt.PackagesAt == taskDir: // until there is code, which is put over them
+		b.bind(rt.Packages, strings.TrimPrefix(taskDir, "/"), readOnly)
+	default:
 		inside := strings.TrimPrefix(lambent.PackagesInside, "/")
 		b.mkdir(inside)
 		b.bind(rt.Packages, inside, readOnly)
