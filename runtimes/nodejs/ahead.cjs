@@ -26,7 +26,7 @@ async function load(directory, program) {
 
 // lookUp has the framework load a function that is ours, and lets go of it.
 async function lookUp() {
-  const file = path.join(__dirname, 'warm.js');
+  const file = path.join(__dirname, 'function.js');
   await main.require('./loader').getUserFunction(file, 'warm', 'http');
   for (const { children } of Object.values(Module._cache)) {
     const at = children.findIndex((child) => child.filename === file);
