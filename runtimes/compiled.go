@@ -28,7 +28,7 @@ func (i interpreter) compiled(name string) (lambent.Runtime, bool) {
 			i.path, "-XX:+NeverActAsServerClassMachine", "-XX:-UsePerfData",
 			"-cp", invokerPath, "com.google.cloud.functions.invoker.runner.Invoker",
 		}
-		r.BootLate, r.Env = true, map[string]string{"FUNCTION_CLASSPATH": functionPath}
+		r.BootLate, r.Defaults = true, map[string]string{"FUNCTION_CLASSPATH": functionPath}
 	default:
 		return lambent.Runtime{}, false
 	}

@@ -37,11 +37,12 @@ apt_packages() {
   python3 -c 'import ensurepip, venv' 2>/dev/null || echo python3-venv
   have npm || echo npm
   have java && have javac || echo default-jdk-headless
-  [ -d ".venv/java-function-invoker-$invoker_java" ] || have mvn || echo maven
+  have mvn || echo maven
   # As root, functions run under users of their own: they reach the system's
   # interpreters, and none below somebody's home directory.
   [ -x /usr/bin/python3 ] || [ -x /usr/local/bin/python3 ] || echo python3
   [ -x /usr/bin/node ] || [ -x /usr/local/bin/node ] || echo nodejs
+  [ ! -x /usr/bin/python3 ] || /usr/bin/python3 -m pip --version >/dev/null 2>&1 || echo python3-pip
   if [ "$(uname -sm)" = "Linux x86_64" ]; then
     have qemu-system-x86_64 || echo qemu-system-x86
     [ -x /bin/busybox ] || echo busybox-static

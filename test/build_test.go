@@ -1,0 +1,73 @@
+package test
+
+import (
+	"bytes"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"lambent/client"
+	"lambent/test/daemon"
+)
+
+// What functions depend on comes from the registries of the world, through the fence of
+// a sandbox, and they answer.
+func TestBuildsFromRegistries(t *testing.T) {
+	d := daemon.Start(t, filepath.Join(daemon.Dir(t), "data"))
+	for name, c := range map[string]struct {
+		tools    []string
+		registry string
+	}{
+		"gcp-node-hello":   {[]string{"/usr/bin/node", "npm"}, "registry.npmjs.org:443"},
+		"gcp-python-hello": {[]string{"/usr/bin/python3"}, "pypi.org:443"},
+		"gcp-java-hello":   {[]string{"mvn", "javac"}, "repo.maven.apache.org:443"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			for _, tool := range c.tools {
+				if _, err := exec.LookPath(tool); err != nil {
+					missing(t, err.Error())
+				}
+			}
+			conn, err := net.DialTimeout("tcp", c.registry, 5*time.Second)
+			if err != nil {
+				missing(t, err.Error())
+			}
+			conn.Close()
+			deploy := func() string {
+				t.Helper()
+				cmd := exec.Command(daemon.Program(t), "deploy", filepath.Join("..", "examples", name))
+				cmd.Env = append(os.Environ(), "LAMBENT_URL="+d.URL, "LAMBENT_DATA="+d.Data, "LAMBENT_TOKEN=")
+				said, err := cmd.CombinedOutput()
+				if err != nil && strings.Contains(string(said), "needs pip") {
+					missing(t, string(said))
+				}
+				if err != nil {
+					t.Fatalf("%v\n%s", err, said)
+				}
+				return string(said)
+			}
+			deploy()
+			var out bytes.Buffer
+			if _, err := d.Invoke(t.Context(), client.InvokeRequest{Name: name, Payload: strings.NewReader(`{"name": "Ada"}`)}, &out); err != nil || !strings.Contains(out.String(), "Hello, Ada!") {
+				t.Errorf("Invoke = %v: %s", err, &out)
+			}
+			if said := deploy(); !strings.Contains(said, "nothing of what is installed has changed") || !strings.Contains(said, "nothing changed in "+name) {
+				t.Errorf("again:\n%s", said)
+			}
+		})
+	}
+}
+
+// missing skips a test for something that is not there, or fails it in CI.
+func missing(t *testing.T, what string) {
+	t.Helper()
+	if os.Getenv("LAMBENT_TEST_REQUIRE") != "" {
+		t.Fatal(what)
+	}
+	t.Skip(what)
+}
