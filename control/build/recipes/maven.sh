@@ -5,10 +5,10 @@ export JAVA_HOME MAVEN_OPTS="-Duser.home=$HOME"
 need mvn
 [ -x "$JAVA_HOME/bin/javac" ] || missing "javac, of a JDK,"
 rm -rf target
-mvn -B -ntp package dependency:copy-dependencies -DincludeScope=runtime -DskipTests
+mvn -B -ntp -Dstyle.color=never package dependency:copy-dependencies -DincludeScope=runtime -DskipTests
 mkdir -p "$TMPDIR/result/target" "$TMPDIR/result/invoker"
 set -- target/dependency/java-function-invoker*.jar
-[ -e "$1" ] || mvn -B -ntp dependency:copy -Dartifact=com.google.cloud.functions.invoker:java-function-invoker:1.4.1 \
+[ -e "$1" ] || mvn -B -ntp -Dstyle.color=never dependency:copy -Dartifact=com.google.cloud.functions.invoker:java-function-invoker:1.4.1 \
   -DoutputDirectory="$TMPDIR/result/invoker"
 for jar in target/*.jar; do
   case $jar in
