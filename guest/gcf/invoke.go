@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"sync"
+	"syscall"
 	"time"
 
 	"lambent"
@@ -42,19 +43,32 @@ func (in *instance) Invoke(ctx context.Context, inv *lambent.Invocation, out lam
 	if err != nil {
 		return err
 	}
+	var closed *exchange // the last one whose connection ended before its answer
 	for {
 		c, used, err := in.take(ctx)
+		if closed != nil && errors.Is(err, guest.ErrNotDelivered) { // so the process did, and may have by this request
+			return closed.broken(ctx, brokeOff(io.EOF, "before its response began"))
+		}
 		if err != nil {
 			return err
 		}
 		x := &exchange{in: in, c: c, r: r, inv: inv, out: out}
-		err = x.run(ctx)
-		if used && errors.Is(err, guest.ErrNotDelivered) { // it was closed for its age
-			continue
+		switch err = x.run(ctx); {
+		case used && errors.Is(err, guest.ErrNotDelivered): // it was closed for its age
+		case used && errors.Is(err, errUnanswered) && r.safe():
+			closed = x
+		case errors.Is(err, errUnanswered):
+			return x.broken(ctx, brokeOff(io.EOF, "before its response began"))
+		default:
+			return err
 		}
-		return err
 	}
 }
+
+// errUnanswered is the end of a connection that was closed before a response began. If
+// others were answered over it before, the server may have closed it without having
+// seen the request: whoever asks for what changes nothing asks again (RFC 9112, 9.3.1).
+var errUnanswered = errors.New("the connection was closed")
 
 // An exchange is one request and its response, over one connection.
 type exchange struct {
@@ -81,7 +95,7 @@ func (x *exchange) run(ctx context.Context) error {
 		x.in.fail()
 		return ctx.Err()
 	}
-	if errors.Is(err, guest.ErrNotDelivered) {
+	if errors.Is(err, guest.ErrNotDelivered) || upload == nil && errors.Is(err, errUnanswered) {
 		return err
 	}
 	if upload != nil {
@@ -170,7 +184,9 @@ func (x *exchange) broken(ctx context.Context, err error) error {
 // that is gone does not stop it.
 func (x *exchange) relay(ctx context.Context) error {
 	var head http1.Response
-	if err := x.c.Receive(x.r.method, &head); err != nil {
+	if err := x.c.Receive(x.r.method, &head); err == io.EOF || errors.Is(err, syscall.ECONNRESET) {
+		return errUnanswered
+	} else if err != nil {
 		return brokeOff(err, "before its response began")
 	}
 	if head.Status == http.StatusSwitchingProtocols {

@@ -26,6 +26,16 @@ type request struct {
 	from           *lambent.Request
 }
 
+// safe reports whether the code is asked for what changes nothing (RFC 9110, 9.2.1), and
+// can be asked again.
+func (r *request) safe() bool {
+	switch r.method {
+	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace:
+		return r.upload == nil
+	}
+	return false
+}
+
 // request says an invocation in HTTP. Its error refuses the invocation.
 func (in *instance) request(inv *lambent.Invocation) (*request, error) {
 	var r *request

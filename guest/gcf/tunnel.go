@@ -109,4 +109,3 @@ func (in *instance) crashed(ctx context.Context) bool {
 		return false
 	}
 }
-
