@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -94,6 +95,35 @@ func archive(b *testing.B, files ...string) *bytes.Buffer {
 		}
 	}
 	if err := z.Close(); err != nil {
+		b.Fatal(err)
+	}
+	return &out
+}
+
+// directory packs the files of a directory. Links, such as those to commands of
+// packages, are left out.
+func directory(b *testing.B, dir string) *bytes.Buffer {
+	b.Helper()
+	var out bytes.Buffer
+	z := zip.NewWriter(&out)
+	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || !e.Type().IsRegular() {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		w, err := z.Create(strings.TrimPrefix(path, dir+"/"))
+		if err == nil {
+			_, err = w.Write(text)
+		}
+		return err
+	})
+	if err == nil {
+		err = z.Close()
+	}
+	if err != nil {
 		b.Fatal(err)
 	}
 	return &out

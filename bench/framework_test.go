@@ -1,7 +1,6 @@
 package bench_test
 
 import (
-	"archive/zip"
 	"bufio"
 	"bytes"
 	"fmt"
@@ -139,15 +138,8 @@ func (f *framework) add(b *testing.B, d *daemon.Daemon) (rt client.Runtime, code
 
 func (f *framework) deploy(b *testing.B, d *daemon.Daemon, name, runtime, code string, env map[string]string) {
 	b.Helper()
-	var z bytes.Buffer
-	w := zip.NewWriter(&z)
-	if err := w.AddFS(os.DirFS(code)); err != nil {
-		b.Fatal(err)
-	}
-	if err := w.Close(); err != nil {
-		b.Fatal(err)
-	}
-	put, err := d.PutCode(b.Context(), &z, int64(z.Len()))
+	z := directory(b, code)
+	put, err := d.PutCode(b.Context(), z, int64(z.Len()))
 	if err != nil {
 		b.Fatal(err)
 	}

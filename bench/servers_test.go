@@ -1,10 +1,7 @@
 package bench_test
 
 import (
-	"archive/zip"
-	"bytes"
 	"fmt"
-	"io/fs"
 	"net"
 	"os"
 	"os/exec"
@@ -19,15 +16,15 @@ import (
 	"lambent/test/daemon"
 )
 
-// A framework is one of Google's, with the echo written for it.
-type framework struct {
+// A frameworkServer is one of Google's frameworks, with the echo written for it.
+type frameworkServer struct {
 	name, runtime string
 	files         map[string]string
 	bare          []string // argv of the floor, in the directory of the code
 	env           []string // that the function has, and the floor
 }
 
-var frameworks = []framework{
+var frameworkServers = []frameworkServer{
 	{"nodejs", "google-nodejs", map[string]string{
 		"package.json": `{"dependencies":{"@google-cloud/functions-framework":"5.0.5"}}`,
 		"index.js":     `require("@google-cloud/functions-framework").http("echo", (req, res) => res.send(req.rawBody))`,
@@ -38,7 +35,7 @@ var frameworks = []framework{
 }
 
 // code writes the echo with its framework, as tools/setup.sh has installed it.
-func (f *framework) code(b *testing.B) string {
+func (f *frameworkServer) code(b *testing.B) string {
 	b.Helper()
 	installed, _ := filepath.Glob("../.venv/functions-framework-" + strings.TrimSuffix(f.name, "js") + "-*[0-9]")
 	if len(installed) == 0 {
@@ -57,31 +54,10 @@ func (f *framework) code(b *testing.B) string {
 }
 
 // deploy deploys the echo, for a number of requests at a time in one instance.
-func (f *framework) deploy(b *testing.B, d *daemon.Daemon, dir string, concurrency int) {
+func (f *frameworkServer) deploy(b *testing.B, d *daemon.Daemon, dir string, concurrency int) {
 	b.Helper()
-	var out bytes.Buffer
-	z := zip.NewWriter(&out)
-	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
-		if err != nil || !e.Type().IsRegular() { // commands of packages are links
-			return err
-		}
-		text, err := os.ReadFile(path)
-		if err != nil {
-			return err
-		}
-		w, err := z.Create(strings.TrimPrefix(path, dir+"/"))
-		if err == nil {
-			_, err = w.Write(text)
-		}
-		return err
-	})
-	if err == nil {
-		err = z.Close()
-	}
-	if err != nil {
-		b.Fatal(err)
-	}
-	code, err := d.PutCode(b.Context(), &out, int64(out.Len()))
+	z := directory(b, dir)
+	code, err := d.PutCode(b.Context(), z, int64(z.Len()))
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -100,7 +76,7 @@ func (f *framework) deploy(b *testing.B, d *daemon.Daemon, dir string, concurren
 }
 
 // startBare starts the framework by itself, and returns its address.
-func (f *framework) startBare(b *testing.B, dir string) string {
+func (f *frameworkServer) startBare(b *testing.B, dir string) string {
 	b.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -138,7 +114,7 @@ func (f *framework) startBare(b *testing.B, dir string) string {
 // itself, in blocks that take turns: latencies and rates of 1 and 64 clients at one
 // instance, and what a call costs our processes.
 func BenchmarkServers(b *testing.B) {
-	for _, f := range frameworks {
+	for _, f := range frameworkServers {
 		b.Run(f.name, func(b *testing.B) {
 			dir := f.code(b)
 			d := daemon.Start(b, filepath.Join(daemon.Dir(b), "data"))

@@ -37,9 +37,12 @@ Without it a runtime that is there stays what it is, Node.js comes from npm, and
 Python from the slim image of Docker Hub. Whatever comes is verified, and run once
 to see that it is the version that was asked for. --packages has pip or npm install
 what functions import without bringing it, as on AWS; a function's own copy wins.
+Google's functions framework among them is loaded before there is a call, for
+functions on Google's runtime of the same version that bring the same.
 
   lambent runtime add python3.12
   lambent runtime add python3.11 --packages boto3,requests
+  lambent runtime add nodejs20.x --packages @google-cloud/functions-framework
   lambent runtime add python3.12 --from public.ecr.aws/lambda/python:3.12
   lambent runtime add python3.12 --from python.tar.gz
   lambent runtime add python3.11 --packages ''      without packages again`

@@ -52,16 +52,18 @@ def answer(framework, server):
     import socket
 
     from functions_framework import _cli
+    from gunicorn.arbiter import Arbiter
     from gunicorn.workers import gthread
 
-    _cli._cli.make_context("warm", ["--target", NAME, "--source", WARM])
-    application = server.GunicornApplication(framework.create_app(NAME, WARM, "http"), "127.0.0.1", 0, False)
-    cfg = application.cfg
-    worker = gthread.ThreadWorker(1, os.getpid(), [], application, 0, cfg, cfg.logger_class(cfg))
-    worker.tmp.close()
-    worker.wsgi = application.wsgi()
-    for head in (b"GET / HTTP/1.1\r\n", b"POST /a?b=c HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: 2\r\n"):
-        ours, theirs = socket.socketpair()
-        with ours, theirs:
-            ours.sendall(head + b"Host: localhost\r\nConnection: close\r\n\r\n{}")
-            worker.handle(gthread.TConn(cfg, theirs, ("127.0.0.1", 1), ("127.0.0.1", 2)))
+    for _ in range(3):
+        _cli._cli.make_context("warm", ["--target", NAME, "--source", WARM])
+        application = server.GunicornApplication(framework.create_app(NAME, WARM, "http"), "127.0.0.1", 0, False)
+        cfg, arbiter = application.cfg, Arbiter(application)
+        worker = gthread.ThreadWorker(1, os.getpid(), [], application, 0, cfg, arbiter.log)
+        worker.tmp.close()
+        worker.wsgi = application.wsgi()
+        for head in (b"GET / HTTP/1.1\r\n", b"POST /a?b=c HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: 2\r\n") * 4:
+            ours, theirs = socket.socketpair()
+            with ours, theirs:
+                ours.sendall(head + b"Host: localhost\r\nConnection: close\r\n\r\n{}")
+                worker.handle(gthread.TConn(cfg, theirs, ("127.0.0.1", 1), ("127.0.0.1", 2)))

@@ -19,8 +19,11 @@ import (
 	"time"
 
 	"lambent"
+	"lambent/internal/preload"
+	"lambent/runtimes"
 	"lambent/runtimes/rootfs"
 	"lambent/runtimes/rootfstest"
+	"lambent/sandbox/namespace"
 )
 
 // hostInterpreters are the system's own.
@@ -237,6 +240,50 @@ func TestBoto3OfImage(t *testing.T) {
 	}
 	if _, err := os.Stat(rt.Packages); err == nil {
 		t.Error("the packages from before are left")
+	}
+}
+
+// Google's functions frameworks, of which is told what can be loaded ahead.
+func TestFrameworks(t *testing.T) {
+	agents, err := runtimes.Install(publicDir(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	host := hostInterpreters(t)
+	for _, c := range []struct{ family, registry, framework, name string }{
+		{"nodejs", "registry.npmjs.org:443", "@google-cloud/functions-framework", "@google-cloud/functions-framework "},
+		{"python", "pypi.org:443", "functions-framework", "functions-framework "},
+	} {
+		t.Run(c.family, func(t *testing.T) {
+			reachable(t, c.registry)
+			name, program := of(c.family, host())
+			if name == "" {
+				rootfstest.Missing(t, "there is no "+c.family+" in /usr/bin")
+			}
+			d, err := namespace.New(namespace.Options{Dir: publicDir(t), Agents: agents})
+			if err != nil {
+				rootfstest.Missing(t, err.Error())
+			}
+			s := open(t, func(o *rootfs.Options) {
+				o.Driver, o.PackagesSeen, o.Agents = guarded(t, d), lambent.PackagesInside, namespace.AgentsInside
+				o.Path, o.Env, o.Interpreters = []string{"/usr/local/bin", "/usr/bin"}, toolEnv(), host
+			})
+			a := add(t, s, rootfs.Request{Name: name, Packages: []string{c.framework}})
+			if !strings.HasPrefix(a.Preloads, c.name) {
+				t.Fatalf("%+v", a)
+			}
+			rt := s.WithPackages(lambent.Runtime{Name: name, Boot: []string{program, "agent"}, PackagesAt: lambent.PackagesInside}, a)
+			l, err := preload.Read(rt.Packages)
+			if err != nil || l.Name != a.Preloads || rt.Preloads != a.Preloads || len(l.Files) < 100 {
+				t.Errorf("%+v, %v", l, err)
+			}
+			if err := l.Same(rt.Packages, rt.Packages); err != nil {
+				t.Errorf("the packages are not the same as themselves: %v", err)
+			}
+			if b := add(t, s, rootfs.Request{Name: name, Packages: []string{map[string]string{"nodejs": "uuid@11", "python": "six"}[c.family]}}); b.Preloads != "" {
+				t.Errorf("of other packages: %+v", b)
+			}
+		})
 	}
 }
 

@@ -11,13 +11,19 @@ import sys
 
 THEIRS = set(sys.modules)  # and what is loaded ahead; the rest is ours
 
-import importlib
 import json
 import os
 import time
 
 FD = 3
 HERE = os.path.dirname(__file__)
+
+
+def give_up():
+    """Ends the process with the error of the moment. Python would go on without us."""
+    sys.excepthook(*sys.exc_info())
+    sys.stderr.flush()
+    os._exit(1)
 
 
 def take(n):
@@ -58,29 +64,43 @@ def assign(task):
     os.close(FD)
     os.chdir(task["task"])
     sys.path[:0] = dict.fromkeys(map(os.path.abspath, filter(None, os.environ.get("PYTHONPATH", "").split(":"))))
-    importlib.invalidate_caches()
+    for path, finder in list(sys.path_importer_cache.items()):
+        if (path + "/").startswith(task["task"] + "/"):  # it knows what was there before
+            del sys.path_importer_cache[path]
+
+
+def next_of_our_name():
+    """Imports what would have been found without us: the host's own, or the code's."""
+    sys.modules.pop("sitecustomize", None)
+    import sitecustomize
 
 
 def main():
     sys.path.remove(HERE)
+    sys.path_importer_cache.pop(HERE, None)
     directory = os.environ.get("LAMBENT_AHEAD")
-    rehearse = load(directory) if directory else bool
+    rehearse, missing = bool, None
+    if directory:  # the code has none
+        try:
+            next_of_our_name()
+        except ImportError as e:
+            missing = e
+        rehearse = load(directory)
     os.write(FD, b"LAMBENT/1\n")
     assign(wait(rehearse))
-    del sys.path_importer_cache[HERE]
     for name in set(sys.modules) - THEIRS:
         del sys.modules[name]
+    if not directory:
+        next_of_our_name()
+    elif missing:
+        raise missing
 
 
 try:
     main()
-except BaseException:  # else Python would go on without us
-    sys.excepthook(*sys.exc_info())
-    sys.stderr.flush()
-    os._exit(1)
-del sys.modules[__name__]
-try:
-    import sitecustomize  # the host's own, or the code's
 except ImportError as e:
     if e.name != "sitecustomize":
-        raise
+        give_up()
+    raise  # as if there were none: Python goes on
+except BaseException:
+    give_up()

@@ -1,0 +1,2 @@
+// The function of the rehearsal of a functions framework.
+exports.echo = (request, response) => response.send(request.body);
