@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 
 	"lambent"
@@ -40,7 +41,39 @@ func Examine(ctx context.Context, cfg Config) []Finding {
 	f = append(f, hostFindings(cfg.Data)...)
 	f = append(f, examineConfig(&cfg)...)
 	f = append(f, examineDrivers(&cfg)...)
-	return append(f, examineRuntimes(ctx, &cfg)...)
+	return append(f, slices.Concat(examineRuntimes(ctx, &cfg), examineBuilds(ctx, &cfg))...)
+}
+
+// examineBuilds tells what deploys can install and compile.
+func examineBuilds(ctx context.Context, cfg *Config) (out []Finding) {
+	path := []string{"/usr/local/bin", "/usr/bin"} // all that sandboxes see
+	if os.Geteuid() != 0 {
+		path = append(path, filepath.SplitList(cfg.Path)...)
+	}
+	for _, t := range []struct{ name, mend string }{
+		{"npm", "apt-get install npm"}, {"mvn", "apt-get install maven"}, {"cargo", "apt-get install cargo"},
+	} {
+		f := Finding{"build", t.name, Absent, "not found", t.mend}
+		for _, dir := range path {
+			if file, err := exec.LookPath(filepath.Join(dir, t.name)); err == nil {
+				f.State, f.Detail, f.Mend = Good, file, ""
+				break
+			}
+		}
+		out = append(out, f)
+	}
+	found, _ := runtimes.Discover(ctx, runtimes.Options{Agents: "/", Path: filepath.SplitList(cfg.Path), Unprivileged: os.Geteuid() == 0})
+	for _, r := range found {
+		if family, _ := runtimes.Family(r.Name); family != "python" {
+			continue
+		}
+		f := Finding{"build", "pip", Good, "of " + r.Boot[0], ""}
+		if err := exec.CommandContext(ctx, r.Boot[0], "-I", "-c", "import pip").Run(); err != nil {
+			f.State, f.Detail, f.Mend = Absent, r.Boot[0]+" has none", "apt-get install python3-pip"
+		}
+		out = append(out, f)
+	}
+	return out
 }
 
 // examineDrivers tries what isolates functions.
