@@ -17,19 +17,12 @@ import (
 // was parked, and in Java.
 func BenchmarkColdGoogle(b *testing.B) {
 	for _, l := range []language{
-		{name: "go", runtime: "google-go", handler: "Echo", files: func(b *testing.B) []string {
-			cache, err := exec.Command("go", "env", "GOCACHE").Output()
-			if err != nil {
-				b.Skip(err)
-			}
-			b.Setenv("LAMBENT_GOCACHE", strings.TrimSpace(string(cache)))
-			return append(inData("gcf-go/go.mod")(b), inData("gcf-go/echo.go")(b)...)
+		{name: "go", runtime: "google-go", handler: "Echo", files: func(*testing.B) []string {
+			return []string{"testdata/gcf-go/go.mod", "testdata/gcf-go/echo.go"}
 		}},
 		{name: "java", runtime: "google-java", handler: "Echo", files: javaEcho},
 	} {
 		b.Run(l.name, func(b *testing.B) {
-			files := l.files(b) // which says what the server is to find in its environment
-			l.files = func(*testing.B) []string { return files }
 			d := daemon.Start(b, filepath.Join(daemon.Dir(b), "data"), "--keep-alive", "0", "--parked", "4")
 			l.deploy(b, d, "echo", func(r *client.DeployRequest) {
 				r.MemoryMB, r.TimeoutMS = new(256), new(int64(60_000))

@@ -26,9 +26,9 @@ func (i interpreter) compiled(name string) (lambent.Runtime, bool) {
 	case "java":
 		r.Boot = []string{
 			i.path, "-XX:+NeverActAsServerClassMachine", "-XX:-UsePerfData",
-			"-cp", invokerPath, "com.google.cloud.functions.invoker.runner.Invoker",
+			"-cp", invokerPath, "com.google.cloud.functions.invoker.runner.Invoker", "--classpath", functionPath,
 		}
-		r.BootLate, r.Defaults = true, map[string]string{"FUNCTION_CLASSPATH": functionPath}
+		r.BootLate = true
 	default:
 		return lambent.Runtime{}, false
 	}

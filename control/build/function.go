@@ -22,10 +22,6 @@ import (
 const (
 	frameworkModule = "github.com/GoogleCloudPlatform/functions-framework-go"
 
-	// frameworkVersion is required for functions that require none, as Google's build
-	// does it.
-	frameworkVersion = "v1.9.2"
-
 	// sourceDir is where Google's build moves the source of a function in Go, which
 	// reads its files from there.
 	sourceDir = "serverless_function_source_code"
@@ -33,6 +29,11 @@ const (
 	// mainDir is where the program appears to be to the go command, beside the source.
 	mainDir = "lambent.local"
 )
+
+// framework is what is required for functions that require none, as Google's build
+// does it: there, what the framework asks for at least of a module that it needs looks
+// at every type at each start, for a millisecond.
+var framework = []string{"-require=" + frameworkModule + "@v1.9.2", "-require=github.com/modern-go/reflect2@v1.0.2"}
 
 // function writes the program that serves a package of functions of Google's, and
 // returns what of it is to be built. The source is only read: the program is laid
@@ -91,7 +92,7 @@ func (r *goRun) copyModule(ctx context.Context, home string, required bool) (str
 	if required {
 		return copied, nil
 	}
-	return copied, r.do(ctx, io.Discard, "mod", "edit", "-require="+frameworkModule+"@"+frameworkVersion, copied)
+	return copied, r.do(ctx, io.Discard, slices.Concat([]string{"mod", "edit"}, framework, []string{copied})...)
 }
 
 // linkSource has the files that are copied beside the program found where Google's

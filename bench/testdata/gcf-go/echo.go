@@ -9,5 +9,9 @@ import (
 // Echo answers with what it gets.
 func Echo(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "text/plain")
-	_, _ = io.Copy(w, r.Body) // whoever is gone needs no answer
+	b, err := io.ReadAll(r.Body)
+	if err != nil {
+		return
+	}
+	_, _ = w.Write(b) // whoever is gone needs no answer
 }

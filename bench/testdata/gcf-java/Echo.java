@@ -7,7 +7,9 @@ import java.io.IOException;
 public class Echo implements HttpFunction {
   @Override
   public void service(HttpRequest request, HttpResponse response) throws IOException {
+    byte[] body = request.getInputStream().readAllBytes();
     response.setContentType("text/plain");
-    request.getInputStream().transferTo(response.getOutputStream());
+    response.appendHeader("Content-Length", String.valueOf(body.length));
+    response.getOutputStream().write(body);
   }
 }
