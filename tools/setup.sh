@@ -3,8 +3,8 @@
 #
 #   tools/setup.sh demo    interpreters for the functions of `make demo`
 #   tools/setup.sh test    those, what the tests compare our agents with, Google's
-#                          functions frameworks, and a virtual machine with other
-#                          kernels (test/vm)
+#                          functions frameworks, servers of WebSockets, and a virtual
+#                          machine with other kernels (test/vm)
 #   tools/setup.sh ci      those, a C compiler for the race detector, and a browser
 #
 # System packages come from apt, by sudo where this is not root. Everything else
@@ -18,6 +18,10 @@ node_versions=(20.20.2 24.21.0)
 # The functions frameworks that the tests run.
 framework_node=5.0.5
 framework_python=3.10.2
+
+# What web servers of the tests speak WebSocket with.
+websocket_node=8.23.0
+websocket_python=15.0.1
 
 # The kernels of test/vm, as Debian has them: the oldest that people run sandboxes
 # on, and a newer one.
@@ -119,6 +123,26 @@ install_frameworks() {
   fi
 }
 
+# install_websockets fetches what web servers speak WebSocket with, in the same way.
+install_websockets() {
+  local dir=.venv/websocket-node-$websocket_node
+  if [ ! -d "$dir" ]; then
+    say "ws for Node.js in $dir"
+    rm -rf "$dir.part"
+    mkdir -p "$dir.part"
+    npm install --silent --no-audit --no-fund --ignore-scripts --prefix "$dir.part" "ws@$websocket_node"
+    rm "$dir.part"/package*.json
+    mv "$dir.part" "$dir"
+  fi
+  dir=.venv/websocket-python-$websocket_python
+  if [ ! -d "$dir" ]; then
+    say "websockets for Python in $dir"
+    rm -rf "$dir.part"
+    .venv/bin/pip install --quiet --disable-pip-version-check --target "$dir.part" "websockets==$websocket_python"
+    mv "$dir.part" "$dir"
+  fi
+}
+
 # install_kernels fetches Debian's kernels, without installing them: the image and
 # the modules, unpacked. Which is the latest of a version changes every few weeks.
 install_kernels() {
@@ -152,8 +176,9 @@ case "${1:-}" in
     install_venv
     install_node
     install_frameworks
+    install_websockets
     install_kernels ;;
   *)
-    sed -n '2,11s/^# \{0,1\}//p' "$0" >&2
+    sed -n '2,12s/^# \{0,1\}//p' "$0" >&2
     exit 2 ;;
 esac
