@@ -3,8 +3,8 @@
 #
 #   tools/setup.sh demo    interpreters for the functions of `make demo`
 #   tools/setup.sh test    those, what the tests compare our agents with, Google's
-#                          functions frameworks, a JDK for the one in Java, and a
-#                          virtual machine with other kernels (test/vm)
+#                          functions frameworks, a JDK for the one in Java, servers of
+#                          WebSockets, and a virtual machine with other kernels (test/vm)
 #   tools/setup.sh ci      those, a C compiler for the race detector, and a browser
 #
 # System packages come from apt, by sudo where this is not root. Everything else
@@ -19,6 +19,10 @@ node_versions=(20.20.2 24.21.0)
 framework_node=5.0.5
 framework_python=3.10.2
 invoker_java=1.4.1
+
+# What web servers of the tests speak WebSocket with.
+websocket_node=8.23.0
+websocket_python=15.0.1
 
 # The kernels of test/vm, as Debian has them: the oldest that people run sandboxes
 # on, and a newer one.
@@ -135,6 +139,26 @@ install_invoker() {
   rm -rf "$dir.part"
 }
 
+# install_websockets fetches what web servers speak WebSocket with, in the same way.
+install_websockets() {
+  local dir=.venv/websocket-node-$websocket_node
+  if [ ! -d "$dir" ]; then
+    say "ws for Node.js in $dir"
+    rm -rf "$dir.part"
+    mkdir -p "$dir.part"
+    npm install --silent --no-audit --no-fund --ignore-scripts --prefix "$dir.part" "ws@$websocket_node"
+    rm "$dir.part"/package*.json
+    mv "$dir.part" "$dir"
+  fi
+  dir=.venv/websocket-python-$websocket_python
+  if [ ! -d "$dir" ]; then
+    say "websockets for Python in $dir"
+    rm -rf "$dir.part"
+    .venv/bin/pip install --quiet --disable-pip-version-check --target "$dir.part" "websockets==$websocket_python"
+    mv "$dir.part" "$dir"
+  fi
+}
+
 # install_kernels fetches Debian's kernels, without installing them: the image and
 # the modules, unpacked. Which is the latest of a version changes every few weeks.
 install_kernels() {
@@ -169,8 +193,9 @@ case "${1:-}" in
     install_node
     install_frameworks
     install_invoker
+    install_websockets
     install_kernels ;;
   *)
-    sed -n '2,11s/^# \{0,1\}//p' "$0" >&2
+    sed -n '2,12s/^# \{0,1\}//p' "$0" >&2
     exit 2 ;;
 esac

@@ -3,10 +3,13 @@ package web_test
 import (
 	"bufio"
 	"encoding/json"
+	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"lambent/client"
 	"lambent/server/servertest"
@@ -78,5 +81,33 @@ http.createServer(async (req, res) => {
 	}
 	if a := s.Get(t, "/fn/site/"); a.StatusCode != 200 {
 		t.Errorf("afterwards: %d %q", a.StatusCode, a.Body)
+	}
+}
+
+// A request's header of 1 MB is refused at the door.
+func TestLargeHeader(t *testing.T) {
+	s := servertest.Start(t, servertest.Plain)
+	site(t, s, "node")
+	for _, n := range []int{60 << 10, 1 << 20} {
+		c, err := net.Dial("tcp", s.Addr())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+		go func() {
+			fmt.Fprintf(c, "GET /fn/site/ HTTP/1.1\r\nHost: localhost\r\nX-Large: %s\r\n\r\n", strings.Repeat("x", n))
+		}()
+		resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+		if err != nil {
+			t.Fatalf("%d bytes: %v", n, err)
+		}
+		if resp.StatusCode != http.StatusRequestHeaderFieldsTooLarge { // Node.js takes 16 KB
+			t.Errorf("%d bytes: %s", n, resp.Status)
+		}
+		resp.Body.Close()
+	}
+	if a := s.Get(t, "/fn/site/"); a.StatusCode != 200 {
+		t.Errorf("afterwards: %d", a.StatusCode)
 	}
 }

@@ -22,7 +22,7 @@ const webSocket = "websocket"
 // upgrade is what the request wants to switch to, as lambent.Request says it.
 func upgrade(r *http.Request) string {
 	wanted := r.Header["Upgrade"]
-	if len(wanted) != 1 || !strings.EqualFold(wanted[0], webSocket) || r.Method != http.MethodGet || r.ProtoMajor != 1 || r.ContentLength != 0 {
+	if len(wanted) != 1 || !strings.EqualFold(wanted[0], webSocket) || r.Method != http.MethodGet || r.Proto != "HTTP/1.1" || r.ContentLength != 0 {
 		return ""
 	}
 	for _, line := range r.Header["Connection"] {

@@ -25,8 +25,9 @@ func (x *exchange) asked(head *http1.Response) bool {
 
 // tunnel passes on what the code and the client say to each other in the protocol that
 // they have switched to, until both have ended: the invocation takes as long. Who ends
-// is told of to the other; who breaks off, the deadline, and the instance's end cut
-// both. That the deadline comes is nothing that the code has done wrong: it serves on.
+// is told of to the other, and code that has is not held for long by a client that has
+// not. Who breaks off, the deadline, and the instance's end cut both. That the deadline
+// comes is nothing that the code has done wrong: it serves on.
 func (x *exchange) tunnel(ctx context.Context, head *http1.Response) error {
 	client, err := x.out.(lambent.Switcher).Switch(answerHeader(head))
 	if err != nil {
@@ -34,32 +35,38 @@ func (x *exchange) tunnel(ctx context.Context, head *http1.Response) error {
 	}
 	code := x.c.Switch()
 	cut := func() { code.Close(); client.Close() }
-	stop := context.AfterFunc(ctx, cut)
+	x.stop()
+	x.stop = context.AfterFunc(ctx, cut)
 	ends := make(chan bool, 2) // whether it is the client that has ended
 	go func() { pass(code, client, cut); ends <- true }()
 	go func() { pass(client, code, cut); ends <- false }()
 	clientFirst := false
-	for n, dead := 0, x.in.dead; n < 2; {
-		select {
-		case ended := <-ends:
-			clientFirst = ended && n == 0 || clientFirst
-			n++
-		case <-dead:
-			cut()
-			dead = nil
+	select {
+	case clientFirst = <-ends:
+		if !clientFirst {
+			defer time.AfterFunc(grace, cut).Stop()
 		}
+		select {
+		case <-ends:
+		case <-x.in.dead:
+			cut()
+			<-ends
+		}
+	case <-x.in.dead:
+		cut()
+		<-ends
+		<-ends
 	}
 	_ = x.drop()
-	x.stop()
 	var res lambent.Result
 	switch {
-	case !stop() && ctx.Err() != context.DeadlineExceeded:
-		x.in.fail()
-		return ctx.Err()
-	case ctx.Err() != nil:
-		res.Fault = x.in.Fault(lambent.FaultTimeout, x.inv)
-	case !clientFirst && x.in.crashed(ctx):
+	case ctx.Err() == nil && !clientFirst && x.in.crashed(ctx):
 		return errEnded
+	case x.stop(): // it was over in time
+	case ctx.Err() == context.DeadlineExceeded:
+		res.Fault = x.in.Fault(lambent.FaultTimeout, x.inv)
+	default:
+		return ctx.Err()
 	}
 	x.out.End(res)
 	return nil
