@@ -10,6 +10,7 @@ import (
 
 	"lambent"
 	"lambent/dispatch"
+	"lambent/guest"
 	"lambent/sandbox/fake"
 )
 
@@ -140,6 +141,57 @@ func TestIdleInstancesAreFrozen(t *testing.T) {
 		wantBody(t, b.call(context.Background()), "1")
 		if box.Frozen.Load() {
 			t.Error("still frozen after a call")
+		}
+	})
+}
+
+// A choosing guest has what is loaded ahead serve the code that brings it.
+type choosing struct{ guest.Guest }
+
+func (choosing) Choose(rt lambent.Runtime, rev *lambent.Revision, tree string) lambent.Runtime {
+	if tree != "/" {
+		panic("another tree than the code's")
+	}
+	if rev.Config.Env["OWN"] != "" {
+		return rt.Plain()
+	}
+	return rt
+}
+
+// TestParkedInMoreThanOneWay: what is parked for code of one kind neither serves nor
+// displaces what is parked for code of another.
+func TestParkedInMoreThanOneWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &script{}
+		b := newBench(t, s, func(c *dispatch.Config) {
+			c.Parked, c.KeepAlive, c.Guests = 4, new(time.Duration(0)), map[string]guest.Guest{"script": choosing{s}}
+			c.Runtime = func(string) (lambent.Runtime, error) {
+				return lambent.Runtime{Name: "r", Guest: "script", Packages: "/p", PackagesAt: lambent.TaskInside, Preloads: "framework 1"}, nil
+			}
+		})
+		own := func(env map[string]string) {
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			c := *b.rev.Config
+			c.Env = env
+			b.rev = lambent.NewRevision(b.rev.Name, b.rev.Version, &c)
+		}
+		for round := range 3 {
+			for i, env := range []map[string]string{nil, {"OWN": "1"}} {
+				own(env)
+				before := b.driver.Parked()
+				a := b.call(t.Context())
+				wantBody(t, a, a.body.String())
+				synctest.Wait()
+				if made := b.driver.Parked() - before; round > 0 && made != 0 {
+					t.Errorf("round %d of %v: %d sandboxes were made, and none taken", round, env, made)
+				}
+				time.Sleep(100 * time.Millisecond)
+				synctest.Wait()
+				if n, want := b.Snapshot().Parked, 2*(i+1); round == 0 && n != want || round > 0 && n < 4 {
+					t.Errorf("round %d of %v: %d parked, want %d", round, env, n, want)
+				}
+			}
 		}
 	})
 }

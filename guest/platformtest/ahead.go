@@ -3,7 +3,6 @@ package platformtest
 import (
 	"io"
 	"maps"
-	"os"
 	"path/filepath"
 	"testing"
 
@@ -39,7 +38,7 @@ func (p *Platform) LoadAhead(t *testing.T, language string) {
 	if err != nil {
 		t.Fatalf("%v: %.2000s", err, told)
 	}
-	if err := os.WriteFile(filepath.Join(packages, preload.File), told, 0o444); err != nil {
+	if err := l.Write(packages); err != nil {
 		t.Fatal(err)
 	}
 	rt.Packages, rt.PackagesAt, rt.Preloads = packages, lambent.TaskInside, l.Name

@@ -43,9 +43,12 @@ type List struct {
 	Env map[string]*string `json:"env"`
 }
 
-// Parse reads what a program tells.
+// Parse reads what a program tells, on the last line of what it prints: before it may
+// be what the packages have printed.
 func Parse(b []byte) (*List, error) {
 	var l List
+	b = bytes.TrimSpace(b)
+	b = b[bytes.LastIndexByte(b, '\n')+1:]
 	if err := json.Unmarshal(b, &l); err != nil {
 		return nil, lambent.Errorf(lambent.Invalid, "preload.Parse", "the list cannot be read: %w", err)
 	}
@@ -67,6 +70,15 @@ func Read(packages string) (*List, error) {
 		return nil, lambent.Errorf(lambent.Internal, "preload.Read", "%w", err)
 	}
 	return Parse(b)
+}
+
+// Write keeps the list in a directory of packages.
+func (l *List) Write(packages string) error {
+	b, err := json.Marshal(l)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(packages, File), b, 0o444)
 }
 
 // Differs returns a variable that a function finds otherwise than the packages did,

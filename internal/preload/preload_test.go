@@ -26,8 +26,7 @@ func write(t *testing.T, dir string, files map[string]string) {
 
 func list(t *testing.T) *preload.List {
 	t.Helper()
-	l, err := preload.Parse([]byte(`{"name": "framework 1", "files": ["node_modules/@g/f/main.js", "node_modules/@g/f/package.json", "node_modules/a/lib/a.js"],
-		"shared": ["node_modules", "node_modules/@g"], "absent": ["node_modules/colour", "typing"], "env": {"DEBUG_*": null, "MODE": null, "NODE_ENV": "production"}}`))
+	l, err := preload.Parse([]byte("a warning: {\n" + `{"name": "framework 1", "files": ["node_modules/@g/f/main.js", "node_modules/@g/f/package.json", "node_modules/a/lib/a.js"], "shared": ["node_modules", "node_modules/@g"], "absent": ["node_modules/colour", "typing"], "env": {"DEBUG_*": null, "MODE": null, "NODE_ENV": "production"}}`))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -110,7 +110,7 @@ func (s *Store) list(ctx context.Context, a *Added, family, library string, p *p
 		return nil
 	}
 	a.Preloads = l.Name
-	return os.WriteFile(filepath.Join(library, preload.File), told, 0o444)
+	return l.Write(library)
 }
 
 // pipInstall has pip unpack wheels, which run nothing when they are installed. pip
