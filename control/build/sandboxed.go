@@ -10,6 +10,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"time"
@@ -285,12 +286,17 @@ func (rec *recipe) failed(exit sandbox.Exit, said *output, task sandbox.Task) er
 	return lambent.Errorf(lambent.Broken, op, "%s failed: %s (see the build's output)", rec.tool, last)
 }
 
+var escapes = regexp.MustCompile("\x1b\\[[0-9;]*[a-zA-Z]")
+
 // lastLine is where installers say what went wrong, but for what they say of their own
-// logs.
+// logs; Maven says it first, and then much else.
 func lastLine(said []byte) string {
 	last := ""
-	for line := range strings.Lines(string(said)) {
+	for line := range strings.Lines(escapes.ReplaceAllString(string(said), "")) {
 		line = strings.TrimSpace(line)
+		if why, ok := strings.CutPrefix(line, "[ERROR] "); ok && strings.TrimSpace(why) != "" {
+			return fmt.Sprintf("%.300s", strings.TrimSpace(why))
+		}
 		if line == "" || strings.HasPrefix(line, "[notice]") || strings.Contains(line, "A complete log of this run") || strings.Contains(line, "-debug-0.log") {
 			continue
 		}
