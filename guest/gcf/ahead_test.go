@@ -17,10 +17,10 @@ import (
 	"lambent/guest/platformtest"
 )
 
-// A parked thing of the tests: a language, and how its functions name their file.
+// A parked language is one of which the framework can be loaded ahead.
 type parked struct {
 	language, family string
-	source           string // FUNCTION_SOURCE
+	source           string // the file of the function that tells of its process
 	fixed            string // a variable that only works at exec, and changes nothing
 }
 
@@ -37,8 +37,8 @@ func chosen(p *platformtest.Platform, c lambent.Config) error {
 }
 
 // TestIndistinguishable asks a function for all that it can find out about its process:
-// one that was executed for it, one that was booted before, and one that had loaded the
-// framework before.
+// one that was executed for it, one that was booted before, one that had loaded the
+// framework before, and one that had rehearsed, too.
 func TestIndistinguishable(t *testing.T) {
 	for _, l := range bothParked {
 		t.Run(l.language, func(t *testing.T) {
@@ -61,7 +61,7 @@ func TestIndistinguishable(t *testing.T) {
 			}
 			time.Sleep(time.Second) // they rehearse
 			fault(t, get(t, f, "/crash"), lambent.FaultExit, "signal: killed")
-			rehearsed := tell(f)
+			rehearsed := tell(f) // a sandbox that was parked is taken
 			p.Runtimes[plain.Name] = plain
 			booted := tell(p.Deploy(t, c.WithDefaults()))
 			delete(c.Env, "MARK")
