@@ -74,7 +74,8 @@ func (p *pool) launch(ctx context.Context, ahead bool) (*instance, error) {
 		return in, err
 	}
 	p.log.Line(time.Now(), p.rev.Version, "", initReport(first.took, "init"))
-	in, err = p.try(ctx, ahead, l, p.rev.Config.Timeout)
+	// A web server may have an hour for a request, and has no more than others to start.
+	in, err = p.try(ctx, ahead, l, min(p.rev.Config.Timeout, p.d.cfg.Limits.MaxTimeout))
 	if f, ok := errors.AsType[*failure](err); ok {
 		f.place, f.took = f.place+first.place, f.took+first.took
 		if f.late != "" {

@@ -246,9 +246,15 @@ func (p *parking) make(ctx context.Context, rt lambent.Runtime) (*berth, error) 
 
 // tidy lets go of what is too old, or more than the lot needs at rest.
 func (p *parking) tidy(l *lot) {
+	rt, err := p.d.cfg.Runtime(l.rt.Name)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.lots[stallOf(l.rt)] != l || p.d.alive.Err() != nil {
+		return
+	}
+	if err != nil || l.rt.Preloads != "" && l.rt.Preloads != rt.Preloads { // nothing will be served by it any more
+		p.emptyLocked(l, 0)
+		delete(p.lots, stallOf(l.rt))
 		return
 	}
 	now := time.Now()

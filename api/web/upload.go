@@ -23,11 +23,15 @@ type upload struct {
 	mu    sync.Mutex
 	until time.Time // the deadline for reading
 	over  bool      // it is at its end, or given up: the connection is not for us any more
+	whole bool      // it was read to its end
 }
 
 func newUpload(w http.ResponseWriter, r *http.Request, to *lambent.Request, stall time.Duration) *upload {
 	u := &upload{r: r, to: to, control: http.NewResponseController(w), stall: stall}
-	_ = u.control.EnableFullDuplex() // or it is so already, as with HTTP/2
+	_ = u.control.EnableFullDuplex()    // or it is so already, as with HTTP/2
+	if _, ok := w.(http.Hijacker); ok { // net/http would take what is not read of it for the next request
+		w.Header().Set("Connection", "close")
+	}
 	return u
 }
 
@@ -41,6 +45,11 @@ func (u *upload) Read(b []byte) (int, error) {
 	if err == io.EOF {
 		u.to.Trailer = u.r.Trailer
 		u.end(time.Time{})
+		u.mu.Lock()
+		u.whole = true
+		u.mu.Unlock()
+	} else if err == nil && u.r.ProtoMajor == 2 {
+		u.pause()
 	}
 	return n, err
 }
@@ -54,6 +63,23 @@ func (u *upload) extend() bool {
 		_ = u.control.SetReadDeadline(u.until) // or there is none
 	}
 	return !u.over
+}
+
+// pause takes the deadline back: that of HTTP/2 ends the body while nobody waits for it.
+func (u *upload) pause() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if !u.over {
+		u.until = time.Time{}
+		_ = u.control.SetReadDeadline(u.until)
+	}
+}
+
+// isWhole reports whether nothing of it is left on the connection.
+func (u *upload) isWhole() bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.whole
 }
 
 // end sets the last deadline.

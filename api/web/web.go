@@ -110,8 +110,10 @@ func (f *Face) serve(w http.ResponseWriter, r *http.Request, name lambent.Name, 
 			return
 		}
 	}
+	var up *upload
 	if streams && large {
-		call.Request.Body, call.Request.ContentLength = newUpload(w, r, &call.Request, f.cfg.Stall), r.ContentLength
+		up = newUpload(w, r, &call.Request, f.cfg.Stall)
+		call.Request.Body, call.Request.ContentLength = up, r.ContentLength
 		call.Request.Trailer = r.Trailer
 	} else {
 		body := buffers.Get().(*bytes.Buffer)
@@ -128,7 +130,7 @@ func (f *Face) serve(w http.ResponseWriter, r *http.Request, name lambent.Name, 
 		call.Request.Body, call.Request.ContentLength = body, int64(body.Len())
 	}
 	call.Invocation = lambent.Invocation{ID: lambent.NewID(), Target: name, Trace: trace(r), HTTP: &call.Request}
-	call.reply = reply{w: w, shared: shared, cors: target.URL.CORS != nil}
+	call.reply = reply{w: w, shared: shared, cors: target.URL.CORS != nil, upload: up}
 	inv, out := &call.Invocation, &call.reply
 	w.Header()["X-Amzn-Requestid"] = []string{inv.ID}
 	err = f.cfg.Invoker.Invoke(r.Context(), inv, out)
@@ -254,12 +256,16 @@ type reply struct {
 	stream bool      // the length is not known: what comes is passed on at once
 	broken bool      // the function failed in the middle
 	conn   *switched // the protocol was switched; or nil
+	upload *upload   // the request's body, if that is passed on as it comes
 }
 
 // Begin implements lambent.Reply.
 func (o *reply) Begin(status int, header map[string][]string) error {
 	o.begun = true
 	o.fill(header)
+	if o.upload != nil && o.upload.isWhole() {
+		o.w.Header().Del("Connection")
+	}
 	_, known := header["Content-Length"]
 	o.stream = !known
 	o.w.WriteHeader(status)

@@ -55,8 +55,9 @@ func (in *instance) Invoke(ctx context.Context, inv *lambent.Invocation, out lam
 		x := &exchange{in: in, c: c, r: r, inv: inv, out: out}
 		switch err = x.run(ctx); {
 		case used && errors.Is(err, guest.ErrNotDelivered): // it was closed for its age
-		case used && errors.Is(err, errUnanswered) && r.safe():
+		case used && errors.Is(err, errUnanswered) && r.safe() && closed == nil: // once: the code may do it each time
 			closed = x
+			in.closeIdle() // which are as old
 		case errors.Is(err, errUnanswered):
 			return x.broken(ctx, brokeOff(io.EOF, "before its response began"))
 		default:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"strings"
+	"sync"
 	"time"
 
 	"lambent"
@@ -37,12 +38,15 @@ func (x *exchange) tunnel(ctx context.Context, head *http1.Response) error {
 	cut := func() { code.Close(); client.Close() }
 	x.stop()
 	x.stop = context.AfterFunc(ctx, cut)
-	ends := make(chan bool, 2) // whether it is the client that has ended
-	go func() { pass(code, client, cut); ends <- true }()
-	go func() { pass(client, code, cut); ends <- false }()
-	clientFirst := false
+	var once sync.Once
+	clientFirst := false // it is the client that has ended, or broken off
+	end := func(client bool) { once.Do(func() { clientFirst = client }) }
+	ends := make(chan struct{}, 2)
+	go func() { pass(code, client, func(to bool) { end(!to) }, cut); ends <- struct{}{} }()
+	go func() { pass(client, code, func(to bool) { end(to) }, cut); ends <- struct{}{} }()
 	select {
-	case clientFirst = <-ends:
+	case <-ends:
+		end(false) // it is decided: nobody writes it any more
 		if !clientFirst {
 			defer time.AfterFunc(grace, cut).Stop()
 		}
@@ -53,6 +57,7 @@ func (x *exchange) tunnel(ctx context.Context, head *http1.Response) error {
 			<-ends
 		}
 	case <-x.in.dead:
+		end(false)
 		cut()
 		<-ends
 		<-ends
@@ -72,13 +77,15 @@ func (x *exchange) tunnel(ctx context.Context, head *http1.Response) error {
 	return nil
 }
 
-// pass writes to one what comes from another, and how it ends.
-func pass(to lambent.Conn, from io.Reader, cut func()) {
+// pass writes to one what comes from another, and how it ends: which of the two has is
+// said first.
+func pass(to lambent.Conn, from io.Reader, ended func(to bool), cut func()) {
 	buf := make([]byte, 8<<10) // most that pass wait for most of the time
 	for {
 		n, err := from.Read(buf)
 		if n > 0 {
 			if _, err := to.Write(buf[:n]); err != nil {
+				ended(true)
 				cut()
 				return
 			}
@@ -86,6 +93,7 @@ func pass(to lambent.Conn, from io.Reader, cut func()) {
 		if err == nil {
 			continue
 		}
+		ended(false)
 		if err != io.EOF || to.CloseWrite() != nil {
 			cut()
 		}

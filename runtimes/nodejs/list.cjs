@@ -108,8 +108,9 @@ async function main() {
     name: `${name} ${version}`, env: asked,
     files: [...new Set([...files, ...manifests])].map(inside).sort(),
     shared: [...shared].sort(),
-    // Below a directory that is not shared nothing may be that the packages do not have.
-    absent: [...absent].filter(([, dir]) => shared.has(inside(dir)) || shared.has(inside(path.dirname(dir)))).map(([file]) => inside(file)).sort(),
+    // Below a directory that is not shared nothing may be that the packages do not have. One
+    // for packages may be there for others than those that are loaded, and then counts as shared.
+    absent: [...absent].filter(([, dir]) => [dir, path.dirname(dir)].some((d) => shared.has(inside(d)) || path.basename(d) === 'node_modules')).map(([file]) => inside(file)).sort(),
   };
   fs.writeSync(1, JSON.stringify(list));
   process.exit(0);
