@@ -13,7 +13,7 @@ const { load, rehearse } = require('./ahead.cjs');
 const [program, directory] = process.argv.splice(2);
 const below = directory + '/';
 const files = new Set();
-const absent = new Map(); // to the directory that it is not in
+const absent = new Set();
 const env = {};
 
 // --- What is asked of the environment -------------------------------------------
@@ -40,7 +40,7 @@ function note(request, directories, found) {
   if (!name || Module.isBuiltin(request)) return;
   for (const dir of directories) {
     if (found?.startsWith(`${dir}/${name}/`)) return;
-    if (dir.startsWith(below)) absent.set(`${dir}/${name}`, dir);
+    if (dir.startsWith(below)) absent.add(`${dir}/${name}`);
   }
 }
 
@@ -108,9 +108,7 @@ async function main() {
     name: `${name} ${version}`, env: asked,
     files: [...new Set([...files, ...manifests])].map(inside).sort(),
     shared: [...shared].sort(),
-    // Below a directory that is not shared nothing may be that the packages do not have. One
-    // for packages may be there for others than those that are loaded, and then counts as shared.
-    absent: [...absent].filter(([, dir]) => [dir, path.dirname(dir)].some((d) => shared.has(inside(d)) || path.basename(d) === 'node_modules')).map(([file]) => inside(file)).sort(),
+    absent: [...absent].map(inside).sort(),
   };
   fs.writeSync(1, JSON.stringify(list));
   process.exit(0);
