@@ -580,8 +580,9 @@ func TestSoak(t *testing.T) {
 		t.Errorf("%d records are of no call that anybody has made", unknown-int(s.hungUp.Load()))
 	}
 	// On a machine that others use, a sandbox may not be made in time. That is an answer,
-	// and has to be a rare one.
-	if n := int(s.unstarted.Load()); n > len(s.answered)/1000 {
+	// and has to be a rare one; a disk that stands still has all who wait at that moment
+	// get it.
+	if n := int(s.unstarted.Load()); n > 20+len(s.answered)/1000 {
 		t.Errorf("%d calls got no sandbox in time", n)
 	}
 	t.Logf("%v: %d answers, %d refused for load, %d without a sandbox in time, %d hung up (%d of those with a record): %v",

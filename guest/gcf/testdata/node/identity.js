@@ -30,6 +30,7 @@ exports.identity = async (req, res) => {
     }
   }
   const express = require('express');
+  process.report.excludeNetwork = true; // it would look up names of addresses, for 20 s
   res.json({
     process: {
       argv: process.argv, argv0: process.argv0, execArgv: process.execArgv, execPath: process.execPath, title: process.title, cwd: process.cwd(), umask: process.umask(),
