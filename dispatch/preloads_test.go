@@ -45,7 +45,7 @@ func TestDeafServer(t *testing.T) {
 		c.Timeout = time.Hour
 		begun := time.Now()
 		err := b.Prepare(t.Context(), lambent.NewRevision(b.rev.Name, b.rev.Version, &c), nil)
-			if took := time.Since(begun); err == nil || took > 16*time.Minute {
+		if took := time.Since(begun); err == nil || took > 16*time.Minute {
 			t.Errorf("the trial took %v: %v", took, err)
 		}
 	})

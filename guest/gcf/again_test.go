@@ -21,7 +21,7 @@ type onlyDials struct {
 }
 
 func (d onlyDials) Dial(context.Context, int) (net.Conn, error) { return net.Dial("tcp", d.addr) }
-func (d onlyDials) Done() <-chan struct{}                      { return d.done }
+func (d onlyDials) Done() <-chan struct{}                       { return d.done }
 
 type noReply struct{}
 
