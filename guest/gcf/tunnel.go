@@ -2,7 +2,9 @@ package gcf
 
 import (
 	"context"
+	"errors"
 	"io"
+	"os"
 	"strings"
 	"sync"
 	"time"
@@ -101,6 +103,9 @@ func pass(to lambent.Conn, from io.Reader, ended func(to bool), cut func()) {
 	}
 }
 
+// portCloses is how long a process that ends may seem to let others in.
+const portCloses = 50 * time.Millisecond
+
 // crashed reports whether the process has ended, of which a connection has, unless it
 // was asked to: one that lets others in has not.
 func (in *instance) crashed(ctx context.Context) bool {
@@ -111,8 +116,14 @@ func (in *instance) crashed(ctx context.Context) bool {
 		return false
 	}
 	if c, err := in.sandbox.Dial(ctx, in.port); err == nil {
+		// The kernel may close a process's port after its connections: then whoever was let
+		// in meanwhile is put out again.
+		_ = c.SetReadDeadline(time.Now().Add(portCloses))
+		_, err := c.Read(make([]byte, 1))
 		c.Close()
-		return false
+		if err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+			return false
+		}
 	}
 	seen := time.NewTimer(lastWords)
 	defer seen.Stop()
