@@ -4,7 +4,19 @@ const fs = require('fs');
 const path = require('path');
 const {createRequire} = require('module');
 
-const atLoad = {stack: new Error('here').stack.split('\n').slice(0, 6), cache: Object.keys(require.cache), handles: process.getActiveResourcesInfo().sort()};
+// The modules in the order in which they were loaded. Node.js reads side by side what ES
+// modules import: of such that stand together, which have no parent, the order is chance.
+const loaded = () => {
+  const files = [];
+  const together = [];
+  for (const [file, m] of Object.entries(require.cache)) {
+    if (m.parent) files.push(...together.splice(0).sort(), file);
+    else together.push(file);
+  }
+  return [...files, ...together.sort()];
+};
+
+const atLoad = {stack: new Error('here').stack.split('\n').slice(0, 6), cache: loaded(), handles: process.getActiveResourcesInfo().sort()};
 
 const descriptors = () => fs.readdirSync('/proc/self/fd').map((fd) => {
   try {
@@ -41,7 +53,7 @@ exports.identity = async (req, res) => {
     module: {
       paths: module.paths, filename: module.filename, parent: module.parent.filename, main: tree(require.main), isMain: require.main === process.mainModule,
       mainOfExpress: Object.values(require.cache).find((m) => m.filename.endsWith('express/index.js')).constructor === module.constructor,
-      cache: Object.keys(require.cache), cached: Object.entries(require.cache).every(([file, m]) => m.filename === file && m.loaded === true),
+      cache: loaded(), cached: Object.entries(require.cache).every(([file, m]) => m.filename === file && m.loaded === true),
     },
     found, atLoad, globals: Reflect.ownKeys(globalThis).map(String).sort(), descriptors: descriptors(),
     request: [req instanceof express.request.constructor, Object.getPrototypeOf(req.app.request) === express.request, Object.getPrototypeOf(req.app.response) === express.response, req.rawBody?.toString()],
