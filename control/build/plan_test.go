@@ -164,6 +164,23 @@ func TestUntar(t *testing.T) {
 	}
 }
 
+// An archive that ends between two entries looks whole, and is not.
+func TestCutOff(t *testing.T) {
+	for text, ok := range map[string]bool{"": false, "short": false, "archive": false, "archive" + whole: true, whole + "\n": false, "archive" + whole[:3]: false} {
+		f, err := os.Create(filepath.Join(t.TempDir(), "answer.tar"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		if _, err := f.WriteString(text); err != nil {
+			t.Fatal(err)
+		}
+		if err := checkWhole(f); (err == nil) != ok || err != nil && !lambent.Is(err, lambent.Broken) {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+}
+
 // Builds that make room at the same time are not in each other's way.
 func TestTrim(t *testing.T) {
 	for range 50 {

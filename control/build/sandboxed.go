@@ -31,8 +31,12 @@ const (
 	// functions that are being served.
 	sandboxShare = 0.1
 
-	// lastWords is how long what is left of a build may keep its output open.
-	lastWords = time.Second
+	// lastWords is how long what is left of a build may keep its output open: long enough
+	// for a slow disk to take what is on the way.
+	lastWords = 10 * time.Second
+
+	// whole is what every answer ends with.
+	whole = "that is all"
 )
 
 // missingTool is the status by which a recipe says that its last line names a program
@@ -164,7 +168,26 @@ func (b *Builder) install(ctx context.Context, r *Request, rec *recipe, p plan, 
 	if exit.Exec != 0 || exit.Signal != 0 || exit.Code != 0 { // a process that is missed, it has lived without
 		return nil, rec.failed(exit, said, task)
 	}
+	if err := checkWhole(answer); err != nil {
+		return nil, err
+	}
 	return answer, nil
+}
+
+// checkWhole refuses an answer that was cut off: a tar file may look as if it ended there.
+func checkWhole(answer *os.File) error {
+	end := make([]byte, len(whole))
+	size, err := answer.Seek(0, io.SeekEnd)
+	if err != nil {
+		return diskError(err)
+	}
+	if _, err := answer.ReadAt(end, max(0, size-int64(len(end)))); err != nil && err != io.EOF {
+		return diskError(err)
+	}
+	if string(end) != whole {
+		return lambent.Errorf(lambent.Broken, "build.run", "the build's result broke off after %d bytes", size)
+	}
+	return nil
 }
 
 // run runs a script in a sandbox of its own, with what it answers on descriptor 3 going

@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"lambent"
 	"lambent/internal/http1"
@@ -59,7 +58,6 @@ func TestAskedAgainOnce(t *testing.T) {
 		}
 		in.keep(http1.NewClient(nc))
 	}
-	time.Sleep(50 * time.Millisecond)
 	inv := &lambent.Invocation{ID: lambent.NewID(), HTTP: &lambent.Request{Method: "GET", Path: "/", Header: map[string][]string{}}}
 	if err := in.Invoke(t.Context(), inv, noReply{}); err != nil {
 		t.Fatal(err)
