@@ -135,7 +135,7 @@ func (f *framework) add(b *testing.B, d *daemon.Daemon) (rt client.Runtime, code
 	return rt, code
 }
 
-func (f *framework) deploy(b *testing.B, d *daemon.Daemon, name, runtime, code string, env map[string]string) {
+func (f *framework) deploy(b *testing.B, d *daemon.Daemon, name, runtime, code string, env map[string]string, change ...func(*client.DeployRequest)) {
 	b.Helper()
 	z := directory(b, code)
 	put, err := d.PutCode(b.Context(), z, int64(z.Len()))
@@ -144,6 +144,9 @@ func (f *framework) deploy(b *testing.B, d *daemon.Daemon, name, runtime, code s
 	}
 	r := &client.DeployRequest{
 		Runtime: &runtime, Handler: new("echo"), Code: put.Digest, MemoryMB: new(256), Env: env, URL: &client.URLRequest{Policy: new(lambent.URLPublic)},
+	}
+	for _, c := range change {
+		c(r)
 	}
 	out, err := d.Deploy(b.Context(), name, r, nil)
 	if err != nil {
@@ -165,6 +168,26 @@ func (f *framework) change(b *testing.B, code string) {
 	}
 }
 
+// freeAddr returns an address of the loopback that nobody listens on.
+func freeAddr(b *testing.B) string {
+	b.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// command is the framework bare, with the function in dir.
+func (f *framework) command(interpreter, dir, addr string, env ...string) *exec.Cmd {
+	_, port, _ := net.SplitHostPort(addr)
+	cmd := exec.Command(interpreter, f.argv...)
+	cmd.Dir = dir
+	cmd.Env = append([]string{"PATH=/usr/bin:/bin", "LANG=C.UTF-8", "NODE_ENV=production", "FUNCTION_TARGET=echo", "PYTHONPATH=" + dir, "PORT=" + port}, env...)
+	return cmd
+}
+
 // bare returns what executes the framework with the function, and says how long it was
 // until that had answered.
 func (f *framework) bare(b *testing.B, interpreter, code string) func() time.Duration {
@@ -173,17 +196,9 @@ func (f *framework) bare(b *testing.B, interpreter, code string) func() time.Dur
 	if err := os.CopyFS(dir, os.DirFS(code)); err != nil {
 		b.Fatal(err)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		b.Fatal(err)
-	}
-	addr := l.Addr().String()
-	l.Close()
-	_, port, _ := net.SplitHostPort(addr)
+	addr := freeAddr(b)
 	return func() time.Duration {
-		cmd := exec.Command(interpreter, f.argv...)
-		cmd.Dir = dir
-		cmd.Env = []string{"PATH=/usr/bin:/bin", "LANG=C.UTF-8", "NODE_ENV=production", "FUNCTION_TARGET=echo", "PYTHONPATH=" + dir, "PORT=" + port}
+		cmd := f.command(interpreter, dir, addr)
 		begun := time.Now()
 		if err := cmd.Start(); err != nil {
 			b.Fatal(err)

@@ -10,94 +10,44 @@ import (
 	"testing"
 	"time"
 
-	"lambent"
 	"lambent/bench"
 	"lambent/client"
 	"lambent/test/daemon"
 )
 
-// A frameworkServer is one of Google's frameworks, with the echo written for it.
-type frameworkServer struct {
-	name, runtime string
-	files         map[string]string
-	bare          []string // argv of the floor, in the directory of the code
-	env           []string // that the function has, and the floor
-}
-
-var frameworkServers = []frameworkServer{
-	{"nodejs", "google-nodejs", map[string]string{
-		"package.json": `{"dependencies":{"@google-cloud/functions-framework":"5.0.5"}}`,
-		"index.js":     `require("@google-cloud/functions-framework").http("echo", (req, res) => res.send(req.rawBody))`,
-	}, []string{"node", "node_modules/@google-cloud/functions-framework/build/src/main.js"}, []string{"NODE_ENV=production"}},
-	{"python", "google-python", map[string]string{
-		"main.py": "import functions_framework\n\n@functions_framework.http\ndef echo(request):\n    return request.get_data()\n",
-	}, []string{"python3", "-m", "functions_framework"}, []string{"THREADS=64"}},
-}
-
-// code writes the echo with its framework, as tools/setup.sh has installed it.
-func (f *frameworkServer) code(b *testing.B) string {
+// installed returns a directory with the function and its framework, as tools/setup.sh
+// has installed it.
+func (f *framework) installed(b *testing.B) string {
 	b.Helper()
-	installed, _ := filepath.Glob("../.venv/functions-framework-" + strings.TrimSuffix(f.name, "js") + "-*[0-9]")
-	if len(installed) == 0 {
+	found, _ := filepath.Glob("../.venv/functions-framework-" + strings.TrimSuffix(f.language, "js") + "-*[0-9]")
+	if len(found) == 0 {
 		b.Skip("the framework is not installed: tools/setup.sh test")
 	}
 	dir := b.TempDir()
-	if err := os.CopyFS(dir, os.DirFS(installed[len(installed)-1])); err != nil {
+	if err := os.CopyFS(dir, os.DirFS(found[len(found)-1])); err != nil {
 		b.Fatal(err)
 	}
-	for name, text := range f.files {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
-			b.Fatal(err)
-		}
+	if err := os.WriteFile(filepath.Join(dir, f.source), []byte(f.text), 0o644); err != nil {
+		b.Fatal(err)
 	}
 	return dir
 }
 
-// deploy deploys the echo, for a number of requests at a time in one instance.
-func (f *frameworkServer) deploy(b *testing.B, d *daemon.Daemon, dir string, concurrency int) {
+// serve starts the framework by itself, and returns its address.
+func (f *framework) serve(b *testing.B, dir string, env ...string) string {
 	b.Helper()
-	z := directory(b, dir)
-	code, err := d.PutCode(b.Context(), z, int64(z.Len()))
-	if err != nil {
-		b.Fatal(err)
-	}
-	env := map[string]string{}
-	for _, kv := range f.env {
-		k, v, _ := strings.Cut(kv, "=")
-		env[k] = v
-	}
-	_, err = d.Deploy(b.Context(), "echo", &client.DeployRequest{
-		Runtime: &f.runtime, Handler: new("echo"), Code: code.Digest, URL: &client.URLRequest{Policy: new(lambent.URLPublic)},
-		MemoryMB: new(1769), Concurrency: &concurrency, TimeoutMS: new(int64(30_000)), Env: env,
-	}, nil)
-	if err != nil {
-		b.Fatal(err)
-	}
-}
-
-// startBare starts the framework by itself, and returns its address.
-func (f *frameworkServer) startBare(b *testing.B, dir string) string {
-	b.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		b.Fatal(err)
-	}
-	addr := l.Addr().String()
-	l.Close()
-	_, port, _ := net.SplitHostPort(addr)
-	program, err := exec.LookPath(f.bare[0])
+	interpreter, err := exec.LookPath(map[string]string{"nodejs": "node", "python": "python3"}[f.language])
 	if err != nil {
 		b.Skip(err)
 	}
-	cmd := exec.Command(program, f.bare[1:]...)
-	cmd.Dir = dir
-	cmd.Env = append(append(os.Environ(), "PORT="+port, "FUNCTION_TARGET=echo", "PYTHONPATH="+dir), f.env...)
+	addr := freeAddr(b)
+	cmd := f.command(interpreter, dir, addr, env...)
 	if err := cmd.Start(); err != nil {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() {
-		_ = cmd.Process.Signal(os.Interrupt)
-		_ = cmd.Wait() // it was ended
+		_ = cmd.Process.Signal(os.Interrupt) // its workers, too
+		_ = cmd.Wait()
 	})
 	for begun := time.Now(); ; time.Sleep(10 * time.Millisecond) {
 		if c, err := net.Dial("tcp", addr); err == nil {
@@ -114,12 +64,15 @@ func (f *frameworkServer) startBare(b *testing.B, dir string) string {
 // itself, in blocks that take turns: latencies and rates of 1 and 64 clients at one
 // instance, and what a call costs our processes.
 func BenchmarkServers(b *testing.B) {
-	for _, f := range frameworkServers {
-		b.Run(f.name, func(b *testing.B) {
-			dir := f.code(b)
+	for _, f := range functionsFrameworks {
+		b.Run(f.language, func(b *testing.B) {
+			dir := f.installed(b)
 			d := daemon.Start(b, filepath.Join(daemon.Dir(b), "data"))
-			f.deploy(b, d, dir, 80)
-			addr, bare := strings.TrimPrefix(d.URL, "http://"), f.startBare(b, dir)
+			// THREADS is how many requests Python's serves at a time.
+			f.deploy(b, d, "echo", "google-"+f.language, dir, map[string]string{"THREADS": "64"}, func(r *client.DeployRequest) {
+				r.MemoryMB, r.Concurrency, r.TimeoutMS = new(1769), new(80), new(int64(30_000))
+			})
+			addr, bare := strings.TrimPrefix(d.URL, "http://"), f.serve(b, dir, "THREADS=64")
 			for _, clients := range []int{1, 64} {
 				b.Run(fmt.Sprint(clients), func(b *testing.B) {
 					crowd(b, addr, "/fn/echo/", clients, 200+20*clients)

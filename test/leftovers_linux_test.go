@@ -94,10 +94,7 @@ func numberOf(t *testing.T) (server, children int) {
 // whether the process that makes its sandboxes is killed with it or sees it go.
 func TestKillLeavesNothing(t *testing.T) {
 	if os.Geteuid() != 0 {
-		if os.Getenv("LAMBENT_TEST_REQUIRE") != "" {
-			t.Fatal("needs root, for sandboxes")
-		}
-		t.Skip("needs root, for sandboxes")
+		missing(t, "needs root, for sandboxes")
 	}
 	for _, c := range []struct {
 		name string

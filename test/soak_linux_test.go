@@ -477,10 +477,7 @@ func TestSoak(t *testing.T) {
 		length = 10 * time.Second
 	}
 	if os.Geteuid() != 0 {
-		if os.Getenv("LAMBENT_TEST_REQUIRE") != "" {
-			t.Fatal("needs root, for sandboxes")
-		}
-		t.Skip("needs root, for sandboxes")
+		missing(t, "needs root, for sandboxes")
 	}
 	start, plain := daemon.StartRacing, os.Getenv("LAMBENT_TEST_SOAK_PLAIN") != ""
 	if plain {
