@@ -36,7 +36,7 @@ const connection = {
   buffer: Buffer.alloc(0), // read, not yet used
   chunk: Buffer.allocUnsafeSlow(65536),
   owed: 0, // answers to POSTs that the server gives together with the next event
-  held: null, // a POST that goes out with the next GET
+  held: null, // a POST and the GET that goes out with it
 
   read(into, at) {
     for (;;) {
@@ -103,23 +103,23 @@ const connection = {
   // one wake-up of the server. Hold it only when nothing of the user's is on the
   // stack, who may compute on for long after having called back.
   post(where, body, errorType, hold) {
-    const request = newPost(where, body, errorType);
+    const both = newPostAndNext(where, body, errorType);
     this.release();
     this.owed++;
-    if (hold) this.held = request;
-    else this.send(request);
+    if (hold) this.held = both;
+    else this.send(postOf(both));
   },
 
   release() {
     if (this.held === null) return;
-    const request = this.held;
+    const both = this.held;
     this.held = null;
-    this.send(request);
+    this.send(postOf(both));
   },
 
   // next asks for an invocation and blocks until it is there.
   next() {
-    this.send(this.held === null ? NEXT : Buffer.concat([this.held, NEXT]));
+    this.send(this.held ?? NEXT);
     this.held = null;
     for (; this.owed > 0; this.owed--) this.receive(); // 202; or 413, of which the server has told the caller
     const answer = this.receive();
@@ -139,11 +139,22 @@ function parseHead(text) {
   return { status: Number(lines[0].slice(9, 12)), headers, length: Number(headers['content-length'] || 0) };
 }
 
-function newPost(where, body, errorType) {
-  const bytes = Buffer.from(body);
+// newPostAndNext returns a POST with a GET behind it in one piece, so that a large
+// body is there once more and not thrice.
+function newPostAndNext(where, body, errorType) {
   const type = errorType === undefined ? '' : `Lambda-Runtime-Function-Error-Type: ${headerSafe(errorType)}\r\n`;
-  const head = `POST ${API}${where} HTTP/1.1\r\nHost: lambda\r\nContent-Type: application/json\r\n${type}Content-Length: ${bytes.length}\r\n\r\n`;
-  return Buffer.concat([Buffer.from(head), bytes]);
+  const length = Buffer.byteLength(body);
+  const head = `POST ${API}${where} HTTP/1.1\r\nHost: lambda\r\nContent-Type: application/json\r\n${type}Content-Length: ${length}\r\n\r\n`;
+  const both = Buffer.allocUnsafe(head.length + length + NEXT.length);
+  both.latin1Write(head);
+  both.utf8Write(body, head.length);
+  NEXT.copy(both, head.length + length);
+  return both;
+}
+
+// postOf returns the POST without the GET.
+function postOf(both) {
+  return both.subarray(0, both.length - NEXT.length);
 }
 
 function refused(status) {
@@ -155,4 +166,4 @@ function headerSafe(text) {
   return String(text).replace(/[^\x20-\x7e]/g, '?');
 }
 
-module.exports = { API, FD, NEXT, connection, exitNow, headerSafe, newPost, parseHead, refused, writeAll };
+module.exports = { API, FD, NEXT, connection, exitNow, headerSafe, newPostAndNext, parseHead, postOf, refused, writeAll };

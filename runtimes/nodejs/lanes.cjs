@@ -6,7 +6,7 @@
 
 const net = require('net');
 const { AsyncLocalStorage } = require('async_hooks');
-const { FD, NEXT, exitNow, newPost, parseHead, refused } = require('./connection.cjs');
+const { FD, NEXT, exitNow, newPostAndNext, parseHead, postOf, refused } = require('./connection.cjs');
 const { REQUEST_ID, documentOf, underWay } = require('./report.cjs');
 
 class Lane {
@@ -55,7 +55,7 @@ class Lane {
   // post answers the invocation and asks for the next one.
   post(what, body, errorType) {
     this.owed += 2;
-    this.send(Buffer.concat([newPost(this.where(what), body, errorType), NEXT]));
+    this.send(newPostAndNext(this.where(what), body, errorType));
   }
 
   postError(error) {
@@ -73,7 +73,7 @@ class Lane {
   break(error) {
     if (this.open !== null) return this.open.end(error);
     const document = documentOf(error);
-    this.send(newPost(this.where('error'), JSON.stringify(document), document.errorType));
+    this.send(postOf(newPostAndNext(this.where('error'), JSON.stringify(document), document.errorType)));
   }
 
   where(what) {
