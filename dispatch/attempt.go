@@ -229,12 +229,14 @@ func (c counted) Write(b []byte) (int, error) {
 
 // End implements lambent.Reply.
 func (a *attempt) End(res lambent.Result) {
-	var now time.Time
+	now := time.Now()
+	used, peak, unread := a.in.sandbox.Stats()
 	var busyUS, cpuUS int64
-	if a.in.division == nil {
-		now = time.Now()
-	} else {
-		busyUS, cpuUS, now = a.in.division.end(a.slice, a.in.usedUS)
+	switch {
+	case a.in.division != nil:
+		busyUS, cpuUS, now = a.in.division.end(a.slice, used)
+	case unread == nil:
+		cpuUS = max(0, used-a.in.cpuUS.Swap(used))
 	}
 	// The kernel may take a child and leave the runtime, which then answers what it
 	// likes: the answer is not the function's.
@@ -258,10 +260,7 @@ func (a *attempt) End(res lambent.Result) {
 	} else {
 		u.BilledMS = lambent.Billed(0, run)
 	}
-	if cpu, peak, err := a.in.sandbox.Stats(); err == nil {
-		if a.in.division == nil {
-			cpuUS = max(0, cpu-a.in.cpuUS.Swap(cpu))
-		}
+	if unread == nil {
 		u.CPUUS, u.PeakMB = cpuUS, (peak+1<<20-1)>>20
 	}
 	a.finish(u, res, func(lines ...[]byte) (tail []byte) {

@@ -38,15 +38,16 @@ func (s *division) begin(stats func() int64) (slice, time.Time) {
 	return slice{s.time.v, s.cpu.v}, now
 }
 
-// end counts it out, and returns its shares in us. The shares of all that overlap
-// add up to the time in which there was one, and what was not anybody's of the
+// end counts it out, and returns its shares in us. used is the processor time used so
+// far; it may be of a moment ago, or 0 if it could not be told. The shares of all that
+// overlap add up to the time in which there was one, and what was not anybody's of the
 // processor's is the next one's, as where there is one at a time.
-func (s *division) end(of slice, stats func() int64) (busyUS, cpuUS int64, now time.Time) {
+func (s *division) end(of slice, used int64) (busyUS, cpuUS int64, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now = time.Now()
 	s.time.advance(sinceEpoch(now), s.n)
-	s.cpu.advance(stats(), s.n)
+	s.cpu.advance(used, s.n)
 	s.n--
 	last := s.n == 0
 	return s.time.issue(of.time, last, int64(time.Microsecond), 1), s.cpu.issue(of.cpu, last, 1, 0), now

@@ -32,7 +32,7 @@ func TestSharesAddUp(t *testing.T) {
 			end := func(i int) {
 				u := under[i]
 				under = append(under[:i], under[i+1:]...)
-				busy, used, now := s.end(u.slice, stats)
+				busy, used, now := s.end(u.slice, stats())
 				issued, cpuIssued = issued+busy, cpuIssued+used
 				if run := now.Sub(u.since).Microseconds(); u.alone && len(under) == 0 && busy != max(1, run) {
 					t.Fatalf("seed %d: %d us of %d that it was alone for", seed, busy, run)
@@ -107,7 +107,7 @@ func TestSharesOfTheCanceled(t *testing.T) {
 		time.Sleep(10 * time.Millisecond)
 		s.cancel(b)
 		time.Sleep(10 * time.Millisecond)
-		if busy, _, _ := s.end(a, none); busy != 20_000 {
+		if busy, _, _ := s.end(a, none()); busy != 20_000 {
 			t.Errorf("%d us of 20000", busy)
 		}
 		c, _ := s.begin(none)
@@ -115,7 +115,7 @@ func TestSharesOfTheCanceled(t *testing.T) {
 		s.cancel(c)
 		d, _ := s.begin(none)
 		time.Sleep(time.Millisecond)
-		if busy, _, _ := s.end(d, none); busy != 1000 {
+		if busy, _, _ := s.end(d, none()); busy != 1000 {
 			t.Errorf("%d us of 1000", busy)
 		}
 	})

@@ -161,7 +161,7 @@ func (p *pool) try(ctx context.Context, ahead bool, l *launch, limit time.Durati
 func (in *instance) boot(ctx context.Context, l *launch, tree string, secrets map[string]string) error {
 	cfg := in.p.rev.Config
 	task := sandbox.Task{Code: tree, MemoryMB: cfg.MemoryMB, TmpMB: cfg.TmpMB, Network: in.p.rev.Network}
-	cpu, _, _ := in.sandbox.Stats() // booting the runtime was ours, not the code's
+	cpu := in.usedUS() // booting the runtime was ours, not the code's
 	in.cpuUS.Store(cpu)
 	if cfg.Concurrency > 1 {
 		in.division = new(division)
@@ -194,12 +194,10 @@ func (in *instance) boot(ctx context.Context, l *launch, tree string, secrets ma
 	return err
 }
 
-// usedUS is the processor time used so far, or as of the last time that could be told.
+// usedUS is the processor time used so far.
 func (in *instance) usedUS() int64 {
-	if cpu, _, err := in.sandbox.Stats(); err == nil {
-		in.cpuUS.Store(cpu)
-	}
-	return in.cpuUS.Load()
+	cpu, _, _ := in.sandbox.Stats()
+	return cpu
 }
 
 // settleAfter is how long a first call has the processor that starting had: most are
