@@ -95,6 +95,7 @@ func BenchmarkServers(b *testing.B) {
 					b.ReportMetric(ours.rate(), "calls/s")
 					b.ReportMetric(ours.rate()/floor.rate(), "of-bare")
 					b.ReportMetric(us(floor.all.Percentile(50)), "bare-p50-us")
+					b.ReportMetric(us(floor.all.Percentile(99)), "bare-p99-us")
 					b.ReportMetric(us(ours.all.Percentile(50)), "p50-us")
 					b.ReportMetric(us(ours.all.Percentile(50)-floor.all.Percentile(50)), "over-p50-us")
 					b.ReportMetric(us(ours.all.Percentile(99)), "p99-us")
