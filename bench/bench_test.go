@@ -28,6 +28,9 @@ func TestMain(m *testing.M) {
 	if at := os.Getenv(probeAt); at != "" {
 		os.Exit(probe(at))
 	}
+	if to := os.Getenv(relayTo); to != "" {
+		os.Exit(relay(os.Getenv(relayAt), to))
+	}
 	os.Exit(daemon.Main(m))
 }
 

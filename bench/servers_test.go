@@ -41,7 +41,13 @@ func (f *framework) serve(b *testing.B, dir string, env ...string) string {
 		b.Skip(err)
 	}
 	addr := freeAddr(b)
-	cmd := f.command(interpreter, dir, addr, env...)
+	start(b, f.command(interpreter, dir, addr, env...), addr)
+	return addr
+}
+
+// start starts a server that listens at addr, until the benchmark is over.
+func start(b *testing.B, cmd *exec.Cmd, addr string) {
+	b.Helper()
 	if err := cmd.Start(); err != nil {
 		b.Fatal(err)
 	}
@@ -52,17 +58,74 @@ func (f *framework) serve(b *testing.B, dir string, env ...string) string {
 	for begun := time.Now(); ; time.Sleep(10 * time.Millisecond) {
 		if c, err := net.Dial("tcp", addr); err == nil {
 			c.Close()
-			return addr
+			return
 		}
 		if time.Since(begun) > 30*time.Second {
-			b.Fatal("the framework does not listen")
+			b.Fatalf("%s does not listen", cmd.Path)
 		}
 	}
 }
 
+// Of the program of the benchmarks, started again as a relay: where it listens, and where
+// what it is sent goes.
+const relayAt, relayTo = "LAMBENT_BENCH_RELAY_AT", "LAMBENT_BENCH_RELAY_TO"
+
+// relay passes on what clients send, and what they are answered.
+func relay(at, to string) int {
+	l, err := net.Listen("tcp", at)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	for {
+		client, err := l.Accept()
+		if err != nil {
+			return 1
+		}
+		go func() {
+			defer client.Close()
+			server, err := net.Dial("tcp", to)
+			if err != nil {
+				return
+			}
+			defer server.Close()
+			go pass(client, server)
+			pass(server, client)
+		}()
+	}
+}
+
+// pass writes to one what it reads from another, until that ends. It does not splice,
+// which would take two calls for a read and a write.
+func pass(to, from net.Conn) {
+	defer to.Close()
+	for buf := make([]byte, 16<<10); ; {
+		n, err := from.Read(buf)
+		if err != nil {
+			return
+		}
+		if _, err := to.Write(buf[:n]); err != nil {
+			return
+		}
+	}
+}
+
+// startRelay starts a relay as a process, and returns its address.
+func startRelay(b *testing.B, to string) string {
+	b.Helper()
+	at := freeAddr(b)
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), relayAt+"="+at, relayTo+"="+to)
+	cmd.Stderr = os.Stderr
+	start(b, cmd, at)
+	return at
+}
+
 // BenchmarkServers is a function of Google's by its framework, over the framework by
 // itself, in blocks that take turns: latencies and rates of 1 and 64 clients at one
-// instance, and what a call costs our processes.
+// instance, and what a call costs our processes. What is over the bare framework's
+// stands beside what a relay takes that reads nothing of what it passes on: that is
+// the least for whoever stands between a client and a server.
 func BenchmarkServers(b *testing.B) {
 	for _, f := range functionsFrameworks {
 		b.Run(f.language, func(b *testing.B) {
@@ -73,11 +136,12 @@ func BenchmarkServers(b *testing.B) {
 				r.MemoryMB, r.Concurrency, r.TimeoutMS = new(1769), new(80), new(int64(30_000))
 			})
 			addr, bare := strings.TrimPrefix(d.URL, "http://"), f.serve(b, dir, "THREADS=64")
+			relayed := startRelay(b, bare)
 			for _, clients := range []int{1, 64} {
 				b.Run(fmt.Sprint(clients), func(b *testing.B) {
 					crowd(b, addr, "/fn/echo/", clients, 200+20*clients)
 					crowd(b, bare, "/", clients, 200+20*clients)
-					var ours, floor crowdResult
+					var ours, floor, relay crowdResult
 					var platform time.Duration
 					const block = 1000 // they take turns
 					b.ResetTimer()
@@ -88,6 +152,7 @@ func BenchmarkServers(b *testing.B) {
 						platform += bench.CPU(bench.Server(d.PID())...) - before
 						b.StopTimer()
 						floor.add(crowd(b, bare, "/", clients, n))
+						relay.add(crowd(b, relayed, "/", clients, n))
 						b.StartTimer()
 					}
 					b.StopTimer()
@@ -98,6 +163,7 @@ func BenchmarkServers(b *testing.B) {
 					b.ReportMetric(us(floor.all.Percentile(99)), "bare-p99-us")
 					b.ReportMetric(us(ours.all.Percentile(50)), "p50-us")
 					b.ReportMetric(us(ours.all.Percentile(50)-floor.all.Percentile(50)), "over-p50-us")
+					b.ReportMetric(us(relay.all.Percentile(50)-floor.all.Percentile(50)), "relay-over-p50-us")
 					b.ReportMetric(us(ours.all.Percentile(99)), "p99-us")
 					b.ReportMetric(us(platform)/float64(b.N), "cpu-us/call")
 				})
