@@ -160,8 +160,16 @@ func TestCargoOfARegistry(t *testing.T) {
 		fresh := buildRequest("p")
 		fresh.Fresh = true
 		says("e123", true)(build(fresh, code("e{}")))
-		// Another program is another manifest: Cargo goes by what is there.
+		// Cargo goes by which programs there are, too.
 		says("f123", true)(build(buildRequest("p"), code("f{}", "tests/t.rs", "")))
+		// What the first stage cannot see, the build does without it.
+		before := kept()
+		out, said, _, err := build(buildRequest("p"), source(t, "Cargo.toml", tinyManifest+"near = { path = \"target/near\" }\n", "src/main.rs", "fn main() { near::say(tiny::X) }",
+			"target/near/Cargo.toml", "[package]\nname = \"near\"\nversion = \"1.0.0\"\n", "target/near/src/lib.rs", "pub fn say(x: u32) { print!(\"g{}\", x) }"))
+		says("g123", true)(out, said, true, err)
+		if !strings.Contains(said, "cannot be done ahead of the build (cargo failed: ") || kept() != before+1 {
+			t.Errorf("%d more are kept\n%s", kept()-before, said)
+		}
 	})
 }
 
@@ -176,13 +184,13 @@ func TestFirstStage(t *testing.T) {
 		o.Env, o.Timeout = nil, 9*time.Minute
 		rust := y.rust(t, &o)
 		for name, c := range map[string]struct {
-			rt       lambent.Runtime
-			registry string
-			source   string // with a word in it
-			files    []string
-			result   string
+			rt         lambent.Runtime
+			registries string
+			source     string // with a word in it
+			files      []string
+			result     string
 		}{
-			"cargo": {rust, "index.crates.io:443", "src/main.rs", []string{
+			"cargo": {rust, "index.crates.io:443,static.crates.io:443", "src/main.rs", []string{
 				"Cargo.toml", "[package]\nname = \"f\"\nversion = \"1.0.0\"\nedition = \"2021\"\n[dependencies]\nitoa = \"1\"\n",
 				"src/main.rs", "fn main() { println!(\"WORD {}\", itoa::Buffer::new().format(1)) }\n",
 			}, "bootstrap"},
@@ -192,15 +200,18 @@ func TestFirstStage(t *testing.T) {
 			}, "target/gcp-java-hello-1.0.jar"},
 		} {
 			o := o
-			conn, err := net.DialTimeout("tcp", c.registry, 5*time.Second)
+			conn, err := net.DialTimeout("tcp", strings.Split(c.registries, ",")[0], 5*time.Second)
 			if err != nil {
 				platformtest.Missing(t, err.Error())
 			}
 			conn.Close()
 			for i, word := range []string{"one", "other"} {
-				o.Network = lambent.Network{"internet", c.registry}
-				if i > 0 {
-					o.Network = lambent.Network{"none"}
+				o.Network = lambent.Network{"none"}
+				if i == 0 {
+					o.Network, err = lambent.ParseNetwork("internet," + c.registries)
+				}
+				if err != nil {
+					t.Fatal(err)
 				}
 				src := source(t, c.files...)
 				text := strings.ReplaceAll(read(src, c.source), "WORD", word)

@@ -11,15 +11,17 @@ invoker() {
   [ -e "$1" ] || maven dependency:copy -Dartifact=com.google.cloud.functions.invoker:java-function-invoker:1.4.1 \
     -DoutputDirectory="$TMPDIR/result/invoker"
 }
+unfound() { find "$HOME/.m2/repository" -name '*.lastUpdated' "$@"; }
 rm -rf target
 mkdir -p "$TMPDIR/result/target" "$TMPDIR/result/invoker"
 if [ -n "$fetch" ]; then # only a build finds all that a build needs
   package || {
+    [ -z "$(unfound)" ] || exit 1
     echo "without the source Maven does not come to the end: its plugins are asked what they need"
     maven dependency:go-offline
   }
   invoker
-  find "$HOME/.m2/repository" -name '*.lastUpdated' -delete # what was not found, and would not be looked for again
+  unfound -delete # or it is not looked for again
   answer "$HOME" .m2/repository
   exit
 fi
