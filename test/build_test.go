@@ -2,11 +2,16 @@ package test
 
 import (
 	"bytes"
+	"context"
+	"fmt"
+	"io"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -18,6 +23,12 @@ import (
 // a sandbox, and they answer.
 func TestBuildsFromRegistries(t *testing.T) {
 	d := daemon.Start(t, filepath.Join(daemon.Dir(t), "data"))
+	var built atomic.Int32
+	t.Cleanup(func() { // once all are through, and before the server is ended
+		if want := fmt.Sprintf("\nlambent_builds_total{outcome=%q} %d\n", "ok", built.Load()); built.Load() > 0 && !strings.Contains(metrics(t, d), want) {
+			t.Errorf("the metrics lack %q", want)
+		}
+	})
 	for name, c := range map[string]struct {
 		tools    []string
 		registry string
@@ -55,6 +66,7 @@ func TestBuildsFromRegistries(t *testing.T) {
 				if err != nil {
 					t.Fatalf("%v\n%s", err, said)
 				}
+				built.Add(1)
 				return string(said)
 			}
 			deploy()
@@ -81,6 +93,26 @@ func TestBuildsFromRegistries(t *testing.T) {
 			}
 		})
 	}
+}
+
+// metrics are what a server tells of itself.
+func metrics(t *testing.T, d *daemon.Daemon) string {
+	t.Helper()
+	req, err := http.NewRequestWithContext(context.Background(), http.MethodGet, d.URL+"/metrics", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+d.Token)
+	resp, err := d.HTTP.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	told, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Error(err)
+	}
+	return string(told)
 }
 
 // missing skips a test for something that is not there, or fails it in CI.
