@@ -6,6 +6,7 @@ import (
 	"compress/gzip"
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io/fs"
 	"net"
@@ -149,6 +150,29 @@ func TestCargoOfARegistry(t *testing.T) {
 		if kept() != 2 {
 			t.Errorf("%d are kept, of a first stage and a build", kept())
 		}
+		// Without a lock file it is not for ever, nor is what was made of it.
+		age := func(d time.Duration) {
+			files, err := filepath.Glob(filepath.Join(o.CacheDir, "installed", "*"))
+			for _, file := range files {
+				err = errors.Join(err, os.Chtimes(file, time.Now().Add(-d), time.Now().Add(-d)))
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		age(20 * time.Hour)
+		says("x123", false)(build(buildRequest("p"), code("x{}")))
+		young, err := filepath.Glob(filepath.Join(o.CacheDir, "installed", "*"))
+		for _, file := range young {
+			if info, err := os.Stat(file); err != nil || time.Since(info.ModTime()) < 19*time.Hour {
+				t.Errorf("of what was fetched 20 hours ago something young was made: %v, %v", info.ModTime(), err)
+			}
+		}
+		if err != nil || len(young) != 3 {
+			t.Errorf("%v are kept, %v", young, err)
+		}
+		age(25 * time.Hour)
+		says("y123", true)(build(buildRequest("p"), code("y{}")))
 		// A build that spoils what it is given spoils its own.
 		says("b123", false)(build(buildRequest("p"), code("b{}", "build.rs", `fn main() {
 			let home = std::env::var("CARGO_HOME").unwrap();
@@ -182,20 +206,30 @@ func TestFirstStage(t *testing.T) {
 		}
 		o := y.options(t)
 		o.Env, o.Timeout = nil, 9*time.Minute
-		rust := y.rust(t, &o)
+		rust, java, pom := y.rust(t, &o), y.needs(t, "google-java"), read("../../examples/gcp-java-hello", "pom.xml")
 		for name, c := range map[string]struct {
+			kind       string
 			rt         lambent.Runtime
 			registries string
 			source     string // with a word in it
 			files      []string
 			result     string
 		}{
-			"cargo": {rust, "index.crates.io:443,static.crates.io:443", "src/main.rs", []string{
+			"cargo": {"cargo", rust, "index.crates.io:443,static.crates.io:443", "src/main.rs", []string{
 				"Cargo.toml", "[package]\nname = \"f\"\nversion = \"1.0.0\"\nedition = \"2021\"\n[dependencies]\nitoa = \"1\"\n",
 				"src/main.rs", "fn main() { println!(\"WORD {}\", itoa::Buffer::new().format(1)) }\n",
 			}, "bootstrap"},
-			"maven": {y.needs(t, "google-java"), "repo.maven.apache.org:443", "src/main/java/F.java", []string{
-				"pom.xml", read("../../examples/gcp-java-hello", "pom.xml"),
+			"maven": {"maven", java, "repo.maven.apache.org:443", "src/main/java/F.java", []string{
+				"pom.xml", pom, "src/main/java/F.java", "public class F { public static final String SAYS = \"WORD\"; }\n",
+			}, "target/gcp-java-hello-1.0.jar"},
+			// A build that does not come to its end without the source.
+			"maven, by its plugins": {"maven", java, "repo.maven.apache.org:443", "src/main/java/F.java", []string{
+				"pom.xml", strings.Replace(pom, "</project>", `<build><plugins><plugin>
+					<artifactId>maven-antrun-plugin</artifactId><version>3.1.0</version>
+					<executions><execution><phase>compile</phase><goals><goal>run</goal></goals><configuration><target>
+						<condition property="there"><available file="src/main/java/F.java"/></condition><fail unless="there"/>
+					</target></configuration></execution></executions>
+				</plugin></plugins></build></project>`, 1),
 				"src/main/java/F.java", "public class F { public static final String SAYS = \"WORD\"; }\n",
 			}, "target/gcp-java-hello-1.0.jar"},
 		} {
@@ -220,7 +254,7 @@ func TestFirstStage(t *testing.T) {
 				}
 				var progress bytes.Buffer
 				r := buildRequest("p")
-				r.Kind, r.Runtime = name, c.rt
+				r.Kind, r.Runtime = c.kind, c.rt
 				begun := time.Now()
 				out, err := made(t, o, r, src, &progress)
 				if err != nil {

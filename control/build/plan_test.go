@@ -143,6 +143,10 @@ func TestFirst(t *testing.T) {
 			t.Errorf("%s: %s, want %s", name, got, c.want)
 		}
 	}
+	large := fstest.MapFS{"pom.xml": {}, ".mvn/large.jar": {Data: make([]byte, maxManifest+1)}}
+	if p, err := readMaven(manifests{large}); err != nil || p.first != nil {
+		t.Errorf("a large file: %+v, %v", p.first, err)
+	}
 	many := fstest.MapFS{"Cargo.toml": {}}
 	for i := range maxFirst {
 		many[fmt.Sprintf("vendor/%d/Cargo.toml", i)] = &fstest.MapFile{}

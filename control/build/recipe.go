@@ -209,10 +209,10 @@ var (
 	// What Cargo takes for a program or a library by its name, and misses where a manifest
 	// speaks of it.
 	cargoTarget = regexp.MustCompile(`(^|/)(src/(lib|main)|(src/bin|tests|examples|benches)/[^/]+(/main)?)\.rs$`)
-	cargoInside = regexp.MustCompile(`file:|\b(directory|local-registry)\s*=`)
+	cargoInside = regexp.MustCompile(`\bfile:|\b(directory|local-registry)\s*=`)
 
 	mavenManifest = regexp.MustCompile(`(^|/)pom\.xml$|^\.mvn/`)
-	mavenInside   = regexp.MustCompile(`file:|<systemPath>`)
+	mavenInside   = regexp.MustCompile(`\bfile:|<systemPath>`)
 )
 
 // readCargo takes a package as it is: its build may read all of it.
@@ -242,7 +242,7 @@ const maxFirst = 1000
 
 // readFirst returns the plan of a first stage that sees the files of some names, and of
 // others that they are there: nil where one says that what is to be fetched lies in the
-// project.
+// project, or is too large to be read.
 func readFirst(src fs.FS, locked bool, sees, empty, inside *regexp.Regexp) (*plan, error) {
 	p := &plan{fetch: true, locked: locked}
 	err := fs.WalkDir(src, ".", func(name string, d fs.DirEntry, err error) error {
@@ -254,10 +254,10 @@ func readFirst(src fs.FS, locked bool, sees, empty, inside *regexp.Regexp) (*pla
 		case !d.Type().IsRegular():
 		case sees.MatchString(name):
 			text, err := fs.ReadFile(src, name)
-			if err != nil {
+			if err != nil && !lambent.Is(err, lambent.Broken) {
 				return err
 			}
-			if p.sees = append(p.sees, name); inside.Match(text) {
+			if p.sees = append(p.sees, name); err != nil || inside.Match(text) {
 				p = nil
 			}
 		case empty != nil && empty.MatchString(name):

@@ -147,7 +147,13 @@ func (b *Builder) stages(ctx context.Context, r *Request, rec *recipe, p plan, s
 			defer fetched.Close()
 		}
 	}
-	return b.install(ctx, r, rec, p, src, fetched, filepath.Join(work, "answer.tar"), progress)
+	answer, err := b.install(ctx, r, rec, p, src, fetched, filepath.Join(work, "answer.tar"), progress)
+	if err == nil && fetched != nil && !p.locked { // its versions are as old as what it was made of
+		if info, err := fetched.Stat(); err == nil {
+			_ = os.Chtimes(answer.Name(), info.ModTime(), info.ModTime())
+		}
+	}
+	return answer, err
 }
 
 // fetched returns the answer of a first stage, out of the cache where it is there. Where

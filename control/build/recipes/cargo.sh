@@ -2,6 +2,7 @@
 # not the source of it.
 need cargo
 export CARGO_HOME="$HOME/.cargo"
+mkdir -p "$CARGO_HOME"
 if [ -n "$fetch" ]; then # what Cargo.lock names, or would
   lock= target=
   [ ! -f Cargo.lock ] || lock=--locked

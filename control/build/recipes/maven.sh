@@ -13,7 +13,7 @@ invoker() {
 }
 unfound() { find "$HOME/.m2/repository" -name '*.lastUpdated' "$@"; }
 rm -rf target
-mkdir -p "$TMPDIR/result/target" "$TMPDIR/result/invoker"
+mkdir -p "$TMPDIR/result/target" "$TMPDIR/result/invoker" "$HOME/.m2/repository"
 if [ -n "$fetch" ]; then # only a build finds all that a build needs
   package || {
     [ -z "$(unfound)" ] || exit 1
