@@ -291,8 +291,10 @@ func (b *Builder) run(ctx context.Context, rt lambent.Runtime, task sandbox.Task
 	if err := sb.Assign(ctx, task); err != nil {
 		return exit, orEnded(ctx, err)
 	}
-	if s, ok := sandbox.Unwrap(sb).(sandbox.Sharer); ok {
-		_ = s.Share(sandboxShare) // without it the build takes more from others, and is no less right
+	if s, ok := sb.(sandbox.Sharer); ok {
+		if err := s.Share(sandboxShare); err != nil {
+			return exit, orEnded(ctx, err)
+		}
 	}
 	spoken := make(chan struct{})
 	go func() {
