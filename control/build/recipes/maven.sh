@@ -18,7 +18,7 @@ if [ -n "$fetch" ]; then # only a build finds all that a build needs
   package || {
     [ -z "$(unfound)" ] || exit 1
     echo "without the source Maven does not come to the end: its plugins are asked what they need"
-    maven dependency:go-offline
+    maven org.apache.maven.plugins:maven-dependency-plugin:3.8.1:go-offline dependency:copy-dependencies -DincludeScope=runtime
   }
   invoker
   unfound -delete # or it is not looked for again
