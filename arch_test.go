@@ -45,7 +45,7 @@ var rules = []rule{
 	{"client", "", "server server/servertest", "what a user of the API may import without importing the platform"},
 
 	{"control", "store", "", "knows functions as records; code, runtimes and builds are functions that server hands it"},
-	{"control/build", "bundle sandbox", "guest/platformtest runtimes sandbox/namespace sandbox/process", "trees in, trees out, by toolchains and by sandboxes: it knows no function"},
+	{"control/build", "bundle sandbox", "guest/platformtest runtimes sandbox/names sandbox/namespace sandbox/process", "trees in, trees out, by toolchains and by sandboxes: it knows no function"},
 	{"scale", "", "", "decides, and does nothing: it knows neither what an instance is nor what time it is"},
 	{"scale/replay", "scale", "", "a recorded day through the decisions of scale; no instance is real"},
 	{"dispatch", "scale sandbox guest", "sandbox/fake", "the synchronous path: with no store in reach, nothing durable can be on it"},

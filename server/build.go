@@ -125,5 +125,8 @@ func (s *Server) build(ctx context.Context, r v1.BuildRequest, progress io.Write
 	if err != nil {
 		return v1.Code{}, err
 	}
-	return asCode(s.builder.Build(ctx, build.Request{Kind: r.Kind, Source: r.Source, Runtime: rt, Name: r.Name, Fresh: r.Fresh}, progress))
+	begun := time.Now()
+	t, err := s.builder.Build(ctx, build.Request{Kind: r.Kind, Source: r.Source, Runtime: rt, Name: r.Name, Fresh: r.Fresh}, progress)
+	s.metrics.Built(time.Since(begun), err)
+	return asCode(t, err)
 }

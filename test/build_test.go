@@ -2,11 +2,16 @@ package test
 
 import (
 	"bytes"
+	"context"
+	"fmt"
+	"io"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -18,13 +23,21 @@ import (
 // a sandbox, and they answer.
 func TestBuildsFromRegistries(t *testing.T) {
 	d := daemon.Start(t, filepath.Join(daemon.Dir(t), "data"))
+	var built atomic.Int32
+	t.Cleanup(func() { // once all are through, and before the server is ended
+		if want := fmt.Sprintf("\nlambent_builds_total{outcome=%q} %d\n", "ok", built.Load()); built.Load() > 0 && !strings.Contains(metrics(t, d), want) {
+			t.Errorf("the metrics lack %q", want)
+		}
+	})
 	for name, c := range map[string]struct {
 		tools    []string
 		registry string
+		source   string
+		changed  string // what the deploy of another source says
 	}{
-		"gcp-node-hello":   {[]string{"/usr/bin/node", "npm"}, "registry.npmjs.org:443"},
-		"gcp-python-hello": {[]string{"/usr/bin/python3"}, "pypi.org:443"},
-		"gcp-java-hello":   {[]string{"mvn", "javac"}, "repo.maven.apache.org:443"},
+		"gcp-node-hello":   {[]string{"/usr/bin/node", "npm"}, "registry.npmjs.org:443", "index.js", "nothing of what is installed has changed"},
+		"gcp-python-hello": {[]string{"/usr/bin/python3"}, "pypi.org:443", "main.py", "nothing of what is installed has changed"},
+		"gcp-java-hello":   {[]string{"mvn", "javac"}, "repo.maven.apache.org:443", "src/main/java/com/example/Hello.java", "what the manifests ask for is there from an earlier build"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -38,9 +51,13 @@ func TestBuildsFromRegistries(t *testing.T) {
 				missing(t, err.Error())
 			}
 			conn.Close()
+			dir := filepath.Join(t.TempDir(), name)
+			if err := os.CopyFS(dir, os.DirFS(filepath.Join("..", "examples", name))); err != nil {
+				t.Fatal(err)
+			}
 			deploy := func() string {
 				t.Helper()
-				cmd := exec.Command(daemon.Program(t), "deploy", filepath.Join("..", "examples", name))
+				cmd := exec.Command(daemon.Program(t), "deploy", dir)
 				cmd.Env = append(os.Environ(), "LAMBENT_URL="+d.URL, "LAMBENT_DATA="+d.Data, "LAMBENT_TOKEN=")
 				said, err := cmd.CombinedOutput()
 				if err != nil && strings.Contains(string(said), "needs pip") {
@@ -49,6 +66,7 @@ func TestBuildsFromRegistries(t *testing.T) {
 				if err != nil {
 					t.Fatalf("%v\n%s", err, said)
 				}
+				built.Add(1)
 				return string(said)
 			}
 			deploy()
@@ -59,8 +77,42 @@ func TestBuildsFromRegistries(t *testing.T) {
 			if said := deploy(); !strings.Contains(said, "nothing of what is installed has changed") || !strings.Contains(said, "nothing changed in "+name) {
 				t.Errorf("again:\n%s", said)
 			}
+			text, err := os.ReadFile(filepath.Join(dir, c.source))
+			if err == nil {
+				err = os.WriteFile(filepath.Join(dir, c.source), bytes.ReplaceAll(text, []byte("Hello, "), []byte("Hi, ")), 0o644)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if said := deploy(); !strings.Contains(said, c.changed) {
+				t.Errorf("with another source:\n%s", said)
+			}
+			out.Reset()
+			if _, err := d.Invoke(t.Context(), client.InvokeRequest{Name: name, Payload: strings.NewReader(`{"name": "Ada"}`)}, &out); err != nil || !strings.Contains(out.String(), "Hi, ") {
+				t.Errorf("Invoke = %v: %s", err, &out)
+			}
 		})
 	}
+}
+
+// metrics are what a server tells of itself.
+func metrics(t *testing.T, d *daemon.Daemon) string {
+	t.Helper()
+	req, err := http.NewRequestWithContext(context.Background(), http.MethodGet, d.URL+"/metrics", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+d.Token)
+	resp, err := d.HTTP.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	told, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Error(err)
+	}
+	return string(told)
 }
 
 // missing skips a test for something that is not there, or fails it in CI.

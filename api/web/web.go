@@ -272,7 +272,10 @@ func (o *reply) Begin(status int, header map[string][]string) error {
 	return nil
 }
 
-// ofTheHop reports whether a header is not of the answer (RFC 9110, 7.6.1).
+// ofTheHop reports whether a header is not the code's to say, but of this connection (RFC
+// 9110, 7.6.1). It is not the guests' question of what a server said to them alone: no
+// answer was on a wire for whoever only returns it, so that its Connection lists nothing,
+// and a challenge (Proxy-Authenticate) is the code's own.
 func ofTheHop(name string) bool {
 	switch name {
 	case "Connection", "Keep-Alive", "Proxy-Connection", "Te", "Trailer", "Transfer-Encoding", "Upgrade":

@@ -11,8 +11,9 @@
 // through go.mod does not lie outside the source.
 //
 // It guarantees that a build is bounded in time, in output and in what it makes, and
-// sees none of the server's environment but what Options hand it. What is installed is
-// kept, by what the manifests say, for the next build of the same project.
+// sees none of the server's environment but what Options hand it. What is installed, or
+// fetched to build with, is kept by what the manifests say, for the next build of the same
+// project, which is given a copy.
 package build
 
 import (

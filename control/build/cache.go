@@ -30,8 +30,9 @@ const (
 	looseFor = 24 * time.Hour
 )
 
-// cacheKey names what goes into a build: whatever the recipe sees, what runs it, where it
-// installs from, and whose it is. Projects share nothing, so that none can leave another something.
+// cacheKey names what goes into a build, or into the first stage of one: whatever the
+// recipe sees, what runs it, where it installs from, and whose it is. Projects share
+// nothing, so that none can leave another something.
 func (b *Builder) cacheKey(r *Request, rec *recipe, src string, p plan) (string, error) {
 	h := sha256.New()
 	field := func(s string) {
@@ -52,6 +53,12 @@ func (b *Builder) cacheKey(r *Request, rec *recipe, src string, p plan) (string,
 		field(name)
 		sum := sha256.Sum256(text)
 		h.Write(sum[:])
+	}
+	if p.fetch {
+		field("first stage")
+	}
+	for _, name := range p.empty {
+		field(name)
 	}
 	return hex.EncodeToString(h.Sum(nil)), nil
 }

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -101,6 +102,57 @@ func TestPackage(t *testing.T) {
 	large := fstest.MapFS{"package.json": {Data: []byte("{}")}, "yarn.lock": {Data: make([]byte, maxManifest+1)}}
 	if _, err := readPackage(manifests{large}); !lambent.Is(err, lambent.Broken) || !strings.Contains(err.Error(), "yarn.lock is 16 MB") {
 		t.Errorf("a large one: %v", err)
+	}
+}
+
+// The first stage sees what says which packages there are, and is told of what these name;
+// where packages lie in the project there is none.
+func TestFirst(t *testing.T) {
+	const locked = "Cargo.lock Cargo.toml rust-toolchain.toml sub/Cargo.toml; src/main.rs sub/src/bin/a/main.rs sub/src/lib.rs sub/tests/t.rs"
+	for name, c := range map[string]struct {
+		read  func(fs.FS) (plan, error)
+		files []string // name, content...
+		want  string
+	}{
+		"cargo":            {readCargo, []string{"Cargo.toml", "", "src/main.rs", "", "src/more.rs", "", "build.rs", ""}, "Cargo.toml; src/main.rs"},
+		"cargo, a config":  {readCargo, []string{"Cargo.toml", "", ".cargo/config.toml", "[net]", ".cargo/x", ""}, ".cargo/config.toml Cargo.toml; "},
+		"cargo, built":     {readCargo, []string{"Cargo.toml", "", "target/package/x/Cargo.toml", "", ".git/Cargo.toml", ""}, "Cargo.toml; "},
+		"cargo, vendored":  {readCargo, []string{"Cargo.toml", "", ".cargo/config.toml", "[source.v]\ndirectory = \"vendor\""}, "none"},
+		"cargo, a file":    {readCargo, []string{"Cargo.toml", `a = { git = "file:///a" }`}, "none"},
+		"cargo, workspace": {readCargo, []string{"Cargo.toml", "", "Cargo.lock", "", "rust-toolchain.toml", "", "sub/Cargo.toml", "", "src/main.rs", "", "sub/src/lib.rs", "", "sub/src/bin/a/main.rs", "", "sub/src/bin/a/b.rs", "", "sub/tests/t.rs", ""}, locked},
+		"maven":            {readMaven, []string{"pom.xml", "", ".mvn/maven.config", "", "src/main/java/A.java", "", "sub/pom.xml", "", "sub/.mvn/x", ""}, ".mvn/maven.config pom.xml sub/pom.xml; "},
+		"maven, a jar":     {readMaven, []string{"pom.xml", "<systemPath>${basedir}/a.jar</systemPath>"}, "none"},
+		"maven, a folder":  {readMaven, []string{"pom.xml", "<url>file://${basedir}/repo</url>"}, "none"},
+	} {
+		src := fstest.MapFS{}
+		for i := 0; i < len(c.files); i += 2 {
+			src[c.files[i]] = &fstest.MapFile{Data: []byte(c.files[i+1])}
+		}
+		p, err := c.read(manifests{src})
+		if err != nil || !p.all || p.sees != nil {
+			t.Errorf("%s: %+v, %v", name, p, err)
+		}
+		got := "none"
+		if p.first != nil {
+			got = strings.Join(p.first.sees, " ") + "; " + strings.Join(p.first.empty, " ")
+			if !p.first.fetch || p.first.locked != p.locked || p.first.all {
+				t.Errorf("%s: %+v", name, p.first)
+			}
+		}
+		if got != c.want {
+			t.Errorf("%s: %s, want %s", name, got, c.want)
+		}
+	}
+	large := fstest.MapFS{"pom.xml": {}, ".mvn/large.jar": {Data: make([]byte, maxManifest+1)}}
+	if p, err := readMaven(manifests{large}); err != nil || p.first != nil {
+		t.Errorf("a large file: %+v, %v", p.first, err)
+	}
+	many := fstest.MapFS{"Cargo.toml": {}}
+	for i := range maxFirst {
+		many[fmt.Sprintf("vendor/%d/Cargo.toml", i)] = &fstest.MapFile{}
+	}
+	if p, err := readCargo(manifests{many}); err != nil || p.first != nil {
+		t.Errorf("a registry in the project: %+v, %v", p.first, err)
 	}
 }
 

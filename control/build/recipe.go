@@ -35,6 +35,15 @@ type plan struct {
 	all bool
 	// locked says that the same is installed each time.
 	locked bool
+
+	// first is the plan of the first stage: it sees only what hardly changes, and fetches
+	// what the project depends on, for this build and for the next ones. nil: there is
+	// none, and the build fetches for itself.
+	first *plan
+	// Of a first stage: fetch says that this is one, and empty names files of which it sees
+	// only that they are there.
+	fetch bool
+	empty []string
 }
 
 var (
@@ -195,20 +204,77 @@ func readRequirements(src fs.FS) (plan, error) {
 	return p, nil
 }
 
+var (
+	cargoManifest = regexp.MustCompile(`(^|/)(Cargo\.(toml|lock)|\.cargo/config(\.toml)?|rust-toolchain(\.toml)?)$`)
+	// What Cargo takes for a program or a library by its name, and misses where a manifest
+	// speaks of it.
+	cargoTarget = regexp.MustCompile(`(^|/)(src/(lib|main)|(src/bin|tests|examples|benches)/[^/]+(/main)?)\.rs$`)
+	cargoInside = regexp.MustCompile(`\bfile:|\b(directory|local-registry)\s*=`)
+
+	mavenManifest = regexp.MustCompile(`(^|/)pom\.xml$|^\.mvn/`)
+	mavenInside   = regexp.MustCompile(`\bfile:|<systemPath>`)
+)
+
 // readCargo takes a package as it is: its build may read all of it.
-func readCargo(src fs.FS) (plan, error) {
-	_, err := manifest(src, "build.cargo", "Cargo.toml", "cargo init")
-	return plan{all: true, locked: exists(src, "Cargo.lock")}, err
+func readCargo(src fs.FS) (p plan, err error) {
+	if _, err := manifest(src, "build.cargo", "Cargo.toml", "cargo init"); err != nil {
+		return plan{}, err
+	}
+	p = plan{all: true, locked: exists(src, "Cargo.lock")}
+	p.first, err = readFirst(src, p.locked, cargoManifest, cargoTarget, cargoInside)
+	return p, err
 }
 
 // readMaven takes a project as it is. Its versions are said, but for snapshots.
-func readMaven(src fs.FS) (plan, error) {
+func readMaven(src fs.FS) (p plan, err error) {
 	text, err := manifest(src, "build.maven", "pom.xml", "mvn archetype:generate")
-	return plan{all: true, locked: !bytes.Contains(text, []byte("SNAPSHOT"))}, err
+	if err != nil {
+		return plan{}, err
+	}
+	p = plan{all: true, locked: !bytes.Contains(text, []byte("SNAPSHOT"))}
+	p.first, err = readFirst(src, p.locked, mavenManifest, nil, mavenInside)
+	return p, err
 }
 
-// copySeen copies the files that a build has to see into an empty directory.
-func copySeen(src, dst string, names []string) error {
+// maxFirst is how many files a first stage has at most: with more there is a registry
+// among them.
+const maxFirst = 1000
+
+// readFirst returns the plan of a first stage that sees the files of some names, and of
+// others that they are there: nil where one says that what is to be fetched lies in the
+// project, or is too large to be read.
+func readFirst(src fs.FS, locked bool, sees, empty, inside *regexp.Regexp) (*plan, error) {
+	p := &plan{fetch: true, locked: locked}
+	err := fs.WalkDir(src, ".", func(name string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && (d.Name() == "target" || d.Name() == ".git"): // what was built elsewhere
+			return fs.SkipDir
+		case !d.Type().IsRegular():
+		case sees.MatchString(name):
+			text, err := fs.ReadFile(src, name)
+			if err != nil && !lambent.Is(err, lambent.Broken) {
+				return err
+			}
+			if p.sees = append(p.sees, name); err != nil || inside.Match(text) {
+				p = nil
+			}
+		case empty != nil && empty.MatchString(name):
+			p.empty = append(p.empty, name)
+		}
+		if p == nil || len(p.sees)+len(p.empty) > maxFirst {
+			p = nil
+			return fs.SkipAll
+		}
+		return nil
+	})
+	return p, err
+}
+
+// copySeen copies the files that a build has to see into an empty directory, and makes
+// those of which it has to see no more than their names.
+func copySeen(src, dst string, names, empty []string) error {
 	from, err := os.OpenRoot(src)
 	if err != nil {
 		return err
@@ -221,6 +287,11 @@ func copySeen(src, dst string, names []string) error {
 	defer to.Close()
 	for _, name := range names {
 		if err := errors.Join(to.MkdirAll(path.Dir(name), 0o755), copyFile(from, to, name)); err != nil {
+			return err
+		}
+	}
+	for _, name := range empty {
+		if err := errors.Join(to.MkdirAll(path.Dir(name), 0o755), to.WriteFile(name, nil, 0o644)); err != nil {
 			return err
 		}
 	}

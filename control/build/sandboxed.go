@@ -35,6 +35,9 @@ const (
 	// for a slow disk to take what is on the way.
 	lastWords = 10 * time.Second
 
+	// maxFetched is how many bytes there may be of what a first stage fetches.
+	maxFetched = 1 << 30
+
 	// whole is what every answer ends with.
 	whole = "that is all"
 )
@@ -75,7 +78,7 @@ func (b *Builder) sandboxed(ctx context.Context, r *Request, rec *recipe, progre
 	kept := answer != nil
 	if kept {
 		say(progress, "nothing of what is installed has changed since the last build")
-	} else if answer, err = b.install(ctx, r, rec, p, src, work, progress); err != nil {
+	} else if answer, err = b.stages(ctx, r, rec, p, src, work, progress); err != nil {
 		return bundle.Tree{}, err
 	}
 	defer answer.Close()
@@ -129,11 +132,69 @@ func uncover(src, out string) error {
 	return nil
 }
 
-// install runs a recipe and returns a file with its answer.
-func (b *Builder) install(ctx context.Context, r *Request, rec *recipe, p plan, src, work string, progress io.Writer) (_ *os.File, err error) {
+// stages runs a recipe, and before it the first stage, if the plan has one. It returns a
+// file with the recipe's answer.
+func (b *Builder) stages(ctx context.Context, r *Request, rec *recipe, p plan, src, work string, progress io.Writer) (*os.File, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, b.options.Timeout, errTimeout)
+	defer cancel()
+	var fetched *os.File
+	if p.first != nil {
+		var err error
+		if fetched, err = b.fetched(ctx, r, rec, *p.first, src, work, progress); err != nil {
+			return nil, err
+		}
+		if fetched != nil {
+			defer fetched.Close()
+		}
+	}
+	answer, err := b.install(ctx, r, rec, p, src, fetched, filepath.Join(work, "answer.tar"), progress)
+	if err == nil && fetched != nil && !p.locked { // its versions are as old as what it was made of
+		if info, err := fetched.Stat(); err == nil {
+			_ = os.Chtimes(answer.Name(), info.ModTime(), info.ModTime())
+		}
+	}
+	return answer, err
+}
+
+// fetched returns the answer of a first stage, out of the cache where it is there. Where
+// the stage fails for what it cannot see, nothing of it is kept and the answer is nil: the
+// build, which sees all, says what is wrong, or is done without.
+func (b *Builder) fetched(ctx context.Context, r *Request, rec *recipe, p plan, src, work string, progress io.Writer) (*os.File, error) {
+	key, err := b.cacheKey(r, rec, src, p)
+	if err != nil {
+		return nil, diskError(err)
+	}
+	if !r.Fresh {
+		if f := b.cache.open(key, p.locked); f != nil {
+			say(progress, "what the manifests ask for is there from an earlier build")
+			return f, nil
+		}
+	}
+	say(progress, "fetching what the manifests ask for")
+	f, err := b.install(ctx, r, rec, p, src, nil, filepath.Join(work, "fetched.tar"), progress)
+	switch {
+	case err == nil:
+	case ctx.Err() == nil && (lambent.Is(err, lambent.Broken) || lambent.Is(err, lambent.TooLarge)):
+		say(progress, "that cannot be done ahead of the build (%s): it fetches for itself", lambent.UserMessage(err))
+		return nil, nil
+	default:
+		return nil, err
+	}
+	if err := b.cache.keep(key, f); err != nil { // the next build takes longer
+		b.log.Warn("what a build has fetched is not kept", "error", err)
+	}
+	return f, nil
+}
+
+// install runs a recipe, or the first stage of it, and returns the file, at a path, with
+// its answer. given is the answer of the first stage, or nil.
+func (b *Builder) install(ctx context.Context, r *Request, rec *recipe, p plan, src string, given *os.File, path string, progress io.Writer) (_ *os.File, err error) {
 	if p.sees != nil {
-		seen := filepath.Join(work, "seen")
-		if err := errors.Join(os.Mkdir(seen, 0o755), copySeen(src, seen, p.sees)); err != nil {
+		seen, err := os.MkdirTemp(filepath.Dir(path), "")
+		if err != nil {
+			return nil, diskError(err)
+		}
+		if err := copySeen(src, seen, p.sees, p.empty); err != nil {
 			return nil, diskError(err)
 		}
 		t, err := b.options.Trees.PutDirs(ctx, seen) // sandboxes see nothing but what is stored
@@ -144,7 +205,7 @@ func (b *Builder) install(ctx context.Context, r *Request, rec *recipe, p plan, 
 			return nil, err
 		}
 	}
-	answer, err := os.Create(filepath.Join(work, "answer.tar"))
+	answer, err := os.Create(path)
 	if err != nil {
 		return nil, diskError(err)
 	}
@@ -153,14 +214,12 @@ func (b *Builder) install(ctx context.Context, r *Request, rec *recipe, p plan, 
 			answer.Close()
 		}
 	}()
-	ctx, cancel := context.WithTimeoutCause(ctx, b.options.Timeout, errTimeout)
-	defer cancel()
 	said := &output{to: progress, left: maxOutput}
 	task := sandbox.Task{Code: src, MemoryMB: b.options.MemoryMB, TmpMB: sandboxDiskMB, Network: b.options.Network}
-	exit, err := b.run(ctx, r.Runtime, task, rec.script, p, answer, said)
+	exit, err := b.run(ctx, r.Runtime, task, rec.script, p, given, answer, said)
 	if lambent.Is(err, lambent.Unsupported) {
 		task.TmpMB = leastDiskMB
-		exit, err = b.run(ctx, r.Runtime, task, rec.script, p, answer, said)
+		exit, err = b.run(ctx, r.Runtime, task, rec.script, p, given, answer, said)
 	}
 	if err != nil {
 		return nil, err
@@ -190,9 +249,9 @@ func checkWhole(answer *os.File) error {
 	return nil
 }
 
-// run runs a script in a sandbox of its own, with what it answers on descriptor 3 going
-// to answer, and the rest of what it says to said.
-func (b *Builder) run(ctx context.Context, rt lambent.Runtime, task sandbox.Task, script string, p plan, answer io.Writer, said io.Writer) (exit sandbox.Exit, err error) {
+// run runs a script in a sandbox of its own, with what it is given coming from descriptor
+// 3, what it answers there going to answer, and the rest of what it says to said.
+func (b *Builder) run(ctx context.Context, rt lambent.Runtime, task sandbox.Task, script string, p plan, given *os.File, answer, said io.Writer) (exit sandbox.Exit, err error) {
 	const op = "build.run"
 	interpreter := ""
 	if len(rt.Boot) > 0 {
@@ -216,17 +275,38 @@ func (b *Builder) run(ctx context.Context, rt lambent.Runtime, task sandbox.Task
 	if p.all {
 		env = append(env, "BUILD_ALL=yes")
 	}
+	if p.fetch {
+		env = append(env, "BUILD_FETCH=yes")
+	}
+	size := int64(0)
+	if given != nil {
+		info, err := given.Stat()
+		if err != nil {
+			return exit, diskError(err)
+		}
+		size = info.Size()
+		env = append(env, fmt.Sprintf("BUILD_GIVEN=%d", size))
+	}
 	task.Start = sandbox.Start{Argv: []string{"/bin/sh", "-c", script}, Env: env}
 	if err := sb.Assign(ctx, task); err != nil {
 		return exit, orEnded(ctx, err)
 	}
-	if s, ok := sandbox.Unwrap(sb).(sandbox.Sharer); ok {
-		_ = s.Share(sandboxShare) // without it the build takes more from others, and is no less right
+	if s, ok := sb.(sandbox.Sharer); ok {
+		if err := s.Share(sandboxShare); err != nil {
+			return exit, orEnded(ctx, err)
+		}
 	}
 	spoken := make(chan struct{})
 	go func() {
 		defer close(spoken)
 		_, _ = io.Copy(said, sb.Output())
+	}()
+	gave := make(chan struct{})
+	go func() {
+		defer close(gave)
+		if given != nil {
+			_, _ = io.Copy(sb.Agent(), io.NewSectionReader(given, 0, size)) // the script misses what does not come
+		}
 	}()
 	// Not every driver reaches a process that has left its group: what it holds open is
 	// not waited for.
@@ -234,10 +314,14 @@ func (b *Builder) run(ctx context.Context, rt lambent.Runtime, task sandbox.Task
 	go func() {
 		defer close(ending)
 		<-sb.Done()
-		_ = sb.Agent().SetReadDeadline(time.Now().Add(lastWords))
+		_ = sb.Agent().SetDeadline(time.Now().Add(lastWords))
 		_ = sb.Output().SetReadDeadline(time.Now().Add(lastWords))
 	}()
-	limit := b.options.MaxTree + b.options.MaxTree/8 + 64<<20 // with the heads of entries
+	most := b.options.MaxTree
+	if p.fetch {
+		most = maxFetched
+	}
+	limit := most + most/8 + 64<<20 // with the heads of entries
 	n, err := io.Copy(answer, io.LimitReader(sb.Agent(), limit))
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		err = nil
@@ -253,11 +337,12 @@ func (b *Builder) run(ctx context.Context, rt lambent.Runtime, task sandbox.Task
 	}
 	<-ending
 	<-spoken
+	<-gave
 	switch {
 	case ctx.Err() != nil:
 		return exit, ended(ctx)
 	case n >= limit:
-		return exit, lambent.Errorf(lambent.TooLarge, op, "what the build makes is over the limit of %d MB", b.options.MaxTree>>20).
+		return exit, lambent.Errorf(lambent.TooLarge, op, "what the build makes is over the limit of %d MB", most>>20).
 			WithHint("leave out what the function does not need, or move dependencies into a layer")
 	case err != nil:
 		return exit, diskError(err)

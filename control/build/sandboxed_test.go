@@ -23,6 +23,7 @@ import (
 	"lambent/guest/platformtest"
 	"lambent/runtimes"
 	"lambent/sandbox"
+	"lambent/sandbox/names"
 )
 
 // A yard is where sandboxed builds are tested: a driver, and the runtimes that it has.
@@ -41,6 +42,9 @@ func drivers(t *testing.T, f func(t *testing.T, y *yard)) {
 				t.Fatal(err)
 			}
 			d, o := open(t, filepath.Join(platformtest.PublicDir(t), "run"), agents)
+			if d, err = names.New(d, names.Options{}); err != nil {
+				t.Fatal(err)
+			}
 			t.Cleanup(func() {
 				if err := d.Close(); err != nil {
 					t.Error(err)

@@ -35,6 +35,10 @@ var buckets = []float64{
 	.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300, 900,
 }
 
+// buildBuckets are of builds: from one out of the cache to the longest that may be, and
+// to those that wait for others.
+var buildBuckets = []float64{.1, .25, .5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600, 1200}
+
 // Options are what the metrics are read from. Each may be nil.
 type Options struct {
 	Known      func(lambent.Name) bool // whether there is such a function; nil: every one is
@@ -51,6 +55,8 @@ type Metrics struct {
 	duration, init, queue            *prometheus.HistogramVec
 	cold, errors, timeouts, throttle *prometheus.CounterVec
 	billed                           *prometheus.CounterVec
+	builds                           *prometheus.CounterVec
+	build                            prometheus.Histogram
 
 	mu           sync.RWMutex // guards the fields below
 	functions    map[name]*function
@@ -95,8 +101,12 @@ func New(o Options) *Metrics {
 		timeouts:    counter("faas_timeouts_total", "Attempts that were ended for the function's timeout.", perFunction...),
 		billed:      counter("faas_billed_gb_seconds_total", "Billed memory and time, in GB-seconds.", perFunction...),
 		throttle:    counter("lambent_throttles_total", "Invocations refused for load or for a limit.", perFunction...),
+		builds:      counter("lambent_builds_total", "Builds of deploys that ended, by outcome.", "outcome"),
+		build: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "lambent_build_duration_seconds", Help: "Time of a build, with that for which it waited for others.", Buckets: buildBuckets,
+		}),
 	}
-	m.registry.MustRegister(m.invocations, m.duration, m.init, m.queue, m.cold, m.errors, m.timeouts, m.billed, m.throttle,
+	m.registry.MustRegister(m.invocations, m.duration, m.init, m.queue, m.cold, m.errors, m.timeouts, m.billed, m.throttle, m.builds, m.build,
 		gauges{o.Sandboxes, o.QueueDepth},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
@@ -131,6 +141,17 @@ func (m *Metrics) Observe(u *lambent.Usage) {
 func (m *Metrics) Throttled(n lambent.Name) {
 	k := m.known(name{n.Project, n.Function})
 	m.throttle.WithLabelValues(k.project, k.function).Inc()
+}
+
+// Built counts a build that ended, with the kind of its error for an outcome where it
+// has one, and ok elsewhere.
+func (m *Metrics) Built(took time.Duration, err error) {
+	outcome := lambent.OutcomeOK
+	if err != nil {
+		outcome = lambent.KindOf(err).String()
+	}
+	m.builds.WithLabelValues(outcome).Inc()
+	m.build.Observe(took.Seconds())
 }
 
 // Remove drops the series of a function that was deleted.

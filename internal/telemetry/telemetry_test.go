@@ -2,12 +2,14 @@ package telemetry_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"net/http/httptest"
 	"regexp"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"lambent"
 	"lambent/internal/telemetry"
@@ -80,6 +82,38 @@ func TestMetrics(t *testing.T) {
 	m.Observe(usage("f", "ok")) // deployed again
 	if got := scrape(t, m); !strings.Contains(got, `faas_invocations_total{function="f",outcome="ok",project="default",trigger="http",version="latest"} 1`) {
 		t.Errorf("after f came back:\n%s", got)
+	}
+}
+
+// Builds are counted by what became of them, and are whole before there is one.
+func TestBuilt(t *testing.T) {
+	m := telemetry.New(telemetry.Options{})
+	if got := scrape(t, m); !strings.Contains(got, "lambent_build_duration_seconds_count 0") {
+		t.Errorf("before a build:\n%s", got)
+	}
+	m.Built(700*time.Millisecond, nil)
+	m.Built(2*time.Minute, nil)
+	m.Built(time.Second, lambent.Errorf(lambent.Broken, "build", "it does not compile"))
+	m.Built(time.Second, fmt.Errorf("deploy: %w", lambent.Errorf(lambent.Canceled, "build", "given up")))
+	m.Built(time.Hour, errors.New("the disk is gone"))
+	got := scrape(t, m)
+	for _, want := range []string{
+		`lambent_builds_total{outcome="ok"} 2`,
+		`lambent_builds_total{outcome="broken"} 1`,
+		`lambent_builds_total{outcome="canceled"} 1`,
+		`lambent_builds_total{outcome="internal"} 1`,
+		`lambent_build_duration_seconds_bucket{le="0.5"} 0`,
+		`lambent_build_duration_seconds_bucket{le="1"} 3`,
+		`lambent_build_duration_seconds_bucket{le="120"} 4`,
+		`lambent_build_duration_seconds_bucket{le="+Inf"} 5`,
+		`lambent_build_duration_seconds_sum 3722.7`,
+	} {
+		if !strings.Contains("\n"+got+"\n", "\n"+want+"\n") {
+			t.Errorf("%s is missing", want)
+		}
+	}
+	if t.Failed() {
+		t.Log(got)
 	}
 }
 

@@ -1,7 +1,9 @@
-# What each recipe begins with: a copy of what is given, which is read-only, to work in.
+# What each recipe begins with: a copy of what is given, which is read-only, to work in,
+# and, in its home, a copy of what the first stage has fetched.
 set -eu
-all=${BUILD_ALL-} work=$TMPDIR/work
+all=${BUILD_ALL-} fetch=${BUILD_FETCH-} work=$TMPDIR/work
 mkdir "$work" "$HOME"
+[ -z "${BUILD_GIVEN-}" ] || head -c "$BUILD_GIVEN" <&3 | tar -C "$HOME" -xf -
 cp -RP . "$work"
 chmod -R u+w "$work"
 cd "$work"
