@@ -107,7 +107,6 @@ type Queue struct {
 	frames   []frame // by sequence number, from first
 	first    uint64
 	lowest   uint64 // before it, no frame has an item
-	lost     int    // frames that a scan did not find
 	mark     uint64 // frames below it are no more, or soon will be
 	at       int64  // of the newest frame, ms
 	number   uint64 // of the next item
@@ -115,6 +114,8 @@ type Queue struct {
 	live     int64  // bytes of items
 	finishes []finish
 	cache    cache
+
+	trimBytes int64 // of the log are not worth being given back
 
 	looked time.Time // at the disk
 	full   error     // what was seen
@@ -157,7 +158,7 @@ func (q *Queue) startOf(sequence uint64) int64 {
 func (s *Store) OpenQueue(ctx context.Context, o QueueOptions) (*Queue, error) {
 	const op = "store.OpenQueue"
 	q := &Queue{
-		s: s, opts: o.withDefaults(), space: s.dir.space,
+		s: s, opts: o.withDefaults(), space: s.dir.space, trimBytes: trimBytes,
 		kick: make(chan struct{}, 1), signalled: make(chan struct{}, 1), trimming: make(chan struct{}, 1), written: make(chan struct{}),
 		cache: cache{loads: map[uint64]*load{}},
 		items: map[key]*item{}, coming: map[key]*call{}, recent: map[key]struct{}{}, lanes: map[string]*lane{},
@@ -175,6 +176,7 @@ func (s *Store) OpenQueue(ctx context.Context, o QueueOptions) (*Queue, error) {
 	}
 	if err != nil {
 		q.stop()
+		close(q.written)
 		s.queue.Store(nil)
 		return nil, explain(op, s.dir.path, err)
 	}

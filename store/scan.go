@@ -93,8 +93,14 @@ func (q *Queue) scan(ctx context.Context, last uint64) error {
 			return ctx.Err()
 		}
 	}
-	if q.lost > 0 {
-		q.s.log.Error("queue: the engine has lost frames of the log", "frames", q.lost)
+	lost := 0
+	for i := range q.frames {
+		if q.frames[i].size == 0 {
+			lost++
+		}
+	}
+	if lost > 0 {
+		q.s.log.Error("queue: the engine has lost frames of the log, and items with them", "frames", lost)
 	}
 	q.s.log.Debug("queue: read", "frames", len(q.frames), "items", len(q.items), "lanes", len(q.lanes), "took", time.Since(began))
 	return nil
@@ -119,7 +125,6 @@ func (q *Queue) apply(sequence uint64, header string) error {
 	}
 	for q.last()+1 < sequence {
 		q.grow(0, 0)
-		q.lost++
 	}
 	q.grow(frameBytes(len(header)*3/4, nil, body), slots)
 	q.at, q.number = max(q.at, d.at), max(q.number, d.number)
@@ -186,7 +191,8 @@ func (q *Queue) itemAt(at ref) *item {
 // disregard drops what is below the mark. After a power cut the engine may have
 // some of it again, and not what finished it.
 func (q *Queue) disregard() {
-	for sequence := q.first; sequence < min(q.mark, q.last()+1); sequence++ {
+	end := min(q.mark, q.last()+1)
+	for sequence := q.first; sequence < end; sequence++ {
 		for _, it := range q.frame(sequence).items {
 			if it != nil {
 				q.finish(it)
@@ -194,7 +200,7 @@ func (q *Queue) disregard() {
 			}
 		}
 	}
-	q.advance(min(q.mark, q.last()+1))
+	q.advance(end)
 }
 
 // link puts the items that a scan has found into lists, in their order.

@@ -7,13 +7,9 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-const (
-	// trimBytes is how much the log must have to give back while there is work:
-	// two of the engine's files, which are what it can remove.
-	trimBytes = 16 << 20
-	// idleBytes is that at leisure.
-	idleBytes = 64 << 10
-)
+// trimBytes is how much the log must have to give back while there is work: two
+// of the engine's files, which are what it can remove.
+const trimBytes = 16 << 20
 
 // low is the first frame that the log needs: for an item that is in it, or for the
 // ids of finished ones.
@@ -50,13 +46,13 @@ func (q *Queue) wantsMoves() bool {
 	if len(q.finishes) > 0 {
 		garbage -= q.end - q.startOf(q.finishes[0].frame)
 	}
-	return garbage > max(trimBytes, q.live)
+	return garbage > max(q.trimBytes, q.live)
 }
 
 // wantsTrim reports whether there is anything to do for trim.
 func (q *Queue) wantsTrim() bool {
 	q.forget()
-	return q.reclaimable() >= trimBytes || q.wantsMoves()
+	return q.reclaimable() > q.trimBytes || q.wantsMoves()
 }
 
 // trim is the goroutine that gives back disk.
@@ -64,17 +60,17 @@ func (q *Queue) trim() {
 	tick := time.NewTicker(min(q.opts.Remember/8+time.Millisecond, 30*time.Second))
 	defer tick.Stop()
 	for {
-		least := int64(trimBytes)
+		leisure := false
 		select {
 		case <-q.written:
 			return
 		case <-q.trimming:
 		case <-tick.C:
-			least = idleBytes
+			leisure = true
 		}
 		for again := true; again; {
 			var err error
-			if again, err = q.trimOnce(least); err != nil && q.ctx.Err() == nil {
+			if again, err = q.trimOnce(leisure); err != nil && q.ctx.Err() == nil {
 				q.s.log.Warn("queue: its log was not trimmed", "err", err)
 				break
 			}
@@ -82,16 +78,21 @@ func (q *Queue) trim() {
 	}
 }
 
-// trimOnce gives back the beginning of the log if that is as much as least, else
-// moves items forward from there if they keep too much. It says whether it did.
-func (q *Queue) trimOnce(least int64) (did bool, err error) {
+// trimOnce gives back the beginning of the log if that is much, and at leisure
+// also if it is little; else it moves items forward from there if they keep too
+// much. It says whether it did.
+func (q *Queue) trimOnce(leisure bool) (did bool, err error) {
 	q.mu.Lock()
 	q.forget()
+	much := q.trimBytes
+	if leisure {
+		much /= 256
+	}
 	switch {
 	case q.closing:
 		q.mu.Unlock()
 		return false, nil
-	case q.reclaimable() >= least:
+	case q.reclaimable() > much:
 		q.mark = q.low()
 		mark := q.mark
 		q.mu.Unlock()
@@ -125,9 +126,10 @@ func (q *Queue) purge(mark uint64) error {
 
 // advance drops the frames below a sequence number from the index.
 func (q *Queue) advance(first uint64) {
-	n := int(first - q.first)
-	q.first = first
-	q.frames = shift(q.frames, n)
+	if first > q.first {
+		q.frames = shift(q.frames, int(first-q.first))
+		q.first = first
+	}
 }
 
 // run has the writer write a call of ours.
