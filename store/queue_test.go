@@ -400,7 +400,7 @@ func TestQueueClose(t *testing.T) {
 	for q.Coming() < 4 {
 		runtime.Gosched()
 	}
-	if err := w.Retry(time.Time{}, 1, ""); err != nil {
+	if err := w.Retry(time.Now().Add(time.Hour), 1, ""); err != nil {
 		t.Error(err)
 	}
 	for range 2 {
@@ -420,7 +420,7 @@ func TestQueueClose(t *testing.T) {
 	release()
 	all.Wait()
 	q = reopen(t, q, dir, store.QueueOptions{})
-	if s := q.Stats(); s.Waiting != 5 || q.Take("t", 1)[0].Attempt != 1 {
+	if s := q.Stats(); s.Waiting != 4 || s.Delayed != 1 {
 		t.Errorf("after Close: %+v", s)
 	}
 }
