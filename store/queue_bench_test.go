@@ -18,7 +18,6 @@ import (
 	"testing"
 	"time"
 
-	"lambent"
 	"lambent/store"
 )
 
@@ -178,7 +177,7 @@ func BenchmarkQueueRebuild(b *testing.B) {
 	s, q = nil, nil
 	debug.FreeOSMemory()
 	for b.Loop() {
-		began := time.Now()
+		began, used := time.Now(), cpu(b)
 		s = open(b, dir)
 		engine := time.Since(began)
 		if q, err = s.OpenQueue(b.Context(), o); err != nil {
@@ -186,7 +185,9 @@ func BenchmarkQueueRebuild(b *testing.B) {
 		}
 		b.ReportMetric(engine.Seconds(), "engine-s")
 		b.ReportMetric((time.Since(began) - engine).Seconds(), "rebuild-s")
-		b.ReportMetric(peak(b), "peak-MB")
+		b.ReportMetric((cpu(b) - used).Seconds(), "both-cpu-s")
+		b.ReportMetric(memory(b, "VmRSS:"), "rss-MB")
+		b.ReportMetric(memory(b, "VmHWM:"), "peak-MB")
 	}
 	runtime.GC()
 	var m runtime.MemStats
@@ -198,48 +199,30 @@ func BenchmarkQueueRebuild(b *testing.B) {
 		b.Fatalf("%d wait, want %d", n, items)
 	}
 	began := time.Now()
-	for range 16 {
-		all.Go(func() {
-			for q.Stats().Waiting > 0 {
-				lane, err := q.Next(b.Context())
-				if err != nil {
-					return
-				}
-				for _, w := range q.Take(lane, 100) {
-					if err := w.Done(); err != nil {
-						b.Error(err)
-					}
-				}
-				q.Wake(lane)
-				if q.Stats().Waiting == 0 {
-					s.Close()
-				}
-			}
-		})
-	}
-	all.Wait()
-	b.ReportMetric(time.Since(began).Seconds(), "drain-s")
-	if q, err = open(b, dir).OpenQueue(b.Context(), o); err != nil {
-		b.Fatal(err)
-	}
-	for q.Stats().Bytes > 1<<20 {
-		if n, err := q.Add(b.Context(), store.Item{ID: "one", Lane: "more"}); n == 0 || err != nil {
-			if lambent.Is(err, lambent.Throttled) {
+	for _, lane := range q.Lanes() {
+		for _, w := range q.Take(lane, items) {
+			if err := w.Done(); err != nil {
 				b.Fatal(err)
 			}
 		}
-		time.Sleep(100 * time.Millisecond)
+	}
+	if err := q.Flush(b.Context()); err != nil {
+		b.Fatal(err)
+	}
+	b.ReportMetric(time.Since(began).Seconds(), "drain-s")
+	for q.Stats().Bytes > 1<<20 {
+		time.Sleep(10 * time.Millisecond)
 	}
 	b.ReportMetric(du(b, dir), "drained-MB")
 }
 
-// peak is the most memory that this process has had, in MB.
-func peak(b *testing.B) float64 {
+// memory is what the kernel says of this process's memory, in MB.
+func memory(b *testing.B, what string) float64 {
 	status, err := os.ReadFile("/proc/self/status")
 	if err != nil {
 		b.Skip("no /proc")
 	}
-	_, rest, _ := strings.Cut(string(status), "VmHWM:")
+	_, rest, _ := strings.Cut(string(status), what)
 	kb, err := strconv.Atoi(strings.Fields(rest)[0])
 	if err != nil {
 		b.Fatal(err)

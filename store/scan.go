@@ -26,6 +26,7 @@ var queueStream = jetstream.StreamConfig{
 	Storage:     jetstream.FileStorage,
 	Replicas:    1,
 	AllowDirect: true,
+	Duplicates:  100 * time.Millisecond, // the least: frames tell themselves apart, and the engine reads those of this window when it starts
 }
 
 // bind makes the stream, if it is not there.
