@@ -33,8 +33,8 @@ type load struct {
 }
 
 // Load reads the item. Its bytes are the caller's to keep. Kinds: Stale (what
-// becomes of it was said meanwhile), Unavailable (closed), Canceled; Internal if
-// the log has it no more or cannot be read.
+// becomes of it was said meanwhile), Unavailable (closed), Canceled; NotFound if the
+// engine has lost it, Internal if it cannot be read.
 func (w *Work) Load(ctx context.Context) (Item, error) {
 	const op = "store.Load"
 	for {
@@ -42,7 +42,9 @@ func (w *Work) Load(ctx context.Context) (Item, error) {
 		if errors.Is(err, jetstream.ErrMsgNotFound) && w.movedFrom(at) {
 			continue
 		}
-		if err != nil {
+		if err != nil && w.q.ctx.Err() != nil {
+			return Item{}, errClosed(op)
+		} else if err != nil {
 			return Item{}, w.q.s.explain(op, fmt.Sprintf("frame %d", at.frame), err)
 		}
 		id, meta, payload, err := decodeContent(content)

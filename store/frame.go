@@ -33,9 +33,9 @@ const (
 	maxBody  = MaxPayloadBytes + 64<<10 // of one call, and so of a frame
 
 	maxCallIndex = maxIndex / 2
-	recordBytes  = 72 // of an item's record in an index, at most, without its lane's name and note
-	contentBytes = 8  // of the lengths in a content, at most
-	maxMS        = 253402300799999
+	recordBytes  = 72              // of an item's record in an index, at most, without its lane's name and note
+	contentBytes = 8               // of the lengths in a content, at most
+	maxMS        = 253402300799999 // in the year 9999: what is later is a mistake
 
 	indexHeader = "Lambent-Frame"
 )

@@ -22,9 +22,6 @@ const (
 	maxName         = 255  // bytes of an id, and of a lane's name
 )
 
-// maxTime is where times end: what is later is a caller's mistake.
-var maxTime = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)
-
 // QueueOptions are the bounds of a queue. Zero values are the defaults.
 type QueueOptions struct {
 	LaneItems int           // a lane's, without dead ones; 250,000
@@ -82,8 +79,7 @@ type Queue struct {
 
 	mu      sync.Mutex
 	closing bool  // nothing new is taken
-	closed  bool  // nothing more is written
-	failed  error // why not all was
+	failed  error // why not all of it was written
 	stuck   bool  // the engine has not taken the newest frame for a while
 
 	// The index.
@@ -260,14 +256,18 @@ func (it *Item) check(op string) error {
 		return lambent.Errorf(lambent.Invalid, op, "the id of an item has 1 to %d bytes, not %d", maxName, len(it.ID))
 	case len(it.Lane) == 0 || len(it.Lane) > maxName:
 		return lambent.Errorf(lambent.Invalid, op, "the name of a lane has 1 to %d bytes, not %d", maxName, len(it.Lane))
-	case it.Attempt < 0 || it.Attempt > math.MaxInt32:
-		return lambent.Errorf(lambent.Invalid, op, "item %s has attempt %d", it.ID, it.Attempt)
-	case !it.NotBefore.Before(maxTime):
-		return lambent.Errorf(lambent.Invalid, op, "item %s is not due before %v", it.ID, it.NotBefore)
 	case len(it.Meta) > MaxMetaBytes:
 		return lambent.Errorf(lambent.TooLarge, op, "the metadata of item %s is %d bytes, over the limit of %d", it.ID, len(it.Meta), MaxMetaBytes)
 	case len(it.Payload) > MaxPayloadBytes:
 		return lambent.Errorf(lambent.TooLarge, op, "the payload of item %s is %d bytes, over the limit of %d", it.ID, len(it.Payload), MaxPayloadBytes)
+	}
+	return checkDue(op, it.NotBefore, it.Attempt)
+}
+
+// checkDue refuses what a record cannot say.
+func checkDue(op string, notBefore time.Time, attempt int) error {
+	if attempt < 0 || attempt > math.MaxInt32 || ceilMS(notBefore) > maxMS {
+		return lambent.Errorf(lambent.Invalid, op, "attempt %d, not before %v: neither may be negative or after the year 9999", attempt, notBefore)
 	}
 	return nil
 }

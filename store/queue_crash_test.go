@@ -12,7 +12,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -156,7 +155,6 @@ func TestQueueCrash(t *testing.T) {
 		cmd.Stdin = strings.NewReader(strings.Join(unsure, "\n"))
 		var problem bytes.Buffer
 		cmd.Stderr = &problem
-		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 		out, err := cmd.StdoutPipe()
 		if err != nil {
 			t.Fatal(err)

@@ -54,6 +54,7 @@ func (q *Queue) rebuild(ctx context.Context) error {
 		}
 	}
 	q.link()
+	q.forget()
 	return nil
 }
 
@@ -63,8 +64,15 @@ func (q *Queue) scan(ctx context.Context, last uint64) error {
 	if err != nil {
 		return err
 	}
-	messages := make(chan *nats.Msg, 1024)
-	sub, err := js.ChanSubscribe("", messages, nats.OrderedConsumer(), nats.HeadersOnly(), nats.BindStream(queueStreamName))
+	messages := make(chan *nats.Msg)
+	over := make(chan struct{})
+	defer close(over)
+	sub, err := js.Subscribe("", func(m *nats.Msg) {
+		select {
+		case messages <- m:
+		case <-over:
+		}
+	}, nats.OrderedConsumer(), nats.HeadersOnly(), nats.BindStream(queueStreamName))
 	if err != nil {
 		return err
 	}
@@ -79,6 +87,9 @@ func (q *Queue) scan(ctx context.Context, last uint64) error {
 			meta, err := m.Metadata()
 			if err != nil {
 				return err
+			}
+			if meta.Sequence.Stream <= q.last() {
+				continue
 			}
 			if err := q.apply(meta.Sequence.Stream, m.Header.Get(indexHeader)); err != nil {
 				return fmt.Errorf("the queue's frame %d: %w", meta.Sequence.Stream, err)
@@ -201,6 +212,11 @@ func (q *Queue) disregard() {
 			}
 		}
 	}
+	n := 0
+	for n < len(q.finishes) && q.finishes[n].frame < end {
+		n++
+	}
+	q.forgetFirst(n)
 	q.advance(end)
 }
 

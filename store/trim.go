@@ -31,6 +31,12 @@ func (q *Queue) forget() {
 		if f.at > until && q.end-q.startOf(f.frame) <= q.opts.RememberBytes && len(q.finishes)-n <= rememberIDs {
 			break
 		}
+	}
+	q.forgetFirst(n)
+}
+
+func (q *Queue) forgetFirst(n int) {
+	for _, f := range q.finishes[:n] {
 		delete(q.recent, f.key)
 	}
 	q.finishes = shift(q.finishes, n)

@@ -129,8 +129,11 @@ func (w *Work) Done() error {
 
 // Retry has the item wait again, or a dead one live again, until notBefore (zero:
 // it is due now, behind the others), with an attempt's number and a note on why. It
-// is never refused for the lane's bound. Kinds: as of Done.
+// is never refused for the lane's bound. Kinds: as of Done, and Invalid.
 func (w *Work) Retry(notBefore time.Time, attempt int, note string) error {
+	if err := checkDue("store.Retry", notBefore, attempt); err != nil {
+		return err
+	}
 	return w.become("store.Retry", dead, func(q *Queue, it *item) {
 		it.since, it.attempt, it.note = max(ceilMS(notBefore), time.Now().UnixMilli()), uint32(attempt), makeNote(note)
 		q.changed(it, waiting)

@@ -96,7 +96,6 @@ func (q *Queue) write() {
 		q.mu.Lock()
 		d := q.gather(records)
 		over := d == nil && q.closing
-		q.closed = q.closed || over
 		q.mu.Unlock()
 		switch {
 		case over:
@@ -316,14 +315,13 @@ func (q *Queue) settle(d *draft) {
 }
 
 // grow adds a frame to the index, with as many slots.
-func (q *Queue) grow(size int64, slots int) *frame {
+func (q *Queue) grow(size int64, slots int) {
 	f := frame{start: q.end, size: size}
 	if slots > 0 {
 		f.items = make([]*item, slots)
 	}
 	q.frames = append(q.frames, f)
 	q.end += size
-	return &q.frames[len(q.frames)-1]
 }
 
 // frameBytes is about what a frame takes on disk.
@@ -338,7 +336,7 @@ func frameBytes(records int, lanes []string, body int) int64 {
 func (q *Queue) fail(d *draft, err error) {
 	q.s.log.Error("queue: no more is written", "err", err)
 	q.mu.Lock()
-	q.closing, q.closed = true, true
+	q.closing = true
 	q.failed = lambent.Errorf(lambent.Unavailable, "store.Queue", "%w", err)
 	calls := q.calls
 	q.calls, q.changes = nil, nil
