@@ -3,6 +3,7 @@ package store_test
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -214,6 +215,68 @@ func BenchmarkQueueRebuild(b *testing.B) {
 		time.Sleep(10 * time.Millisecond)
 	}
 	b.ReportMetric(du(b, dir), "drained-MB")
+}
+
+// BenchmarkQueueNeighbour is how long one function's work waits, an item each
+// 10 ms, while another's 200,000 items are accepted by 64 producers, fail, and
+// fail again 3 s later. Run it with -benchtime=1x.
+func BenchmarkQueueNeighbour(b *testing.B) {
+	const items = 200_000
+	q := openQueue(b, b.TempDir(), store.QueueOptions{})
+	payload := make([]byte, 1<<10)
+	rand.Read(payload)
+	ctx, cancel := context.WithCancel(b.Context())
+	defer cancel()
+	waits := newWaits()
+	var failures atomic.Int64
+	var workers, producers sync.WaitGroup
+	for range 32 {
+		workers.Go(func() {
+			for {
+				lane, err := q.Next(ctx)
+				if err != nil {
+					return
+				}
+				for _, w := range q.Take(lane, 4) {
+					it, err := w.Load(ctx)
+					if sent, _ := strconv.ParseInt(string(it.Meta), 10, 64); sent > 0 {
+						waits.add(time.Duration(time.Now().UnixNano() - sent))
+						err = errors.Join(err, w.Done())
+					} else {
+						err = errors.Join(err, w.Retry(time.Now().Add(3*time.Second), w.Attempt+1, "it always fails"))
+						failures.Add(1)
+					}
+					if err != nil && ctx.Err() == nil {
+						b.Error(err)
+					}
+				}
+				q.Wake(lane)
+			}
+		})
+	}
+	var ids atomic.Int64
+	for range 64 {
+		producers.Go(func() {
+			for id := ids.Add(1); id <= items; id = ids.Add(1) {
+				if _, err := q.Add(ctx, store.Item{ID: fmt.Sprint(id), Lane: "fails", Payload: payload}); err != nil {
+					b.Error(err)
+				}
+			}
+		})
+	}
+	b.ResetTimer()
+	for id, tick := 0, time.NewTicker(10*time.Millisecond); failures.Load() < 2*items; id++ {
+		<-tick.C
+		if _, err := q.Add(ctx, store.Item{ID: fmt.Sprint(id), Lane: "works", Meta: strconv.AppendInt(nil, time.Now().UnixNano(), 10), Payload: payload}); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.StopTimer()
+	producers.Wait()
+	cancel()
+	workers.Wait()
+	waits.report(b, "start")
+	b.ReportMetric(float64(len(waits.all)), "samples")
 }
 
 // memory is what the kernel says of this process's memory, in MB.
