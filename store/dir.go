@@ -169,13 +169,22 @@ func (d *dir) folder(name string) (string, error) {
 // as a reason to shut the stream down.
 const minFree = 16 << 20
 
-// checkSpace refuses a write that the disk may not hold.
-func (d *dir) checkSpace(op string) error {
+// space returns how many bytes of the disk are free, for us, and how many it has.
+func (d *dir) space() (free, total uint64, err error) {
 	var st syscall.Statfs_t
 	if err := syscall.Statfs(d.path, &st); err != nil {
+		return 0, 0, err
+	}
+	return uint64(st.Bavail) * uint64(st.Bsize), uint64(st.Blocks) * uint64(st.Bsize), nil
+}
+
+// checkSpace refuses a write that the disk may not hold.
+func (d *dir) checkSpace(op string) error {
+	free, _, err := d.space()
+	if err != nil {
 		return explain(op, d.path, err)
 	}
-	if free := uint64(st.Bavail) * uint64(st.Bsize); free < minFree {
+	if free < minFree {
 		return lambent.Errorf(lambent.NoSpace, op, "%d MB are free on the disk of data directory %s, under the %d MB that must stay free", free>>20, d.path, minFree>>20).
 			WithHint("df -h %s", d.path)
 	}

@@ -32,7 +32,8 @@ func startEngine(ctx context.Context, dir string, log *slog.Logger) (*engine, er
 		JetStream:              true,
 		DisableJetStreamBanner: true,
 		StoreDir:               dir,
-		SyncAlways:             true, // otherwise it acknowledges first and syncs every two minutes
+		SyncAlways:             true,    // otherwise it acknowledges first and syncs every two minutes
+		MaxPayload:             2 << 20, // a frame with an item of the largest size; records have a limit of their own
 		// Bounds of its own would refuse writes for a figure taken at start; the
 		// disk's real end is checkSpace's to see. Memory is for the state of watches.
 		JetStreamMaxStore:  1 << 50,

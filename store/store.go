@@ -18,12 +18,14 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io/fs"
 	"log/slog"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/nats-io/nats.go"
@@ -45,6 +47,7 @@ type Store struct {
 	js      jetstream.JetStream
 	records jetstream.KeyValue
 	stream  jetstream.Stream
+	queue   atomic.Pointer[Queue]
 	log     *slog.Logger
 
 	// send is js.PublishMsg; tests lose acknowledgements here.
@@ -107,12 +110,15 @@ func (s *Store) Announce(address string) error { return s.dir.announce(address) 
 func (s *Store) Close() error {
 	var err error
 	s.close.Do(func() {
+		if q := s.queue.Load(); q != nil {
+			err = q.Close()
+		}
 		s.end()
 		s.watchers.Wait()
 		if s.engine != nil {
 			s.engine.stop()
 		}
-		err = s.dir.unlock()
+		err = cmp.Or(err, s.dir.unlock())
 	})
 	return err
 }
