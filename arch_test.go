@@ -55,6 +55,9 @@ var rules = []rule{
 	{"bundle", "internal/atomicfile", "", "files by digest: it knows no function"},
 	{"store", "internal/atomicfile", "", "records: it knows no function"},
 
+	{"source", "", "", "the contract of what watches the world"},
+	{"source/*", "source internal/*", "", "a source knows its world and a sink: neither functions nor queues"},
+
 	{"guest", "sandbox", "", "the contract with the code inside a sandbox"},
 	{"guest/lambda", "guest sandbox internal/http1 internal/jsonquote", "runtimes guest/guesttest guest/platformtest", "a guest sees a sandbox through its contract, whatever the driver; its suite runs through real ones"},
 	{"guest/gcf", "guest sandbox internal/http1 internal/preload", "dispatch guest/guesttest guest/platformtest runtimes", "as any guest; what runs there is a web server, and its tests are real ones"},
@@ -84,6 +87,7 @@ var rules = []rule{
 var modules = []rule{
 	{"github.com/nats-io", "store", "", "the engine: nothing else may know that there is one"},
 	{"github.com/danielgtaylor/huma", "api/v1", "", "REST and its OpenAPI document"},
+	{"github.com/hashicorp/cronexpr", "source/cron", "", "when an expression is due next"},
 	{"github.com/prometheus/client_golang", "internal/telemetry", "", "metrics"},
 	{"github.com/shopspring/decimal", "meter", "", "money"},
 	{"github.com/klauspost/compress", "bundle runtimes/rootfs", "", "deflate; gzip and zstd of layers"},

@@ -3,6 +3,7 @@ package lambent
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/hex"
 	"io"
 	"time"
@@ -133,7 +134,18 @@ type Invoker interface {
 func NewID() string {
 	var b [16]byte
 	rand.Read(b[:])
-	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
+	return uuid(b, 4)
+}
+
+// IDOf returns the UUID (version 8, RFC 9562) of what a text names: the same one for
+// the same text.
+func IDOf(text string) string {
+	h := sha256.Sum256([]byte(text))
+	return uuid([16]byte(h[:16]), 8)
+}
+
+func uuid(b [16]byte, version byte) string {
+	b[6], b[8] = b[6]&0x0f|version<<4, b[8]&0x3f|0x80
 	var id [36]byte
 	hex.Encode(id[0:8], b[0:4])
 	hex.Encode(id[9:13], b[4:6])
