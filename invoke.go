@@ -24,6 +24,7 @@ type Invocation struct {
 	Deadline      time.Time // the caller's; zero: none. The function's own timeout is apart
 	ClientContext []byte    // AWS: JSON, at most 3583 bytes
 	WantLog       bool      // fill Result.LogTail
+	Started       func()    // called once it has an instance, and again with another if that one was dead; nil: nobody is told
 
 	Raw    []byte
 	HTTP   *Request

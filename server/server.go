@@ -37,6 +37,7 @@ import (
 	"lambent/runtimes/rootfs"
 	"lambent/sandbox"
 	"lambent/store"
+	"lambent/trigger"
 )
 
 // A Server is a running server.
@@ -66,6 +67,7 @@ type Server struct {
 	guests     map[string]guest.Guest
 	dispatch   *dispatch.Dispatcher
 	control    *control.Control
+	triggers   *trigger.Broker
 	web        *web.Face
 	api        http.Handler
 	front      *http1.Server // of calls
@@ -109,7 +111,7 @@ func Open(ctx context.Context, cfg Config) (_ *Server, err error) {
 		open func(context.Context) error
 	}{
 		{"port", s.openPort}, {"store", s.openStore}, {"files", s.openFiles}, {"driver", s.openDriver},
-		{"runtimes", s.openRuntimes}, {"builds", s.openBuilds}, {"dispatch", s.openDispatch}, {"control", s.openControl}, {"faces", s.openFaces},
+		{"runtimes", s.openRuntimes}, {"builds", s.openBuilds}, {"dispatch", s.openDispatch}, {"control", s.openControl}, {"triggers", s.openTriggers}, {"faces", s.openFaces},
 		{"processors", s.openProcessors},
 	} {
 		begun := time.Now()
@@ -337,6 +339,31 @@ func (s *Server) provision() error {
 	return nil
 }
 
+// openTriggers begins to run what was accepted before.
+func (s *Server) openTriggers(ctx context.Context) error {
+	queue, err := s.store.OpenQueue(ctx, store.QueueOptions{})
+	if err != nil {
+		return err
+	}
+	s.onClose("queue", queue.Close)
+	s.triggers = trigger.New(trigger.Config{
+		Invoker: s.dispatch, Queue: queue, MaxPayload: s.limits.MaxAsyncPayload, Logger: s.log,
+		Async: func(n lambent.Name) (lambent.Async, error) {
+			t, err := s.control.Resolve(n)
+			if err != nil {
+				return lambent.Async{}, err
+			}
+			return *t.Async, nil
+		},
+	})
+	s.onClose("triggers", func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second) // Close has given the grace
+		defer cancel()
+		return s.triggers.Close(ctx)
+	})
+	return nil
+}
+
 // deleted removes what a function leaves outside of the store. What its last calls
 // still write is discarded.
 func (s *Server) deleted(n lambent.Name) {
@@ -347,10 +374,10 @@ func (s *Server) deleted(n lambent.Name) {
 
 // openFaces makes what answers on the port.
 func (s *Server) openFaces(context.Context) error {
-	invoker := throttleCounter{s.dispatch, s.metrics}
+	invoker := throttleCounter{s.triggers, s.metrics}
 	s.web = web.New(web.Config{Invoker: invoker, Resolve: s.control.Resolve, Allow: s.allow, Streams: s.streams, MaxBody: s.limits.MaxPayload, Stall: s.cfg.StallTimeout})
 	s.api = v1.New(v1.Config{
-		Control: s.control, Invoker: invoker, Limits: s.limits, Logger: s.log,
+		Control: s.control, Invoker: invoker, Triggers: s.triggers, Limits: s.limits, Logger: s.log,
 		Authenticate: s.identify, HasCode: s.code.Has, CanRun: s.canRun, FixedEnv: s.fixedEnv, Framework: s.framework,
 		PutCode: s.putCode, Zip: s.code.Zip, Build: s.build, BuildLog: s.builder.Log, Logs: s.logs, Ledger: s.ledger,
 		FunctionURL: s.functionURL,
@@ -493,6 +520,7 @@ func (s *Server) Close(ctx context.Context) error {
 	close(s.closing) // lets go of who follows logs
 	// The port stays open until the last call has its answer, so that others are
 	// refused in words and not by a connection that is reset.
+	s.triggers.Stop()
 	err := s.dispatch.Close(ctx)
 	s.listener.Close()
 	if s.front.Shutdown(ctx) != nil {

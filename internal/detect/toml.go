@@ -33,6 +33,10 @@ type Settings struct {
 	Min          int                  `toml:"min"`         // instances
 	Max          int                  `toml:"max"`         // instances
 	KeepAlive    *time.Duration       `toml:"keep_alive"`
+	Attempts     int                  `toml:"attempts"`       // of asynchronous invocations
+	Backoff      time.Duration        `toml:"backoff"`        // before the second one
+	Factor       float64              `toml:"backoff_factor"` // of each further wait
+	MaxAge       time.Duration        `toml:"max_age"`
 	URL          lambent.URLPolicy    `toml:"url"`
 	Stream       bool                 `toml:"stream"` // the URL passes on what is written as it is written
 	Network      []string             `toml:"network"`
@@ -73,29 +77,35 @@ type rule struct {
 
 var (
 	functionKeys = map[string]rule{
-		"name":          {isA[string], `a name in quotes`},
-		"runtime":       {isA[string], `a runtime in quotes, such as "python3.11"`},
-		"handler":       {isA[string], `a handler in quotes, such as "app.handler"`},
-		"command":       {isCommand, `a command line in quotes, such as "node server.js", or a list of its words`},
-		"memory":        {isA[int64], `a number of megabytes, such as 128`},
-		"timeout":       {isDuration, `a duration in quotes, such as "30s"`},
-		"env":           {isTable, `a table of strings, such as { LOG_LEVEL = "info" }`},
-		"secrets":       {isList, `a list of names, such as ["API_KEY"]`},
-		"concurrency":   {isA[int64], `a number of invocations, such as 10`},
-		"min":           {isA[int64], `a number of instances, such as 1`},
-		"max":           {isA[int64], `a number of instances, such as 10`},
-		"keep_alive":    {isDuration, `a duration in quotes, such as "10m"`},
-		"url":           {isA[string], `one of "public", "token" and "none"`},
-		"stream":        {isA[bool], `true or false`},
-		"network":       {isList, `a list of addresses, such as ["db.internal:5432"] or ["internet", "10.1.2.0/24"], or ["none"]`},
-		"build":         {isA[bool], `false: take what is there as it is`},
-		"on_disconnect": {isDisconnect, `"continue" or "cancel"`},
-		"on":            {isA[[]map[string]any], `a table that starts with [[on]]`},
+		"name":           {isA[string], `a name in quotes`},
+		"runtime":        {isA[string], `a runtime in quotes, such as "python3.11"`},
+		"handler":        {isA[string], `a handler in quotes, such as "app.handler"`},
+		"command":        {isCommand, `a command line in quotes, such as "node server.js", or a list of its words`},
+		"memory":         {isA[int64], `a number of megabytes, such as 128`},
+		"timeout":        {isDuration, `a duration in quotes, such as "30s"`},
+		"env":            {isTable, `a table of strings, such as { LOG_LEVEL = "info" }`},
+		"secrets":        {isList, `a list of names, such as ["API_KEY"]`},
+		"concurrency":    {isA[int64], `a number of invocations, such as 10`},
+		"min":            {isA[int64], `a number of instances, such as 1`},
+		"max":            {isA[int64], `a number of instances, such as 10`},
+		"keep_alive":     {isDuration, `a duration in quotes, such as "10m"`},
+		"attempts":       {isA[int64], `a number of attempts of an asynchronous invocation, such as 3`},
+		"backoff":        {isDuration, `a duration in quotes, such as "1m"`},
+		"backoff_factor": {isNumber, `a number from 1, such as 2`},
+		"max_age":        {isDuration, `a duration in quotes, such as "6h"`},
+		"url":            {isA[string], `one of "public", "token" and "none"`},
+		"stream":         {isA[bool], `true or false`},
+		"network":        {isList, `a list of addresses, such as ["db.internal:5432"] or ["internet", "10.1.2.0/24"], or ["none"]`},
+		"build":          {isA[bool], `false: take what is there as it is`},
+		"on_disconnect":  {isDisconnect, `"continue" or "cancel"`},
+		"on":             {isA[[]map[string]any], `a table that starts with [[on]]`},
 	}
 	onKeys = []string{"http", "bucket", "prefix", "suffix", "schedule", "database", "table", "queue", "pattern"}
 )
 
 func isA[T any](v any) bool { _, ok := v.(T); return ok }
+
+func isNumber(v any) bool { return isA[int64](v) || isA[float64](v) }
 
 func isDisconnect(v any) bool {
 	return v == string(lambent.DisconnectContinue) || v == string(lambent.DisconnectCancel)
