@@ -14,6 +14,7 @@ import (
 type Invocation struct {
 	ID            string // a UUID
 	TriggerID     string // which trigger made it; empty for a direct call
+	Source        string // of what kind that is, such as "schedule"; empty for a direct call
 	Entry         string // which entry of an app of several; empty otherwise
 	Trace         string // W3C traceparent or AWS X-Ray header, as it came
 	Attempt       int    // from 1; 0 counts as 1

@@ -8,9 +8,18 @@ type Trigger struct {
 	ID       string    `json:"id"`     // of its own, for ever: what its events are told apart by
 	Target   Name      `json:"target"` // whose project the trigger is in
 	Disabled bool      `json:"disabled,omitempty"`
+	Deployed bool      `json:"deployed,omitempty"` // it came with the function's code, and goes with it: the next deploy says anew what there is
 	Created  time.Time `json:"created"`
 
 	Schedule *Schedule `json:"schedule,omitempty"`
+}
+
+// Kind is of what kind the source is: "schedule". It is empty where that is not clear.
+func (t *Trigger) Kind() string {
+	if t.Schedule != nil {
+		return "schedule"
+	}
+	return ""
 }
 
 // A Schedule fires by the clock.

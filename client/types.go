@@ -111,6 +111,8 @@ type DeployRequest struct {
 	URL     *URLRequest     `json:"url,omitempty"`
 	Async   *AsyncRequest   `json:"async,omitempty"`
 
+	Triggers []SourceRequest `json:"triggers,omitzero"` // What else invokes the function, as a whole: triggers that an earlier deploy has made and that are not in it are removed; those that were added otherwise stay
+
 	ExpectRevision     string `json:"expect_revision,omitempty"` // Refuse unless the function is at this revision
 	Publish            bool   `json:"publish,omitempty"`         // Also as a version, unless the last one is the same
 	VersionDescription string `json:"version_description,omitempty"`

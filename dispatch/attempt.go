@@ -331,8 +331,8 @@ func (a *attempt) finish(u *lambent.Usage, res lambent.Result, closeLog func(...
 
 func trigger(inv *lambent.Invocation) string {
 	switch {
-	case inv.TriggerID != "":
-		return inv.TriggerID
+	case inv.Source != "":
+		return inv.Source
 	case inv.HTTP != nil:
 		return "http"
 	}

@@ -36,6 +36,8 @@ import (
 	"lambent/runtimes"
 	"lambent/runtimes/rootfs"
 	"lambent/sandbox"
+	"lambent/source"
+	"lambent/source/cron"
 	"lambent/store"
 	"lambent/trigger"
 )
@@ -346,8 +348,8 @@ func (s *Server) openTriggers(ctx context.Context) error {
 		return err
 	}
 	s.onClose("queue", queue.Close)
-	s.triggers = trigger.New(trigger.Config{
-		Invoker: s.dispatch, Queue: queue, MaxPayload: s.limits.MaxAsyncPayload, Logger: s.log,
+	s.triggers, err = trigger.Open(ctx, trigger.Config{
+		Invoker: s.dispatch, Store: s.store, Queue: queue, Sources: map[string]source.Source{"schedule": cron.Source{}}, MaxPayload: s.limits.MaxAsyncPayload, Logger: s.log,
 		Async: func(n lambent.Name) (lambent.Async, error) {
 			t, err := s.control.Resolve(n)
 			if err != nil {
@@ -356,6 +358,9 @@ func (s *Server) openTriggers(ctx context.Context) error {
 			return *t.Async, nil
 		},
 	})
+	if err != nil {
+		return err
+	}
 	s.onClose("triggers", func() error {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second) // Close has given the grace
 		defer cancel()
@@ -367,8 +372,8 @@ func (s *Server) openTriggers(ctx context.Context) error {
 // deleted removes what a function leaves outside of the store. What its last calls
 // still write is discarded.
 func (s *Server) deleted(n lambent.Name) {
-	if err := errors.Join(s.logs.Delete(n), s.builder.Forget(n)); err != nil {
-		s.log.Warn("the log of a deleted function cannot be removed", "function", n.String(), "error", err)
+	if err := errors.Join(s.logs.Delete(n), s.builder.Forget(n), s.triggers.Forget(s.background, n)); err != nil {
+		s.log.Warn("what a deleted function has left cannot be removed", "function", n.String(), "error", err)
 	}
 }
 

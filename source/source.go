@@ -5,6 +5,7 @@ package source
 
 import (
 	"context"
+	"time"
 
 	"lambent"
 )
@@ -19,6 +20,11 @@ type Source interface {
 	// happen any more. It is called by one holder of the trigger's lease at a time, again
 	// after each start of the server, and goes on where the last one was.
 	Run(context.Context, lambent.Trigger, Sink) error
+}
+
+// A Forecaster is a Source that knows when it will publish next; the zero time: never.
+type Forecaster interface {
+	Next(t lambent.Trigger, after time.Time) time.Time
 }
 
 // A Sink takes what happens. Its methods may be called concurrently; an error is for

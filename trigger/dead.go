@@ -39,7 +39,7 @@ func (b *Broker) DeadLetters(ctx context.Context, n lambent.Name) ([]DeadLetter,
 
 // DeadLetter returns one. Kind: NotFound.
 func (b *Broker) DeadLetter(ctx context.Context, n lambent.Name, id string) (DeadLetter, error) {
-	w, err := b.find("trigger.DeadLetter", n, id)
+	w, err := b.findDead("trigger.DeadLetter", n, id)
 	if err != nil {
 		return DeadLetter{}, err
 	}
@@ -58,12 +58,11 @@ func letter(ctx context.Context, w *store.Work) (DeadLetter, error) {
 	return d, nil
 }
 
-func (b *Broker) find(op string, n lambent.Name, id string) (*store.Work, error) {
+func (b *Broker) findDead(op string, n lambent.Name, id string) (*store.Work, error) {
 	w, err := b.cfg.Queue.FindDead(laneOf(n), id)
 	if err != nil {
-		e := lambent.Errorf(lambent.NotFound, op, "function %s has no dead letter %.64q", functionOf(laneOf(n)), id)
-		e.Hint = "lambent deadletter list " + n.Function
-		return nil, e
+		return nil, lambent.Errorf(lambent.NotFound, op, "function %s has no dead letter %.64q", functionOf(laneOf(n)), id).
+			WithHint("lambent deadletter list %s", n.Function)
 	}
 	return w, nil
 }
@@ -83,7 +82,7 @@ func (b *Broker) Purge(ctx context.Context, n lambent.Name, id string) (int, err
 func (b *Broker) each(ctx context.Context, op string, n lambent.Name, id string, do func(*store.Work) error) (count int, err error) {
 	letters := b.cfg.Queue.Dead(laneOf(n))
 	if id != "" {
-		w, err := b.find(op, n, id)
+		w, err := b.findDead(op, n, id)
 		if err != nil {
 			return 0, err
 		}

@@ -12,6 +12,7 @@ import (
 type meta struct {
 	Qualifier     string `json:"q,omitempty"`
 	Trigger       string `json:"t,omitempty"`
+	Source        string `json:"s,omitempty"`
 	Entry         string `json:"e,omitempty"`
 	Trace         string `json:"x,omitempty"`
 	Hops          int    `json:"h,omitempty"`
@@ -30,7 +31,7 @@ func functionOf(lane string) lambent.Name {
 
 func encode(inv *lambent.Invocation) (store.Item, error) {
 	m := meta{
-		Qualifier: inv.Target.Qualifier, Trigger: inv.TriggerID, Entry: inv.Entry, Trace: inv.Trace, Hops: inv.Hops,
+		Qualifier: inv.Target.Qualifier, Trigger: inv.TriggerID, Source: inv.Source, Entry: inv.Entry, Trace: inv.Trace, Hops: inv.Hops,
 		ClientContext: inv.ClientContext, Events: inv.Events != nil,
 	}
 	it := store.Item{ID: inv.ID, Lane: laneOf(inv.Target), Attempt: 1, Payload: inv.Raw}
@@ -52,7 +53,7 @@ func decode(it store.Item) (*lambent.Invocation, error) {
 		return nil, lambent.Errorf(lambent.Internal, "trigger", "what was kept of the invocation cannot be read: %w", err)
 	}
 	inv := &lambent.Invocation{
-		ID: it.ID, TriggerID: m.Trigger, Entry: m.Entry, Trace: m.Trace, Hops: m.Hops, Attempt: it.Attempt,
+		ID: it.ID, TriggerID: m.Trigger, Source: m.Source, Entry: m.Entry, Trace: m.Trace, Hops: m.Hops, Attempt: it.Attempt,
 		Target: functionOf(it.Lane), Async: true, ClientContext: m.ClientContext,
 	}
 	inv.Target.Qualifier = m.Qualifier

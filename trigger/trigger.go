@@ -16,13 +16,16 @@ import (
 	"sync"
 
 	"lambent"
+	"lambent/source"
 	"lambent/store"
 )
 
 // Config is what a Broker needs. All of it is required.
 type Config struct {
 	Invoker    lambent.Invoker // runs invocations: dispatch
-	Queue      *store.Queue
+	Store      *store.Store
+	Queue      *store.Queue                              // the store's
+	Sources    map[string]source.Source                  // by the kind of triggers
 	Async      func(lambent.Name) (lambent.Async, error) // how a function wants it; Kind: NotFound
 	MaxPayload int                                       // bytes of an asynchronous invocation
 	Logger     *slog.Logger
@@ -38,16 +41,25 @@ type Broker struct {
 
 	mu    sync.Mutex // guards lanes and all that is in them
 	lanes map[string]*lane
+
+	changing sync.Mutex        // held while triggers are added, changed or removed; before watchMu
+	watchMu  sync.Mutex        // guards watches
+	watches  map[string]*watch // by the trigger's id
 }
 
 var _ lambent.Invoker = (*Broker)(nil)
 
-// New returns a Broker that has begun to run what is in the queue.
-func New(cfg Config) *Broker {
-	b := &Broker{cfg: cfg, lanes: map[string]*lane{}}
+// Open returns a Broker that has begun to run what is in the queue, and the sources of
+// the triggers that are kept.
+func Open(ctx context.Context, cfg Config) (*Broker, error) {
+	b := &Broker{cfg: cfg, lanes: map[string]*lane{}, watches: map[string]*watch{}}
 	b.ctx, b.stop = context.WithCancel(context.Background())
+	if err := b.load(ctx); err != nil {
+		b.endWatches()
+		return nil, err
+	}
 	b.looking.Go(b.look)
-	return b
+	return b, nil
 }
 
 // Invoke implements lambent.Invoker. What is asynchronous is on disk when it returns
@@ -77,7 +89,7 @@ func (b *Broker) Stop() { b.stop() }
 // Close stops, and waits until ctx ends for the attempts that have begun. What has not
 // ended by then runs again after the next start. Calling Close again does no harm.
 func (b *Broker) Close(ctx context.Context) error {
-	b.stop()
+	b.endWatches()
 	b.looking.Wait()
 	done := make(chan struct{})
 	go func() {

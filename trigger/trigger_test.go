@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"lambent"
+	"lambent/source"
 	"lambent/store"
 	"lambent/trigger"
 )
@@ -25,6 +26,7 @@ type platform struct {
 	store  *store.Store
 	queue  *store.Queue
 	broker *trigger.Broker
+	source scripted
 	run    func(context.Context, *lambent.Invocation) (*lambent.Fault, error)
 
 	mu    sync.Mutex // guards what follows
@@ -51,8 +53,8 @@ func (p *platform) open() {
 	if p.queue, err = p.store.OpenQueue(context.Background(), store.QueueOptions{}); err != nil {
 		p.t.Fatal(err)
 	}
-	p.broker = trigger.New(trigger.Config{
-		Invoker: p, Queue: p.queue, MaxPayload: 1 << 20, Logger: slog.New(slog.DiscardHandler),
+	p.broker, err = trigger.Open(context.Background(), trigger.Config{
+		Invoker: p, Store: p.store, Queue: p.queue, Sources: map[string]source.Source{"schedule": &p.source}, MaxPayload: 1 << 20, Logger: slog.New(slog.DiscardHandler),
 		Async: func(n lambent.Name) (lambent.Async, error) {
 			p.mu.Lock()
 			defer p.mu.Unlock()
@@ -62,6 +64,9 @@ func (p *platform) open() {
 			return p.async[n.Function], nil
 		},
 	})
+	if err != nil {
+		p.t.Fatal(err)
+	}
 }
 
 // close ends it as a server does that has to be quick.
@@ -162,7 +167,7 @@ func TestRuns(t *testing.T) {
 	p := newPlatform(t, ok)
 	events := []lambent.Event{{ID: "e1", Source: "s", Type: "t", Time: time.Unix(1_700_000_000, 5).UTC(), Data: []byte{0, 255}, Extensions: map[string]string{"a": "b"}}}
 	for _, want := range []lambent.Invocation{
-		{ID: "1", Raw: []byte(`{"a":1}`), Target: lambent.Name{Project: "shop", Function: "f", Qualifier: "live"}, Trace: "00-1", Hops: 3, TriggerID: "t1", Entry: "e", ClientContext: []byte("{}")},
+		{ID: "1", Raw: []byte(`{"a":1}`), Target: lambent.Name{Project: "shop", Function: "f", Qualifier: "live"}, Trace: "00-1", Hops: 3, TriggerID: "t1", Source: "schedule", Entry: "e", ClientContext: []byte("{}")},
 		{ID: "2", Raw: []byte{}, Target: name("f")},
 		{ID: "3", Events: events, Target: name("f")},
 	} {

@@ -40,6 +40,8 @@ type DeployRequest struct {
 	URL     *URLRequest     `json:"url,omitempty"`
 	Async   *AsyncRequest   `json:"async,omitempty"`
 
+	Triggers []SourceRequest `json:"triggers,omitzero" doc:"What else invokes the function, as a whole: triggers that an earlier deploy has made and that are not in it are removed; those that were added otherwise stay"`
+
 	ExpectRevision     string `json:"expect_revision,omitempty" doc:"Refuse unless the function is at this revision" example:"42"`
 	Publish            bool   `json:"publish,omitempty" doc:"Also as a version, unless the last one is the same"`
 	VersionDescription string `json:"version_description,omitempty" maxLength:"256"`
@@ -139,6 +141,13 @@ func (s *service) deploy(ctx context.Context, in *deployInput) (*deployOutput, e
 
 // apply carries out a deploy.
 func (s *service) apply(ctx context.Context, name lambent.Name, r *DeployRequest, progress io.Writer) (*Function, error) {
+	triggers := make([]lambent.Trigger, len(r.Triggers))
+	for i := range r.Triggers {
+		triggers[i] = r.Triggers[i].root()
+		if err := s.Triggers.Check(triggers[i]); err != nil {
+			return nil, err
+		}
+	}
 	code, err := s.code(ctx, name, r, progress)
 	if err != nil {
 		return nil, err
@@ -190,6 +199,11 @@ func (s *service) apply(ctx context.Context, name lambent.Name, r *DeployRequest
 				_, _ = io.WriteString(progress, f.Said)
 			}
 			return nil, err
+		}
+		if r.Triggers != nil {
+			if err := s.Triggers.Deploy(ctx, name, triggers); err != nil {
+				return nil, err
+			}
 		}
 		out := s.function(f)
 		return &out, nil

@@ -70,7 +70,7 @@ type Config struct {
 	Logs   *logs.Logs
 	Ledger *meter.Ledger
 
-	// Triggers has the invocations that are not tried any more.
+	// Triggers has the triggers, and the invocations that are not tried any more.
 	Triggers *trigger.Broker
 
 	// FunctionURL returns the address of a function's URL.
@@ -108,6 +108,7 @@ func New(c Config) http.Handler {
 	s.projectOperations(api)
 	s.invokeOperations(api)
 	s.deadLetterOperations(api)
+	s.triggerOperations(api)
 	s.logOperations(api)
 	s.usageOperations(api)
 	s.serverOperations(api)

@@ -35,6 +35,12 @@ func (p *program) request(f *detect.Function, has *client.Function, d *deployFla
 	}
 	r.Scaling = scaling(f, d)
 	r.Async = async(f, d)
+	if f.Schedules != nil {
+		r.Triggers = []client.SourceRequest{}
+	}
+	for _, s := range f.Schedules {
+		r.Triggers = append(r.Triggers, client.SourceRequest{Schedule: &client.Schedule{Expression: s.Expression, Zone: s.Zone}})
+	}
 	if policy := p.policy(f, has, d, project); policy != "" || f.Stream || d.changed("stream") {
 		r.URL = &client.URLRequest{Policy: optional(policy)}
 		if f.Stream || d.changed("stream") {

@@ -43,6 +43,7 @@ type Settings struct {
 	OnDisconnect lambent.OnDisconnect `toml:"on_disconnect"`
 	Builds       *bool                `toml:"build"` // false: neither compiles nor installs anything
 	Routes       []Route              `toml:"-"`     // from [[on]] tables with http
+	Schedules    []Schedule           `toml:"-"`     // from those with schedule; nil: there is no file
 	On           []map[string]any     `toml:"on"`
 }
 
@@ -67,6 +68,12 @@ func (c *Command) UnmarshalTOML(v any) error {
 type Route struct {
 	Method string // empty: any
 	Path   string // such as "/thumbs/{id}"
+}
+
+// A Schedule is a schedule trigger.
+type Schedule struct {
+	Expression string
+	Zone       string // an IANA time zone; empty: UTC
 }
 
 // A rule is what a key's value must be.
@@ -100,7 +107,7 @@ var (
 		"on_disconnect":  {isDisconnect, `"continue" or "cancel"`},
 		"on":             {isA[[]map[string]any], `a table that starts with [[on]]`},
 	}
-	onKeys = []string{"http", "bucket", "prefix", "suffix", "schedule", "database", "table", "queue", "pattern"}
+	onKeys = []string{"http", "bucket", "prefix", "suffix", "schedule", "zone", "database", "table", "queue", "pattern"}
 )
 
 func isA[T any](v any) bool { _, ok := v.(T); return ok }
@@ -256,6 +263,7 @@ func (s *Settings) finish(text string, table []string) error {
 		e.Kind = lambent.KindOf(err)
 		return e
 	}
+	s.Schedules = []Schedule{} // it says that there are none
 	for i, on := range s.On {
 		if err := s.addTrigger(text, at("on"), i, on); err != nil {
 			return err
@@ -280,9 +288,19 @@ func (s *Settings) addTrigger(text string, table []string, i int, on map[string]
 	}
 	pattern, http := on["http"].(string)
 	if !http {
-		for _, key := range []string{"bucket", "schedule", "database", "queue", "pattern"} {
+		if expression, ok := on["schedule"].(string); ok {
+			for key := range on {
+				if key != "schedule" && key != "zone" {
+					return fail(text, append(table, key), i, "does not go with a schedule: give each trigger a table of its own")
+				}
+			}
+			zone, _ := on["zone"].(string)
+			s.Schedules = append(s.Schedules, Schedule{expression, zone})
+			return nil
+		}
+		for _, key := range []string{"bucket", "database", "queue", "pattern"} {
 			if on[key] != nil {
-				e := fail(text, append(table, key), i, "asks for a trigger that this release does not have: only http is there yet")
+				e := fail(text, append(table, key), i, "asks for a trigger that this release does not have: http and schedule are there yet")
 				e.Kind = lambent.Unsupported
 				return e
 			}

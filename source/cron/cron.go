@@ -16,10 +16,10 @@ import (
 	"lambent/source"
 )
 
-var _ source.Source = Source{}
-
-// EventType is the type of the events.
-const EventType = "dev.lambent.schedule.due"
+var (
+	_ source.Source     = Source{}
+	_ source.Forecaster = Source{}
+)
 
 const (
 	// late is how old a due time may be that nobody has missed: clouds promise the minute.
@@ -47,6 +47,19 @@ func (Source) Check(t lambent.Trigger) error {
 		return refuse("%q is never due after %s", t.Schedule.Expression, now.UTC().Format(time.DateTime))
 	}
 	return nil
+}
+
+// Next implements source.Forecaster.
+func (Source) Next(t lambent.Trigger, after time.Time) time.Time {
+	times, err := Parse(*t.Schedule, t.Created)
+	if err != nil {
+		return time.Time{}
+	}
+	due := times.Next(after)
+	if !due.IsZero() {
+		due = due.Add(delay(t, due))
+	}
+	return due
 }
 
 // A position is the last due time that is done with.
@@ -166,7 +179,7 @@ func event(t lambent.Trigger, due time.Time) lambent.Event {
 		panic("cron: a string and a time always have a JSON form: " + err.Error())
 	}
 	return lambent.Event{
-		ID: lambent.IDOf(name(t, due)), Source: "/triggers/" + t.ID, Type: EventType, Subject: t.Target.Function,
+		ID: lambent.IDOf(name(t, due)), Source: "/triggers/" + t.ID, Type: lambent.EventScheduleDue, Subject: t.Target.Function,
 		Time: due.UTC(), DataContentType: "application/json", Data: data,
 	}
 }

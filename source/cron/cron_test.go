@@ -92,7 +92,7 @@ func TestFires(t *testing.T) {
 		run(t, tr, s, 16*time.Minute)
 		want(t, s, "00:05:00", "00:10:00", "00:15:00")
 		for i, e := range s.events {
-			if err := e.Validate(); err != nil || e.Type != cron.EventType || !s.at[i].Equal(e.Time) {
+			if err := e.Validate(); err != nil || e.Type != lambent.EventScheduleDue || !s.at[i].Equal(e.Time) {
 				t.Errorf("%+v at %v, %v", e, s.at[i], err)
 			}
 		}
