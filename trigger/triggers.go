@@ -40,9 +40,11 @@ type watch struct {
 	cancel   context.CancelFunc // ends the source; nil: it does not run
 	done     chan struct{}      // closed when it has
 
-	mu       sync.Mutex // guards what follows
-	status   Status
-	position uint64 // revision of the record of the position; 0: there is none
+	mu     sync.Mutex // guards status, but for the trigger itself, which does not change
+	status Status
+
+	positionMu sync.Mutex // guards position; held while it is written
+	position   uint64     // revision of its record; 0: there is none
 }
 
 // load reads the triggers and starts their sources.
@@ -137,7 +139,7 @@ var _ source.Sink = (*watch)(nil)
 
 // Publish implements source.Sink: each event is an invocation of its own.
 func (w *watch) Publish(ctx context.Context, trigger string, events ...lambent.Event) error {
-	t := &w.status.Trigger // which does not change
+	t := &w.status.Trigger
 	items := make([]store.Item, len(events))
 	for i := range events {
 		e := &events[i]
@@ -166,16 +168,16 @@ func (w *watch) Position(ctx context.Context, trigger string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	w.mu.Lock()
+	w.positionMu.Lock()
 	w.position = e.Revision
-	w.mu.Unlock()
+	w.positionMu.Unlock()
 	return e.Value, nil
 }
 
 // SetPosition implements source.Sink.
 func (w *watch) SetPosition(ctx context.Context, trigger string, position []byte) error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
+	w.positionMu.Lock()
+	defer w.positionMu.Unlock()
 	key := positionPrefix + "." + trigger
 	var next uint64
 	var err error
