@@ -69,6 +69,7 @@ type Server struct {
 	guests     map[string]guest.Guest
 	dispatch   *dispatch.Dispatcher
 	control    *control.Control
+	queue      *store.Queue
 	triggers   *trigger.Broker
 	web        *web.Face
 	api        http.Handler
@@ -274,6 +275,10 @@ func (s *Server) openDispatch(context.Context) error {
 			return map[string]int{"idle": n.Idle, "busy": n.Busy, "starting": n.Starting, "parked": n.Parked}
 		},
 		QueueDepth: func() int { return s.dispatch.Snapshot().Queued },
+		Async: func() map[string]int {
+			n := s.queue.Stats()
+			return map[string]int{"waiting": n.Waiting, "delayed": n.Delayed, "running": n.Running, "dead": n.Dead}
+		},
 	})
 	s.guests = map[string]guest.Guest{"lambda": &lambda.Guest{Limits: s.limits}, "gcf": &gcf.Guest{Limits: s.limits}}
 	s.dispatch = dispatch.New(dispatch.Config{
@@ -342,14 +347,13 @@ func (s *Server) provision() error {
 }
 
 // openTriggers begins to run what was accepted before.
-func (s *Server) openTriggers(ctx context.Context) error {
-	queue, err := s.store.OpenQueue(ctx, store.QueueOptions{})
-	if err != nil {
+func (s *Server) openTriggers(ctx context.Context) (err error) {
+	if s.queue, err = s.store.OpenQueue(ctx, store.QueueOptions{}); err != nil {
 		return err
 	}
-	s.onClose("queue", queue.Close)
+	s.onClose("queue", s.queue.Close)
 	s.triggers, err = trigger.Open(ctx, trigger.Config{
-		Invoker: s.dispatch, Store: s.store, Queue: queue, Sources: map[string]source.Source{"schedule": cron.Source{}}, MaxPayload: s.limits.MaxAsyncPayload, Logger: s.log,
+		Invoker: s.dispatch, Store: s.store, Queue: s.queue, Sources: map[string]source.Source{"schedule": cron.Source{}}, MaxPayload: s.limits.MaxAsyncPayload, Logger: s.log,
 		Async: func(n lambent.Name) (lambent.Async, error) {
 			t, err := s.control.Resolve(n)
 			if err != nil {
