@@ -35,12 +35,12 @@ type rule struct {
 var rules = []rule{
 	{".", "", "", "the vocabulary: everyone imports it, so it imports no one"},
 	{"cmd/lambent", "server client bundle examples internal/detect internal/scaffold scale/replay", "", "one verb to a file; bundle packs what a directory is deployed as, before it is sent"},
-	{"server", "api/* auth bundle client control control/build dispatch guest guest/* internal/* logs meter runtimes runtimes/rootfs sandbox sandbox/jail sandbox/names sandbox/namespace sandbox/process store", "examples runtimes/rootfstest server/servertest",
+	{"server", "api/* auth bundle client control control/build dispatch guest guest/* internal/* logs meter runtimes runtimes/rootfs sandbox sandbox/jail sandbox/names sandbox/namespace sandbox/process source source/cron store trigger", "examples runtimes/rootfstest server/servertest",
 		"the wiring: the only package that names implementations"},
 
 	{"server/servertest", "server client", "", "a server in process for whoever tests with one"},
 
-	{"api/v1", "auth control logs meter", "client server server/servertest", "our own API is a thin face over the core; it calls through lambent.Invoker, never dispatch"},
+	{"api/v1", "auth control logs meter trigger", "client server server/servertest", "our own API is a thin face over the core; it calls through lambent.Invoker, never dispatch"},
 	{"api/web", "", "auth client server server/servertest", "function URLs need an Invoker and a way to resolve names, and nothing else of ours"},
 	{"client", "", "server server/servertest", "what a user of the API may import without importing the platform"},
 
@@ -53,7 +53,11 @@ var rules = []rule{
 	{"logs", "", "", "what functions write, in files of its own"},
 	{"meter", "internal/atomicfile internal/jsonquote", "", "records in files of its own: the ledger is on the path of each call, the store is not"},
 	{"bundle", "internal/atomicfile", "", "files by digest: it knows no function"},
+	{"trigger", "store source", "", "everything asynchronous: it runs things by an Invoker, and knows no instance"},
 	{"store", "internal/atomicfile", "", "records: it knows no function"},
+
+	{"source", "", "", "the contract of what watches the world"},
+	{"source/*", "source internal/*", "", "a source knows its world and a sink: neither functions nor queues"},
 
 	{"guest", "sandbox", "", "the contract with the code inside a sandbox"},
 	{"guest/lambda", "guest sandbox internal/http1 internal/jsonquote", "runtimes guest/guesttest guest/platformtest", "a guest sees a sandbox through its contract, whatever the driver; its suite runs through real ones"},
@@ -84,6 +88,7 @@ var rules = []rule{
 var modules = []rule{
 	{"github.com/nats-io", "store", "", "the engine: nothing else may know that there is one"},
 	{"github.com/danielgtaylor/huma", "api/v1", "", "REST and its OpenAPI document"},
+	{"github.com/hashicorp/cronexpr", "source/cron", "", "when an expression is due next"},
 	{"github.com/prometheus/client_golang", "internal/telemetry", "", "metrics"},
 	{"github.com/shopspring/decimal", "meter", "", "money"},
 	{"github.com/klauspost/compress", "bundle runtimes/rootfs", "", "deflate; gzip and zstd of layers"},

@@ -19,6 +19,9 @@ type Event struct {
 	Data            []byte            `json:"data,omitempty"`
 }
 
+// Types of the events that sources of ours make.
+const EventScheduleDue = "dev.lambent.schedule.due" // data: {"schedule": its expression, "due": when, in RFC 3339}
+
 // Validate checks what the specification requires of the attributes.
 func (e *Event) Validate() error {
 	for _, a := range []struct{ name, value string }{{"id", e.ID}, {"source", e.Source}, {"type", e.Type}} {

@@ -398,6 +398,7 @@ type Function struct {
 	Aliases     map[string]Alias `json:"aliases,omitempty"`
 	Scaling     Scaling          `json:"scaling"`
 	URL         URL              `json:"url"`
+	Async       Async            `json:"async,omitzero"`
 	Created     time.Time        `json:"created"`
 	Modified    time.Time        `json:"modified"`
 }

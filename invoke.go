@@ -3,6 +3,7 @@ package lambent
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/hex"
 	"io"
 	"time"
@@ -13,6 +14,7 @@ import (
 type Invocation struct {
 	ID            string // a UUID
 	TriggerID     string // which trigger made it; empty for a direct call
+	Source        string // of what kind that is, such as "schedule"; empty for a direct call
 	Entry         string // which entry of an app of several; empty otherwise
 	Trace         string // W3C traceparent or AWS X-Ray header, as it came
 	Attempt       int    // from 1; 0 counts as 1
@@ -23,6 +25,7 @@ type Invocation struct {
 	Deadline      time.Time // the caller's; zero: none. The function's own timeout is apart
 	ClientContext []byte    // AWS: JSON, at most 3583 bytes
 	WantLog       bool      // fill Result.LogTail
+	Started       func()    // called once it has an instance, and again with another if that one was dead; nil: nobody is told
 
 	Raw    []byte
 	HTTP   *Request
@@ -133,7 +136,18 @@ type Invoker interface {
 func NewID() string {
 	var b [16]byte
 	rand.Read(b[:])
-	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
+	return uuid(b, 4)
+}
+
+// IDOf returns the UUID (version 8, RFC 9562) of what a text names: the same one for
+// the same text.
+func IDOf(text string) string {
+	h := sha256.Sum256([]byte(text))
+	return uuid([16]byte(h[:16]), 8)
+}
+
+func uuid(b [16]byte, version byte) string {
+	b[6], b[8] = b[6]&0x0f|version<<4, b[8]&0x3f|0x80
 	var id [36]byte
 	hex.Encode(id[0:8], b[0:4])
 	hex.Encode(id[9:13], b[4:6])

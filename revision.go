@@ -51,5 +51,6 @@ type Target struct {
 	Alias    string   // the alias that led here, or ""
 	Scaling  *Scaling // of the function, as of now
 	URL      *URL     // of the function, as of now
+	Async    *Async   // of the function, as of now
 	Project  *Project // what is said about the project, as of now; nil: nothing
 }

@@ -24,6 +24,26 @@ type InvokeRequest struct {
 	Wait      time.Duration // the call is not begun later than that; 0: whenever it can be
 }
 
+// InvokeAsync has a function called and does not wait for that: it returns the
+// invocation's id, once the payload is on the server's disk. Of r only name, qualifier and
+// payload count. Whoever sends the same key again, as the answer was lost, does not have
+// the function called twice; an empty key is none.
+func (c *Client) InvokeAsync(ctx context.Context, r InvokeRequest, key string) (id string, err error) {
+	h := http.Header{"Prefer": {"respond-async"}, "Content-Type": {"application/json"}}
+	if key != "" {
+		h.Set("Idempotency-Key", key)
+	}
+	resp, err := c.send(ctx, call{
+		method: http.MethodPost, path: functionPath(r.Name, "invocations"), query: query("qualifier", r.Qualifier),
+		header: h, body: r.Payload, length: r.Length,
+	})
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	return resp.Header.Get("Lambent-Request-Id"), nil
+}
+
 // An Outcome is what is known at the end of an invocation.
 type Outcome struct {
 	RequestID    string

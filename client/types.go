@@ -19,6 +19,7 @@ type Function struct {
 	Network       []string         `json:"network,omitempty"` // What latest may connect to: as its configuration says, or else the project
 	Scaling       Scaling          `json:"scaling"`
 	URL           URL              `json:"url"`
+	Async         Async            `json:"async"`
 	LastVersion   int              `json:"last_version"` // The newest version published; 0 where there is none
 	Aliases       map[string]Alias `json:"aliases"`      // By name
 	Created       time.Time        `json:"created"`
@@ -51,6 +52,14 @@ type Scaling struct {
 	MaxInstances int    `json:"max_instances"`           // 0: the server's limit
 	KeepAliveMS  *int64 `json:"keep_alive_ms,omitempty"` // How long an idle instance is kept; not there: the server's default
 	Reserved     *int   `json:"reserved,omitempty"`      // Concurrent invocations set aside, and the most allowed; 0 stops the function
+}
+
+// An Async is what becomes of asynchronous invocations.
+type Async struct {
+	Attempts  int     `json:"attempts"`   // In all, the first one too
+	BackoffMS int64   `json:"backoff_ms"` // From the first failure to the second attempt, and up to a fifth more
+	Factor    float64 `json:"factor"`     // Of each further wait to the one before
+	MaxAgeMS  int64   `json:"max_age_ms"` // Since it was accepted: after that it is not tried any more
 }
 
 // A URL is a function's HTTP face.
@@ -100,6 +109,9 @@ type DeployRequest struct {
 
 	Scaling *ScalingRequest `json:"scaling,omitempty"`
 	URL     *URLRequest     `json:"url,omitempty"`
+	Async   *AsyncRequest   `json:"async,omitempty"`
+
+	Triggers []SourceRequest `json:"triggers,omitzero"` // What else invokes the function, as a whole: triggers that an earlier deploy has made and that are not in it are removed; those that were added otherwise stay
 
 	ExpectRevision     string `json:"expect_revision,omitempty"` // Refuse unless the function is at this revision
 	Publish            bool   `json:"publish,omitempty"`         // Also as a version, unless the last one is the same
@@ -114,6 +126,14 @@ type ScalingRequest struct {
 	MaxInstances *int   `json:"max_instances,omitempty"` // 0: the server's limit
 	KeepAliveMS  *int64 `json:"keep_alive_ms,omitempty"` // -1: the server's default
 	Reserved     *int   `json:"reserved,omitempty"`      // -1: none
+}
+
+// An AsyncRequest changes an Async. What is left out stays; 0 is the default.
+type AsyncRequest struct {
+	Attempts  *int     `json:"attempts,omitempty"` // In all, the first one too: 1 to 1000
+	BackoffMS *int64   `json:"backoff_ms,omitempty"`
+	Factor    *float64 `json:"factor,omitempty"`
+	MaxAgeMS  *int64   `json:"max_age_ms,omitempty"`
 }
 
 // A URLRequest changes a URL. What is left out stays.

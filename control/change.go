@@ -74,6 +74,9 @@ func (c *Control) do(ctx context.Context, ch change) (*lambent.Function, error) 
 		if err := next.URL.Validate(); err != nil {
 			return nil, err
 		}
+		if err := next.Async.Validate(); err != nil {
+			return nil, err
+		}
 		// A configuration that stays is not judged again: limits may have been
 		// lowered, and whoever sets an alias need not answer for that.
 		if digest := next.Latest.Digest(); digest != tried && (made || digest != old.Latest.Digest()) {

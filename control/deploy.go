@@ -12,6 +12,7 @@ type DeployRequest struct {
 	Config  lambent.Config   // whole; what is left out is the default
 	Scaling *lambent.Scaling // nil: as it is
 	URL     *lambent.URL     // nil: as it is; a new function has none
+	Async   *lambent.Async   // nil: as it is
 	Expect  string           // Function.RevisionID as read; "": whatever is there. A function that is not there is stale
 	Publish bool             // also as a version, unless the last one is the same
 	// Description is that of the version.
@@ -43,6 +44,9 @@ func (r DeployRequest) change(op string) change {
 			}
 			if r.URL != nil {
 				f.URL = *r.URL
+			}
+			if r.Async != nil {
+				f.Async = *r.Async
 			}
 			return nil
 		},

@@ -210,7 +210,7 @@ func (d *directory) resolve(name lambent.Name) (lambent.Target, error) {
 			return lambent.Target{}, err
 		}
 	}
-	t := lambent.Target{Revision: a.latest, Scaling: a.scaling, URL: &a.record.URL, Project: a.project}
+	t := lambent.Target{Revision: a.latest, Scaling: a.scaling, URL: &a.record.URL, Async: &a.record.Async, Project: a.project}
 	label := name.Qualifier
 	if alias, ok := a.record.Aliases[label]; ok {
 		t.Alias = label

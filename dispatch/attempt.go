@@ -64,6 +64,9 @@ func (a *attempt) run(caller context.Context, in *instance, mayRetry bool) (agai
 		a.slice, a.runStart = in.division.begin(in.usedUS)
 	}
 	a.cold = in.cold.Swap(false)
+	if a.inv.Started != nil {
+		a.inv.Started()
+	}
 	in.output.begin(a.inv.ID, a.inv.WantLog, startLine(a.inv.ID, in.p.rev.Version))
 	if cfg.OnDisconnect != lambent.DisconnectCancel {
 		caller = context.WithoutCancel(caller)
@@ -328,8 +331,8 @@ func (a *attempt) finish(u *lambent.Usage, res lambent.Result, closeLog func(...
 
 func trigger(inv *lambent.Invocation) string {
 	switch {
-	case inv.TriggerID != "":
-		return inv.TriggerID
+	case inv.Source != "":
+		return inv.Source
 	case inv.HTTP != nil:
 		return "http"
 	}

@@ -36,7 +36,10 @@ import (
 	"lambent/runtimes"
 	"lambent/runtimes/rootfs"
 	"lambent/sandbox"
+	"lambent/source"
+	"lambent/source/cron"
 	"lambent/store"
+	"lambent/trigger"
 )
 
 // A Server is a running server.
@@ -66,6 +69,8 @@ type Server struct {
 	guests     map[string]guest.Guest
 	dispatch   *dispatch.Dispatcher
 	control    *control.Control
+	queue      *store.Queue
+	triggers   *trigger.Broker
 	web        *web.Face
 	api        http.Handler
 	front      *http1.Server // of calls
@@ -109,7 +114,7 @@ func Open(ctx context.Context, cfg Config) (_ *Server, err error) {
 		open func(context.Context) error
 	}{
 		{"port", s.openPort}, {"store", s.openStore}, {"files", s.openFiles}, {"driver", s.openDriver},
-		{"runtimes", s.openRuntimes}, {"builds", s.openBuilds}, {"dispatch", s.openDispatch}, {"control", s.openControl}, {"faces", s.openFaces},
+		{"runtimes", s.openRuntimes}, {"builds", s.openBuilds}, {"dispatch", s.openDispatch}, {"control", s.openControl}, {"triggers", s.openTriggers}, {"faces", s.openFaces},
 		{"processors", s.openProcessors},
 	} {
 		begun := time.Now()
@@ -270,6 +275,10 @@ func (s *Server) openDispatch(context.Context) error {
 			return map[string]int{"idle": n.Idle, "busy": n.Busy, "starting": n.Starting, "parked": n.Parked}
 		},
 		QueueDepth: func() int { return s.dispatch.Snapshot().Queued },
+		Async: func() map[string]int {
+			n := s.queue.Stats()
+			return map[string]int{"waiting": n.Waiting, "delayed": n.Delayed, "running": n.Running, "dead": n.Dead}
+		},
 	})
 	s.guests = map[string]guest.Guest{"lambda": &lambda.Guest{Limits: s.limits}, "gcf": &gcf.Guest{Limits: s.limits}}
 	s.dispatch = dispatch.New(dispatch.Config{
@@ -337,20 +346,47 @@ func (s *Server) provision() error {
 	return nil
 }
 
+// openTriggers begins to run what was accepted before.
+func (s *Server) openTriggers(ctx context.Context) (err error) {
+	if s.queue, err = s.store.OpenQueue(ctx, store.QueueOptions{}); err != nil {
+		return err
+	}
+	s.onClose("queue", s.queue.Close)
+	s.triggers, err = trigger.Open(ctx, trigger.Config{
+		Invoker: s.dispatch, Store: s.store, Queue: s.queue, Sources: map[string]source.Source{"schedule": cron.Source{}}, MaxPayload: s.limits.MaxAsyncPayload, Logger: s.log,
+		Async: func(n lambent.Name) (lambent.Async, error) {
+			t, err := s.control.Resolve(n)
+			if err != nil {
+				return lambent.Async{}, err
+			}
+			return *t.Async, nil
+		},
+	})
+	if err != nil {
+		return err
+	}
+	s.onClose("triggers", func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second) // Close has given the grace
+		defer cancel()
+		return s.triggers.Close(ctx)
+	})
+	return nil
+}
+
 // deleted removes what a function leaves outside of the store. What its last calls
 // still write is discarded.
 func (s *Server) deleted(n lambent.Name) {
-	if err := errors.Join(s.logs.Delete(n), s.builder.Forget(n)); err != nil {
-		s.log.Warn("the log of a deleted function cannot be removed", "function", n.String(), "error", err)
+	if err := errors.Join(s.logs.Delete(n), s.builder.Forget(n), s.triggers.Forget(s.background, n)); err != nil {
+		s.log.Warn("what a deleted function has left cannot be removed", "function", n.String(), "error", err)
 	}
 }
 
 // openFaces makes what answers on the port.
 func (s *Server) openFaces(context.Context) error {
-	invoker := throttleCounter{s.dispatch, s.metrics}
+	invoker := throttleCounter{s.triggers, s.metrics}
 	s.web = web.New(web.Config{Invoker: invoker, Resolve: s.control.Resolve, Allow: s.allow, Streams: s.streams, MaxBody: s.limits.MaxPayload, Stall: s.cfg.StallTimeout})
 	s.api = v1.New(v1.Config{
-		Control: s.control, Invoker: invoker, Limits: s.limits, Logger: s.log,
+		Control: s.control, Invoker: invoker, Triggers: s.triggers, Limits: s.limits, Logger: s.log,
 		Authenticate: s.identify, HasCode: s.code.Has, CanRun: s.canRun, FixedEnv: s.fixedEnv, Framework: s.framework,
 		PutCode: s.putCode, Zip: s.code.Zip, Build: s.build, BuildLog: s.builder.Log, Logs: s.logs, Ledger: s.ledger,
 		FunctionURL: s.functionURL,
@@ -493,6 +529,7 @@ func (s *Server) Close(ctx context.Context) error {
 	close(s.closing) // lets go of who follows logs
 	// The port stays open until the last call has its answer, so that others are
 	// refused in words and not by a connection that is reset.
+	s.triggers.Stop()
 	err := s.dispatch.Close(ctx)
 	s.listener.Close()
 	if s.front.Shutdown(ctx) != nil {

@@ -105,7 +105,11 @@ func TestQueueLife(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantKind(t, dead[0].Done(), lambent.Stale)
-	if err := next(t, q).Done(); err != nil {
+	w = next(t, q)
+	if w.Added.Before(dead[0].Since) {
+		t.Errorf("what lives again counts as accepted at %v, and died at %v", w.Added, dead[0].Since)
+	}
+	if err := w.Done(); err != nil {
 		t.Fatal(err)
 	}
 	if err := q.Flush(t.Context()); err != nil {

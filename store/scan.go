@@ -166,6 +166,9 @@ func (q *Queue) apply(sequence uint64, header string) error {
 			off += r.size
 		case opSet:
 			if it != nil {
+				if it.state == dead && r.state == waiting {
+					it.added = r.since
+				}
 				q.become(it, r)
 			}
 		case opDone:

@@ -15,7 +15,7 @@ import (
 type Work struct {
 	Lane    string
 	Attempt int       // as Add or the last Retry has said
-	Added   time.Time // when the item was accepted
+	Added   time.Time // when the item was accepted, or, dead, lived again
 	Since   time.Time // when it came due, or died
 	Note    string    // the last Retry's or Kill's
 
@@ -136,6 +136,9 @@ func (w *Work) Retry(notBefore time.Time, attempt int, note string) error {
 	}
 	return w.become("store.Retry", dead, func(q *Queue, it *item) {
 		it.since, it.attempt, it.note = max(ceilMS(notBefore), time.Now().UnixMilli()), uint32(attempt), makeNote(note)
+		if it.state == dead {
+			it.added = it.since
+		}
 		q.changed(it, waiting)
 		q.wait(it)
 	})

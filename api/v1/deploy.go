@@ -38,6 +38,9 @@ type DeployRequest struct {
 
 	Scaling *ScalingRequest `json:"scaling,omitempty"`
 	URL     *URLRequest     `json:"url,omitempty"`
+	Async   *AsyncRequest   `json:"async,omitempty"`
+
+	Triggers []SourceRequest `json:"triggers,omitzero" doc:"What else invokes the function, as a whole: triggers that an earlier deploy has made and that are not in it are removed; those that were added otherwise stay"`
 
 	ExpectRevision     string `json:"expect_revision,omitempty" doc:"Refuse unless the function is at this revision" example:"42"`
 	Publish            bool   `json:"publish,omitempty" doc:"Also as a version, unless the last one is the same"`
@@ -60,6 +63,14 @@ type ScalingRequest struct {
 	MaxInstances *int   `json:"max_instances,omitempty" doc:"0: the server's limit" example:"10"`
 	KeepAliveMS  *int64 `json:"keep_alive_ms,omitempty" doc:"-1: the server's default" example:"600000"`
 	Reserved     *int   `json:"reserved,omitempty" doc:"-1: none" example:"10"`
+}
+
+// An AsyncRequest changes an Async. What is left out stays; 0 is the default.
+type AsyncRequest struct {
+	Attempts  *int     `json:"attempts,omitempty" doc:"In all, the first one too: 1 to 1000" example:"3"`
+	BackoffMS *int64   `json:"backoff_ms,omitempty" doc:"From the first failure to the second attempt" example:"60000"`
+	Factor    *float64 `json:"factor,omitempty" doc:"Of each further wait to the one before: 1 to 10" example:"2"`
+	MaxAgeMS  *int64   `json:"max_age_ms,omitempty" doc:"Since it was accepted: after that it is not tried any more" example:"21600000"`
 }
 
 // A URLRequest changes a URL. What is left out stays.
@@ -130,6 +141,13 @@ func (s *service) deploy(ctx context.Context, in *deployInput) (*deployOutput, e
 
 // apply carries out a deploy.
 func (s *service) apply(ctx context.Context, name lambent.Name, r *DeployRequest, progress io.Writer) (*Function, error) {
+	triggers := make([]lambent.Trigger, len(r.Triggers))
+	for i := range r.Triggers {
+		triggers[i] = r.Triggers[i].root()
+		if err := s.Triggers.Check(triggers[i]); err != nil {
+			return nil, err
+		}
+	}
 	code, err := s.code(ctx, name, r, progress)
 	if err != nil {
 		return nil, err
@@ -164,7 +182,7 @@ func (s *service) apply(ctx context.Context, name lambent.Name, r *DeployRequest
 			return &out, nil
 		}
 		request := control.DeployRequest{
-			Name: name, Config: f.Latest, Scaling: &f.Scaling, URL: &f.URL, Expect: expect,
+			Name: name, Config: f.Latest, Scaling: &f.Scaling, URL: &f.URL, Async: &f.Async, Expect: expect,
 			Publish: r.Publish, Description: r.VersionDescription, Untried: r.Check != nil && !*r.Check,
 		}
 		do := s.Control.Deploy
@@ -181,6 +199,11 @@ func (s *service) apply(ctx context.Context, name lambent.Name, r *DeployRequest
 				_, _ = io.WriteString(progress, f.Said)
 			}
 			return nil, err
+		}
+		if r.Triggers != nil {
+			if err := s.Triggers.Deploy(ctx, name, triggers); err != nil {
+				return nil, err
+			}
 		}
 		out := s.function(f)
 		return &out, nil
@@ -299,6 +322,16 @@ func (s *service) change(f *lambent.Function, r *DeployRequest, code *Code) erro
 			f.URL.CORS = u.CORS.root()
 		}
 	}
+	if a := r.Async; a != nil {
+		set(&f.Async.Attempts, a.Attempts)
+		set(&f.Async.Factor, a.Factor)
+		if a.BackoffMS != nil {
+			f.Async.Backoff = milliseconds(*a.BackoffMS)
+		}
+		if a.MaxAgeMS != nil {
+			f.Async.MaxAge = milliseconds(*a.MaxAgeMS)
+		}
+	}
 	// Zero is what a field has before anyone says anything; said, it is a mistake
 	// that the default must not hide.
 	for _, z := range []struct {
@@ -332,6 +365,7 @@ func (s *service) rehearse(f *lambent.Function) error {
 		func() error { return c.Validate(s.Limits) },
 		f.Scaling.Validate,
 		f.URL.Validate,
+		f.Async.Validate,
 		func() error { return s.CanRun(&c) },
 	} {
 		if err := check(); err != nil {

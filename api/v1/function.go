@@ -21,6 +21,7 @@ type Function struct {
 	Network       []string         `json:"network,omitempty" doc:"What latest may connect to: as its configuration says, or else the project; not there: the internet, and nothing private" example:"[\"none\"]"`
 	Scaling       Scaling          `json:"scaling"`
 	URL           URL              `json:"url"`
+	Async         Async            `json:"async"`
 	LastVersion   int              `json:"last_version" doc:"The newest version published; 0 where there is none" example:"3"`
 	Aliases       map[string]Alias `json:"aliases" doc:"By name"`
 	Created       time.Time        `json:"created"`
@@ -55,6 +56,14 @@ type Scaling struct {
 	Reserved     *int   `json:"reserved,omitempty" doc:"Concurrent invocations set aside, and the most allowed; 0 stops the function" example:"10"`
 }
 
+// An Async is what becomes of asynchronous invocations.
+type Async struct {
+	Attempts  int     `json:"attempts" doc:"In all, the first one too" example:"3"`
+	BackoffMS int64   `json:"backoff_ms" doc:"From the first failure to the second attempt, and up to a fifth more" example:"60000"`
+	Factor    float64 `json:"factor" doc:"Of each further wait to the one before" example:"2"`
+	MaxAgeMS  int64   `json:"max_age_ms" doc:"Since it was accepted: after that it is not tried any more" example:"21600000"`
+}
+
 // A URL is a function's HTTP face.
 type URL struct {
 	Policy lambent.URLPolicy `json:"policy" enum:"none,public,token" doc:"Who may call it" example:"public"`
@@ -81,6 +90,7 @@ func (s *service) function(f *lambent.Function) Function {
 		Network: s.Control.Network(f),
 		Scaling: Scaling{MinInstances: f.Scaling.MinInstances, MaxInstances: f.Scaling.MaxInstances, Reserved: f.Scaling.Reserved},
 		URL:     URL{Policy: f.URL.Policy, Stream: f.URL.Stream, CORS: cors(f.URL.CORS)},
+		Async:   async(f.Async),
 		Aliases: make(map[string]Alias, len(f.Aliases)),
 	}
 	if k := f.Scaling.KeepAlive; k != nil {
@@ -102,6 +112,11 @@ func (s *service) configuration(c *lambent.Config) Configuration {
 		TimeoutMS: c.Timeout.Milliseconds(), OnDisconnect: cmp.Or(c.OnDisconnect, lambent.DisconnectContinue), Env: c.Env, Network: c.Network, Description: c.Description,
 		Code: c.Code, Zip: c.CodeZip, ZipBytes: c.CodeSize,
 	}
+}
+
+func async(a lambent.Async) Async {
+	a = a.WithDefaults()
+	return Async{Attempts: a.Attempts, BackoffMS: a.Backoff.Milliseconds(), Factor: a.Factor, MaxAgeMS: a.MaxAge.Milliseconds()}
 }
 
 func cors(c *lambent.CORS) *CORS {

@@ -29,6 +29,8 @@ const (
 	wantLogHeader      = "Lambent-Log"     // of the request: "tail"
 	waitHeader         = "Lambent-Wait-Ms" // of the request: the caller's deadline, from now
 	wantReportHeader   = "Lambent-Report"  // of the request: "usage"
+	preferHeader       = "Prefer"          // of the request: "respond-async" (RFC 7240)
+	idempotencyHeader  = "Idempotency-Key" // of an asynchronous request
 )
 
 func (s *service) invokeOperations(api huma.API) {
@@ -37,6 +39,7 @@ func (s *service) invokeOperations(api huma.API) {
 		Summary: "Invoke a function",
 		Description: "The body goes to the function as it is, and the answer is what the function returned, byte for byte. " +
 			"The function's own failure is an answer too: its status is 200, it has the header Lambent-Fault, and its body is the error as the function's cloud words it. " +
+			"With `Prefer: respond-async` the answer is 202, once the payload is on disk: the function is called then, and again if it fails, as its settings say. " +
 			"A streamed answer has what is known at its end in trailers. One that fails on the way ends with the trailer Lambent-Fault for clients that send `TE: trailers`; for others the connection is broken off, so that nobody takes it for whole.",
 		Parameters: []*huma.Param{
 			functionParam(),
@@ -44,8 +47,10 @@ func (s *service) invokeOperations(api huma.API) {
 			param("header", wantLogHeader, "tail: answer with the end of the invocation's log, too"),
 			param("header", waitHeader, "In how many milliseconds the answer is of no more use: a call that has not begun by then is not begun, and refused with where its time went. One that runs runs on"),
 			param("header", wantReportHeader, "usage: answer with what was used, too"),
+			param("header", preferHeader, "respond-async: do not wait for the function"),
+			param("header", idempotencyHeader, "With respond-async: whoever sends the same key again, as the answer was lost, does not call the function twice. It is known until minutes after the invocation's end"),
 		},
-		RequestBody: &huma.RequestBody{Content: binary("application/octet-stream"), Description: "At most 6 MB"},
+		RequestBody: &huma.RequestBody{Content: binary("application/octet-stream"), Description: "At most 6 MB; with respond-async 1 MB"},
 		Responses: map[string]*huma.Response{"200": {
 			Description: "What the function returned",
 			Content:     binary("*/*"),
@@ -57,6 +62,9 @@ func (s *service) invokeOperations(api huma.API) {
 				logTailHeader:      header("The last 4 KB of the invocation's log in base64, where asked for"),
 				usageHeader:        header("A usage record as JSON, where asked for"),
 			},
+		}, "202": {
+			Description: "It is kept, and will be run",
+			Headers:     map[string]*huma.Param{requestIDHeader: header("The invocation's id, in logs and usage records of each attempt")},
 		}},
 	}, auth.RoleInvoke, s.invoke)
 }
@@ -78,13 +86,19 @@ func (s *service) invoke(w http.ResponseWriter, r *http.Request, project string)
 	if err != nil {
 		return err
 	}
-	inv := &lambent.Invocation{ID: newID(), Target: name, Arrived: arrived, Trace: r.Header.Get("Traceparent")}
+	inv := &lambent.Invocation{ID: lambent.NewID(), Target: name, Arrived: arrived, Trace: r.Header.Get("Traceparent")}
 	re := &reply{w: w, id: inv.ID, trailers: strings.Contains(r.Header.Get("Te"), "trailers")}
 	if inv.WantLog, err = asked(r, wantLogHeader, "tail"); err != nil {
 		return err
 	}
 	if re.wantUsage, err = asked(r, wantReportHeader, "usage"); err != nil {
 		return err
+	}
+	if inv.Async, err = asked(r, preferHeader, "respond-async"); err != nil {
+		return err
+	}
+	if inv.Async {
+		return s.invokeAsync(w, r, inv)
 	}
 	if ms := r.Header[waitHeader]; len(ms) > 0 {
 		wait, err := strconv.ParseInt(ms[0], 10, 64)
@@ -109,6 +123,37 @@ func (s *service) invoke(w http.ResponseWriter, r *http.Request, project string)
 		w.Header()[requestIDHeader] = []string{inv.ID}
 	}
 	return err
+}
+
+// invokeAsync answers once the invocation is kept.
+func (s *service) invokeAsync(w http.ResponseWriter, r *http.Request, inv *lambent.Invocation) error {
+	for _, name := range []string{wantLogHeader, waitHeader, wantReportHeader} {
+		if len(r.Header[name]) > 0 {
+			return lambent.Errorf(lambent.Invalid, "v1.invoke", "header %s is about an answer, which nobody waits for with respond-async", name)
+		}
+	}
+	if keys := r.Header[idempotencyHeader]; len(keys) > 0 {
+		if len(keys) > 1 || keys[0] == "" || len(keys[0]) > 255 {
+			return lambent.Errorf(lambent.Invalid, "v1.invoke", "header %s is one key of 1 to 255 characters", idempotencyHeader)
+		}
+		inv.ID = lambent.IDOf("idempotency " + inv.Target.Project + "/" + inv.Target.Function + "/" + keys[0])
+	}
+	buf := payloads.Get().(*[]byte)
+	defer putPayload(buf)
+	var err error
+	if *buf, err = readPayload((*buf)[:0], w, r, s.Limits.MaxAsyncPayload); err != nil {
+		return err
+	}
+	inv.Raw = *buf
+	h := w.Header()
+	h[requestIDHeader] = []string{inv.ID}
+	if err := s.Invoker.Invoke(r.Context(), inv, nil); err != nil {
+		return err
+	}
+	h["Preference-Applied"] = []string{"respond-async"}
+	h["Content-Length"] = []string{"0"}
+	w.WriteHeader(http.StatusAccepted)
+	return nil
 }
 
 // asked reports whether a request header has the one value that it may have.

@@ -26,6 +26,7 @@ import (
 	"lambent/control"
 	"lambent/logs"
 	"lambent/meter"
+	"lambent/trigger"
 )
 
 // A Config is what the server plugs in. All functions must be there, and may be
@@ -69,6 +70,9 @@ type Config struct {
 	Logs   *logs.Logs
 	Ledger *meter.Ledger
 
+	// Triggers has the triggers, and the invocations that are not tried any more.
+	Triggers *trigger.Broker
+
 	// FunctionURL returns the address of a function's URL.
 	FunctionURL func(lambent.Name) string
 
@@ -103,6 +107,8 @@ func New(c Config) http.Handler {
 	s.aliasOperations(api)
 	s.projectOperations(api)
 	s.invokeOperations(api)
+	s.deadLetterOperations(api)
+	s.triggerOperations(api)
 	s.logOperations(api)
 	s.usageOperations(api)
 	s.serverOperations(api)

@@ -79,6 +79,18 @@ func (p *program) function(c *cobra.Command, cl *client.Client, arg string, qual
 	return n.Function, n.Qualifier, nil
 }
 
+// withClient runs a command that talks to a server.
+func (p *program) withClient(f func(c *cobra.Command, cl *client.Client, args []string) error) func(*cobra.Command, []string) error {
+	return func(c *cobra.Command, args []string) error {
+		cl, err := p.connect()
+		if err != nil {
+			return err
+		}
+		defer cl.Close()
+		return f(c, cl, args)
+	}
+}
+
 // on runs f with a client and the function that the first argument names.
 func (p *program) on(f func(c *cobra.Command, cl *client.Client, name string, args []string) error) func(*cobra.Command, []string) error {
 	return func(c *cobra.Command, args []string) error {

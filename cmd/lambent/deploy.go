@@ -39,7 +39,9 @@ type deployFlags struct {
 	network, command, signature              string
 	onDisconnect                             lambent.OnDisconnect
 	memory, concurrency, max, min            int
-	timeout, keepAlive                       time.Duration
+	timeout, keepAlive, backoff, maxAge      time.Duration
+	attempts                                 int
+	factor                                   float64
 	env, secrets                             []string
 	stream, publish, check, dryRun           bool
 	noBuild, noCache                         bool
@@ -68,6 +70,10 @@ func deployCommand(p *program) *cobra.Command {
 	f.IntVar(&d.max, "max", 0, "instances at most; 0: the server's limit")
 	f.IntVar(&d.min, "min", 0, "instances that are kept ready, whatever the demand")
 	f.DurationVar(&d.keepAlive, "keep-alive", 0, "how long an idle instance is kept; 0s: not at all")
+	f.IntVar(&d.attempts, "attempts", 0, "how often an asynchronous invocation is tried in all (default 3)")
+	f.DurationVar(&d.backoff, "backoff", 0, "how long after its first failure it is tried again (default 1m)")
+	f.Float64Var(&d.factor, "backoff-factor", 0, "of each further wait to the one before (default 2)")
+	f.DurationVar(&d.maxAge, "max-age", 0, "how old it may be to be tried at all (default 6h)")
 	f.StringVar(&d.url, "url", "", "who may call the function by HTTP: public, token or none (default: for a new function, from a terminal, public in the default project, token in others)")
 	f.BoolVar(&d.stream, "stream", false, "the URL passes on what is written as it is written")
 	f.StringVar(&d.network, "network", "", "what the code may connect to: none, or internet (and nothing private), CIDR, CIDR:PORT, HOST and HOST:PORT with commas between them; default: what the project says, or else internet")

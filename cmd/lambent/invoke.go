@@ -21,10 +21,11 @@ a line that says so.
   lambent invoke hello -d '{"name":"you"}'
   lambent invoke hello -d @event.json --report
   lambent invoke hello:live --log < /dev/null
+  lambent invoke hello -d @event.json --async      prints the invocation's id; it runs when it can
   cat photo.jpg | lambent invoke thumbs -d @-`
 
 func invokeCommand(p *program) *cobra.Command {
-	var data, qualifier string
+	var data, qualifier, key string
 	var report, log, async bool
 	var wait time.Duration
 	c := &cobra.Command{
@@ -36,12 +37,14 @@ func invokeCommand(p *program) *cobra.Command {
 	f.BoolVar(&report, "report", false, "print the REPORT line on standard error")
 	f.BoolVar(&log, "log", false, "print the end of the invocation's log on standard error")
 	f.DurationVar(&wait, "wait", 0, "do not begin later than that, such as 500ms (default: whenever it can)")
-	f.BoolVar(&async, "async", false, "not in this release")
-	_ = f.MarkHidden("async") // fails for a flag that is not there
+	f.BoolVar(&async, "async", false, "do not wait: once the payload is on the server's disk, print the invocation's id")
+	f.StringVar(&key, "key", "", "with --async: the same key again is the same invocation")
 	c.RunE = func(c *cobra.Command, args []string) error {
-		if async {
-			return lambent.Errorf(lambent.Unsupported, "", "--async is not in this release: calls wait for their answer").
-				WithHint("lambent invoke %s", args[0])
+		if async && (report || log || wait != 0) {
+			return usagef(c, "--report, --log and --wait are about an answer, which nobody waits for with --async")
+		}
+		if key != "" && !async {
+			return usagef(c, "--key is for --async")
 		}
 		cl, err := p.connect()
 		if err != nil {
@@ -60,6 +63,13 @@ func invokeCommand(p *program) *cobra.Command {
 			return err
 		}
 		defer payload.Close()
+		if async {
+			id, err := cl.InvokeAsync(c.Context(), client.InvokeRequest{Name: name, Qualifier: inName + qualifier, Payload: payload}, key)
+			if err == nil {
+				fmt.Fprintln(p.out, id)
+			}
+			return err
+		}
 		out, err := cl.Invoke(c.Context(), client.InvokeRequest{
 			Name: name, Qualifier: inName + qualifier, Payload: payload, Log: log || report, Usage: true, Wait: wait,
 		}, p.out)

@@ -34,6 +34,13 @@ func (p *program) request(f *detect.Function, has *client.Function, d *deployFla
 		r.Check = new(false)
 	}
 	r.Scaling = scaling(f, d)
+	r.Async = async(f, d)
+	if f.Schedules != nil {
+		r.Triggers = []client.SourceRequest{}
+	}
+	for _, s := range f.Schedules {
+		r.Triggers = append(r.Triggers, client.SourceRequest{Schedule: &client.Schedule{Expression: s.Expression, Zone: s.Zone}})
+	}
 	if policy := p.policy(f, has, d, project); policy != "" || f.Stream || d.changed("stream") {
 		r.URL = &client.URLRequest{Policy: optional(policy)}
 		if f.Stream || d.changed("stream") {
@@ -73,6 +80,17 @@ func scaling(f *detect.Function, d *deployFlags) *client.ScalingRequest {
 		return nil
 	}
 	return s
+}
+
+func async(f *detect.Function, d *deployFlags) *client.AsyncRequest {
+	a := &client.AsyncRequest{
+		Attempts: optional(cmp.Or(d.attempts, f.Attempts)), Factor: optional(cmp.Or(d.factor, f.Factor)),
+		BackoffMS: optional(cmp.Or(d.backoff, f.Backoff).Milliseconds()), MaxAgeMS: optional(cmp.Or(d.maxAge, f.MaxAge).Milliseconds()),
+	}
+	if *a == (client.AsyncRequest{}) {
+		return nil
+	}
+	return a
 }
 
 // environment is what the function's environment is to be: that of lambent.toml

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -52,11 +53,32 @@ func TestScript(t *testing.T) {
 			env.Setenv("NO_COLOR", "1")
 			return frameworks(env)
 		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"until": until},
 		Condition: func(cond string) (bool, error) {
 			installed, err := filepath.Glob(installedFrameworks)
 			return cond == "root" && os.Geteuid() == 0 || cond == "framework" && (len(installed) > 0 || os.Getenv("LAMBENT_TEST_REQUIRE") != ""), err
 		},
 	})
+}
+
+// until runs a command again and again, until its standard output matches a pattern: of
+// what happens by itself.
+func until(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: until PATTERN COMMAND...")
+	}
+	pattern, err := regexp.Compile("(?m)" + args[0])
+	ts.Check(err)
+	for begun := time.Now(); ; time.Sleep(10 * time.Millisecond) {
+		err := ts.Exec(args[1], args[2:]...)
+		out := ts.ReadFile("stdout")
+		if err == nil && pattern.MatchString(out) {
+			return
+		}
+		if time.Since(begun) > 30*time.Second {
+			ts.Fatalf("%q never says %q: %v, %s", args[1:], args[0], err, out)
+		}
+	}
 }
 
 // installedFrameworks is what tools/setup.sh has of Google's, for each language.

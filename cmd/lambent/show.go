@@ -47,6 +47,7 @@ func describe(f *client.Function) table {
 		{"on disconnect", string(cfg.OnDisconnect)},
 		{"concurrency", fmt.Sprintf("%d in an instance", cfg.Concurrency)},
 		{"instances", instances(&f.Scaling)},
+		{"asynchronous", asynchronous(&f.Async)},
 		{"network", networkOf(f)},
 		{"env", strings.Join(slices.Sorted(maps.Keys(cfg.Env)), " ")},
 		{"code", short(cfg.Code)},
@@ -89,6 +90,17 @@ func instances(s *client.Scaling) string {
 		parts = append(parts, fmt.Sprintf("%d reserved", *s.Reserved))
 	}
 	return strings.Join(parts, ", ")
+}
+
+func asynchronous(a *client.Async) string {
+	again := "tried once"
+	if a.Attempts > 1 {
+		again = fmt.Sprintf("tried %d times, again after %s", a.Attempts, ms(a.BackoffMS))
+	}
+	if a.Attempts > 2 {
+		again += fmt.Sprintf(" and %g times as long each further time", a.Factor)
+	}
+	return again + ", within " + ms(a.MaxAgeMS)
 }
 
 func cmpURL(u *client.URL) string {

@@ -22,7 +22,7 @@ func (in *instance) event(b []byte, inv *lambent.Invocation, trace string) ([]by
 	case inv.HTTP != nil:
 		return httpEvent(b, inv, trace, in.limits.MaxPayload)
 	case inv.Events != nil:
-		return nil, lambent.Errorf(lambent.Unsupported, "lambda.Invoke", "events cannot be shaped for AWS functions yet")
+		return eventsEvent(inv)
 	case len(inv.Raw) == 0:
 		return []byte("{}"), nil
 	}

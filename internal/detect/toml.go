@@ -33,12 +33,17 @@ type Settings struct {
 	Min          int                  `toml:"min"`         // instances
 	Max          int                  `toml:"max"`         // instances
 	KeepAlive    *time.Duration       `toml:"keep_alive"`
+	Attempts     int                  `toml:"attempts"`       // of asynchronous invocations
+	Backoff      time.Duration        `toml:"backoff"`        // before the second one
+	Factor       float64              `toml:"backoff_factor"` // of each further wait
+	MaxAge       time.Duration        `toml:"max_age"`
 	URL          lambent.URLPolicy    `toml:"url"`
 	Stream       bool                 `toml:"stream"` // the URL passes on what is written as it is written
 	Network      []string             `toml:"network"`
 	OnDisconnect lambent.OnDisconnect `toml:"on_disconnect"`
 	Builds       *bool                `toml:"build"` // false: neither compiles nor installs anything
 	Routes       []Route              `toml:"-"`     // from [[on]] tables with http
+	Schedules    []Schedule           `toml:"-"`     // from those with schedule; nil: there is no file
 	On           []map[string]any     `toml:"on"`
 }
 
@@ -65,6 +70,12 @@ type Route struct {
 	Path   string // such as "/thumbs/{id}"
 }
 
+// A Schedule is a schedule trigger.
+type Schedule struct {
+	Expression string
+	Zone       string // an IANA time zone; empty: UTC
+}
+
 // A rule is what a key's value must be.
 type rule struct {
 	holds func(any) bool
@@ -73,29 +84,35 @@ type rule struct {
 
 var (
 	functionKeys = map[string]rule{
-		"name":          {isA[string], `a name in quotes`},
-		"runtime":       {isA[string], `a runtime in quotes, such as "python3.11"`},
-		"handler":       {isA[string], `a handler in quotes, such as "app.handler"`},
-		"command":       {isCommand, `a command line in quotes, such as "node server.js", or a list of its words`},
-		"memory":        {isA[int64], `a number of megabytes, such as 128`},
-		"timeout":       {isDuration, `a duration in quotes, such as "30s"`},
-		"env":           {isTable, `a table of strings, such as { LOG_LEVEL = "info" }`},
-		"secrets":       {isList, `a list of names, such as ["API_KEY"]`},
-		"concurrency":   {isA[int64], `a number of invocations, such as 10`},
-		"min":           {isA[int64], `a number of instances, such as 1`},
-		"max":           {isA[int64], `a number of instances, such as 10`},
-		"keep_alive":    {isDuration, `a duration in quotes, such as "10m"`},
-		"url":           {isA[string], `one of "public", "token" and "none"`},
-		"stream":        {isA[bool], `true or false`},
-		"network":       {isList, `a list of addresses, such as ["db.internal:5432"] or ["internet", "10.1.2.0/24"], or ["none"]`},
-		"build":         {isA[bool], `false: take what is there as it is`},
-		"on_disconnect": {isDisconnect, `"continue" or "cancel"`},
-		"on":            {isA[[]map[string]any], `a table that starts with [[on]]`},
+		"name":           {isA[string], `a name in quotes`},
+		"runtime":        {isA[string], `a runtime in quotes, such as "python3.11"`},
+		"handler":        {isA[string], `a handler in quotes, such as "app.handler"`},
+		"command":        {isCommand, `a command line in quotes, such as "node server.js", or a list of its words`},
+		"memory":         {isA[int64], `a number of megabytes, such as 128`},
+		"timeout":        {isDuration, `a duration in quotes, such as "30s"`},
+		"env":            {isTable, `a table of strings, such as { LOG_LEVEL = "info" }`},
+		"secrets":        {isList, `a list of names, such as ["API_KEY"]`},
+		"concurrency":    {isA[int64], `a number of invocations, such as 10`},
+		"min":            {isA[int64], `a number of instances, such as 1`},
+		"max":            {isA[int64], `a number of instances, such as 10`},
+		"keep_alive":     {isDuration, `a duration in quotes, such as "10m"`},
+		"attempts":       {isA[int64], `a number of attempts of an asynchronous invocation, such as 3`},
+		"backoff":        {isDuration, `a duration in quotes, such as "1m"`},
+		"backoff_factor": {isNumber, `a number from 1, such as 2`},
+		"max_age":        {isDuration, `a duration in quotes, such as "6h"`},
+		"url":            {isA[string], `one of "public", "token" and "none"`},
+		"stream":         {isA[bool], `true or false`},
+		"network":        {isList, `a list of addresses, such as ["db.internal:5432"] or ["internet", "10.1.2.0/24"], or ["none"]`},
+		"build":          {isA[bool], `false: take what is there as it is`},
+		"on_disconnect":  {isDisconnect, `"continue" or "cancel"`},
+		"on":             {isA[[]map[string]any], `a table that starts with [[on]]`},
 	}
-	onKeys = []string{"http", "bucket", "prefix", "suffix", "schedule", "database", "table", "queue", "pattern"}
+	onKeys = []string{"http", "bucket", "prefix", "suffix", "schedule", "zone", "database", "table", "queue", "pattern"}
 )
 
 func isA[T any](v any) bool { _, ok := v.(T); return ok }
+
+func isNumber(v any) bool { return isA[int64](v) || isA[float64](v) }
 
 func isDisconnect(v any) bool {
 	return v == string(lambent.DisconnectContinue) || v == string(lambent.DisconnectCancel)
@@ -246,6 +263,7 @@ func (s *Settings) finish(text string, table []string) error {
 		e.Kind = lambent.KindOf(err)
 		return e
 	}
+	s.Schedules = []Schedule{} // it says that there are none
 	for i, on := range s.On {
 		if err := s.addTrigger(text, at("on"), i, on); err != nil {
 			return err
@@ -270,9 +288,19 @@ func (s *Settings) addTrigger(text string, table []string, i int, on map[string]
 	}
 	pattern, http := on["http"].(string)
 	if !http {
-		for _, key := range []string{"bucket", "schedule", "database", "queue", "pattern"} {
+		if expression, ok := on["schedule"].(string); ok {
+			for key := range on {
+				if key != "schedule" && key != "zone" {
+					return fail(text, append(table, key), i, "does not go with a schedule: give each trigger a table of its own")
+				}
+			}
+			zone, _ := on["zone"].(string)
+			s.Schedules = append(s.Schedules, Schedule{expression, zone})
+			return nil
+		}
+		for _, key := range []string{"bucket", "database", "queue", "pattern"} {
 			if on[key] != nil {
-				e := fail(text, append(table, key), i, "asks for a trigger that this release does not have: only http is there yet")
+				e := fail(text, append(table, key), i, "asks for a trigger that this release does not have: http and schedule are there yet")
 				e.Kind = lambent.Unsupported
 				return e
 			}

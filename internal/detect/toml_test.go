@@ -26,17 +26,28 @@ keep_alive = "10m"
 url = "token"
 stream = true
 network = ["db.internal:5432"]
+attempts = 5
+backoff = "10s"
+backoff_factor = 1.5
+max_age = "1h"
 [[on]]
 http = "GET /thumbs/{id}"
 [[on]]
 http = "/all"
+[[on]]
+schedule = "rate(5 minutes)"
+[[on]]
+schedule = "0 10 * * *"
+zone = "Europe/Berlin"
 `))
 	keep := 10 * time.Minute
 	want := []detect.Settings{{
 		Name: "thumbs", Runtime: "python3.11", Handler: "app.handler", MemoryMB: 256, Timeout: 30 * time.Second,
 		Env: map[string]string{"LOG_LEVEL": "info"}, Secrets: []string{"API_KEY"}, Concurrency: 4, Min: 1, Max: 10,
 		KeepAlive: &keep, URL: lambent.URLToken, Stream: true, Network: []string{"db.internal:5432"},
-		Routes: []detect.Route{{"GET", "/thumbs/{id}"}, {"", "/all"}},
+		Attempts: 5, Backoff: 10 * time.Second, Factor: 1.5, MaxAge: time.Hour,
+		Routes:    []detect.Route{{"GET", "/thumbs/{id}"}, {"", "/all"}},
+		Schedules: []detect.Schedule{{Expression: "rate(5 minutes)"}, {Expression: "0 10 * * *", Zone: "Europe/Berlin"}},
 	}}
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, %v", got, err)
@@ -95,7 +106,11 @@ func TestParseFileRefuses(t *testing.T) {
 		"name":              {"name = \"a/b\"\n", lambent.Invalid, `line 1: name is "a/b"`},
 		"url":               {"url = \"all\"\n", lambent.Invalid, "line 1: url"},
 		"url iam":           {"url = \"iam\"\n", lambent.Unsupported, "line 1: url"},
-		"schedule":          {"[[on]]\nhttp = \"/\"\n[[on]]\nschedule = \"rate(5 minutes)\"\n", lambent.Unsupported, "line 4: on.schedule asks for a trigger that this release does not have"},
+		"bucket":            {"[[on]]\nhttp = \"/\"\n[[on]]\nbucket = \"b\"\n", lambent.Unsupported, "line 4: on.bucket asks for a trigger that this release does not have"},
+		"schedule, and":     {"[[on]]\nschedule = \"@daily\"\nsuffix = \"x\"\n", lambent.Invalid, "line 3: on.suffix does not go with a schedule"},
+		"zone alone":        {"[[on]]\nzone = \"UTC\"\n", lambent.Invalid, "line 1: on names no trigger"},
+		"attempts":          {"attempts = \"x\"\n", lambent.Invalid, "line 1: attempts must be a number"},
+		"backoff_factor":    {"backoff_factor = \"2\"\n", lambent.Invalid, "line 1: backoff_factor must be a number from 1"},
 		"on, unknown":       {"[[on]]\nhttp = \"/\"\n[[on]]\n# x\nhtpp = \"/\"\n", lambent.Invalid, `line 5: on.htpp is not a key of an [[on]] table: did you mean "http"?`},
 		"on, type":          {"[[on]]\nhttp = 1\n", lambent.Invalid, "line 2: on.http must be a string"},
 		"on, empty":         {"[[on]]\n", lambent.Invalid, "line 1: on names no trigger"},

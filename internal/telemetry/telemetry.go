@@ -44,6 +44,7 @@ type Options struct {
 	Known      func(lambent.Name) bool // whether there is such a function; nil: every one is
 	Sandboxes  func() map[string]int   // by state, such as "idle"
 	QueueDepth func() int              // invocations that wait for an instance
+	Async      func() map[string]int   // asynchronous ones by state, such as "dead"
 }
 
 // Metrics are the metrics of one server. Its methods may be called concurrently.
@@ -107,7 +108,7 @@ func New(o Options) *Metrics {
 		}),
 	}
 	m.registry.MustRegister(m.invocations, m.duration, m.init, m.queue, m.cold, m.errors, m.timeouts, m.billed, m.throttle, m.builds, m.build,
-		gauges{o.Sandboxes, o.QueueDepth},
+		gauges{o.Sandboxes, o.QueueDepth, o.Async},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -218,17 +219,20 @@ func seconds(us int64) float64 { return float64(us) / 1e6 }
 type gauges struct {
 	sandboxes  func() map[string]int
 	queueDepth func() int
+	async      func() map[string]int
 }
 
 var (
 	sandboxesDesc  = prometheus.NewDesc("lambent_sandboxes", "Sandboxes on this node, by state.", []string{"state"}, nil)
 	queueDepthDesc = prometheus.NewDesc("lambent_queue_depth", "Invocations that wait for an instance.", nil, nil)
+	asyncDesc      = prometheus.NewDesc("lambent_async_invocations", "Asynchronous invocations that are kept, by state: waiting, delayed (to be tried again), running, dead.", []string{"state"}, nil)
 )
 
 // Describe implements prometheus.Collector.
 func (g gauges) Describe(ch chan<- *prometheus.Desc) {
 	ch <- sandboxesDesc
 	ch <- queueDepthDesc
+	ch <- asyncDesc
 }
 
 // Collect implements prometheus.Collector.
@@ -236,6 +240,11 @@ func (g gauges) Collect(ch chan<- prometheus.Metric) {
 	if g.sandboxes != nil {
 		for state, n := range g.sandboxes() {
 			ch <- prometheus.MustNewConstMetric(sandboxesDesc, prometheus.GaugeValue, float64(n), state)
+		}
+	}
+	if g.async != nil {
+		for state, n := range g.async() {
+			ch <- prometheus.MustNewConstMetric(asyncDesc, prometheus.GaugeValue, float64(n), state)
 		}
 	}
 	if g.queueDepth != nil {

@@ -37,6 +37,7 @@ func TestMetrics(t *testing.T) {
 	m := telemetry.New(telemetry.Options{
 		Sandboxes:  func() map[string]int { return map[string]int{"idle": 3, "busy": 1} },
 		QueueDepth: func() int { return 7 },
+		Async:      func() map[string]int { return map[string]int{"dead": 2} },
 	})
 	cold := usage("f", "ok")
 	cold.Cold, cold.InitUS = true, 14020
@@ -66,6 +67,7 @@ func TestMetrics(t *testing.T) {
 		`lambent_sandboxes{state="busy"} 1`,
 		`lambent_sandboxes{state="idle"} 3`,
 		`lambent_queue_depth 7`,
+		`lambent_async_invocations{state="dead"} 2`,
 	} {
 		if !strings.Contains("\n"+got+"\n", "\n"+want+"\n") {
 			t.Errorf("%s is missing", want)

@@ -1,0 +1,184 @@
+package v1
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"lambent"
+	"lambent/trigger"
+)
+
+// A Trigger has a function invoked by events of one source.
+type Trigger struct {
+	ID        string     `json:"id" example:"6a7e8feb-b491-4cf7-a9f1-bf3703467718"`
+	Function  string     `json:"function" example:"thumbs"`
+	Qualifier string     `json:"qualifier,omitempty" doc:"A version or an alias; not there: latest" example:"live"`
+	Kind      string     `json:"kind" doc:"Of what kind the source is" example:"schedule"`
+	Schedule  *Schedule  `json:"schedule,omitempty" doc:"Of kind schedule"`
+	Enabled   bool       `json:"enabled"`
+	Deployed  bool       `json:"deployed" doc:"It came with the function's code: the next deploy that says what triggers there are may remove it"`
+	Created   time.Time  `json:"created"`
+	Next      *time.Time `json:"next,omitempty" doc:"When it will fire, where that is known"`
+	Error     string     `json:"error,omitempty" doc:"Why its source does not run now"`
+}
+
+// A Schedule fires by the clock.
+type Schedule struct {
+	Expression string `json:"expression" doc:"rate(5 minutes), cron(0 10 ? * MON-FRI *) and at(2026-12-24T18:00:00) as AWS has them, or the five fields of crontab(5)" example:"rate(5 minutes)"`
+	Zone       string `json:"zone,omitempty" doc:"The IANA time zone of cron and at; not there: UTC" example:"Europe/Berlin"`
+	JitterMS   int64  `json:"jitter_ms,omitempty" doc:"Each event is late by a part of it" example:"60000"`
+	SkipMissed bool   `json:"skip_missed,omitempty" doc:"Leave out what was due while the server was down, in place of firing the last of it once"`
+}
+
+// A SourceRequest says what is watched: one of the fields is there.
+type SourceRequest struct {
+	Schedule *Schedule `json:"schedule,omitempty"`
+}
+
+// A TriggerRequest says what a trigger is to be.
+type TriggerRequest struct {
+	Function  string `json:"function" example:"thumbs"`
+	Qualifier string `json:"qualifier,omitempty" doc:"A version or an alias; not there: latest" example:"live"`
+	Enabled   *bool  `json:"enabled,omitempty" default:"true"`
+	SourceRequest
+}
+
+// A TriggerChange changes a trigger.
+type TriggerChange struct {
+	Enabled bool `json:"enabled"`
+}
+
+// A TriggerList is those of a project, or of a function.
+type TriggerList struct {
+	Triggers []Trigger `json:"triggers" doc:"The oldest first"`
+}
+
+type (
+	TriggerInput struct {
+		Scope
+		ID string `path:"id" example:"6a7e8feb-b491-4cf7-a9f1-bf3703467718"`
+	}
+	listTriggersInput struct {
+		Scope
+		Function string `query:"function" doc:"Of one function alone" example:"thumbs"`
+	}
+	addTriggerInput struct {
+		Scope
+		Body TriggerRequest
+	}
+	changeTriggerInput struct {
+		TriggerInput
+		Body TriggerChange
+	}
+	triggerOutput     struct{ Body Trigger }
+	triggerListOutput struct{ Body TriggerList }
+)
+
+func (s *service) triggerOperations(api huma.API) {
+	const path = "/v1/triggers"
+	tags := []string{"triggers"}
+	operation(s, api, huma.Operation{
+		OperationID: "list-triggers", Method: http.MethodGet, Path: path, Tags: tags, Summary: "List triggers",
+	}, s.listTriggers)
+	operation(s, api, huma.Operation{
+		OperationID: "add-trigger", Method: http.MethodPost, Path: path, Tags: tags, Summary: "Have a function invoked by events of a source",
+	}, s.addTrigger)
+	operation(s, api, huma.Operation{
+		OperationID: "get-trigger", Method: http.MethodGet, Path: path + "/{id}", Tags: tags, Summary: "Get a trigger",
+	}, s.getTrigger)
+	operation(s, api, huma.Operation{
+		OperationID: "change-trigger", Method: http.MethodPatch, Path: path + "/{id}", Tags: tags, Summary: "Enable or disable a trigger",
+	}, s.changeTrigger)
+	operation(s, api, huma.Operation{
+		OperationID: "delete-trigger", Method: http.MethodDelete, Path: path + "/{id}", Tags: tags, Summary: "Delete a trigger",
+		Description: "What it has made already runs.",
+	}, s.deleteTrigger)
+}
+
+func triggerOf(st *trigger.Status) Trigger {
+	t := Trigger{
+		ID: st.ID, Function: st.Target.Function, Qualifier: st.Target.Qualifier, Kind: st.Kind(), Enabled: !st.Disabled, Deployed: st.Deployed,
+		Created: st.Created, Error: st.Error,
+	}
+	if sc := st.Schedule; sc != nil {
+		t.Schedule = &Schedule{Expression: sc.Expression, Zone: sc.Zone, JitterMS: sc.Jitter.Milliseconds(), SkipMissed: sc.SkipMissed}
+	}
+	if !st.Next.IsZero() {
+		t.Next = new(st.Next.UTC())
+	}
+	return t
+}
+
+// root is a trigger of that source.
+func (r *SourceRequest) root() (t lambent.Trigger) {
+	if sc := r.Schedule; sc != nil {
+		t.Schedule = &lambent.Schedule{Expression: sc.Expression, Zone: sc.Zone, Jitter: milliseconds(sc.JitterMS), SkipMissed: sc.SkipMissed}
+	}
+	return t
+}
+
+func (s *service) listTriggers(ctx context.Context, in *listTriggersInput) (*triggerListOutput, error) {
+	project, err := in.project(ctx)
+	if err != nil {
+		return nil, err
+	}
+	all := s.Triggers.Triggers(project, in.Function)
+	if len(all) == 0 && in.Function != "" { // or a name that was mistyped would look well
+		name, err := checkedName(project, in.Function, "")
+		if err != nil {
+			return nil, err
+		}
+		if _, err := s.Control.Get(name); err != nil {
+			return nil, err
+		}
+	}
+	out := &triggerListOutput{TriggerList{make([]Trigger, len(all))}}
+	for i := range all {
+		out.Body.Triggers[i] = triggerOf(&all[i])
+	}
+	return out, nil
+}
+
+func (s *service) addTrigger(ctx context.Context, in *addTriggerInput) (*triggerOutput, error) {
+	name, err := in.name(ctx, in.Body.Function, in.Body.Qualifier)
+	if err != nil {
+		return nil, err
+	}
+	t := in.Body.root()
+	t.Target, t.Disabled = name, in.Body.Enabled != nil && !*in.Body.Enabled
+	return triggerResult(s.Triggers.Add(ctx, t))
+}
+
+func triggerResult(st trigger.Status, err error) (*triggerOutput, error) {
+	if err != nil {
+		return nil, err
+	}
+	return &triggerOutput{triggerOf(&st)}, nil
+}
+
+func (s *service) getTrigger(ctx context.Context, in *TriggerInput) (*triggerOutput, error) {
+	project, err := in.project(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return triggerResult(s.Triggers.Trigger(project, in.ID))
+}
+
+func (s *service) changeTrigger(ctx context.Context, in *changeTriggerInput) (*triggerOutput, error) {
+	project, err := in.project(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return triggerResult(s.Triggers.Enable(ctx, project, in.ID, in.Body.Enabled))
+}
+
+func (s *service) deleteTrigger(ctx context.Context, in *TriggerInput) (*struct{}, error) {
+	project, err := in.project(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return nil, s.Triggers.Delete(ctx, project, in.ID)
+}

@@ -1,0 +1,57 @@
+package lambent
+
+import "time"
+
+// An Async is how a function wants what it is given asynchronously: it belongs to the
+// function, not to a version. Zero values are the defaults, in the words of
+// [Async.WithDefaults].
+type Async struct {
+	Attempts int           `json:"attempts,omitempty"` // in all, the first one too
+	Backoff  time.Duration `json:"backoff,omitempty"`  // from the first failure to the second attempt
+	Factor   float64       `json:"factor,omitempty"`   // of each further wait to the one before
+	MaxAge   time.Duration `json:"max_age,omitempty"`  // since it was accepted: after that it is not tried any more
+}
+
+// WithDefaults fills what is left out as AWS Lambda does: three attempts, the second
+// after a minute and the third after two more, within six hours.
+func (a Async) WithDefaults() Async {
+	if a.Attempts == 0 {
+		a.Attempts = 3
+	}
+	if a.Backoff == 0 {
+		a.Backoff = time.Minute
+	}
+	if a.Factor == 0 {
+		a.Factor = 2
+	}
+	if a.MaxAge == 0 {
+		a.MaxAge = 6 * time.Hour
+	}
+	return a
+}
+
+// Validate checks the bounds.
+func (a Async) Validate() error {
+	switch {
+	case a.Attempts < 0 || a.Attempts > 1000:
+		return Errorf(Invalid, "async", "%d attempts are outside 1 to 1000", a.Attempts)
+	case a.Backoff < 0 || a.Backoff > 24*time.Hour:
+		return Errorf(Invalid, "async", "backoff %v is outside 1ms to 24h", a.Backoff)
+	case a.Factor != 0 && !(a.Factor >= 1 && a.Factor <= 10):
+		return Errorf(Invalid, "async", "backoff factor %v is outside 1 to 10", a.Factor)
+	case a.MaxAge < 0 || a.MaxAge > 14*24*time.Hour:
+		return Errorf(Invalid, "async", "maximum age %v is outside 1ms to 336h", a.MaxAge)
+	}
+	return nil
+}
+
+// Wait returns how long it is from an attempt that failed, of that number from 1, to
+// the next one.
+func (a Async) Wait(attempt int) time.Duration {
+	a = a.WithDefaults()
+	wait := float64(a.Backoff)
+	for ; attempt > 1 && wait < float64(a.MaxAge); attempt-- {
+		wait *= a.Factor
+	}
+	return time.Duration(min(wait, float64(a.MaxAge)))
+}

@@ -1,0 +1,77 @@
+package client
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"time"
+)
+
+// A Trigger has a function invoked by events of one source.
+type Trigger struct {
+	ID        string     `json:"id"`
+	Function  string     `json:"function"`
+	Qualifier string     `json:"qualifier,omitempty"` // A version or an alias; not there: latest
+	Kind      string     `json:"kind"`                // Of what kind the source is
+	Schedule  *Schedule  `json:"schedule,omitempty"`  // Of kind schedule
+	Enabled   bool       `json:"enabled"`
+	Deployed  bool       `json:"deployed"` // It came with the function's code: the next deploy that says what triggers there are may remove it
+	Created   time.Time  `json:"created"`
+	Next      *time.Time `json:"next,omitempty"`  // When it will fire, where that is known
+	Error     string     `json:"error,omitempty"` // Why its source does not run now
+}
+
+// A Schedule fires by the clock.
+type Schedule struct {
+	Expression string `json:"expression"`            // rate(5 minutes), cron(0 10 ? * MON-FRI *) and at(2026-12-24T18:00:00) as AWS has them, or the five fields of crontab(5)
+	Zone       string `json:"zone,omitempty"`        // The IANA time zone of cron and at; not there: UTC
+	JitterMS   int64  `json:"jitter_ms,omitempty"`   // Each event is late by a part of it
+	SkipMissed bool   `json:"skip_missed,omitempty"` // Leave out what was due while the server was down, in place of firing the last of it once
+}
+
+// A SourceRequest says what is watched: one of the fields is there.
+type SourceRequest struct {
+	Schedule *Schedule `json:"schedule,omitempty"`
+}
+
+// A TriggerRequest says what a trigger is to be.
+type TriggerRequest struct {
+	Function  string `json:"function"`
+	Qualifier string `json:"qualifier,omitempty"` // A version or an alias; not there: latest
+	Enabled   *bool  `json:"enabled,omitempty"`   // not there: true
+	SourceRequest
+}
+
+// A TriggerChange changes a trigger.
+type TriggerChange struct {
+	Enabled bool `json:"enabled"`
+}
+
+// A TriggerList is those of a project, or of a function.
+type TriggerList struct {
+	Triggers []Trigger `json:"triggers"` // The oldest first
+}
+
+// Triggers returns those of the project, or of one function, the oldest first.
+func (c *Client) Triggers(ctx context.Context, function string) ([]Trigger, error) {
+	var l TriggerList
+	err := c.do(ctx, http.MethodGet, "/v1/triggers", query("function", function), nil, &l)
+	return l.Triggers, err
+}
+
+// AddTrigger has a function invoked by events of a source.
+func (c *Client) AddTrigger(ctx context.Context, r TriggerRequest) (*Trigger, error) {
+	var t Trigger
+	return &t, c.do(ctx, http.MethodPost, "/v1/triggers", nil, r, &t)
+}
+
+// EnableTrigger enables a trigger, or disables it.
+func (c *Client) EnableTrigger(ctx context.Context, id string, enabled bool) (*Trigger, error) {
+	var t Trigger
+	return &t, c.do(ctx, http.MethodPatch, "/v1/triggers/"+url.PathEscape(id), nil, TriggerChange{enabled}, &t)
+}
+
+// DeleteTrigger deletes a trigger. What it has made already runs.
+func (c *Client) DeleteTrigger(ctx context.Context, id string) error {
+	return c.do(ctx, http.MethodDelete, "/v1/triggers/"+url.PathEscape(id), nil, nil, nil)
+}

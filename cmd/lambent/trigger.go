@@ -1,0 +1,163 @@
+package main
+
+import (
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"lambent/client"
+)
+
+const triggerHelp = `Have a function invoked by what happens. Each event runs asynchronously: it is tried
+again if it fails, and kept as a dead letter if it does so for good.
+
+  lambent trigger add report --schedule 'rate(5 minutes)'
+  lambent trigger add report --schedule 'cron(0 10 ? * MON-FRI *)' --zone Europe/Berlin
+  lambent trigger add report --schedule '*/15 * * * *' --jitter 30s
+  lambent trigger list report
+  lambent trigger disable ID
+  lambent trigger delete ID
+
+What lambent.toml says in [[on]] tables is added by deploy.`
+
+func triggerCommand(p *program) *cobra.Command {
+	return group(&cobra.Command{Use: "trigger", Short: "What invokes functions", Long: triggerHelp},
+		triggerAddCommand(p), triggerListCommand(p),
+		triggerEnableCommand(p, "enable", "Enable a trigger", true), triggerEnableCommand(p, "disable", "Disable a trigger, which keeps it", false),
+		triggerDeleteCommand(p))
+}
+
+func triggerAddCommand(p *program) *cobra.Command {
+	var s client.Schedule
+	var jitter time.Duration
+	var qualifier string
+	c := &cobra.Command{
+		Use: "add NAME", Short: "Add a trigger; standard output is its id", Long: triggerHelp, Args: args(1, "NAME"), ValidArgsFunction: p.completeFunctions,
+	}
+	f := c.Flags()
+	f.StringVar(&s.Expression, "schedule", "", "rate(5 minutes), cron(0 10 ? * MON-FRI *), at(2026-12-24T18:00:00), or five fields as in crontab(5)")
+	f.StringVar(&s.Zone, "zone", "", "the time zone of cron and at, such as Europe/Berlin (default: UTC)")
+	f.DurationVar(&jitter, "jitter", 0, "how late an event may be on purpose, such as 30s")
+	f.BoolVar(&s.SkipMissed, "skip-missed", false, "leave out what was due while the server was down (default: the last of it is fired, once)")
+	f.StringVar(&qualifier, "qualifier", "", "a version or an alias (default: latest)")
+	o := outputFlag(c, "name", "json", "yaml")
+	c.RunE = func(c *cobra.Command, args []string) error {
+		cl, err := p.connect()
+		if err != nil {
+			return err
+		}
+		defer cl.Close()
+		name, inName, err := p.function(c, cl, args[0], true)
+		if err != nil {
+			return err
+		}
+		if inName != "" && qualifier != "" && inName != qualifier {
+			return usagef(c, "the name says %q and --qualifier %q: one is enough", inName, qualifier)
+		}
+		if s.Expression == "" {
+			return usagef(c, "trigger add needs --schedule")
+		}
+		s.JitterMS = jitter.Milliseconds()
+		t, err := cl.AddTrigger(c.Context(), client.TriggerRequest{
+			Function: name, Qualifier: inName + qualifier, SourceRequest: client.SourceRequest{Schedule: &s},
+		})
+		if err != nil {
+			return err
+		}
+		if t.Next != nil {
+			p.note("%s is invoked at %s for the first time", name, when(*t.Next))
+		}
+		return o.print(p.out, t, []string{t.ID}, nil)
+	}
+	return c
+}
+
+func triggerListCommand(p *program) *cobra.Command {
+	c := &cobra.Command{
+		Use: "list [NAME]", Short: "List triggers, of all functions or of one", Args: args(0, "NAME"), Aliases: []string{"ls"}, ValidArgsFunction: p.completeFunctions,
+	}
+	o := outputFlag(c, "table", "json", "yaml", "name")
+	c.RunE = func(c *cobra.Command, args []string) error {
+		cl, err := p.connect()
+		if err != nil {
+			return err
+		}
+		defer cl.Close()
+		name := ""
+		if len(args) > 0 {
+			if name, _, err = p.function(c, cl, args[0], false); err != nil {
+				return err
+			}
+		}
+		triggers, err := cl.Triggers(c.Context(), name)
+		if err != nil {
+			return err
+		}
+		ids := []string{}
+		rows := table{{"ID", "FUNCTION", "KIND", "WHAT", "NEXT"}}
+		for i := range triggers {
+			t := &triggers[i]
+			ids = append(ids, t.ID)
+			rows = append(rows, []string{t.ID, qualified(t.Function, t.Qualifier), t.Kind, watched(t), next(t)})
+		}
+		return o.print(p.out, triggers, ids, rows)
+	}
+	return c
+}
+
+func qualified(function, qualifier string) string {
+	if qualifier == "" {
+		return function
+	}
+	return function + ":" + qualifier
+}
+
+// watched is what a trigger's source watches.
+func watched(t *client.Trigger) string {
+	if t.Schedule == nil {
+		return ""
+	}
+	if t.Schedule.Zone != "" {
+		return t.Schedule.Expression + " in " + t.Schedule.Zone
+	}
+	return t.Schedule.Expression
+}
+
+// next is when a trigger will fire, or why it will not.
+func next(t *client.Trigger) string {
+	switch {
+	case t.Error != "":
+		return t.Error
+	case !t.Enabled:
+		return "disabled"
+	case t.Next == nil:
+		return "never"
+	}
+	return when(*t.Next)
+}
+
+func triggerEnableCommand(p *program, verb, short string, enabled bool) *cobra.Command {
+	return &cobra.Command{
+		Use: verb + " ID", Short: short, Args: args(1, "ID"),
+		RunE: p.withClient(func(c *cobra.Command, cl *client.Client, args []string) error {
+			t, err := cl.EnableTrigger(c.Context(), args[0], enabled)
+			if err == nil {
+				p.note("%sd the trigger of %s: %s", verb, t.Function, watched(t))
+			}
+			return err
+		}),
+	}
+}
+
+func triggerDeleteCommand(p *program) *cobra.Command {
+	return &cobra.Command{
+		Use: "delete ID", Short: "Delete a trigger; what it has made already runs", Args: args(1, "ID"), Aliases: []string{"rm"},
+		RunE: p.withClient(func(c *cobra.Command, cl *client.Client, args []string) error {
+			if err := cl.DeleteTrigger(c.Context(), args[0]); err != nil {
+				return err
+			}
+			p.note("deleted trigger %s", args[0])
+			return nil
+		}),
+	}
+}

@@ -1,0 +1,62 @@
+package lambda
+
+import (
+	"bytes"
+	"encoding/json"
+	"time"
+
+	"lambent"
+)
+
+// An eventBridgeEvent is an event as EventBridge hands it to a function
+// (https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-events-structure.html).
+type eventBridgeEvent struct {
+	Version    string          `json:"version"`
+	ID         string          `json:"id"`
+	DetailType string          `json:"detail-type"`
+	Source     string          `json:"source"`
+	Account    string          `json:"account"`
+	Time       string          `json:"time"`
+	Region     string          `json:"region"`
+	Resources  []string        `json:"resources"`
+	Detail     json.RawMessage `json:"detail"`
+}
+
+// eventsEvent shapes events as AWS does those of the same kind.
+func eventsEvent(inv *lambent.Invocation) ([]byte, error) {
+	if len(inv.Events) != 1 {
+		return nil, lambent.Errorf(lambent.Unsupported, "lambda.Invoke", "%d events at once cannot be shaped for AWS functions yet", len(inv.Events))
+	}
+	e := &inv.Events[0]
+	account := lambent.AccountID(inv.Target.Project)
+	out := eventBridgeEvent{
+		Version: "0", ID: e.ID, DetailType: e.Type, Source: e.Source, Account: account,
+		Time: e.Time.UTC().Format(time.RFC3339), Region: lambent.Region, Resources: []string{}, Detail: detail(e.Data),
+	}
+	if e.Type == lambent.EventScheduleDue {
+		out.DetailType, out.Source, out.Detail = "Scheduled Event", "aws.events", json.RawMessage("{}")
+		out.Resources = append(out.Resources, "arn:aws:events:"+lambent.Region+":"+account+":rule/"+inv.TriggerID)
+	}
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(out); err != nil {
+		return nil, lambent.Errorf(lambent.Invalid, "lambda.Invoke", "event %s has no JSON form: %w", e.ID, err)
+	}
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
+}
+
+// detail is an event's data where JSON is to stand.
+func detail(data []byte) json.RawMessage {
+	switch {
+	case len(data) == 0:
+		return json.RawMessage("{}")
+	case json.Valid(data):
+		return data
+	}
+	quoted, err := json.Marshal(string(data))
+	if err != nil {
+		panic("lambda: a string always has a JSON form: " + err.Error())
+	}
+	return quoted
+}

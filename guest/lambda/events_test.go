@@ -1,0 +1,68 @@
+package lambda
+
+import (
+	"encoding/json"
+	"reflect"
+	"testing"
+	"time"
+
+	awsevents "github.com/aws/aws-lambda-go/events"
+
+	"lambent"
+)
+
+// What is made of an event is what AWS's own types say it is, all of it.
+func TestEvents(t *testing.T) {
+	t.Parallel()
+	at := time.Date(2026, 11, 27, 18, 0, 0, 5e8, time.FixedZone("", 3600))
+	for _, c := range []struct {
+		event lambent.Event
+		want  string
+	}{
+		{
+			lambent.Event{ID: "e1", Source: "/triggers/t1", Type: lambent.EventScheduleDue, Subject: "f", Time: at, Data: []byte(`{"schedule":"rate(5 minutes)"}`)},
+			`{"version":"0","id":"e1","detail-type":"Scheduled Event","source":"aws.events","account":"000000000000","time":"2026-11-27T17:00:00Z","region":"us-east-1",` +
+				`"resources":["arn:aws:events:us-east-1:000000000000:rule/t1"],"detail":{}}`,
+		},
+		{
+			lambent.Event{ID: "e2", Source: "shop", Type: "Order <placed>", Time: at, DataContentType: "application/json", Data: []byte(`{"total": 1.50}`)},
+			`{"version":"0","id":"e2","detail-type":"Order <placed>","source":"shop","account":"000000000000","time":"2026-11-27T17:00:00Z","region":"us-east-1","resources":[],"detail":{"total": 1.50}}`,
+		},
+		{
+			lambent.Event{ID: "e3", Source: "shop", Type: "note", Time: at, DataContentType: "text/plain", Data: []byte("a \"note\"")},
+			`{"version":"0","id":"e3","detail-type":"note","source":"shop","account":"000000000000","time":"2026-11-27T17:00:00Z","region":"us-east-1","resources":[],"detail":"a \"note\""}`,
+		},
+	} {
+		inv := &lambent.Invocation{TriggerID: "t1", Target: lambent.Name{Project: lambent.DefaultProject, Function: "f"}, Events: []lambent.Event{c.event}}
+		got, err := eventsEvent(inv)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !equalJSON(t, got, []byte(c.want)) {
+			t.Errorf("got %s\nwant %s", got, c.want)
+		}
+		var aws awsevents.EventBridgeEvent
+		if err := json.Unmarshal(got, &aws); err != nil {
+			t.Fatal(err)
+		}
+		again, err := json.Marshal(aws)
+		if err != nil || !equalJSON(t, again, got) {
+			t.Errorf("AWS's type makes of it %s, %v", again, err)
+		}
+	}
+	if _, err := eventsEvent(&lambent.Invocation{Events: make([]lambent.Event, 2)}); !lambent.Is(err, lambent.Unsupported) {
+		t.Error(err)
+	}
+}
+
+func equalJSON(t *testing.T, a, b []byte) bool {
+	t.Helper()
+	var x, y any
+	if err := json.Unmarshal(a, &x); err != nil {
+		t.Fatalf("%s: %v", a, err)
+	}
+	if err := json.Unmarshal(b, &y); err != nil {
+		t.Fatalf("%s: %v", b, err)
+	}
+	return reflect.DeepEqual(x, y)
+}

@@ -1,0 +1,42 @@
+// Package source is the contract of what turns the world into events: its children
+// watch a clock, a bucket, a database or a broker for one trigger each, and hand on
+// what they see. They know neither functions nor queues, and dispatch nothing.
+package source
+
+import (
+	"context"
+	"time"
+
+	"lambent"
+)
+
+// A Source makes events for triggers of one kind. Its methods may be called
+// concurrently.
+type Source interface {
+	// Check says what is wrong with a trigger, before it is kept.
+	Check(lambent.Trigger) error
+
+	// Run publishes what happens until ctx ends, which is no error, or until nothing will
+	// happen any more. It is called by one holder of the trigger's lease at a time, again
+	// after each start of the server, and goes on where the last one was.
+	Run(context.Context, lambent.Trigger, Sink) error
+}
+
+// A Forecaster is a Source that knows when it will publish next; the zero time: never.
+type Forecaster interface {
+	Next(t lambent.Trigger, after time.Time) time.Time
+}
+
+// A Sink takes what happens. Its methods may be called concurrently; an error is for
+// the source to try again, as nothing was taken.
+type Sink interface {
+	// Publish returns once the events are durable, all of them. One whose ID was published
+	// before, under the same trigger and lately, counts once.
+	Publish(ctx context.Context, trigger string, e ...lambent.Event) error
+
+	// Position returns what SetPosition kept last; nil: nothing.
+	Position(ctx context.Context, trigger string) ([]byte, error)
+
+	// SetPosition keeps how far a source has come. It is durable when it returns.
+	SetPosition(ctx context.Context, trigger string, position []byte) error
+}

@@ -1,0 +1,103 @@
+package trigger
+
+import (
+	"context"
+	"time"
+
+	"lambent"
+	"lambent/store"
+)
+
+// A DeadLetter is an invocation that is not tried any more.
+type DeadLetter struct {
+	ID       string
+	Function lambent.Name
+	Trigger  string // whose event it is; empty: of a direct call
+	Attempts int
+	Accepted time.Time
+	Died     time.Time
+	Reason   string // the last failure, in one line
+	Payload  []byte // as it came, or a list of events in JSON
+}
+
+// DeadLetters returns those of a function, the oldest first, without their payloads.
+func (b *Broker) DeadLetters(ctx context.Context, n lambent.Name) ([]DeadLetter, error) {
+	var letters []DeadLetter
+	for _, w := range b.cfg.Queue.Dead(laneOf(n)) {
+		d, err := letter(ctx, w)
+		if lambent.Is(err, lambent.Stale) {
+			continue // redriven or purged just now
+		}
+		if err != nil {
+			return nil, err
+		}
+		d.Payload = nil
+		letters = append(letters, d)
+	}
+	return letters, nil
+}
+
+// DeadLetter returns one. Kind: NotFound.
+func (b *Broker) DeadLetter(ctx context.Context, n lambent.Name, id string) (DeadLetter, error) {
+	w, err := b.findDead("trigger.DeadLetter", n, id)
+	if err != nil {
+		return DeadLetter{}, err
+	}
+	return letter(ctx, w)
+}
+
+func letter(ctx context.Context, w *store.Work) (DeadLetter, error) {
+	it, err := w.Load(ctx)
+	if err != nil {
+		return DeadLetter{}, err
+	}
+	d := DeadLetter{ID: it.ID, Function: functionOf(w.Lane), Attempts: w.Attempt, Accepted: w.Added, Died: w.Since, Reason: w.Note, Payload: it.Payload}
+	if inv, err := decode(it); err == nil { // otherwise that is its reason
+		d.Function, d.Trigger = inv.Target, inv.TriggerID
+	}
+	return d, nil
+}
+
+func (b *Broker) findDead(op string, n lambent.Name, id string) (*store.Work, error) {
+	w, err := b.cfg.Queue.FindDead(laneOf(n), id)
+	if err != nil {
+		return nil, lambent.Errorf(lambent.NotFound, op, "function %s has no dead letter %.64q", functionOf(laneOf(n)), id).
+			WithHint("lambent deadletter list %s", n.Function)
+	}
+	return w, nil
+}
+
+// Redrive has dead letters run again, from their first attempt on: one, or with an empty
+// id all that the function has. It returns how many. Kinds: NotFound, Unavailable.
+func (b *Broker) Redrive(ctx context.Context, n lambent.Name, id string) (int, error) {
+	return b.each(ctx, "trigger.Redrive", n, id, func(w *store.Work) error { return w.Retry(time.Time{}, 1, "") })
+}
+
+// Purge removes dead letters, as Redrive has them run.
+func (b *Broker) Purge(ctx context.Context, n lambent.Name, id string) (int, error) {
+	return b.each(ctx, "trigger.Purge", n, id, (*store.Work).Done)
+}
+
+// each does something with dead letters, and returns once it is durable.
+func (b *Broker) each(ctx context.Context, op string, n lambent.Name, id string, do func(*store.Work) error) (count int, err error) {
+	letters := b.cfg.Queue.Dead(laneOf(n))
+	if id != "" {
+		w, err := b.findDead(op, n, id)
+		if err != nil {
+			return 0, err
+		}
+		letters = []*store.Work{w}
+	}
+	for _, w := range letters {
+		switch err := do(w); {
+		case err == nil:
+			count++
+		case !lambent.Is(err, lambent.Stale): // or somebody else has said so just now
+			return count, err
+		}
+	}
+	if count == 0 {
+		return 0, nil
+	}
+	return count, b.cfg.Queue.Flush(ctx)
+}

@@ -1,0 +1,71 @@
+package trigger
+
+import (
+	"encoding/json"
+	"strings"
+
+	"lambent"
+	"lambent/store"
+)
+
+// A meta is what an item of the queue says of its invocation, beside the payload.
+type meta struct {
+	Qualifier     string `json:"q,omitempty"`
+	Trigger       string `json:"t,omitempty"`
+	Source        string `json:"s,omitempty"`
+	Entry         string `json:"e,omitempty"`
+	Trace         string `json:"x,omitempty"`
+	Hops          int    `json:"h,omitempty"`
+	ClientContext []byte `json:"c,omitempty"`
+	Events        bool   `json:"v,omitempty"` // the payload is a list of events, and not as it came
+}
+
+// laneOf is the name of a function's lane. Names have no slash.
+func laneOf(n lambent.Name) string { return n.Project + "/" + n.Function }
+
+// functionOf is the function of a lane.
+func functionOf(lane string) lambent.Name {
+	project, function, _ := strings.Cut(lane, "/")
+	return lambent.Name{Project: project, Function: function}
+}
+
+func encode(inv *lambent.Invocation) (store.Item, error) {
+	m := meta{
+		Qualifier: inv.Target.Qualifier, Trigger: inv.TriggerID, Source: inv.Source, Entry: inv.Entry, Trace: inv.Trace, Hops: inv.Hops,
+		ClientContext: inv.ClientContext, Events: inv.Events != nil,
+	}
+	it := store.Item{ID: inv.ID, Lane: laneOf(inv.Target), Attempt: 1, Payload: inv.Raw}
+	var err error
+	if m.Events {
+		if it.Payload, err = json.Marshal(inv.Events); err != nil {
+			return it, lambent.Errorf(lambent.Internal, "trigger.Invoke", "the events cannot be kept: %w", err)
+		}
+	}
+	if it.Meta, err = json.Marshal(m); err != nil {
+		return it, lambent.Errorf(lambent.Internal, "trigger.Invoke", "the invocation cannot be kept: %w", err)
+	}
+	return it, nil
+}
+
+func decode(it store.Item) (*lambent.Invocation, error) {
+	var m meta
+	if err := json.Unmarshal(it.Meta, &m); err != nil {
+		return nil, lambent.Errorf(lambent.Internal, "trigger", "what was kept of the invocation cannot be read: %w", err)
+	}
+	inv := &lambent.Invocation{
+		ID: it.ID, TriggerID: m.Trigger, Source: m.Source, Entry: m.Entry, Trace: m.Trace, Hops: m.Hops, Attempt: it.Attempt,
+		Target: functionOf(it.Lane), Async: true, ClientContext: m.ClientContext,
+	}
+	inv.Target.Qualifier = m.Qualifier
+	if !m.Events {
+		inv.Raw = it.Payload
+		if inv.Raw == nil {
+			inv.Raw = []byte{} // it is what the invocation carries, empty or not
+		}
+		return inv, nil
+	}
+	if err := json.Unmarshal(it.Payload, &inv.Events); err != nil {
+		return nil, lambent.Errorf(lambent.Internal, "trigger", "the events that were kept cannot be read: %w", err)
+	}
+	return inv, nil
+}

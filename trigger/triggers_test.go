@@ -1,0 +1,258 @@
+package trigger_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+
+	"lambent"
+	"lambent/source"
+	"lambent/trigger"
+)
+
+// A scripted source publishes what a test tells it to, and keeps a number as position.
+type scripted struct {
+	mu      sync.Mutex // guards what follows
+	running map[string]func(fails bool, e ...lambent.Event) error
+	starts  int
+}
+
+func (s *scripted) Check(t lambent.Trigger) error {
+	if t.Schedule.Expression == "bad" {
+		return lambent.Errorf(lambent.Invalid, "schedule", "it is bad")
+	}
+	return nil
+}
+
+func (s *scripted) Run(ctx context.Context, t lambent.Trigger, sink source.Sink) error {
+	ended := make(chan error, 1)
+	s.mu.Lock()
+	s.starts++
+	if s.running == nil {
+		s.running = map[string]func(bool, ...lambent.Event) error{}
+	}
+	s.running[t.ID] = func(fails bool, e ...lambent.Event) error {
+		if fails {
+			ended <- errors.New("the world is gone")
+			return nil
+		}
+		if err := sink.Publish(ctx, t.ID, e...); err != nil {
+			return err
+		}
+		b, err := sink.Position(ctx, t.ID)
+		if err != nil {
+			return err
+		}
+		n := 0
+		if b != nil {
+			if _, err := fmt.Sscan(string(b), &n); err != nil {
+				return err
+			}
+		}
+		return sink.SetPosition(ctx, t.ID, fmt.Append(nil, n+len(e)))
+	}
+	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		delete(s.running, t.ID)
+		s.mu.Unlock()
+	}()
+	select {
+	case err := <-ended:
+		return err
+	case <-ctx.Done():
+		return nil
+	}
+}
+
+// of returns what a trigger's source does, if it runs.
+func (s *scripted) of(id string) func(bool, ...lambent.Event) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.running[id]
+}
+
+func (p *platform) add(function, expression string) trigger.Status {
+	p.t.Helper()
+	s, err := p.broker.Add(p.t.Context(), lambent.Trigger{Target: name(function), Schedule: &lambent.Schedule{Expression: expression}})
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.until("its source runs", func() bool { return p.source.of(s.ID) != nil })
+	return s
+}
+
+func event(id string) lambent.Event {
+	return lambent.Event{ID: id, Source: "/test", Type: "test", Extensions: map[string]string{"traceparent": "00-1"}}
+}
+
+func TestTriggers(t *testing.T) {
+	t.Parallel()
+	p := newPlatform(t, ok)
+	a, b := p.add("f", "a"), p.add("g", "b")
+	if err := p.source.of(a.ID)(false, event("1"), event("2")); err != nil {
+		t.Fatal(err)
+	}
+	p.wait(2)
+	ids := map[string]bool{}
+	for _, inv := range p.ran {
+		ids[inv.ID] = true
+		if inv.Target != name("f") || inv.TriggerID != a.ID || inv.Source != "schedule" || len(inv.Events) != 1 || inv.Trace != "00-1" || inv.Raw != nil {
+			t.Errorf("%+v", inv)
+		}
+	}
+	if len(ids) != 2 {
+		t.Errorf("%v", ids)
+	}
+	if err := p.source.of(a.ID)(false, lambent.Event{ID: "3"}); !lambent.Is(err, lambent.Invalid) {
+		t.Error(err)
+	}
+
+	// After a restart they are there, and go on; what they publish again counts once.
+	p.close()
+	p.open()
+	for _, s := range []trigger.Status{a, b} {
+		p.until("its source runs again", func() bool { return p.source.of(s.ID) != nil })
+	}
+	if err := p.source.of(a.ID)(false, event("2"), event("3")); err != nil {
+		t.Fatal(err)
+	}
+	p.wait(1)
+	p.until("nothing is left", func() bool { s := p.queue.Stats(); return s.Running+s.Waiting == 0 })
+	if got := p.ran[len(p.ran)-1].Events[0].ID; len(p.ran) != 3 || got != "3" {
+		t.Errorf("%d ran, the last of %s", len(p.ran), got)
+	}
+	if e, err := p.store.Get(t.Context(), "position."+a.ID); err != nil || string(e.Value) != "4" {
+		t.Errorf("position %s, %v", e.Value, err)
+	}
+
+	// Disabled it is kept, and its source is not run, also after a restart.
+	if s, err := p.broker.Enable(t.Context(), "default", a.ID, false); err != nil || !s.Disabled || p.source.of(a.ID) != nil {
+		t.Errorf("%+v, %v", s, err)
+	}
+	p.close()
+	p.open()
+	p.until("the other's source runs", func() bool { return p.source.of(b.ID) != nil })
+	if s, err := p.broker.Trigger("default", a.ID); err != nil || !s.Disabled || p.source.of(a.ID) != nil {
+		t.Errorf("%+v, %v", s, err)
+	}
+	if s, err := p.broker.Enable(t.Context(), "default", a.ID, true); err != nil || s.Disabled {
+		t.Errorf("%+v, %v", s, err)
+	}
+	p.until("it runs again", func() bool { return p.source.of(a.ID) != nil })
+
+	// One that fails is started again, and says so meanwhile.
+	if err := p.source.of(b.ID)(true); err != nil {
+		t.Fatal(err)
+	}
+	p.until("it says so", func() bool { s, err := p.broker.Trigger("default", b.ID); return err == nil && s.Error != "" })
+	p.until("it runs again", func() bool {
+		s, err := p.broker.Trigger("default", b.ID)
+		return err == nil && s.Error == "" && p.source.of(b.ID) != nil
+	})
+
+	// And deleted it is gone with its position, whatever becomes of its function.
+	if err := p.broker.Delete(t.Context(), "default", a.ID); err != nil || p.source.of(a.ID) != nil {
+		t.Error(err)
+	}
+	if _, err := p.store.Get(t.Context(), "position."+a.ID); !lambent.Is(err, lambent.NotFound) {
+		t.Error(err)
+	}
+	if err := p.broker.Forget(t.Context(), name("g")); err != nil || p.source.of(b.ID) != nil {
+		t.Error(err)
+	}
+	if left := p.broker.Triggers("default", ""); len(left) != 0 {
+		t.Errorf("%+v", left)
+	}
+}
+
+func TestTriggerRefusals(t *testing.T) {
+	t.Parallel()
+	p := newPlatform(t, ok)
+	p.set(func() { p.gone["gone"] = true })
+	for _, c := range []struct {
+		trigger lambent.Trigger
+		kind    lambent.Kind
+	}{
+		{lambent.Trigger{Target: name("gone"), Schedule: &lambent.Schedule{Expression: "a"}}, lambent.NotFound},
+		{lambent.Trigger{Target: name("f"), Schedule: &lambent.Schedule{Expression: "bad"}}, lambent.Invalid},
+		{lambent.Trigger{Target: name("f")}, lambent.Invalid},
+	} {
+		if _, err := p.broker.Add(t.Context(), c.trigger); !lambent.Is(err, c.kind) {
+			t.Errorf("%+v: %v", c.trigger, err)
+		}
+	}
+	s := p.add("f", "a")
+	for _, project := range []string{"default", "other"} {
+		id := s.ID
+		if project == "default" {
+			id = "nosuch"
+		}
+		if err := p.broker.Delete(t.Context(), project, id); !lambent.Is(err, lambent.NotFound) {
+			t.Error(err)
+		}
+		if _, err := p.broker.Enable(t.Context(), project, id, false); !lambent.Is(err, lambent.NotFound) {
+			t.Error(err)
+		}
+	}
+	if all := p.broker.Triggers("default", "f"); len(all) != 1 {
+		t.Errorf("%+v", all)
+	}
+}
+
+// A deploy says which triggers there are, of those that deploys have made.
+func TestDeployed(t *testing.T) {
+	t.Parallel()
+	p := newPlatform(t, ok)
+	added := p.add("f", "added")
+	deploy := func(expressions ...string) {
+		t.Helper()
+		var triggers []lambent.Trigger
+		for _, e := range expressions {
+			triggers = append(triggers, lambent.Trigger{Schedule: &lambent.Schedule{Expression: e}})
+		}
+		if err := p.broker.Deploy(t.Context(), name("f"), triggers); err != nil {
+			t.Fatal(err)
+		}
+	}
+	have := func() (ids map[string]string) {
+		ids = map[string]string{}
+		for _, s := range p.broker.Triggers("default", "f") {
+			ids[s.Schedule.Expression] = s.ID
+		}
+		return ids
+	}
+	deploy("x", "y")
+	before := have()
+	if len(before) != 3 || before["added"] != added.ID {
+		t.Fatalf("%v", before)
+	}
+	deploy("y", "z")
+	after := have()
+	if len(after) != 3 || after["y"] != before["y"] || after["x"] != "" || after["z"] == "" || after["added"] != added.ID {
+		t.Errorf("%v after %v", after, before)
+	}
+	deploy()
+	if left := have(); len(left) != 1 {
+		t.Errorf("%v", left)
+	}
+}
+
+// What a crash has left of a deleted function's is not taken in.
+func TestOrphan(t *testing.T) {
+	t.Parallel()
+	p := newPlatform(t, ok)
+	p.add("f", "a")
+	kept := p.add("g", "b")
+	p.close()
+	p.set(func() { p.gone["f"] = true })
+	p.open()
+	p.until("the other's source runs", func() bool { return p.source.of(kept.ID) != nil })
+	all := p.broker.Triggers("default", "")
+	if !slices.ContainsFunc(all, func(s trigger.Status) bool { return s.ID == kept.ID }) || len(all) != 1 {
+		t.Errorf("%+v", all)
+	}
+}
