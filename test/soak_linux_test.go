@@ -81,6 +81,7 @@ type soak struct {
 
 	mu       sync.Mutex
 	answered map[string]string // by request: the outcome that was told
+	accepted []string          // requests that nobody waits for
 	made     map[string]int    // by what was injected
 }
 
@@ -122,11 +123,43 @@ func (s *soak) call(c *client.Client, name, do, payload, want string, outcomes .
 	s.answered[o.RequestID] = outcome
 }
 
+// accept has a call accepted that nobody waits for.
+func (s *soak) accept() {
+	id, err := s.d.InvokeAsync(context.Background(), client.InvokeRequest{Name: "mixer", Payload: strings.NewReader(`{"id": "async", "do": "work"}`)}, "")
+	s.count("asynchronous")
+	if err != nil {
+		s.Error(err)
+		return
+	}
+	s.mu.Lock()
+	s.accepted = append(s.accepted, id)
+	s.mu.Unlock()
+}
+
+// finish waits until nothing is left of what was accepted.
+func (s *soak) finish() {
+	for begun := time.Now(); ; time.Sleep(100 * time.Millisecond) {
+		left := 0
+		for _, state := range []string{"waiting", "delayed", "running"} {
+			left += s.metric(`lambent_async_invocations{state="` + state + `"}`)
+		}
+		if left == 0 {
+			return
+		}
+		if time.Since(begun) > 3*time.Minute { // some may wait for their third attempt
+			s.Errorf("%d asynchronous invocations are left", left)
+			return
+		}
+	}
+}
+
 // mix makes calls of all kinds, one after another.
 func (s *soak) mix() {
 	event := func(do string) string { return `{"id": "ID", "do": "` + do + `"}` }
 	for time.Now().Before(s.until) {
 		switch n := rand.IntN(100); {
+		case n < 8:
+			s.accept()
 		case n < 40:
 			s.call(s.d.Client, "mixer", "ok", event("ok"), `"ID"`, "ok")
 		case n < 60:
@@ -504,6 +537,7 @@ func TestSoak(t *testing.T) {
 		warm.Go(s.mix)
 	}
 	warm.Wait()
+	s.finish()
 	s.deleteAll()
 	time.Sleep(15 * time.Second) // until no more is parked than at rest
 	before := s.state()
@@ -531,6 +565,7 @@ func TestSoak(t *testing.T) {
 		}
 	})
 	load.Wait()
+	s.finish()
 	s.deleteAll()
 	t.Logf("MB alive on the heap: %v; resident: %v", heap, resident)
 	// A process that is about to be another program counts as one more jail, so that the
@@ -563,6 +598,12 @@ func TestSoak(t *testing.T) {
 			t.Errorf("request %s was answered with %s, and has %d records, the last with %s", id, outcome, records[id], outcomes[id])
 		}
 	}
+	for _, id := range s.accepted {
+		if records[id] == 0 || outcomes[id] != lambent.OutcomeOK {
+			t.Errorf("request %s was accepted, and has %d records, the last with %q", id, records[id], outcomes[id])
+		}
+		s.answered[id] = outcomes[id]
+	}
 	unknown := 0
 	for id := range records {
 		if _, ok := s.answered[id]; !ok {
@@ -572,6 +613,6 @@ func TestSoak(t *testing.T) {
 	if unknown > int(s.hungUp.Load()) {
 		t.Errorf("%d records are of no call that anybody has made", unknown-int(s.hungUp.Load()))
 	}
-	t.Logf("%v: %d answers, %d refused for load, %d hung up (%d of those with a record): %v",
-		time.Since(begun).Round(time.Second), len(s.answered), s.throttled.Load(), s.hungUp.Load(), unknown, s.made)
+	t.Logf("%v: %d answers, %d asynchronous, %d refused for load, %d hung up (%d of those with a record): %v",
+		time.Since(begun).Round(time.Second), len(s.answered)-len(s.accepted), len(s.accepted), s.throttled.Load(), s.hungUp.Load(), unknown, s.made)
 }
