@@ -34,7 +34,7 @@ type rule struct {
 // a row fails, so that a new one gets its place on purpose.
 var rules = []rule{
 	{".", "", "", "the vocabulary: everyone imports it, so it imports no one"},
-	{"cmd/lambent", "server client bundle examples internal/detect internal/scaffold scale/replay", "", "one verb to a file; bundle packs what a directory is deployed as, before it is sent"},
+	{"cmd/lambent", "server client bundle examples internal/detect internal/pattern internal/scaffold scale/replay", "", "one verb to a file; bundle packs what a directory is deployed as, before it is sent"},
 	{"server", "api/* auth bundle client control control/build dispatch guest guest/* internal/* logs meter runtimes runtimes/rootfs sandbox sandbox/jail sandbox/names sandbox/namespace sandbox/process source source/cron store trigger", "examples runtimes/rootfstest server/servertest",
 		"the wiring: the only package that names implementations"},
 
@@ -53,7 +53,7 @@ var rules = []rule{
 	{"logs", "", "", "what functions write, in files of its own"},
 	{"meter", "internal/atomicfile internal/jsonquote", "", "records in files of its own: the ledger is on the path of each call, the store is not"},
 	{"bundle", "internal/atomicfile", "", "files by digest: it knows no function"},
-	{"trigger", "store source", "", "everything asynchronous: it runs things by an Invoker, and knows no instance"},
+	{"trigger", "store source internal/pattern", "", "everything asynchronous: it runs things by an Invoker, and knows no instance"},
 	{"store", "internal/atomicfile", "", "records: it knows no function"},
 
 	{"source", "", "", "the contract of what watches the world"},
@@ -74,6 +74,7 @@ var rules = []rule{
 	{"runtimes/rootfs", "runtimes sandbox internal/atomicfile internal/preload", "runtimes/rootfstest sandbox/namespace sandbox/process", "files that interpreters are in, and sandboxes to ask them what they are: it knows no function"},
 	{"runtimes/rootfstest", "", "", "images for whoever tests with them"},
 
+	{"internal/detect", "internal/pattern", "", "what a file of settings says is judged where its lines are known"},
 	{"internal/netns", "", "sandbox/names", "a leaf as others; its tests ask for names as functions do, and somebody has to answer"},
 	{"internal/*", "", "", "leaves: each one job that knows nothing of the platform but its vocabulary"},
 	{"examples", "", "server client server/servertest", "functions as users write them; the tests run each on a server"},

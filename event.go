@@ -1,6 +1,11 @@
 package lambent
 
 import (
+	"encoding/json"
+	"maps"
+	"mime"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -41,4 +46,84 @@ func (e *Event) Validate() error {
 		}
 	}
 	return nil
+}
+
+// ParseEvent reads a CloudEvent in the JSON format
+// (https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/formats/json-format.md).
+// It is nil for whatever is none; one with an attribute that may not be so is refused,
+// Kind: Invalid.
+func ParseEvent(document []byte) (*Event, error) {
+	var fields map[string]json.RawMessage
+	if json.Unmarshal(document, &fields) != nil {
+		return nil, nil
+	}
+	text := func(name string) (s string) {
+		_ = json.Unmarshal(fields[name], &s) // of another type it is none
+		return s
+	}
+	for _, required := range []string{"specversion", "id", "source", "type"} {
+		if text(required) == "" {
+			return nil, nil
+		}
+	}
+	bad := func(format string, args ...any) (*Event, error) {
+		return nil, Errorf(Invalid, "event", "the event cannot be taken: "+format, args...)
+	}
+	if v := text("specversion"); v != "1.0" {
+		return bad("specversion %q: there is 1.0", v)
+	}
+	e := &Event{
+		ID: text("id"), Source: text("source"), Type: text("type"), Subject: text("subject"),
+		DataContentType: text("datacontenttype"), DataSchema: text("dataschema"),
+	}
+	if s := text("time"); s != "" {
+		t, err := time.Parse(time.RFC3339Nano, s)
+		if err != nil {
+			return bad("time %q is not of the form 2006-01-02T15:04:05Z", s)
+		}
+		e.Time = t
+	}
+	for _, name := range slices.Sorted(maps.Keys(fields)) {
+		value := fields[name]
+		switch name {
+		case "specversion", "id", "source", "type", "subject", "datacontenttype", "dataschema", "time":
+		case "data":
+			if e.Data = value; e.DataContentType == "" {
+				e.DataContentType = "application/json"
+			}
+			var s string // of another type than JSON it is the text itself
+			if !isJSON(e.DataContentType) && json.Unmarshal(value, &s) == nil {
+				e.Data = []byte(s)
+			}
+		case "data_base64":
+			if err := json.Unmarshal(value, &e.Data); err != nil {
+				return bad("data_base64 is not base64")
+			}
+		default:
+			var v any
+			if json.Unmarshal(value, &v) != nil || v == nil {
+				continue
+			}
+			if e.Extensions == nil {
+				e.Extensions = map[string]string{}
+			}
+			switch v := v.(type) {
+			case string:
+				e.Extensions[name] = v
+			case bool, float64:
+				e.Extensions[name] = string(value)
+			default:
+				return bad("attribute %s is neither a string, a number, true nor false", strconv.Quote(name))
+			}
+		}
+	}
+	if err := e.Validate(); err != nil {
+		return nil, err
+	}
+	return e, nil
+}
+
+func isJSON(contentType string) bool {
+	t, _, err := mime.ParseMediaType(contentType)
+	return err == nil && (t == "application/json" || t == "text/json" || strings.HasSuffix(t, "+json"))
 }

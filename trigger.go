@@ -1,6 +1,9 @@
 package lambent
 
-import "time"
+import (
+	"encoding/json"
+	"time"
+)
 
 // A Trigger has a function invoked by events of one source. What it says of the source
 // is in one of the fields behind Created; exactly one of them is set.
@@ -11,13 +14,18 @@ type Trigger struct {
 	Deployed bool      `json:"deployed,omitempty"` // it came with the function's code, and goes with it: the next deploy says anew what there is
 	Created  time.Time `json:"created"`
 
-	Schedule *Schedule `json:"schedule,omitempty"`
+	Schedule *Schedule       `json:"schedule,omitempty"`
+	Pattern  json.RawMessage `json:"pattern,omitempty"` // of the project's events: what EventBridge calls an event pattern
 }
 
-// Kind is of what kind the source is: "schedule". It is empty where that is not clear.
+// Kind is of what kind the source is: "schedule" or "pattern". It is empty where that is
+// not clear.
 func (t *Trigger) Kind() string {
-	if t.Schedule != nil {
+	switch {
+	case t.Schedule != nil && t.Pattern == nil:
 		return "schedule"
+	case t.Pattern != nil && t.Schedule == nil:
+		return "pattern"
 	}
 	return ""
 }

@@ -1,7 +1,9 @@
 package client
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"net/http"
 	"net/url"
 	"time"
@@ -9,16 +11,17 @@ import (
 
 // A Trigger has a function invoked by events of one source.
 type Trigger struct {
-	ID        string     `json:"id"`
-	Function  string     `json:"function"`
-	Qualifier string     `json:"qualifier,omitempty"` // A version or an alias; not there: latest
-	Kind      string     `json:"kind"`                // Of what kind the source is
-	Schedule  *Schedule  `json:"schedule,omitempty"`  // Of kind schedule
-	Enabled   bool       `json:"enabled"`
-	Deployed  bool       `json:"deployed"` // It came with the function's code: the next deploy that says what triggers there are may remove it
-	Created   time.Time  `json:"created"`
-	Next      *time.Time `json:"next,omitempty"`  // When it will fire, where that is known
-	Error     string     `json:"error,omitempty"` // Why its source does not run now
+	ID        string          `json:"id"`
+	Function  string          `json:"function"`
+	Qualifier string          `json:"qualifier,omitempty"` // A version or an alias; not there: latest
+	Kind      string          `json:"kind"`                // Of what kind the source is
+	Schedule  *Schedule       `json:"schedule,omitempty"`  // Of kind schedule
+	Pattern   json.RawMessage `json:"pattern,omitempty"`   // Of kind pattern: what EventBridge calls an event pattern
+	Enabled   bool            `json:"enabled"`
+	Deployed  bool            `json:"deployed"` // It came with the function's code: the next deploy that says what triggers there are may remove it
+	Created   time.Time       `json:"created"`
+	Next      *time.Time      `json:"next,omitempty"`  // When it will fire, where that is known
+	Error     string          `json:"error,omitempty"` // Why its source does not run now
 }
 
 // A Schedule fires by the clock.
@@ -31,7 +34,8 @@ type Schedule struct {
 
 // A SourceRequest says what is watched: one of the fields is there.
 type SourceRequest struct {
-	Schedule *Schedule `json:"schedule,omitempty"`
+	Schedule *Schedule       `json:"schedule,omitempty"` // Fires by the clock
+	Pattern  json.RawMessage `json:"pattern,omitempty"`  // Of events that are published in the project: what EventBridge calls an event pattern
 }
 
 // A TriggerRequest says what a trigger is to be.
@@ -74,4 +78,27 @@ func (c *Client) EnableTrigger(ctx context.Context, id string, enabled bool) (*T
 // DeleteTrigger deletes a trigger. What it has made already runs.
 func (c *Client) DeleteTrigger(ctx context.Context, id string) error {
 	return c.do(ctx, http.MethodDelete, "/v1/triggers/"+url.PathEscape(id), nil, nil, nil)
+}
+
+// An Accepted is what became of events that were published.
+type Accepted struct {
+	Events      int `json:"events"`      // That were published
+	Invocations int `json:"invocations"` // That there are to be of them: one for each trigger whose pattern an event matches
+}
+
+// PublishEvent publishes a CloudEvent in the JSON format.
+func (c *Client) PublishEvent(ctx context.Context, event []byte) (*Accepted, error) {
+	resp, err := c.send(ctx, call{
+		method: http.MethodPost, path: "/v1/events", header: http.Header{"Content-Type": {"application/cloudevents+json"}},
+		body: bytes.NewReader(event), length: int64(len(event)),
+	})
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	var a Accepted
+	if err := json.NewDecoder(resp.Body).Decode(&a); err != nil {
+		return nil, c.broken(ctx, err)
+	}
+	return &a, nil
 }

@@ -42,9 +42,10 @@ type Broker struct {
 	mu    sync.Mutex // guards lanes and all that is in them
 	lanes map[string]*lane
 
-	changing sync.Mutex        // held while triggers are added, changed or removed; before watchMu
-	watchMu  sync.Mutex        // guards watches
-	watches  map[string]*watch // by the trigger's id
+	changing sync.Mutex                 // held while triggers are added, changed or removed; before watchMu
+	watchMu  sync.Mutex                 // guards what follows
+	watches  map[string]*watch          // by the trigger's id
+	patterns map[string][]*eventPattern // of those that are enabled, by project; a list is replaced and not changed
 }
 
 var _ lambent.Invoker = (*Broker)(nil)
@@ -52,7 +53,7 @@ var _ lambent.Invoker = (*Broker)(nil)
 // Open returns a Broker that has begun to run what is in the queue, and the sources of
 // the triggers that are kept.
 func Open(ctx context.Context, cfg Config) (*Broker, error) {
-	b := &Broker{cfg: cfg, lanes: map[string]*lane{}, watches: map[string]*watch{}}
+	b := &Broker{cfg: cfg, lanes: map[string]*lane{}, watches: map[string]*watch{}, patterns: map[string][]*eventPattern{}}
 	b.ctx, b.stop = context.WithCancel(context.Background())
 	if err := b.load(ctx); err != nil {
 		b.endWatches()

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"lambent"
+	"lambent/internal/pattern"
 	"lambent/source"
 	"lambent/store"
 )
@@ -71,14 +72,23 @@ func (b *Broker) load(ctx context.Context) error {
 // watch takes a trigger in, and has its source run if it is to.
 func (b *Broker) watch(t lambent.Trigger, revision uint64) *watch {
 	w := &watch{b: b, revision: revision, status: Status{Trigger: t}}
+	src := b.cfg.Sources[t.Kind()]
+	var p *pattern.Pattern
+	if t.Pattern != nil && !t.Disabled {
+		var err error
+		if p, err = pattern.Parse(t.Pattern); err != nil {
+			w.status.Error = lambent.UserMessage(err)
+		}
+	} else if src == nil && t.Pattern == nil {
+		w.status.Error = "this release has no source for it"
+	}
 	b.watchMu.Lock()
 	b.watches[t.ID] = w
+	if p != nil {
+		b.follow(t, p)
+	}
 	b.watchMu.Unlock()
-	src := b.cfg.Sources[t.Kind()]
-	switch {
-	case src == nil:
-		w.status.Error = "this release has no source for it"
-	case !t.Disabled:
+	if src != nil && !t.Disabled {
 		ctx, cancel := context.WithCancel(b.ctx)
 		w.cancel, w.done = cancel, make(chan struct{})
 		go w.run(ctx, src, t)
@@ -119,6 +129,9 @@ func (w *watch) fails(why string) {
 
 // end stops the source and waits for that.
 func (w *watch) end() {
+	w.b.watchMu.Lock()
+	w.b.unfollow(&w.status.Trigger)
+	w.b.watchMu.Unlock()
 	if w.cancel != nil {
 		w.cancel()
 		<-w.done
@@ -146,10 +159,7 @@ func (w *watch) Publish(ctx context.Context, trigger string, events ...lambent.E
 		if err := e.Validate(); err != nil {
 			return err
 		}
-		it, err := encode(&lambent.Invocation{
-			ID: lambent.IDOf("event " + trigger + " " + e.ID), TriggerID: trigger, Source: t.Kind(), Target: t.Target,
-			Trace: e.Extensions["traceparent"], Events: events[i : i+1],
-		})
+		it, err := w.b.eventItem(t, events[i:i+1], e.ID)
 		if err != nil {
 			return err
 		}
@@ -208,6 +218,10 @@ func (b *Broker) Add(ctx context.Context, t lambent.Trigger) (Status, error) {
 
 // Check says what is wrong with a trigger, but for its function.
 func (b *Broker) Check(t lambent.Trigger) error {
+	if t.Kind() == "pattern" {
+		_, err := pattern.Parse(t.Pattern)
+		return err
+	}
 	src := b.cfg.Sources[t.Kind()]
 	if src == nil {
 		return lambent.Errorf(lambent.Invalid, "trigger.Check", "a trigger says of one source what it is to watch")

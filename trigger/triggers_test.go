@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"testing"
@@ -254,5 +255,84 @@ func TestOrphan(t *testing.T) {
 	all := p.broker.Triggers("default", "")
 	if !slices.ContainsFunc(all, func(s trigger.Status) bool { return s.ID == kept.ID }) || len(all) != 1 {
 		t.Errorf("%+v", all)
+	}
+}
+
+// An event invokes what has a pattern that it matches, once for each, whatever is
+// restarted in between.
+func TestPublish(t *testing.T) {
+	t.Parallel()
+	p := newPlatform(t, ok)
+	follow := func(project, function, text string) trigger.Status {
+		t.Helper()
+		s, err := p.broker.Add(t.Context(), lambent.Trigger{Target: lambent.Name{Project: project, Function: function}, Pattern: []byte(text)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	publish := func(want int, events ...lambent.Event) {
+		t.Helper()
+		if n, err := p.broker.Publish(t.Context(), "default", events...); n != want || err != nil {
+			t.Errorf("%d, %v, want %d", n, err, want)
+		}
+	}
+	placed := lambent.Event{ID: "1", Source: "shop", Type: "order.placed", Subject: "o1", Extensions: map[string]string{"tenant": "x", "traceparent": "00-1"}, Data: []byte(`{"total":250}`)}
+	follow("default", "eventbridge", `{"source":["shop"],"detail-type":[{"prefix":"order."}],"detail":{"total":[{"numeric":[">",100]}]}}`)
+	follow("default", "cloudevents", `{"type":["order.placed"],"subject":["o1"],"tenant":["x"],"data":{"total":[250]}}`)
+	off := follow("default", "off", `{"source":["shop"]}`)
+	follow("default", "not", `{"source":[{"anything-but":"shop"}]}`)
+	follow("other", "eventbridge", `{"source":["shop"]}`)
+	if _, err := p.broker.Enable(t.Context(), "default", off.ID, false); err != nil {
+		t.Fatal(err)
+	}
+	publish(2, placed)
+	p.wait(2)
+	ran := map[string]lambent.Invocation{}
+	for _, inv := range p.ran {
+		ran[inv.Target.Function] = inv
+	}
+	for _, function := range []string{"eventbridge", "cloudevents"} {
+		if inv := ran[function]; inv.Source != "pattern" || len(inv.Events) != 1 || string(inv.Events[0].Data) != `{"total":250}` || inv.Events[0].Time.IsZero() || inv.Trace != "00-1" {
+			t.Errorf("%s: %+v", function, inv)
+		}
+	}
+	p.close()
+	p.open()
+	other := placed
+	other.Source = "shop2"
+	publish(4, placed, other) // the first of which was published before
+	p.wait(2)
+	p.until("nothing is left", func() bool { s := p.queue.Stats(); return s.Running+s.Waiting == 0 })
+	again := map[string]string{}
+	for _, inv := range p.ran[2:] {
+		again[inv.Target.Function] = inv.Events[0].Source
+	}
+	if want := map[string]string{"not": "shop2", "cloudevents": "shop2"}; !maps.Equal(again, want) {
+		t.Errorf("%v ran, want %v", again, want)
+	}
+
+	large := placed
+	large.Data = make([]byte, 1<<20)
+	for _, bad := range []struct {
+		events []lambent.Event
+		kind   lambent.Kind
+	}{
+		{[]lambent.Event{{ID: "1", Source: "s"}}, lambent.Invalid},
+		{make([]lambent.Event, 101), lambent.TooLarge},
+		{[]lambent.Event{large}, lambent.TooLarge},
+	} {
+		if bad.kind == lambent.TooLarge && len(bad.events) == 1 {
+			follow("default", "all", `{"source":[{"exists":true}]}`)
+		}
+		if _, err := p.broker.Publish(t.Context(), "default", bad.events...); !lambent.Is(err, bad.kind) {
+			t.Errorf("%d events: %v", len(bad.events), err)
+		}
+	}
+	if _, err := p.broker.Add(t.Context(), lambent.Trigger{Target: name("f"), Pattern: []byte(`{"source":"shop"}`)}); !lambent.Is(err, lambent.Invalid) {
+		t.Error(err)
+	}
+	if _, err := p.broker.Add(t.Context(), lambent.Trigger{Target: name("f"), Pattern: []byte(`{"a":["b"]}`), Schedule: &lambent.Schedule{}}); !lambent.Is(err, lambent.Invalid) {
+		t.Error(err)
 	}
 }

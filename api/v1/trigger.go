@@ -2,6 +2,7 @@ package v1
 
 import (
 	"context"
+	"encoding/json"
 	"net/http"
 	"time"
 
@@ -13,16 +14,17 @@ import (
 
 // A Trigger has a function invoked by events of one source.
 type Trigger struct {
-	ID        string     `json:"id" example:"6a7e8feb-b491-4cf7-a9f1-bf3703467718"`
-	Function  string     `json:"function" example:"thumbs"`
-	Qualifier string     `json:"qualifier,omitempty" doc:"A version or an alias; not there: latest" example:"live"`
-	Kind      string     `json:"kind" doc:"Of what kind the source is" example:"schedule"`
-	Schedule  *Schedule  `json:"schedule,omitempty" doc:"Of kind schedule"`
-	Enabled   bool       `json:"enabled"`
-	Deployed  bool       `json:"deployed" doc:"It came with the function's code: the next deploy that says what triggers there are may remove it"`
-	Created   time.Time  `json:"created"`
-	Next      *time.Time `json:"next,omitempty" doc:"When it will fire, where that is known"`
-	Error     string     `json:"error,omitempty" doc:"Why its source does not run now"`
+	ID        string          `json:"id" example:"6a7e8feb-b491-4cf7-a9f1-bf3703467718"`
+	Function  string          `json:"function" example:"thumbs"`
+	Qualifier string          `json:"qualifier,omitempty" doc:"A version or an alias; not there: latest" example:"live"`
+	Kind      string          `json:"kind" doc:"Of what kind the source is" example:"schedule"`
+	Schedule  *Schedule       `json:"schedule,omitempty" doc:"Of kind schedule"`
+	Pattern   json.RawMessage `json:"pattern,omitempty" doc:"Of kind pattern: what EventBridge calls an event pattern"`
+	Enabled   bool            `json:"enabled"`
+	Deployed  bool            `json:"deployed" doc:"It came with the function's code: the next deploy that says what triggers there are may remove it"`
+	Created   time.Time       `json:"created"`
+	Next      *time.Time      `json:"next,omitempty" doc:"When it will fire, where that is known"`
+	Error     string          `json:"error,omitempty" doc:"Why its source does not run now"`
 }
 
 // A Schedule fires by the clock.
@@ -35,7 +37,8 @@ type Schedule struct {
 
 // A SourceRequest says what is watched: one of the fields is there.
 type SourceRequest struct {
-	Schedule *Schedule `json:"schedule,omitempty"`
+	Schedule *Schedule       `json:"schedule,omitempty" doc:"Fires by the clock"`
+	Pattern  json.RawMessage `json:"pattern,omitempty" doc:"Of events that are published in the project: what EventBridge calls an event pattern"`
 }
 
 // A TriggerRequest says what a trigger is to be.
@@ -101,7 +104,7 @@ func (s *service) triggerOperations(api huma.API) {
 func triggerOf(st *trigger.Status) Trigger {
 	t := Trigger{
 		ID: st.ID, Function: st.Target.Function, Qualifier: st.Target.Qualifier, Kind: st.Kind(), Enabled: !st.Disabled, Deployed: st.Deployed,
-		Created: st.Created, Error: st.Error,
+		Pattern: st.Pattern, Created: st.Created, Error: st.Error,
 	}
 	if sc := st.Schedule; sc != nil {
 		t.Schedule = &Schedule{Expression: sc.Expression, Zone: sc.Zone, JitterMS: sc.Jitter.Milliseconds(), SkipMissed: sc.SkipMissed}
@@ -117,6 +120,7 @@ func (r *SourceRequest) root() (t lambent.Trigger) {
 	if sc := r.Schedule; sc != nil {
 		t.Schedule = &lambent.Schedule{Expression: sc.Expression, Zone: sc.Zone, Jitter: milliseconds(sc.JitterMS), SkipMissed: sc.SkipMissed}
 	}
+	t.Pattern = r.Pattern
 	return t
 }
 

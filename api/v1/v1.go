@@ -109,6 +109,7 @@ func New(c Config) http.Handler {
 	s.invokeOperations(api)
 	s.deadLetterOperations(api)
 	s.triggerOperations(api)
+	s.eventOperations(api)
 	s.logOperations(api)
 	s.usageOperations(api)
 	s.serverOperations(api)

@@ -38,6 +38,9 @@ func (p *program) request(f *detect.Function, has *client.Function, d *deployFla
 	if f.Schedules != nil {
 		r.Triggers = []client.SourceRequest{}
 	}
+	for _, text := range f.Patterns {
+		r.Triggers = append(r.Triggers, client.SourceRequest{Pattern: []byte(text)})
+	}
 	for _, s := range f.Schedules {
 		r.Triggers = append(r.Triggers, client.SourceRequest{Schedule: &client.Schedule{Expression: s.Expression, Zone: s.Zone}})
 	}

@@ -1,11 +1,14 @@
 package main
 
 import (
+	"io"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"lambent"
 	"lambent/client"
+	"lambent/internal/pattern"
 )
 
 const triggerHelp = `Have a function invoked by what happens. Each event runs asynchronously: it is tried
@@ -14,6 +17,7 @@ again if it fails, and kept as a dead letter if it does so for good.
   lambent trigger add report --schedule 'rate(5 minutes)'
   lambent trigger add report --schedule 'cron(0 10 ? * MON-FRI *)' --zone Europe/Berlin
   lambent trigger add report --schedule '*/15 * * * *' --jitter 30s
+  lambent trigger add bill --pattern '{"source": ["shop"]}'        see lambent events put
   lambent trigger list report
   lambent trigger disable ID
   lambent trigger delete ID
@@ -30,7 +34,7 @@ func triggerCommand(p *program) *cobra.Command {
 func triggerAddCommand(p *program) *cobra.Command {
 	var s client.Schedule
 	var jitter time.Duration
-	var qualifier string
+	var qualifier, events string
 	c := &cobra.Command{
 		Use: "add NAME", Short: "Add a trigger; standard output is its id", Long: triggerHelp, Args: args(1, "NAME"), ValidArgsFunction: p.completeFunctions,
 	}
@@ -39,6 +43,7 @@ func triggerAddCommand(p *program) *cobra.Command {
 	f.StringVar(&s.Zone, "zone", "", "the time zone of cron and at, such as Europe/Berlin (default: UTC)")
 	f.DurationVar(&jitter, "jitter", 0, "how late an event may be on purpose, such as 30s")
 	f.BoolVar(&s.SkipMissed, "skip-missed", false, "leave out what was due while the server was down (default: the last of it is fired, once)")
+	f.StringVar(&events, "pattern", "", "which events of the project, as EventBridge writes it: JSON, or @FILE")
 	f.StringVar(&qualifier, "qualifier", "", "a version or an alias (default: latest)")
 	o := outputFlag(c, "name", "json", "yaml")
 	c.RunE = func(c *cobra.Command, args []string) error {
@@ -54,13 +59,16 @@ func triggerAddCommand(p *program) *cobra.Command {
 		if inName != "" && qualifier != "" && inName != qualifier {
 			return usagef(c, "the name says %q and --qualifier %q: one is enough", inName, qualifier)
 		}
-		if s.Expression == "" {
-			return usagef(c, "trigger add needs --schedule")
+		if (s.Expression == "") == (events == "") {
+			return usagef(c, "trigger add needs one of --schedule and --pattern")
 		}
-		s.JitterMS = jitter.Milliseconds()
-		t, err := cl.AddTrigger(c.Context(), client.TriggerRequest{
-			Function: name, Qualifier: inName + qualifier, SourceRequest: client.SourceRequest{Schedule: &s},
-		})
+		r := client.TriggerRequest{Function: name, Qualifier: inName + qualifier}
+		if s.JitterMS = jitter.Milliseconds(); s.Expression != "" {
+			r.Schedule = &s
+		} else if r.Pattern, err = p.pattern(events); err != nil {
+			return err
+		}
+		t, err := cl.AddTrigger(c.Context(), r)
 		if err != nil {
 			return err
 		}
@@ -70,6 +78,21 @@ func triggerAddCommand(p *program) *cobra.Command {
 		return o.print(p.out, t, []string{t.ID}, nil)
 	}
 	return c
+}
+
+// pattern reads a pattern that a user has written, so that a mistake has its place in that.
+func (p *program) pattern(text string) ([]byte, error) {
+	in, err := p.payload(text)
+	if err != nil {
+		return nil, err
+	}
+	defer in.Close()
+	b, err := io.ReadAll(in)
+	if err != nil {
+		return nil, lambent.Errorf(lambent.Invalid, "", "--pattern %s: %w", text, err)
+	}
+	_, err = pattern.Parse(b)
+	return b, err
 }
 
 func triggerListCommand(p *program) *cobra.Command {
@@ -115,7 +138,7 @@ func qualified(function, qualifier string) string {
 // watched is what a trigger's source watches.
 func watched(t *client.Trigger) string {
 	if t.Schedule == nil {
-		return ""
+		return string(t.Pattern)
 	}
 	if t.Schedule.Zone != "" {
 		return t.Schedule.Expression + " in " + t.Schedule.Zone
@@ -130,6 +153,8 @@ func next(t *client.Trigger) string {
 		return t.Error
 	case !t.Enabled:
 		return "disabled"
+	case t.Schedule == nil:
+		return ""
 	case t.Next == nil:
 		return "never"
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/BurntSushi/toml"
 
 	"lambent"
+	"lambent/internal/pattern"
 )
 
 // File is the name of the file of settings.
@@ -44,6 +45,7 @@ type Settings struct {
 	Builds       *bool                `toml:"build"` // false: neither compiles nor installs anything
 	Routes       []Route              `toml:"-"`     // from [[on]] tables with http
 	Schedules    []Schedule           `toml:"-"`     // from those with schedule; nil: there is no file
+	Patterns     []string             `toml:"-"`     // from those with pattern
 	On           []map[string]any     `toml:"on"`
 }
 
@@ -286,7 +288,7 @@ func (s *Settings) addTrigger(text string, table []string, i int, on map[string]
 			return fail(text, at, i, "must be a string: write it in quotes")
 		}
 	}
-	pattern, http := on["http"].(string)
+	route, http := on["http"].(string)
 	if !http {
 		if expression, ok := on["schedule"].(string); ok {
 			for key := range on {
@@ -298,9 +300,19 @@ func (s *Settings) addTrigger(text string, table []string, i int, on map[string]
 			s.Schedules = append(s.Schedules, Schedule{expression, zone})
 			return nil
 		}
-		for _, key := range []string{"bucket", "database", "queue", "pattern"} {
+		if events, ok := on["pattern"].(string); ok {
+			if len(on) > 1 {
+				return fail(text, append(table, "pattern"), i, "is one trigger of several in this [[on]] table: give each a table of its own")
+			}
+			if _, err := pattern.Parse([]byte(events)); err != nil {
+				return fail(text, append(table, "pattern"), i, "is refused: %s", lambent.UserMessage(err))
+			}
+			s.Patterns = append(s.Patterns, events)
+			return nil
+		}
+		for _, key := range []string{"bucket", "database", "queue"} {
 			if on[key] != nil {
-				e := fail(text, append(table, key), i, "asks for a trigger that this release does not have: http and schedule are there yet")
+				e := fail(text, append(table, key), i, "asks for a trigger that this release does not have: http, schedule and pattern are there yet")
 				e.Kind = lambent.Unsupported
 				return e
 			}
@@ -311,12 +323,12 @@ func (s *Settings) addTrigger(text string, table []string, i int, on map[string]
 	if len(on) > 1 {
 		return fail(text, at, i, "is one trigger of several in this [[on]] table: give each a table of its own")
 	}
-	method, path, two := strings.Cut(pattern, " ")
+	method, path, two := strings.Cut(route, " ")
 	if !two {
-		method, path = "", pattern
+		method, path = "", route
 	}
 	if two && !methodRule.MatchString(method) || !strings.HasPrefix(path, "/") || strings.ContainsAny(path, " \t\r\n?#") {
-		return fail(text, at, i, `is %q: a method and a path, such as "GET /thumbs/{id}"`, pattern)
+		return fail(text, at, i, `is %q: a method and a path, such as "GET /thumbs/{id}"`, route)
 	}
 	s.Routes = append(s.Routes, Route{method, path})
 	return nil

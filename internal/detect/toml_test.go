@@ -39,6 +39,8 @@ schedule = "rate(5 minutes)"
 [[on]]
 schedule = "0 10 * * *"
 zone = "Europe/Berlin"
+[[on]]
+pattern = '{"source":["shop"]}'
 `))
 	keep := 10 * time.Minute
 	want := []detect.Settings{{
@@ -48,6 +50,7 @@ zone = "Europe/Berlin"
 		Attempts: 5, Backoff: 10 * time.Second, Factor: 1.5, MaxAge: time.Hour,
 		Routes:    []detect.Route{{"GET", "/thumbs/{id}"}, {"", "/all"}},
 		Schedules: []detect.Schedule{{Expression: "rate(5 minutes)"}, {Expression: "0 10 * * *", Zone: "Europe/Berlin"}},
+		Patterns:  []string{`{"source":["shop"]}`},
 	}}
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, %v", got, err)
@@ -108,6 +111,8 @@ func TestParseFileRefuses(t *testing.T) {
 		"url iam":           {"url = \"iam\"\n", lambent.Unsupported, "line 1: url"},
 		"bucket":            {"[[on]]\nhttp = \"/\"\n[[on]]\nbucket = \"b\"\n", lambent.Unsupported, "line 4: on.bucket asks for a trigger that this release does not have"},
 		"schedule, and":     {"[[on]]\nschedule = \"@daily\"\nsuffix = \"x\"\n", lambent.Invalid, "line 3: on.suffix does not go with a schedule"},
+		"bad pattern":       {"[[on]]\npattern = '{\"source\":\"shop\"}'\n", lambent.Invalid, `line 2: on.pattern is refused: the pattern, line 1, column 11: field "source": its values stand in a list`},
+		"pattern, and":      {"[[on]]\npattern = '{\"source\":[\"shop\"]}'\nsuffix = \"x\"\n", lambent.Invalid, "line 2: on.pattern is one trigger of several"},
 		"zone alone":        {"[[on]]\nzone = \"UTC\"\n", lambent.Invalid, "line 1: on names no trigger"},
 		"attempts":          {"attempts = \"x\"\n", lambent.Invalid, "line 1: attempts must be a number"},
 		"backoff_factor":    {"backoff_factor = \"2\"\n", lambent.Invalid, "line 1: backoff_factor must be a number from 1"},

@@ -4,6 +4,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	_ "time/tzdata" // for machines that have none
 
 	"github.com/hashicorp/cronexpr"
 

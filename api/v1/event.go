@@ -1,0 +1,150 @@
+package v1
+
+import (
+	"encoding/json"
+	"mime"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"lambent"
+	"lambent/auth"
+)
+
+// An Accepted is what became of events that were published.
+type Accepted struct {
+	Events      int `json:"events" doc:"That were published" example:"1"`
+	Invocations int `json:"invocations" doc:"That there are to be of them: one for each trigger whose pattern an event matches" example:"2"`
+}
+
+const (
+	cloudEvent      = "application/cloudevents+json"
+	cloudEventBatch = "application/cloudevents-batch+json"
+)
+
+func (s *service) eventOperations(api huma.API) {
+	s.plain(api, &huma.Operation{
+		OperationID: "publish-events", Method: http.MethodPost, Path: "/v1/events", Tags: []string{"events"},
+		Summary: "Publish events",
+		Description: "CloudEvents 1.0 over HTTP: one in the JSON format (structured mode), a list of up to 100 (batch), or one whose attributes are ce- headers and whose data is the body (binary mode). " +
+			"Each function that has a trigger whose pattern an event matches is invoked with it. The answer comes once that is on disk; an event of the same source and id, published again, counts once.",
+		RequestBody: &huma.RequestBody{
+			Required: true, Description: "At most 1 MB",
+			Content: map[string]*huma.MediaType{
+				cloudEvent:      {Schema: &huma.Schema{Type: huma.TypeObject}},
+				cloudEventBatch: {Schema: &huma.Schema{Type: huma.TypeArray, Items: &huma.Schema{Type: huma.TypeObject}}},
+				"*/*":           {Schema: &huma.Schema{Type: huma.TypeString, Format: "binary"}},
+			},
+		},
+		Responses: map[string]*huma.Response{"202": {
+			Description: "They are kept, and functions will be invoked",
+			Content:     map[string]*huma.MediaType{"application/json": {Schema: schema[Accepted](api)}},
+		}},
+	}, auth.RoleInvoke, s.publishEvents)
+}
+
+func (s *service) publishEvents(w http.ResponseWriter, r *http.Request, project string) error {
+	buf := payloads.Get().(*[]byte)
+	defer putPayload(buf)
+	var err error
+	if *buf, err = readPayload((*buf)[:0], w, r, s.Limits.MaxAsyncPayload); err != nil {
+		return err
+	}
+	events, err := eventsOf(r.Header, *buf)
+	if err != nil {
+		return err
+	}
+	n, err := s.Triggers.Publish(r.Context(), project, events...)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(http.StatusAccepted)
+	return writeJSON(w, Accepted{len(events), n})
+}
+
+// eventsOf reads events in any of the modes of the binding
+// (https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/http-protocol-binding.md).
+func eventsOf(h http.Header, body []byte) ([]lambent.Event, error) {
+	contentType, _, _ := mime.ParseMediaType(h.Get("Content-Type"))
+	switch {
+	case h.Get("Ce-Specversion") != "":
+		e, err := binaryEvent(h, body)
+		return []lambent.Event{e}, err
+	case contentType == cloudEventBatch:
+		var list []json.RawMessage
+		if err := json.Unmarshal(body, &list); err != nil {
+			return nil, lambent.Errorf(lambent.Invalid, "v1.publish", "a batch is a list of events in JSON: %w", err)
+		}
+		events := make([]lambent.Event, 0, len(list))
+		for i, one := range list {
+			e, err := structuredEvent(one)
+			if err != nil {
+				return nil, lambent.Errorf(lambent.KindOf(err), "v1.publish", "event %d of the batch: %s", i, lambent.UserMessage(err))
+			}
+			events = append(events, e)
+		}
+		return events, nil
+	case contentType == cloudEvent, contentType == "application/json":
+		e, err := structuredEvent(body)
+		return []lambent.Event{e}, err
+	}
+	return nil, lambent.Errorf(lambent.Invalid, "v1.publish", "Content-Type is %.64q: %s, %s, or ce- headers", h.Get("Content-Type"), cloudEvent, cloudEventBatch)
+}
+
+func structuredEvent(document []byte) (lambent.Event, error) {
+	e, err := lambent.ParseEvent(document)
+	if err == nil && e == nil {
+		err = lambent.Errorf(lambent.Invalid, "v1.publish", "it is no event: a CloudEvent is a JSON object with specversion, id, source and type")
+		if !json.Valid(document) {
+			err = lambent.Errorf(lambent.Invalid, "v1.publish", "it is no event: it is not JSON")
+		}
+	}
+	if err != nil {
+		return lambent.Event{}, err
+	}
+	return *e, nil
+}
+
+// binaryEvent reads an event whose attributes are headers, percent-encoded.
+func binaryEvent(h http.Header, body []byte) (e lambent.Event, err error) {
+	if v := h.Get("Ce-Specversion"); v != "1.0" {
+		return e, lambent.Errorf(lambent.Invalid, "v1.publish", "ce-specversion is %.20q: there is 1.0", v)
+	}
+	e = lambent.Event{DataContentType: h.Get("Content-Type"), Data: body}
+	for name, values := range h {
+		name, ok := strings.CutPrefix(strings.ToLower(name), "ce-")
+		if !ok || name == "specversion" {
+			continue
+		}
+		value, err := url.PathUnescape(values[0])
+		if err != nil || len(values) > 1 {
+			return e, lambent.Errorf(lambent.Invalid, "v1.publish", "ce-%s is there twice, or is not percent-encoded", name)
+		}
+		switch name {
+		case "id":
+			e.ID = value
+		case "source":
+			e.Source = value
+		case "type":
+			e.Type = value
+		case "subject":
+			e.Subject = value
+		case "dataschema":
+			e.DataSchema = value
+		case "time":
+			if e.Time, err = time.Parse(time.RFC3339Nano, value); err != nil {
+				return e, lambent.Errorf(lambent.Invalid, "v1.publish", "ce-time %.40q is not of the form 2006-01-02T15:04:05Z", value)
+			}
+		default:
+			if e.Extensions == nil {
+				e.Extensions = map[string]string{}
+			}
+			e.Extensions[name] = value
+		}
+	}
+	return e, e.Validate()
+}
