@@ -2,6 +2,7 @@ package main
 
 import (
 	"io"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -138,13 +139,16 @@ func qualified(function, qualifier string) string {
 // watched is what a trigger's source watches.
 func watched(t *client.Trigger) string {
 	if t.Schedule == nil {
-		return string(t.Pattern)
+		return legible.Replace(string(t.Pattern))
 	}
 	if t.Schedule.Zone != "" {
 		return t.Schedule.Expression + " in " + t.Schedule.Zone
 	}
 	return t.Schedule.Expression
 }
+
+// legible has what Go's JSON writes for HTML's sake as people write it.
+var legible = strings.NewReplacer(`\u003c`, "<", `\u003e`, ">", `\u0026`, "&")
 
 // next is when a trigger will fire, or why it will not.
 func next(t *client.Trigger) string {
