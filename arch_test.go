@@ -53,7 +53,7 @@ var rules = []rule{
 	{"logs", "", "", "what functions write, in files of its own"},
 	{"meter", "internal/atomicfile internal/jsonquote", "", "records in files of its own: the ledger is on the path of each call, the store is not"},
 	{"bundle", "internal/atomicfile", "", "files by digest: it knows no function"},
-	{"store", "internal/atomicfile", "", "records: it knows no function"},
+	{"store", "internal/atomicfile", "", "records, and queues of work: it knows no function"},
 
 	{"guest", "sandbox", "", "the contract with the code inside a sandbox"},
 	{"guest/lambda", "guest sandbox internal/http1 internal/jsonquote", "runtimes guest/guesttest guest/platformtest", "a guest sees a sandbox through its contract, whatever the driver; its suite runs through real ones"},
