@@ -80,12 +80,27 @@ func (q *Queue) BlockWrites() (release func()) {
 	return sync.OnceFunc(func() { close(gate) })
 }
 
-// SetDisk makes the disk of a queue look as free as that.
-func (q *Queue) SetDisk(free, total uint64) {
+// FakeDisk returns what makes the disk of a queue look as large and as free as it
+// is told.
+func (q *Queue) FakeDisk(total uint64) (free func(uint64)) {
+	var left atomic.Uint64
+	left.Store(total)
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.space = func() (uint64, uint64, error) { return free, total, nil }
-	q.looked = time.Time{}
+	q.space = func() (uint64, uint64, error) { return left.Load(), total, nil }
+	return func(n uint64) {
+		left.Store(n)
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		q.looked = time.Time{}
+	}
+}
+
+// SetClockBack makes the newest frame one of later than now.
+func (q *Queue) SetClockBack(by time.Duration) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.at = time.Now().Add(by).UnixMilli()
 }
 
 // SetTrim makes the queue trim its log for less.

@@ -230,7 +230,7 @@ func (q *Queue) disregard() {
 // link puts the items that a scan has found into lists, in their order.
 func (q *Queue) link() {
 	var due, gone []*item
-	now := time.Now().UnixMilli()
+	now := q.now()
 	for i := range q.frames {
 		for _, it := range q.frames[i].items {
 			switch {
