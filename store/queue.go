@@ -149,8 +149,8 @@ func (q *Queue) startOf(sequence uint64) int64 {
 	return q.frame(sequence).start
 }
 
-// OpenQueue opens the store's queue, reading the log if there is one: about 3 s
-// for a million items of 1 KB. A store has one queue open at a time; Kind: Exists.
+// OpenQueue opens the store's queue, reading the log if there is one: 3 s of processor time
+// for a million items of 1 KB, on two processors. A store has one queue open at a time; Kind: Exists.
 func (s *Store) OpenQueue(ctx context.Context, o QueueOptions) (*Queue, error) {
 	const op = "store.OpenQueue"
 	q := newQueue(s, o)

@@ -161,11 +161,11 @@ func (q *Queue) apply(sequence uint64, header string, records []record) ([]recor
 			switch old := q.items[it.key]; old {
 			case it:
 				q.occupy(it)
+			case nil:
+				q.insert(it)
 			default: // only what finished is added again
 				q.finish(old)
 				delete(q.recent, it.key)
-				q.insert(it)
-			case nil:
 				q.insert(it)
 			}
 			q.become(it, r)
