@@ -54,7 +54,7 @@ var rules = []rule{
 	{"meter", "internal/atomicfile internal/jsonquote", "", "records in files of its own: the ledger is on the path of each call, the store is not"},
 	{"bundle", "internal/atomicfile", "", "files by digest: it knows no function"},
 	{"trigger", "store source internal/pattern", "", "everything asynchronous: it runs things by an Invoker, and knows no instance"},
-	{"store", "internal/atomicfile", "", "records: it knows no function"},
+	{"store", "internal/atomicfile", "", "records, and queues of work: it knows no function"},
 
 	{"source", "", "", "the contract of what watches the world"},
 	{"source/*", "source internal/*", "", "a source knows its world and a sink: neither functions nor queues"},

@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/base64"
 	"fmt"
@@ -79,12 +80,27 @@ func (q *Queue) BlockWrites() (release func()) {
 	return sync.OnceFunc(func() { close(gate) })
 }
 
-// SetDisk makes the disk of a queue look as free as that.
-func (q *Queue) SetDisk(free, total uint64) {
+// FakeDisk returns what makes the disk of a queue look as large and as free as it
+// is told.
+func (q *Queue) FakeDisk(total uint64) (free func(uint64)) {
+	var left atomic.Uint64
+	left.Store(total)
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.space = func() (uint64, uint64, error) { return free, total, nil }
-	q.looked = time.Time{}
+	q.space = func() (uint64, uint64, error) { return left.Load(), total, nil }
+	return func(n uint64) {
+		left.Store(n)
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		q.looked = time.Time{}
+	}
+}
+
+// SetClockBack makes the newest frame one of later than now.
+func (q *Queue) SetClockBack(by time.Duration) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.at = time.Now().Add(by).UnixMilli()
 }
 
 // SetTrim makes the queue trim its log for less.
@@ -106,16 +122,25 @@ type keeper struct{ jetstream.Stream }
 
 func (keeper) Purge(context.Context, ...jetstream.StreamPurgeOpt) error { return nil }
 
-// DecodeFrame reads an index whole and encodes it again, and reads a content.
+// DecodeFrame reads an index whole and encodes it again, and applies it to the
+// index of a log with one frame. It reads a content, too.
 func DecodeFrame(header string, content []byte) (again string, records int, err error) {
+	_, _, _, _ = decodeContent(content)
 	d := decodeFrame(header)
 	w := draft{preamble: d.preamble} // before records count
 	for r, ok := d.next(); ok; r, ok = d.next() {
 		w.records = r.append(w.records, d.at)
 		records++
 	}
-	_, _, _, _ = decodeContent(content)
-	return w.header(), records, d.err
+	q := newQueue(&Store{dir: &dir{}}, QueueOptions{})
+	q.first, q.alarm = 1, time.NewTimer(time.Hour)
+	if _, err := q.apply(1, base64.StdEncoding.EncodeToString(SampleFrames()[0]), nil); err != nil {
+		return "", 0, err
+	}
+	_, err = q.apply(2, header, nil)
+	q.link()
+	q.alarm.Stop()
+	return w.header(), records, cmp.Or(d.err, err)
 }
 
 // Dump describes what the index in memory has, each lane in its order.
@@ -179,13 +204,13 @@ func (q *Queue) Intrude(ctx context.Context) error {
 
 // SampleFrames are indexes with each kind of record.
 func SampleFrames() (all [][]byte) {
-	d := draft{preamble: preamble{id: key{1, 2}, at: 1000, mark: 3, number: 7, lanes: []string{"a", "lane-b"}}}
+	d := draft{preamble: preamble{id: key{1, 2}, at: 1000, mark: 1, number: 7, lanes: []string{"a", "lane-b"}}}
 	note := unique.Make("a note")
 	for _, r := range []record{
 		{op: opAdd, lane: 1, key: key{3}, since: 1500, attempt: 2, size: 100},
-		{op: opMove, lane: 0, key: key{4}, at: ref{4, 5}, state: dead, since: 900, attempt: 3, added: 800, number: 2, size: 10, note: note},
-		{op: opSet, at: ref{5, 1}, state: waiting, since: 1200, attempt: 4, note: note},
-		{op: opDone, key: key{5}, at: ref{6, 7}},
+		{op: opMove, lane: 0, key: key{4}, at: ref{1, 0}, state: dead, since: 900, attempt: 3, added: 800, number: 2, size: 10, note: note},
+		{op: opSet, at: ref{1, 0}, state: waiting, since: 1200, attempt: 4, note: note},
+		{op: opDone, key: key{3}, at: ref{1, 0}},
 	} {
 		d.records = r.append(d.records, d.at)
 		b, _ := base64.StdEncoding.DecodeString(d.header())

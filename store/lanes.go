@@ -140,9 +140,13 @@ func (q *Queue) vacate(it *item) {
 	}
 }
 
+// now is the time in ms, which does not fall below that of what is in the log: a
+// clock that was set back delays nothing that is due.
+func (q *Queue) now() int64 { return max(q.at, time.Now().UnixMilli()) }
+
 // wait puts an item, in no list, to those that are due, or that will be.
 func (q *Queue) wait(it *item) {
-	if it.since <= time.Now().UnixMilli() {
+	if it.since <= q.now() {
 		q.count(it, waiting)
 		it.lane.due.pushBack(it)
 		q.signal(it.lane)
@@ -170,7 +174,7 @@ const ringBatch = 256
 func (q *Queue) ring() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	now := time.Now().UnixMilli()
+	now := q.now()
 	for range ringBatch {
 		if len(q.delays) == 0 || q.delays[0].since > now {
 			break

@@ -149,16 +149,11 @@ func (q *Queue) startOf(sequence uint64) int64 {
 	return q.frame(sequence).start
 }
 
-// OpenQueue opens the store's queue, reading the log if there is one: about 3 s
-// for a million items of 1 KB. A store has one queue open at a time; Kind: Exists.
+// OpenQueue opens the store's queue, reading the log if there is one: 3 s of processor time
+// for a million items of 1 KB, on two processors. A store has one queue open at a time; Kind: Exists.
 func (s *Store) OpenQueue(ctx context.Context, o QueueOptions) (*Queue, error) {
 	const op = "store.OpenQueue"
-	q := &Queue{
-		s: s, opts: o.withDefaults(), space: s.dir.space, trimBytes: trimBytes,
-		kick: make(chan struct{}, 1), signalled: make(chan struct{}, 1), trimming: make(chan struct{}, 1), written: make(chan struct{}),
-		cache: cache{loads: map[uint64]*load{}},
-		items: map[key]*item{}, coming: map[key]*call{}, recent: map[key]struct{}{}, lanes: map[string]*lane{},
-	}
+	q := newQueue(s, o)
 	q.ctx, q.cancel = context.WithCancel(context.Background())
 	q.alarm = time.AfterFunc(time.Hour, q.ring)
 	q.lazy = time.AfterFunc(time.Hour, q.hurry)
@@ -179,6 +174,15 @@ func (s *Store) OpenQueue(ctx context.Context, o QueueOptions) (*Queue, error) {
 	go q.write()
 	q.trimmer.Go(q.trim)
 	return q, nil
+}
+
+func newQueue(s *Store, o QueueOptions) *Queue {
+	return &Queue{
+		s: s, opts: o.withDefaults(), space: s.dir.space, trimBytes: trimBytes,
+		kick: make(chan struct{}, 1), signalled: make(chan struct{}, 1), trimming: make(chan struct{}, 1), written: make(chan struct{}),
+		cache: cache{loads: map[uint64]*load{}},
+		items: map[key]*item{}, coming: map[key]*call{}, recent: map[key]struct{}{}, lanes: map[string]*lane{},
+	}
 }
 
 func (o QueueOptions) withDefaults() QueueOptions {

@@ -196,7 +196,8 @@ func TestQueueRefuses(t *testing.T) {
 	_, err = q.Add(t.Context(), store.Item{ID: "big", Lane: "b", Payload: make([]byte, store.MaxPayloadBytes)})
 	wantKind(t, err, lambent.NoSpace)
 	// The disk's: new work is refused, what is there goes on.
-	q.SetDisk(49<<30, 1000<<30)
+	free := q.FakeDisk(1000 << 30)
+	free(49 << 30)
 	_, err = q.Add(t.Context(), store.Item{ID: "3", Lane: "b"})
 	wantKind(t, err, lambent.NoSpace)
 	if err := q.Take("b", 1)[0].Done(); err != nil {
@@ -205,8 +206,50 @@ func TestQueueRefuses(t *testing.T) {
 	if err := q.Flush(t.Context()); err != nil {
 		t.Error(err)
 	}
-	q.SetDisk(51<<30, 1000<<30)
+	free(51 << 30)
 	add(t, q, store.Item{ID: "3", Lane: "b"})
+}
+
+// With almost nothing free on the disk not even changes are written; what they
+// say holds, and is written when there is room.
+func TestQueueFullDisk(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	q := openQueue(t, dir, store.QueueOptions{})
+	add(t, q, store.Item{ID: "1", Lane: "a"}, store.Item{ID: "2", Lane: "a"})
+	free := q.FakeDisk(1 << 40)
+	free(1 << 20)
+	if err := next(t, q).Done(); err != nil {
+		t.Fatal(err)
+	}
+	soon, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	wantKind(t, q.Flush(soon), lambent.Canceled)
+	if n := q.Messages(t.Context()); n != 1 {
+		t.Errorf("%d frames were written", n)
+	}
+	free(1 << 40)
+	if err := q.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if q = reopen(t, q, dir, store.QueueOptions{}); q.LaneStats("a").Waiting != 1 {
+		t.Errorf("%+v", q.LaneStats("a"))
+	}
+}
+
+// A clock that is set back delays nothing that is due.
+func TestQueueClock(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	q := openQueue(t, dir, store.QueueOptions{})
+	q.SetClockBack(time.Hour)
+	add(t, q, store.Item{ID: "1", Lane: "a"}, store.Item{ID: "2", Lane: "a", NotBefore: time.Now().Add(2 * time.Hour)})
+	for range 2 {
+		if s := q.LaneStats("a"); s.Waiting != 1 || s.Delayed != 1 {
+			t.Errorf("%+v", s)
+		}
+		q = reopen(t, q, dir, store.QueueOptions{})
+	}
 }
 
 // Lanes are handed out in their order, and none waits for another.

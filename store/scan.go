@@ -60,7 +60,7 @@ func (q *Queue) rebuild(ctx context.Context) error {
 
 // scan applies each frame up to the last.
 func (q *Queue) scan(ctx context.Context, last uint64) error {
-	js, err := q.s.engine.conn.JetStream() // the older client has what pushes: half the time of pulling
+	js, err := q.s.engine.conn.JetStream() // the older client, whose consumers push
 	if err != nil {
 		return err
 	}
@@ -77,6 +77,7 @@ func (q *Queue) scan(ctx context.Context, last uint64) error {
 		return err
 	}
 	defer func() { _ = sub.Unsubscribe() }()
+	var records []record
 	began := time.Now()
 	said := began
 	idle := time.NewTimer(scanTimeout)
@@ -91,7 +92,7 @@ func (q *Queue) scan(ctx context.Context, last uint64) error {
 			if meta.Sequence.Stream <= q.last() {
 				continue
 			}
-			if err := q.apply(meta.Sequence.Stream, m.Header.Get(indexHeader)); err != nil {
+			if records, err = q.apply(meta.Sequence.Stream, m.Header.Get(indexHeader), records); err != nil {
 				return fmt.Errorf("the queue's frame %d: %w", meta.Sequence.Stream, err)
 			}
 			if now := time.Now(); now.Sub(said) > time.Second {
@@ -118,22 +119,27 @@ func (q *Queue) scan(ctx context.Context, last uint64) error {
 	return nil
 }
 
-// apply does to the index what a frame of the log says.
-func (q *Queue) apply(sequence uint64, header string) error {
+// apply does to the index what a frame of the log says. It returns the memory of
+// records for the next one.
+func (q *Queue) apply(sequence uint64, header string, records []record) ([]record, error) {
 	d := decodeFrame(header)
-	var records []record
+	records = records[:0]
 	slots, body := 0, 0
 	for r, ok := d.next(); ok; r, ok = d.next() {
 		if r.op == opAdd || r.op == opMove {
 			slots++
 			body += int(r.size)
-		} else if r.at.frame >= sequence {
-			d.fail("order")
+		}
+		if r.at.frame >= sequence {
+			d.fail("a place to come")
 		}
 		records = append(records, r)
 	}
+	if d.mark > sequence {
+		d.fail("a mark to come")
+	}
 	if d.err != nil {
-		return d.err
+		return nil, d.err
 	}
 	for q.last()+1 < sequence {
 		q.grow(0, 0)
@@ -152,13 +158,14 @@ func (q *Queue) apply(sequence uint64, header string) error {
 				q.vacate(it)
 			}
 			it.ref, it.off = at, off
-			if q.items[it.key] == it {
+			switch old := q.items[it.key]; old {
+			case it:
 				q.occupy(it)
-			} else {
-				if old := q.items[it.key]; old != nil { // only what finished is added again
-					q.finish(old)
-					delete(q.recent, it.key)
-				}
+			case nil:
+				q.insert(it)
+			default: // only what finished is added again
+				q.finish(old)
+				delete(q.recent, it.key)
 				q.insert(it)
 			}
 			q.become(it, r)
@@ -183,7 +190,7 @@ func (q *Queue) apply(sequence uint64, header string) error {
 		q.mark = d.mark
 		q.disregard()
 	}
-	return nil
+	return records, nil
 }
 
 // become gives an item the state that a record says.
@@ -226,7 +233,7 @@ func (q *Queue) disregard() {
 // link puts the items that a scan has found into lists, in their order.
 func (q *Queue) link() {
 	var due, gone []*item
-	now := time.Now().UnixMilli()
+	now := q.now()
 	for i := range q.frames {
 		for _, it := range q.frames[i].items {
 			switch {

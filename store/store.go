@@ -1,20 +1,19 @@
-// Package store keeps the platform's durable state: small records under
-// dotted keys, in a NATS JetStream engine that runs inside this process and
-// listens nowhere.
+// Package store keeps the platform's durable state in a NATS JetStream engine
+// that runs inside this process and listens nowhere: small records under dotted
+// keys ([Store]), and lanes of work to be done later ([Queue]).
 //
 // What it guarantees: a write that returned nil is on disk (every one is
 // fsynced) and survives kill -9 and power loss. Each key changes by
-// compare-and-set on the revision that the writer read, and a write whose
-// acknowledgement was lost is sent again without ever counting twice. A data
-// directory is open in one process at a time, and is never opened by a program
-// that is too old for it, or in another mode than it was made in.
+// compare-and-set on the revision that the writer read. An item of a queue is
+// handed out until it is finished, at least once, and its id is added once. A
+// write whose acknowledgement was lost is sent again without ever counting
+// twice. A data directory is open in one process at a time, and is never opened
+// by a program that is too old for it, or in another mode than it was made in.
 //
 // What it does not do: transactions over several keys (control orders its
-// writes instead), large values (code is files, see bundle), and queries. It is
-// not for the synchronous path of an invocation.
-//
-// Queues for asynchronous work will live beside the records as store.Queue, on
-// streams of their own over the same engine.
+// writes instead), large values (code is files, see bundle), queries, and what a
+// failure means: how often, when and where to work is tried again is its
+// holder's to say. It is not for the synchronous path of an invocation.
 package store
 
 import (

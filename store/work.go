@@ -135,7 +135,7 @@ func (w *Work) Retry(notBefore time.Time, attempt int, note string) error {
 		return err
 	}
 	return w.become("store.Retry", dead, func(q *Queue, it *item) {
-		it.since, it.attempt, it.note = max(ceilMS(notBefore), time.Now().UnixMilli()), uint32(attempt), makeNote(note)
+		it.since, it.attempt, it.note = max(ceilMS(notBefore), q.now()), uint32(attempt), makeNote(note)
 		if it.state == dead {
 			it.added = it.since
 		}
@@ -148,7 +148,7 @@ func (w *Work) Retry(notBefore time.Time, attempt int, note string) error {
 // queue's bounds but not its lane's, until Retry or Done. Kinds: as of Done.
 func (w *Work) Kill(note string) error {
 	return w.become("store.Kill", dead, func(q *Queue, it *item) {
-		it.since, it.note = time.Now().UnixMilli(), makeNote(note)
+		it.since, it.note = q.now(), makeNote(note)
 		q.changed(it, dead)
 		q.count(it, dead)
 		it.lane.dead.pushBack(it)

@@ -119,7 +119,7 @@ func (q *Queue) gather(records []byte) *draft {
 		return nil
 	}
 	d := &draft{records: records, sequence: q.last() + 1}
-	d.at, d.mark, d.number, d.next = max(q.at, time.Now().UnixMilli()), q.mark, q.number, q.number
+	d.at, d.mark, d.number, d.next = q.now(), q.mark, q.number, q.number
 	_, _ = rand.Read(d.id[:]) // cannot fail
 	n := 0
 	for ; n < len(q.changes) && len(d.records) < maxIndex/4; n++ {

@@ -78,6 +78,25 @@ func (b *Broker) Purge(ctx context.Context, n lambent.Name, id string) (int, err
 	return b.each(ctx, "trigger.Purge", n, id, (*store.Work).Done)
 }
 
+// Sweep removes the dead letters of all functions that died before a moment, and returns
+// how many.
+func (b *Broker) Sweep(before time.Time) (count int, err error) {
+	for _, lane := range b.cfg.Queue.Lanes() {
+		for _, w := range b.cfg.Queue.Dead(lane) {
+			if !w.Since.Before(before) {
+				break // those behind it died later
+			}
+			switch err := w.Done(); {
+			case err == nil:
+				count++
+			case !lambent.Is(err, lambent.Stale):
+				return count, err
+			}
+		}
+	}
+	return count, nil
+}
+
 // each does something with dead letters, and returns once it is durable.
 func (b *Broker) each(ctx context.Context, op string, n lambent.Name, id string, do func(*store.Work) error) (count int, err error) {
 	letters := b.cfg.Queue.Dead(laneOf(n))

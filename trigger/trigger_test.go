@@ -248,6 +248,23 @@ func TestRetriesAndDeadLetters(t *testing.T) {
 	}
 }
 
+func TestSweep(t *testing.T) {
+	t.Parallel()
+	p := newPlatform(t, fail)
+	for _, function := range []string{"f", "g"} {
+		p.set(func() { p.async[function] = lambent.Async{Attempts: 1} })
+		p.accept(lambent.Invocation{ID: "1", Raw: []byte{}, Target: name(function)})
+		p.until("it is dead", func() bool { return len(p.dead(function)) == 1 })
+		time.Sleep(2 * time.Millisecond) // they are told apart by the ms
+	}
+	if n, err := p.broker.Sweep(p.dead("f")[0].Died); n != 0 || err != nil {
+		t.Errorf("%d, %v", n, err)
+	}
+	if n, err := p.broker.Sweep(p.dead("g")[0].Died); n != 1 || err != nil || len(p.dead("f")) != 0 || len(p.dead("g")) != 1 {
+		t.Errorf("%d, %v", n, err)
+	}
+}
+
 // A refusal for load is no attempt, and ends by itself.
 func TestThrottled(t *testing.T) {
 	t.Parallel()
