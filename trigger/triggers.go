@@ -205,14 +205,15 @@ func (w *watch) SetPosition(ctx context.Context, trigger string, position []byte
 // Add keeps a trigger, which gets its id, and starts its source. Kinds: NotFound (its
 // function), Invalid, Unsupported, NoSpace.
 func (b *Broker) Add(ctx context.Context, t lambent.Trigger) (Status, error) {
-	if _, err := b.cfg.Async(t.Target); err != nil {
-		return Status{}, err
-	}
 	if err := b.Check(t); err != nil {
 		return Status{}, err
 	}
 	b.changing.Lock()
 	defer b.changing.Unlock()
+	// A function that is deleted from now on has Forget wait for this.
+	if _, err := b.cfg.Async(t.Target); err != nil {
+		return Status{}, err
+	}
 	return b.add(ctx, t)
 }
 
