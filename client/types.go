@@ -220,7 +220,7 @@ type Invocation struct {
 	Function  string    `json:"function"`
 	Version   string    `json:"version"`
 	Alias     string    `json:"alias,omitempty"` // That led to the version
-	Trigger   string    `json:"trigger"`         // What made it: invoke, http, or a trigger's id
+	Trigger   string    `json:"trigger"`         // What made it: invoke, http, or of what kind its trigger is, such as schedule
 	Runtime   string    `json:"runtime"`
 	Instance  string    `json:"instance"`
 	Start     time.Time `json:"start"`              // When the request arrived

@@ -19,7 +19,7 @@ type Invocation struct {
 	Function  string    `json:"function" example:"thumbs"`
 	Version   string    `json:"version" example:"latest"`
 	Alias     string    `json:"alias,omitempty" doc:"That led to the version" example:"live"`
-	Trigger   string    `json:"trigger" doc:"What made it: invoke, http, or a trigger's id" example:"invoke"`
+	Trigger   string    `json:"trigger" doc:"What made it: invoke, http, or of what kind its trigger is, such as schedule" example:"invoke"`
 	Runtime   string    `json:"runtime" example:"python3.11"`
 	Instance  string    `json:"instance"`
 	Start     time.Time `json:"start" doc:"When the request arrived"`
