@@ -13,6 +13,7 @@ type Trigger struct {
 	Disabled bool      `json:"disabled,omitempty"`
 	Deployed bool      `json:"deployed,omitempty"` // it came with the function's code, and goes with it: the next deploy says anew what there is
 	Created  time.Time `json:"created"`
+	Since    time.Time `json:"since"` // when it was made, or was enabled last: what happened before is not for it
 
 	Schedule *Schedule       `json:"schedule,omitempty"`
 	Pattern  json.RawMessage `json:"pattern,omitempty"` // of the project's events: what EventBridge calls an event pattern

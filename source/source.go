@@ -18,7 +18,8 @@ type Source interface {
 
 	// Run publishes what happens until ctx ends, which is no error, or until nothing will
 	// happen any more. It is called by one holder of the trigger's lease at a time, again
-	// after each start of the server, and goes on where the last one was.
+	// after each start of the server and a while after it has returned an error, and goes
+	// on where the last one was.
 	Run(context.Context, lambent.Trigger, Sink) error
 }
 
@@ -27,16 +28,17 @@ type Forecaster interface {
 	Next(t lambent.Trigger, after time.Time) time.Time
 }
 
-// A Sink takes what happens. Its methods may be called concurrently; an error is for
-// the source to try again, as nothing was taken.
+// A Sink takes what happens, for one trigger. Its methods may be called concurrently;
+// after an error nobody knows what was taken, and the source ends with it, or publishes
+// the same again.
 type Sink interface {
 	// Publish returns once the events are durable, all of them. One whose ID was published
-	// before, under the same trigger and lately, counts once.
-	Publish(ctx context.Context, trigger string, e ...lambent.Event) error
+	// before, lately, counts once.
+	Publish(context.Context, ...lambent.Event) error
 
 	// Position returns what SetPosition kept last; nil: nothing.
-	Position(ctx context.Context, trigger string) ([]byte, error)
+	Position(context.Context) ([]byte, error)
 
 	// SetPosition keeps how far a source has come. It is durable when it returns.
-	SetPosition(ctx context.Context, trigger string, position []byte) error
+	SetPosition(context.Context, []byte) error
 }

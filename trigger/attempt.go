@@ -1,6 +1,7 @@
 package trigger
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math/rand/v2"
@@ -18,17 +19,17 @@ func (b *Broker) attempt(l *lane, w *store.Work) {
 	function := functionOf(w.Lane)
 	policy, err := b.cfg.Async(function)
 	if err != nil {
-		b.failed(l, w, err)
+		b.unmade(l, w, err)
 		return
 	}
 	policy = policy.WithDefaults()
 	if age := time.Since(w.Added); age > policy.MaxAge {
-		b.kill(w, fmt.Sprintf("it is %v old, over the limit of %v: %s", age.Round(time.Millisecond), policy.MaxAge, w.Note))
+		b.kill(w, fmt.Sprintf("it is %v old, over the limit of %v: %s", age.Round(time.Millisecond), policy.MaxAge, cmp.Or(w.Note, b.refusal(l), "it never began")))
 		return
 	}
 	it, err := w.Load(b.ctx)
 	if err != nil {
-		b.failed(l, w, err)
+		b.unmade(l, w, err)
 		return
 	}
 	inv, err := decode(it)
@@ -47,20 +48,25 @@ func (b *Broker) attempt(l *lane, w *store.Work) {
 		b.started(l)
 	})
 	var out outcome
+	ending := func() bool { return b.ctx.Err() != nil } // a server that ends may have cut it off
 	switch err := b.cfg.Invoker.Invoke(ctx, inv, &out); {
+	case err != nil && (!ran || ending()):
+		b.unmade(l, w, err)
+	case err != nil && passes(err): // the code ran, and what it did is not to be repeated at once
+		b.again(w, policy, err.Error())
 	case err != nil:
-		b.failed(l, w, err)
+		b.kill(w, err.Error())
 	case out.fault == nil:
 		b.said(w.Done())
-	case b.ctx.Err() != nil && out.fault.Kind == lambent.FaultExit: // a server that ends may have cut it off
+	case out.fault.Kind != lambent.FaultHandler && ending():
 		b.refused(l, w, out.fault)
 	default:
-		b.again(w, policy, out.fault)
+		b.again(w, policy, out.fault.Error())
 	}
 }
 
-// failed is the end of an attempt that the platform could not make.
-func (b *Broker) failed(l *lane, w *store.Work, err error) {
+// unmade is the end of an attempt that the platform did not make.
+func (b *Broker) unmade(l *lane, w *store.Work, err error) {
 	if passes(err) {
 		b.refused(l, w, err)
 		return
@@ -68,9 +74,8 @@ func (b *Broker) failed(l *lane, w *store.Work, err error) {
 	b.kill(w, err.Error())
 }
 
-// again is the end of an attempt that failed by the function's own fault.
-func (b *Broker) again(w *store.Work, policy lambent.Async, f *lambent.Fault) {
-	note := f.Error()
+// again is the end of an attempt that failed.
+func (b *Broker) again(w *store.Work, policy lambent.Async, note string) {
 	if w.Attempt >= policy.Attempts {
 		b.kill(w, note)
 		return

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"slices"
+
 	"time"
 
 	"lambent"
@@ -30,7 +31,7 @@ func (b *Broker) Publish(ctx context.Context, project string, events ...lambent.
 	if len(events) > maxEvents {
 		return 0, lambent.Errorf(lambent.TooLarge, op, "%d events are over the limit of %d at a time", len(events), maxEvents)
 	}
-	var items []store.Item
+	adding := &batch{b: b, ctx: ctx}
 	for i := range events {
 		e := &events[i]
 		if err := e.Validate(); err != nil {
@@ -44,35 +45,72 @@ func (b *Broker) Publish(ctx context.Context, project string, events ...lambent.
 			return 0, err
 		}
 		for _, p := range b.patternsOf(project) {
-			if !p.pattern.Matches(doc) {
+			switch matches, err := p.pattern.Matches(doc); {
+			case err != nil:
+				return 0, lambent.Errorf(lambent.Invalid, op, "event %.64q, by trigger %s: %w", e.ID, p.trigger.ID, err)
+			case !matches:
 				continue
 			}
-			it, err := b.eventItem(&p.trigger, events[i:i+1], e.Source+" "+e.ID)
+			it, err := b.eventItem(&p.trigger, e, e.Source+"\x00"+e.ID)
 			if err != nil {
 				return 0, err
 			}
-			items = append(items, it)
+			adding.add(it)
 		}
 	}
-	for part := range slices.Chunk(items, 100) { // what the queue takes at a time
-		if _, err := b.cfg.Queue.Add(ctx, part...); err != nil {
-			return 0, err
-		}
-	}
-	return len(items), nil
+	adding.flush()
+	return adding.count, adding.err
 }
 
-// eventItem is the invocation that a trigger makes of events; name is what tells them
-// from others of that trigger.
-func (b *Broker) eventItem(t *lambent.Trigger, events []lambent.Event, name string) (store.Item, error) {
-	it, err := encode(&lambent.Invocation{
-		ID: lambent.IDOf("event " + t.ID + " " + name), TriggerID: t.ID, Source: t.Kind(), Target: t.Target,
-		Trace: events[0].Extensions["traceparent"], Events: events,
-	})
-	if err == nil && len(it.Payload) > b.cfg.MaxPayload {
-		err = lambent.Errorf(lambent.TooLarge, "trigger.Publish", "event %.64q is %d bytes, over the limit of %d", events[0].ID, len(it.Payload), b.cfg.MaxPayload)
+// A batch adds items to the queue, as many at a time as that takes. What is refused for
+// one lane is not kept from the others: the first error is kept, and whoever published
+// does so again, which does no harm.
+type batch struct {
+	b     *Broker
+	ctx   context.Context
+	items []store.Item
+	bytes int
+	count int // of all that were given
+	err   error
+}
+
+func (a *batch) add(it store.Item) {
+	const most = 100 // the queue takes some 200, and one of the largest
+	if size := len(it.Payload) + len(it.Meta); len(a.items) == most || a.bytes+size > store.MaxPayloadBytes {
+		a.flush()
 	}
-	return it, err
+	a.items, a.bytes, a.count = append(a.items, it), a.bytes+len(it.Payload)+len(it.Meta), a.count+1
+}
+
+func (a *batch) flush() {
+	if len(a.items) == 0 {
+		return
+	}
+	_, err := a.b.cfg.Queue.Add(a.ctx, a.items...)
+	if lambent.Is(err, lambent.Throttled) && len(a.items) > 1 {
+		err = nil
+		for _, it := range a.items {
+			if _, e := a.b.cfg.Queue.Add(a.ctx, it); err == nil {
+				err = e
+			}
+		}
+	}
+	if a.err == nil {
+		a.err = err
+	}
+	a.items, a.bytes = a.items[:0], 0
+}
+
+// eventItem is the invocation that a trigger makes of an event; name is what tells that
+// from others of the trigger.
+func (b *Broker) eventItem(t *lambent.Trigger, e *lambent.Event, name string) (store.Item, error) {
+	if len(e.Data) > b.cfg.MaxPayload {
+		return store.Item{}, lambent.Errorf(lambent.TooLarge, "trigger.Publish", "the data of event %.64q is %d bytes, over the limit of %d", e.ID, len(e.Data), b.cfg.MaxPayload)
+	}
+	return encode(&lambent.Invocation{
+		ID: lambent.IDOf("event " + t.ID + " " + name), TriggerID: t.ID, Source: t.Kind(), Target: t.Target,
+		Trace: e.Extensions["traceparent"], Events: []lambent.Event{*e},
+	})
 }
 
 // document is what patterns are matched with: an event as EventBridge has it, and its

@@ -10,14 +10,14 @@ import (
 
 // A meta is what an item of the queue says of its invocation, beside the payload.
 type meta struct {
-	Qualifier     string `json:"q,omitempty"`
-	Trigger       string `json:"t,omitempty"`
-	Source        string `json:"s,omitempty"`
-	Entry         string `json:"e,omitempty"`
-	Trace         string `json:"x,omitempty"`
-	Hops          int    `json:"h,omitempty"`
-	ClientContext []byte `json:"c,omitempty"`
-	Events        bool   `json:"v,omitempty"` // the payload is a list of events, and not as it came
+	Qualifier     string         `json:"q,omitempty"`
+	Trigger       string         `json:"t,omitempty"`
+	Source        string         `json:"s,omitempty"`
+	Entry         string         `json:"e,omitempty"`
+	Trace         string         `json:"x,omitempty"`
+	Hops          int            `json:"h,omitempty"`
+	ClientContext []byte         `json:"c,omitempty"`
+	Event         *lambent.Event `json:"v,omitempty"` // whose data the payload is
 }
 
 // laneOf is the name of a function's lane. Names have no slash.
@@ -32,15 +32,19 @@ func functionOf(lane string) lambent.Name {
 func encode(inv *lambent.Invocation) (store.Item, error) {
 	m := meta{
 		Qualifier: inv.Target.Qualifier, Trigger: inv.TriggerID, Source: inv.Source, Entry: inv.Entry, Trace: inv.Trace, Hops: inv.Hops,
-		ClientContext: inv.ClientContext, Events: inv.Events != nil,
+		ClientContext: inv.ClientContext,
 	}
 	it := store.Item{ID: inv.ID, Lane: laneOf(inv.Target), Attempt: 1, Payload: inv.Raw}
-	var err error
-	if m.Events {
-		if it.Payload, err = json.Marshal(inv.Events); err != nil {
-			return it, lambent.Errorf(lambent.Internal, "trigger.Invoke", "the events cannot be kept: %w", err)
-		}
+	switch len(inv.Events) {
+	case 0:
+	case 1:
+		e := inv.Events[0]
+		it.Payload, e.Data = e.Data, nil
+		m.Event = &e
+	default:
+		return it, lambent.Errorf(lambent.Unsupported, "trigger.Invoke", "%d events in one invocation cannot be kept yet", len(inv.Events))
 	}
+	var err error
 	if it.Meta, err = json.Marshal(m); err != nil {
 		return it, lambent.Errorf(lambent.Internal, "trigger.Invoke", "the invocation cannot be kept: %w", err)
 	}
@@ -57,15 +61,14 @@ func decode(it store.Item) (*lambent.Invocation, error) {
 		Target: functionOf(it.Lane), Async: true, ClientContext: m.ClientContext,
 	}
 	inv.Target.Qualifier = m.Qualifier
-	if !m.Events {
+	if m.Event == nil {
 		inv.Raw = it.Payload
 		if inv.Raw == nil {
 			inv.Raw = []byte{} // it is what the invocation carries, empty or not
 		}
 		return inv, nil
 	}
-	if err := json.Unmarshal(it.Payload, &inv.Events); err != nil {
-		return nil, lambent.Errorf(lambent.Internal, "trigger", "the events that were kept cannot be read: %w", err)
-	}
+	m.Event.Data = it.Payload
+	inv.Events = []lambent.Event{*m.Event}
 	return inv, nil
 }

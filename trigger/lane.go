@@ -23,6 +23,7 @@ type lane struct {
 	running int           // taken, and not done with
 	pause   time.Duration // that it is in, or, if none has begun, that was the last one since it was taken in; 0: none
 	resume  *time.Timer   // ends the pause; nil: there is none
+	refusal string        // why it was refused last
 }
 
 // look hands out what comes due, until Close.
@@ -88,6 +89,7 @@ func (b *Broker) refused(l *lane, w *store.Work, err error) {
 	_ = w.Release() // the queue may be closed, and then it is as if it had not been taken
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	l.refusal = err.Error()
 	if l.resume != nil || b.ctx.Err() != nil {
 		return
 	}
@@ -98,6 +100,13 @@ func (b *Broker) refused(l *lane, w *store.Work, err error) {
 		l.resume = nil
 		b.fill(l)
 	})
+}
+
+// refusal is why a lane was refused last.
+func (b *Broker) refusal(l *lane) string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return l.refusal
 }
 
 func retryAfter(err error) time.Duration {

@@ -21,13 +21,14 @@ import (
 // A platform is a broker over a real queue, with what runs invocations in the test's
 // hands.
 type platform struct {
-	t      *testing.T
-	dir    string
-	store  *store.Store
-	queue  *store.Queue
-	broker *trigger.Broker
-	source scripted
-	run    func(context.Context, *lambent.Invocation) (*lambent.Fault, error)
+	t       *testing.T
+	dir     string
+	options store.QueueOptions
+	store   *store.Store
+	queue   *store.Queue
+	broker  *trigger.Broker
+	source  scripted
+	run     func(context.Context, *lambent.Invocation) (*lambent.Fault, error)
 
 	mu    sync.Mutex // guards what follows
 	async map[string]lambent.Async
@@ -36,9 +37,9 @@ type platform struct {
 	told  chan struct{} // one for each that ended
 }
 
-func newPlatform(t *testing.T, run func(context.Context, *lambent.Invocation) (*lambent.Fault, error)) *platform {
+func newPlatform(t *testing.T, run func(context.Context, *lambent.Invocation) (*lambent.Fault, error), options ...store.QueueOptions) *platform {
 	t.Helper()
-	p := &platform{t: t, dir: t.TempDir(), run: run, async: map[string]lambent.Async{}, gone: map[string]bool{}, told: make(chan struct{}, 100_000)}
+	p := &platform{options: append(options, store.QueueOptions{})[0], t: t, dir: t.TempDir(), run: run, async: map[string]lambent.Async{}, gone: map[string]bool{}, told: make(chan struct{}, 100_000)}
 	p.open()
 	t.Cleanup(p.close)
 	return p
@@ -50,7 +51,7 @@ func (p *platform) open() {
 	if p.store, err = store.Open(context.Background(), store.Options{Dir: p.dir}); err != nil {
 		p.t.Fatal(err)
 	}
-	if p.queue, err = p.store.OpenQueue(context.Background(), store.QueueOptions{}); err != nil {
+	if p.queue, err = p.store.OpenQueue(context.Background(), p.options); err != nil {
 		p.t.Fatal(err)
 	}
 	p.broker, err = trigger.Open(context.Background(), trigger.Config{
@@ -279,6 +280,24 @@ func TestThrottled(t *testing.T) {
 	p.wait(1)
 	if p.ran[0].Attempt != 1 {
 		t.Errorf("attempt %d", p.ran[0].Attempt)
+	}
+}
+
+// What ran, and the platform could not keep that, is an attempt all the same: it is not
+// repeated at once.
+func TestRanForNothing(t *testing.T) {
+	t.Parallel()
+	var runs atomic.Int64
+	p := newPlatform(t, func(_ context.Context, inv *lambent.Invocation) (*lambent.Fault, error) {
+		inv.Started()
+		runs.Add(1)
+		return nil, lambent.Errorf(lambent.NoSpace, "test", "the ledger is full")
+	})
+	p.set(func() { p.async["f"] = lambent.Async{Attempts: 2, Backoff: 10 * time.Millisecond} })
+	p.accept(lambent.Invocation{ID: "1", Raw: []byte{}, Target: name("f")})
+	p.until("it is dead", func() bool { return len(p.dead("f")) == 1 })
+	if n := runs.Load(); n != 2 || p.dead("f")[0].Reason != "test: the ledger is full" {
+		t.Errorf("%d runs, %+v", n, p.dead("f"))
 	}
 }
 

@@ -1,6 +1,7 @@
 package trigger
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"slices"
@@ -11,7 +12,6 @@ import (
 	"lambent"
 	"lambent/internal/pattern"
 	"lambent/source"
-	"lambent/store"
 )
 
 // The keys in the store: trigger.PROJECT.ID and position.ID.
@@ -58,7 +58,9 @@ func (b *Broker) load(ctx context.Context) error {
 		if err := json.Unmarshal(e.Value, &t); err != nil {
 			return lambent.Errorf(lambent.Internal, "trigger.Open", "the record %s cannot be read: %w", e.Key, err)
 		}
-		if _, err := b.cfg.Async(t.Target); lambent.Is(err, lambent.NotFound) { // it ended while the function was being deleted
+		function := lambent.Name{Project: t.Target.Project, Function: t.Target.Function}
+		if _, err := b.cfg.Async(function); lambent.Is(err, lambent.NotFound) { // the server ended while that was being deleted
+			b.cfg.Logger.Info("a trigger of a function that is no more is removed", "trigger", t.ID, "function", function.String())
 			if _, err := b.cfg.Store.Delete(ctx, e.Key, e.Revision); err != nil {
 				return err
 			}
@@ -151,27 +153,27 @@ func (b *Broker) endWatches() {
 var _ source.Sink = (*watch)(nil)
 
 // Publish implements source.Sink: each event is an invocation of its own.
-func (w *watch) Publish(ctx context.Context, trigger string, events ...lambent.Event) error {
-	t := &w.status.Trigger
-	items := make([]store.Item, len(events))
+func (w *watch) Publish(ctx context.Context, events ...lambent.Event) error {
+	adding := &batch{b: w.b, ctx: ctx}
 	for i := range events {
-		e := &events[i]
-		if err := e.Validate(); err != nil {
+		if err := events[i].Validate(); err != nil {
 			return err
 		}
-		it, err := w.b.eventItem(t, events[i:i+1], e.ID)
+		it, err := w.b.eventItem(&w.status.Trigger, &events[i], events[i].ID)
 		if err != nil {
 			return err
 		}
-		items[i] = it
+		adding.add(it)
 	}
-	_, err := w.b.cfg.Queue.Add(ctx, items...)
-	return err
+	adding.flush()
+	return adding.err
 }
 
+func (w *watch) positionKey() string { return positionPrefix + "." + w.status.ID }
+
 // Position implements source.Sink.
-func (w *watch) Position(ctx context.Context, trigger string) ([]byte, error) {
-	e, err := w.b.cfg.Store.Get(ctx, positionPrefix+"."+trigger)
+func (w *watch) Position(ctx context.Context) ([]byte, error) {
+	e, err := w.b.cfg.Store.Get(ctx, w.positionKey())
 	if lambent.Is(err, lambent.NotFound) {
 		return nil, nil
 	}
@@ -185,10 +187,10 @@ func (w *watch) Position(ctx context.Context, trigger string) ([]byte, error) {
 }
 
 // SetPosition implements source.Sink.
-func (w *watch) SetPosition(ctx context.Context, trigger string, position []byte) error {
+func (w *watch) SetPosition(ctx context.Context, position []byte) error {
 	w.positionMu.Lock()
 	defer w.positionMu.Unlock()
-	key := positionPrefix + "." + trigger
+	key := w.positionKey()
 	var next uint64
 	var err error
 	if w.position == 0 {
@@ -237,6 +239,7 @@ func (b *Broker) add(ctx context.Context, t lambent.Trigger) (Status, error) {
 		return Status{}, lambent.Errorf(lambent.Unavailable, "trigger.Add", "the server is shutting down")
 	}
 	t.ID, t.Created = lambent.NewID(), time.Now().UTC()
+	t.Since = t.Created
 	revision, err := b.cfg.Store.Create(ctx, triggerKey(&t), marshal(&t))
 	if err != nil {
 		return Status{}, err
@@ -249,28 +252,31 @@ func (b *Broker) add(ctx context.Context, t lambent.Trigger) (Status, error) {
 func (b *Broker) Deploy(ctx context.Context, n lambent.Name, triggers []lambent.Trigger) error {
 	b.changing.Lock()
 	defer b.changing.Unlock()
-	had := map[string]string{} // ids by what they are
-	for _, s := range b.Triggers(n.Project, n.Function) {
-		if s.Deployed {
-			had[identity(s.Trigger)] = s.ID
-		}
+	if _, err := b.cfg.Async(n); err != nil {
+		return err
 	}
+	want := map[string]lambent.Trigger{}
 	for _, t := range triggers {
 		t.Target, t.Deployed = n, true
-		if _, ok := had[identity(t)]; ok {
-			delete(had, identity(t))
+		want[identity(t)] = t
+	}
+	var gone []*watch
+	for _, w := range b.of(n.Project, n.Function) {
+		if !w.status.Deployed {
 			continue
 		}
+		if _, ok := want[identity(w.status.Trigger)]; !ok {
+			gone = append(gone, w)
+		}
+		delete(want, identity(w.status.Trigger)) // of two that are the same one is enough
+	}
+	for _, t := range want {
 		if _, err := b.add(ctx, t); err != nil {
 			return err
 		}
 	}
-	for _, id := range had {
-		w, err := b.find("trigger.Deploy", n.Project, id)
-		if err == nil {
-			err = b.delete(ctx, w)
-		}
-		if err != nil {
+	for _, w := range gone {
+		if err := b.delete(ctx, w); err != nil {
 			return err
 		}
 	}
@@ -279,7 +285,7 @@ func (b *Broker) Deploy(ctx context.Context, n lambent.Name, triggers []lambent.
 
 // identity is all that two triggers of one deploy may differ in.
 func identity(t lambent.Trigger) string {
-	t.ID, t.Created, t.Disabled = "", time.Time{}, false
+	t.ID, t.Created, t.Since, t.Disabled = "", time.Time{}, time.Time{}, false
 	return string(marshal(&t))
 }
 
@@ -304,21 +310,27 @@ func (b *Broker) find(op, project, id string) (*watch, error) {
 // Triggers returns those of a project, or of one of its functions, in the order in which
 // they were made.
 func (b *Broker) Triggers(project, function string) []Status {
+	watches := b.of(project, function)
+	all := make([]Status, len(watches))
+	for i, w := range watches {
+		all[i] = w.now()
+	}
+	return all
+}
+
+// of returns the watches of a project, or of one of its functions, the oldest first.
+func (b *Broker) of(project, function string) (watches []*watch) {
 	b.watchMu.Lock()
-	defer b.watchMu.Unlock()
-	all := []Status{}
 	for _, w := range b.watches {
 		if t := &w.status.Target; t.Project == project && (function == "" || t.Function == function) {
-			all = append(all, w.now())
+			watches = append(watches, w)
 		}
 	}
-	slices.SortFunc(all, func(a, b Status) int {
-		if c := a.Created.Compare(b.Created); c != 0 {
-			return c
-		}
-		return strings.Compare(a.ID, b.ID)
+	b.watchMu.Unlock()
+	slices.SortFunc(watches, func(a, b *watch) int {
+		return cmp.Or(a.status.Created.Compare(b.status.Created), strings.Compare(a.status.ID, b.status.ID))
 	})
-	return all
+	return watches
 }
 
 // now is the trigger's status.
@@ -353,7 +365,9 @@ func (b *Broker) Enable(ctx context.Context, project, id string, enabled bool) (
 	if t.Disabled == !enabled {
 		return w.now(), nil
 	}
-	t.Disabled = !enabled
+	if t.Disabled = !enabled; enabled {
+		t.Since = time.Now().UTC()
+	}
 	revision, err := b.cfg.Store.Update(ctx, triggerKey(&t), marshal(&t), w.revision)
 	if err != nil {
 		return Status{}, err
@@ -377,12 +391,8 @@ func (b *Broker) Delete(ctx context.Context, project, id string) error {
 func (b *Broker) Forget(ctx context.Context, n lambent.Name) error {
 	b.changing.Lock()
 	defer b.changing.Unlock()
-	for _, s := range b.Triggers(n.Project, n.Function) {
-		w, err := b.find("trigger.Forget", n.Project, s.ID)
-		if err == nil {
-			err = b.delete(ctx, w)
-		}
-		if err != nil {
+	for _, w := range b.of(n.Project, n.Function) {
+		if err := b.delete(ctx, w); err != nil {
 			return err
 		}
 	}
@@ -399,7 +409,7 @@ func (b *Broker) delete(ctx context.Context, w *watch) error {
 	delete(b.watches, t.ID)
 	b.watchMu.Unlock()
 	w.end()
-	key := positionPrefix + "." + t.ID
+	key := w.positionKey()
 	if e, err := b.cfg.Store.Get(ctx, key); err == nil {
 		_, err = b.cfg.Store.Delete(ctx, key, e.Revision)
 		return err

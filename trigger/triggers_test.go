@@ -11,6 +11,7 @@ import (
 
 	"lambent"
 	"lambent/source"
+	"lambent/store"
 	"lambent/trigger"
 )
 
@@ -40,10 +41,10 @@ func (s *scripted) Run(ctx context.Context, t lambent.Trigger, sink source.Sink)
 			ended <- errors.New("the world is gone")
 			return nil
 		}
-		if err := sink.Publish(ctx, t.ID, e...); err != nil {
+		if err := sink.Publish(ctx, e...); err != nil {
 			return err
 		}
-		b, err := sink.Position(ctx, t.ID)
+		b, err := sink.Position(ctx)
 		if err != nil {
 			return err
 		}
@@ -53,7 +54,7 @@ func (s *scripted) Run(ctx context.Context, t lambent.Trigger, sink source.Sink)
 				return err
 			}
 		}
-		return sink.SetPosition(ctx, t.ID, fmt.Append(nil, n+len(e)))
+		return sink.SetPosition(ctx, fmt.Append(nil, n+len(e)))
 	}
 	s.mu.Unlock()
 	defer func() {
@@ -236,10 +237,78 @@ func TestDeployed(t *testing.T) {
 	if len(after) != 3 || after["y"] != before["y"] || after["x"] != "" || after["z"] == "" || after["added"] != added.ID {
 		t.Errorf("%v after %v", after, before)
 	}
+	deploy("y", "y", "z")
+	deploy("y", "y", "z")
+	if again := have(); len(p.broker.Triggers("default", "f")) != 3 || again["y"] != before["y"] {
+		t.Errorf("%v after %v", again, after)
+	}
 	deploy()
 	if left := have(); len(left) != 1 {
 		t.Errorf("%v", left)
 	}
+}
+
+// An event that one function's lane has no room for reaches the others, and once there is
+// room the publisher's second try reaches that one.
+func TestPublishToFullLane(t *testing.T) {
+	t.Parallel()
+	release := make(chan struct{})
+	p := newPlatform(t, func(ctx context.Context, inv *lambent.Invocation) (*lambent.Fault, error) {
+		inv.Started()
+		if inv.Target.Function == "full" {
+			<-release
+		}
+		return nil, nil
+	}, store.QueueOptions{LaneItems: 1})
+	for _, function := range []string{"full", "free"} {
+		if _, err := p.broker.Add(t.Context(), lambent.Trigger{Target: name(function), Pattern: []byte(`{"source":["/test"]}`)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.accept(lambent.Invocation{ID: "1", Raw: []byte{}, Target: name("full")})
+	if _, err := p.broker.Publish(t.Context(), "default", event("1")); !lambent.Is(err, lambent.Throttled) {
+		t.Error(err)
+	}
+	p.wait(1)
+	if p.ran[0].Target.Function != "free" {
+		t.Errorf("%+v", p.ran[0])
+	}
+	close(release)
+	p.wait(1)
+	p.until("there is room", func() bool { return p.queue.Stats().Running == 0 })
+	if n, err := p.broker.Publish(t.Context(), "default", event("1")); n != 2 || err != nil {
+		t.Errorf("%d, %v", n, err)
+	}
+	p.wait(1)
+	p.until("nothing is left", func() bool { s := p.queue.Stats(); return s.Running+s.Waiting == 0 })
+	if len(p.ran) != 3 || p.ran[2].Target.Function != "full" {
+		t.Errorf("%d ran", len(p.ran))
+	}
+}
+
+// Many large events go to many triggers, in as many pieces as that takes.
+func TestPublishMuch(t *testing.T) {
+	t.Parallel()
+	p := newPlatform(t, ok)
+	const triggers = 5
+	for i := range triggers {
+		if _, err := p.broker.Add(t.Context(), lambent.Trigger{Target: name(fmt.Sprint("f", i)), Pattern: []byte(`{"source":["/test"]}`)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var events []lambent.Event
+	for i, size := range []int{1 << 20, 600 << 10, 600 << 10, 1, 0} {
+		e := event(fmt.Sprint(i))
+		e.Data = make([]byte, size)
+		events = append(events, e)
+	}
+	for range 60 {
+		events = append(events, event(fmt.Sprint(len(events))))
+	}
+	if n, err := p.broker.Publish(t.Context(), "default", events...); n != triggers*len(events) || err != nil {
+		t.Errorf("%d, %v", n, err)
+	}
+	p.wait(triggers * len(events))
 }
 
 // What a crash has left of a deleted function's is not taken in.
@@ -313,7 +382,7 @@ func TestPublish(t *testing.T) {
 	}
 
 	large := placed
-	large.Data = make([]byte, 1<<20)
+	large.Data = make([]byte, 1<<20+1)
 	for _, bad := range []struct {
 		events []lambent.Event
 		kind   lambent.Kind

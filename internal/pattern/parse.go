@@ -14,7 +14,7 @@ import (
 
 const (
 	maxDepth = 32
-	maxBytes = 64 << 10
+	maxBytes = 8 << 10 // EventBridge's is 2,048 characters
 )
 
 // Parse reads a pattern. An error says where in it something is wrong, by line and
@@ -24,7 +24,6 @@ func Parse(document []byte) (*Pattern, error) {
 		return nil, lambent.Errorf(lambent.TooLarge, "pattern", "the pattern has %d bytes, over the limit of %d", len(document), maxBytes)
 	}
 	p := &parser{document: document, d: json.NewDecoder(bytes.NewReader(document))}
-	p.d.UseNumber()
 	o, err := p.whole()
 	if err != nil {
 		return nil, lambent.Errorf(lambent.Invalid, "pattern", "the pattern, %w", p.at(err))
@@ -84,7 +83,7 @@ func (p *parser) object() (*object, error) {
 		return nil, fmt.Errorf("it is more than %d deep", maxDepth)
 	}
 	defer func() { p.depth-- }()
-	o := &object{objects: map[string]*object{}, leaves: map[string][]test{}}
+	o := &object{objects: map[string]*object{}, leaves: map[string]*leaf{}}
 	for n := 0; ; n++ {
 		t, err := p.next()
 		if err != nil {
@@ -128,7 +127,7 @@ func (p *parser) field(o *object, name string) error {
 			}
 			return err
 		}
-		o.leaves[name], err = p.tests(p.comparison)
+		o.leaves[name], err = p.leaf(p.comparison)
 	default:
 		err = fmt.Errorf("field %q: its values stand in a list, in [ ]", name)
 	}
@@ -160,30 +159,31 @@ func (p *parser) or() (or []*object, err error) {
 	}
 }
 
-// tests reads on behind a '[': values, and objects that inside reads.
-func (p *parser) tests(inside func() (test, error)) (tests []test, err error) {
+// leaf reads on behind a '[': values, and objects that inside reads.
+func (p *parser) leaf(inside func() (test, error)) (*leaf, error) {
+	l := &leaf{values: map[any]struct{}{}}
 	for {
 		t, err := p.next()
 		if err != nil {
 			return nil, err
 		}
-		var one test
 		switch t {
 		case json.Delim(']'):
-			if len(tests) == 0 {
+			if len(l.values)+len(l.tests) == 0 {
 				return nil, errors.New("a list without values is what nothing can match")
 			}
-			return tests, nil
+			return l, nil
 		case json.Delim('{'):
-			if one, err = inside(); err != nil {
+			one, err := inside()
+			if err != nil {
 				return nil, err
 			}
+			l.tests = append(l.tests, one)
 		case json.Delim('['):
 			return nil, errors.New("a list of values has no list in it")
 		default:
-			one = equal(t)
+			l.values[t] = struct{}{}
 		}
-		tests = append(tests, one)
 	}
 }
 
@@ -269,14 +269,16 @@ func sure(f func(string) test) func(string) (test, error) {
 
 // newWildcard reads a * for anything, and \* and \\ for themselves.
 func newWildcard(s string) (test, error) {
-	parts := []string{""}
+	var parts []string
+	var part strings.Builder
 	for i := 0; i < len(s); i++ {
 		c := s[i]
 		switch {
-		case c == '*' && i > 0 && s[i-1] == '*' && parts[len(parts)-1] == "":
+		case c == '*' && part.Len() == 0 && len(parts) > 0:
 			return nil, errors.New("a wildcard has no two * in a row")
 		case c == '*':
-			parts = append(parts, "")
+			parts = append(parts, part.String())
+			part.Reset()
 			continue
 		case c == '\\':
 			if i++; i == len(s) || s[i] != '*' && s[i] != '\\' {
@@ -284,9 +286,9 @@ func newWildcard(s string) (test, error) {
 			}
 			c = s[i]
 		}
-		parts[len(parts)-1] += string([]byte{c})
+		part.WriteByte(c)
 	}
-	return wildcard(parts), nil
+	return wildcard(append(parts, part.String())), nil
 }
 
 func newInside(s string) (test, error) {
@@ -317,22 +319,22 @@ func (p *parser) anythingBut() (test, error) {
 	if err != nil {
 		return nil, err
 	}
-	var but []test
+	but := &leaf{}
 	switch t {
 	case json.Delim('['):
-		but, err = p.tests(func() (test, error) { return nil, errors.New("anything-but takes a list of values, or one comparison") })
+		but, err = p.leaf(func() (test, error) { return nil, errors.New("anything-but takes a list of values, or one comparison") })
 	case json.Delim('{'):
 		var name string
 		if name, err = take[string](p, "a comparison has a name, such as prefix"); err != nil {
 			return nil, err
 		}
-		if but, err = p.texts(name); err == nil {
+		if but.tests, err = p.texts(name); err == nil {
 			err = p.end("a comparison is one name and what it takes")
 		}
 	case nil:
 		err = errors.New("anything-but takes strings and numbers")
 	default:
-		but = []test{equal(t)}
+		but.values = map[any]struct{}{t: {}}
 	}
 	if err != nil {
 		return nil, err
@@ -342,7 +344,7 @@ func (p *parser) anythingBut() (test, error) {
 
 // texts reads what a comparison of text takes, or a list of that.
 func (p *parser) texts(name string) (tests []test, err error) {
-	if !p.d.More() || p.peek() != '[' {
+	if p.peek() != '[' {
 		one, err := p.text(name)
 		return []test{one}, err
 	}
@@ -391,11 +393,11 @@ func (p *parser) numeric() (test, error) {
 		if !strings.Contains(" < <= = > >= ", " "+operator+" ") {
 			return nil, fmt.Errorf("%q is none of <, <=, =, >, >=", operator)
 		}
-		n, err := take[json.Number](p, otherwise)
+		n, err := take[float64](p, otherwise)
 		if err != nil {
 			return nil, err
 		}
-		bounds = append(bounds, bound{operator, float(n)})
+		bounds = append(bounds, bound{operator, n})
 	}
 	if _, err := p.next(); err != nil {
 		return nil, err

@@ -8,11 +8,9 @@
 package pattern
 
 import (
-	"bytes"
 	"encoding/json"
-	"math"
+	"errors"
 	"net/netip"
-	"strconv"
 	"strings"
 )
 
@@ -22,13 +20,30 @@ type Pattern struct{ root *object }
 // An object is what must hold of an object, all of it.
 type object struct {
 	objects map[string]*object
-	leaves  map[string][]test
+	leaves  map[string]*leaf
 	ors     [][]*object // one of each
+}
+
+// A leaf is what may be at one place: one of the values, or what one of the tests holds
+// for.
+type leaf struct {
+	values map[any]struct{} // strings, float64, bool and nil
+	tests  []test
 }
 
 // A test is of one value that is neither an object nor an array, and of whether there
 // is one at all.
-type test func(value any, present bool) bool
+type test func(m *matching, value any, present bool) bool
+
+// maxWork bounds what matching one event takes: looks at elements and tests of them, some
+// 20 ms of them. Who writes patterns and events of thousands of values does not stop the
+// server for minutes.
+const maxWork = 500_000
+
+var errWork = errors.New("matching it with the pattern takes too much: there are too many values in both")
+
+// A matching is one event's with one pattern.
+type matching struct{ work int }
 
 // An Event is parsed once for all patterns that it may match. It may be used
 // concurrently.
@@ -36,62 +51,74 @@ type Event struct{ root any }
 
 // ParseEvent parses a JSON document.
 func ParseEvent(document []byte) (Event, error) {
-	d := json.NewDecoder(bytes.NewReader(document))
-	d.UseNumber()
 	var e Event
-	err := d.Decode(&e.root)
+	err := json.Unmarshal(document, &e.root)
 	return e, err
 }
 
-// Matches reports whether an event has what the pattern asks for.
-func (p *Pattern) Matches(e Event) bool { return p.root.matches(e.root) }
+// Matches reports whether an event has what the pattern asks for. An error says that to
+// find out takes too much.
+func (p *Pattern) Matches(e Event) (bool, error) {
+	m := &matching{}
+	matches := m.object(p.root, e.root)
+	if m.work > maxWork {
+		return false, errWork
+	}
+	return matches, nil
+}
 
-// matches has one element of an array do for all that is asked of it: what is asked of
+// spend counts some work, and reports whether there may be that.
+func (m *matching) spend(n int) bool {
+	m.work += n
+	return m.work <= maxWork
+}
+
+// object has one element of an array do for all that is asked of it: what is asked of
 // one object does not come together from several.
-func (o *object) matches(v any) bool {
+func (m *matching) object(o *object, v any) bool {
 	if list, ok := v.([]any); ok && len(list) > 0 {
 		for _, element := range list {
-			if o.matches(element) {
+			if m.spend(1) && m.object(o, element) {
 				return true
 			}
 		}
 		return false
 	}
 	fields, _ := v.(map[string]any) // what is none has no fields
-	for name, tests := range o.leaves {
-		if value, ok := fields[name]; !oneHolds(tests, value, ok) {
+	for name, l := range o.leaves {
+		if value, ok := fields[name]; !m.leaf(l, value, ok) {
 			return false
 		}
 	}
 	for name, inner := range o.objects {
-		if !inner.matches(fields[name]) {
+		if !m.object(inner, fields[name]) {
 			return false
 		}
 	}
 	for _, or := range o.ors {
-		if !oneMatches(or, v) {
+		if !m.one(or, v) {
 			return false
 		}
 	}
-	return true
+	return m.spend(1)
 }
 
-func oneMatches(objects []*object, v any) bool {
-	for _, o := range objects {
-		if o.matches(v) {
+func (m *matching) one(of []*object, v any) bool {
+	for _, o := range of {
+		if m.object(o, v) {
 			return true
 		}
 	}
 	return false
 }
 
-// oneHolds looks into arrays. Of an object only its fields can be asked, so at its own
-// place there is nothing; nor is there in an empty array.
-func oneHolds(tests []test, v any, present bool) bool {
+// leaf looks into arrays. Of an object only its fields can be asked, so at its own place
+// there is nothing; nor is there in an empty array.
+func (m *matching) leaf(l *leaf, v any, present bool) bool {
 	switch v := v.(type) {
 	case []any:
 		for _, element := range v {
-			if oneHolds(tests, element, true) {
+			if m.leaf(l, element, true) {
 				return true
 			}
 		}
@@ -101,39 +128,26 @@ func oneHolds(tests []test, v any, present bool) bool {
 		present = false
 	case map[string]any:
 		present = false
+	default:
+		if _, ok := l.values[v]; ok && present {
+			return m.spend(1)
+		}
 	}
-	for _, holds := range tests {
-		if holds(v, present) {
+	if !m.spend(1 + len(l.tests)) {
+		return false
+	}
+	for _, holds := range l.tests {
+		if holds(m, v, present) {
 			return true
 		}
 	}
 	return false
 }
 
-// equal compares numbers by what they are, and not by how they are written.
-func equal(want any) test {
-	if n, ok := want.(json.Number); ok {
-		f := float(n)
-		return func(v any, present bool) bool {
-			m, ok := v.(json.Number)
-			return present && ok && (m == n || float(m) == f)
-		}
-	}
-	return func(v any, present bool) bool { return present && v == want }
-}
-
-func float(n json.Number) float64 {
-	f, err := strconv.ParseFloat(string(n), 64)
-	if err != nil {
-		return math.NaN() // over the range: equal to nothing
-	}
-	return f
-}
-
 func text(holds func(string) bool) test {
-	return func(v any, present bool) bool {
+	return func(m *matching, v any, present bool) bool {
 		s, ok := v.(string)
-		return present && ok && holds(s)
+		return present && ok && m.spend(len(s)>>10) && holds(s)
 	}
 }
 
@@ -175,20 +189,21 @@ func inside(p netip.Prefix) test {
 	})
 }
 
-func exists(want bool) test { return func(_ any, present bool) bool { return present == want } }
+func exists(want bool) test {
+	return func(_ *matching, _ any, present bool) bool { return present == want }
+}
 
 // anythingBut is a value that is there, and is none of those.
-func anythingBut(tests []test) test {
-	return func(v any, present bool) bool { return present && !oneHolds(tests, v, true) }
+func anythingBut(l *leaf) test {
+	return func(m *matching, v any, present bool) bool { return present && !m.leaf(l, v, true) }
 }
 
 func numeric(bounds []bound) test {
-	return func(v any, present bool) bool {
-		n, ok := v.(json.Number)
+	return func(_ *matching, v any, present bool) bool {
+		f, ok := v.(float64)
 		if !present || !ok {
 			return false
 		}
-		f := float(n)
 		for _, b := range bounds {
 			if !b.holds(f) {
 				return false

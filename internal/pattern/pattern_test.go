@@ -68,8 +68,8 @@ func TestMatches(t *testing.T) {
 			p, err := pattern.Parse([]byte(s))
 			if err != nil {
 				t.Errorf("%s: %v", s, err)
-			} else if p.Matches(e) != want {
-				t.Errorf("%s: matches is %t", s, !want)
+			} else if got, err := p.Matches(e); got != want || err != nil {
+				t.Errorf("%s: matches is %t, %v", s, got, err)
 			}
 		}
 	}
@@ -129,7 +129,7 @@ func FuzzParse(f *testing.F) {
 			return
 		}
 		if e, err := pattern.ParseEvent([]byte(document)); err == nil {
-			parsed.Matches(e)
+			_, _ = parsed.Matches(e)
 		}
 	})
 }
@@ -141,7 +141,34 @@ func BenchmarkMatches(b *testing.B) {
 		b.Fatal(err)
 	}
 	for b.Loop() {
-		p.Matches(e)
+		if ok, err := p.Matches(e); !ok || err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// What would take minutes is refused in milliseconds, and a long list of values is none
+// of that.
+func TestTooMuch(t *testing.T) {
+	t.Parallel()
+	e, err := pattern.ParseEvent([]byte(`{"a":[` + strings.Repeat(`"x",`, 200_000) + `"y"]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for s, tooMuch := range map[string]bool{
+		`{"a":[` + strings.Repeat(`"z",`, 1000) + `"y"]}`:                  false,
+		`{"a":[` + strings.Repeat(`{"prefix":"z"},`, 400) + `"z"]}`:        true,
+		`{"a":[{"anything-but":{"prefix":["z","x","y"]}}]}`:                true,
+		`{"$or":[` + strings.Repeat(`{"a":["z"]},`, 400) + `{"a":["z"]}]}`: true,
+		`{"a":["z"],"b":["c"]}`:                                            false,
+	} {
+		p, err := pattern.Parse([]byte(s))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := p.Matches(e); (err != nil) != tooMuch || err != nil && got {
+			t.Errorf("%.60s: %t, %v", s, got, err)
+		}
 	}
 }
 
@@ -152,6 +179,10 @@ func ExampleParse() {
 		return
 	}
 	e, err := pattern.ParseEvent([]byte(`{"source": "shop", "detail": {"total": 250}}`))
-	fmt.Println(p.Matches(e), err)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(p.Matches(e))
 	// Output: true <nil>
 }

@@ -28,9 +28,6 @@ const (
 	// nap is how long nobody looks at the clock, which may be set, or go on while the
 	// machine sleeps and timers stand.
 	nap = 30 * time.Second
-
-	// again is how long it is until events that were not taken are offered again.
-	again = time.Second
 )
 
 // A Source fires the schedules of triggers.
@@ -67,19 +64,23 @@ type position struct {
 	Due time.Time `json:"due"`
 }
 
-// Run implements source.Source. It returns when nothing will be due any more.
+// Run implements source.Source. It returns when nothing will be due any more, and the
+// error of a sink that takes nothing: whoever runs it again goes on from there.
 func (Source) Run(ctx context.Context, t lambent.Trigger, sink source.Sink) error {
 	times, err := Parse(*t.Schedule, t.Created)
 	if err != nil {
 		return err
 	}
 	at := position{t.Created}
-	if b, err := sink.Position(ctx, t.ID); err != nil {
+	if b, err := sink.Position(ctx); err != nil {
 		return err
 	} else if b != nil {
 		if err := json.Unmarshal(b, &at); err != nil {
 			return fmt.Errorf("cron: the position of trigger %s: %w", t.ID, err)
 		}
+	}
+	if at.Due.Before(t.Since) { // what was due while it was disabled was not missed
+		at.Due = t.Since
 	}
 	for {
 		due := times.Next(at.Due)
@@ -95,16 +96,16 @@ func (Source) Run(ctx context.Context, t lambent.Trigger, sink source.Sink) erro
 		if !sleep(ctx, due.Add(delay(t, due))) {
 			return nil
 		}
-		if !insist(ctx, func() error { return sink.Publish(ctx, t.ID, event(t, due)) }) {
-			return nil
+		if err := sink.Publish(ctx, event(t, due)); err != nil {
+			return err
 		}
 		at.Due = due
 		b, err := json.Marshal(at)
 		if err != nil {
 			return err
 		}
-		if !insist(ctx, func() error { return sink.SetPosition(ctx, t.ID, b) }) {
-			return nil
+		if err := sink.SetPosition(ctx, b); err != nil {
+			return err
 		}
 	}
 }
@@ -144,16 +145,6 @@ func sleep(ctx context.Context, until time.Time) bool {
 			return false
 		}
 	}
-}
-
-// insist does something until it is done, and reports whether it was.
-func insist(ctx context.Context, do func() error) bool {
-	for do() != nil {
-		if !sleep(ctx, time.Now().Add(again)) {
-			return false
-		}
-	}
-	return true
 }
 
 // name is the same for a trigger and a due time, whenever it is computed.

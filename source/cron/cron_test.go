@@ -25,7 +25,7 @@ type sink struct {
 
 var errFull = errors.New("the disk is full")
 
-func (s *sink) Publish(_ context.Context, _ string, e ...lambent.Event) error {
+func (s *sink) Publish(_ context.Context, e ...lambent.Event) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.failing {
@@ -36,9 +36,9 @@ func (s *sink) Publish(_ context.Context, _ string, e ...lambent.Event) error {
 	return nil
 }
 
-func (s *sink) Position(context.Context, string) ([]byte, error) { return s.position, nil }
+func (s *sink) Position(context.Context) ([]byte, error) { return s.position, nil }
 
-func (s *sink) SetPosition(_ context.Context, _ string, b []byte) error {
+func (s *sink) SetPosition(_ context.Context, b []byte) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.forgets {
@@ -67,13 +67,24 @@ func trigger(s lambent.Schedule) lambent.Trigger {
 	return lambent.Trigger{ID: "t1", Target: lambent.Name{Project: "default", Function: "f"}, Created: time.Now(), Schedule: &s}
 }
 
-// run runs the source for d, as a server that is ended then.
+// run runs the source for d, as a server that is ended then, which runs it again a
+// second after it has failed.
 func run(t *testing.T, tr lambent.Trigger, s *sink, d time.Duration) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), d)
 	defer cancel()
-	if err := (cron.Source{}).Run(ctx, tr, s); err != nil {
-		t.Error(err)
+	for {
+		switch err := (cron.Source{}).Run(ctx, tr, s); {
+		case err == nil:
+			return
+		case !errors.Is(err, errFull):
+			t.Fatal(err)
+		}
+		select {
+		case <-time.After(time.Second):
+		case <-ctx.Done():
+			return
+		}
 	}
 }
 
@@ -131,13 +142,25 @@ func TestRestart(t *testing.T) {
 func TestCrashBetween(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, tr := &sink{forgets: true}, trigger(lambent.Schedule{Expression: "rate(1 hour)"})
-		run(t, tr, s, 61*time.Minute)
+		run(t, tr, s, time.Hour+time.Millisecond)
 		s.forgets = false
 		run(t, tr, s, time.Minute)
 		want(t, s, "01:00:00", "01:00:00")
 		if s.events[0].ID != s.events[1].ID {
 			t.Error("one due time has two ids")
 		}
+	})
+}
+
+// What was due while a trigger was disabled was not missed.
+func TestEnabled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, tr := &sink{}, trigger(lambent.Schedule{Expression: "rate(10 minutes)"})
+		run(t, tr, s, 15*time.Minute)
+		time.Sleep(50 * time.Minute)
+		tr.Since = time.Now()
+		run(t, tr, s, 6*time.Minute)
+		want(t, s, "00:10:00", "01:10:00")
 	})
 }
 

@@ -24,6 +24,11 @@ func (t *Times) Next(after time.Time) time.Time {
 	return time.Time{}
 }
 
+const (
+	maxExpression = 256
+	maxRate       = 10 * 365 * 24 * time.Hour
+)
+
 // Parse reads a schedule; anchor is what a rate counts from. An error says which part of
 // it is wrong.
 func Parse(s lambent.Schedule, anchor time.Time) (*Times, error) {
@@ -35,6 +40,9 @@ func Parse(s lambent.Schedule, anchor time.Time) (*Times, error) {
 		return nil, refuse("jitter %v: 0 to 24h", s.Jitter)
 	}
 	text := strings.TrimSpace(s.Expression)
+	if len(text) > maxExpression {
+		return nil, refuse("the expression has %d characters, over the limit of %d", len(text), maxExpression)
+	}
 	form, inside, ok := strings.Cut(text, "(")
 	if ok {
 		if inside, ok = strings.CutSuffix(inside, ")"); !ok {
@@ -68,6 +76,9 @@ func rate(text string, anchor time.Time) (*Times, error) {
 		return nil, refuse("rate(%s): %q is none of seconds, minutes, hours, days", text, unit)
 	case (n == 1) == strings.HasSuffix(unit, "s"): // AWS refuses it, too
 		return nil, refuse("rate(%s): it is rate(1 %s), and rate(2 %[2]ss)", text, strings.TrimSuffix(unit, "s"))
+	}
+	if time.Duration(n) > maxRate/each {
+		return nil, refuse("rate(%s): it is over the limit of 10 years", text)
 	}
 	each *= time.Duration(n)
 	anchor = anchor.Truncate(time.Second)
