@@ -218,3 +218,10 @@ func SampleFrames() (all [][]byte) {
 	}
 	return all
 }
+
+// Unwritten counts the changes that are in memory alone.
+func (q *Queue) Unwritten() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.changes)
+}

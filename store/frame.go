@@ -61,7 +61,7 @@ type ref struct {
 // A preamble is what an index has once.
 type preamble struct {
 	id     key    // of this frame alone: how the writer knows it again
-	at     int64  // when it was written, ms since 1970; never falls from frame to frame
+	at     int64  // when it was written, ms since 1970; not under the frame's before it, but where a clock was set back by much
 	mark   uint64 // frames below it are no more, even if the engine still has them
 	number uint64 // of the first item that it adds
 	lanes  []string

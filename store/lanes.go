@@ -53,6 +53,8 @@ type lane struct {
 	due, dead list
 	coming    int // being written
 	n         [states]int
+	bytes     int64 // of its items, dead ones too
+	deadBytes int64
 	signalled bool // it is in Queue.signals
 
 	frame uint64 // the newest one being made that names it,
@@ -99,6 +101,12 @@ func poke(c chan struct{}) {
 func (q *Queue) count(it *item, to state) {
 	it.lane.n[it.state]--
 	q.n[it.state]--
+	if it.state == dead {
+		it.lane.deadBytes -= int64(it.size)
+	}
+	if to == dead {
+		it.lane.deadBytes += int64(it.size)
+	}
 	it.state = to
 	if to != finished {
 		it.lane.n[to]++
@@ -110,6 +118,10 @@ func (q *Queue) count(it *item, to state) {
 func (q *Queue) insert(it *item) {
 	q.items[it.key] = it
 	q.live += int64(it.size)
+	it.lane.bytes += int64(it.size)
+	if it.state == dead {
+		it.lane.deadBytes += int64(it.size)
+	}
 	it.lane.n[it.state]++
 	q.n[it.state]++
 	q.occupy(it)
@@ -120,6 +132,7 @@ func (q *Queue) finish(it *item) {
 	delete(q.items, it.key)
 	q.recent[it.key] = struct{}{}
 	q.live -= int64(it.size)
+	it.lane.bytes -= int64(it.size)
 	q.count(it, finished)
 	q.vacate(it)
 	q.drop(it.lane)
@@ -142,7 +155,17 @@ func (q *Queue) vacate(it *item) {
 
 // now is the time in ms, which does not fall below that of what is in the log: a
 // clock that was set back delays nothing that is due.
-func (q *Queue) now() int64 { return max(q.at, time.Now().UnixMilli()) }
+func (q *Queue) now() int64 {
+	clock := time.Now().UnixMilli()
+	if q.at > clock && q.at-clock < setBack {
+		return q.at
+	}
+	return clock
+}
+
+// setBack is by how many ms a clock may be set back without that showing in the log: by
+// more, it was ahead before.
+const setBack = 60_000
 
 // wait puts an item, in no list, to those that are due, or that will be.
 func (q *Queue) wait(it *item) {

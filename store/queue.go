@@ -18,16 +18,21 @@ import (
 const (
 	MaxPayloadBytes = 1 << 20
 	MaxMetaBytes    = 16 << 10
-	MaxNoteBytes    = 1000 // a longer note is cut
-	maxName         = 255  // bytes of an id, and of a lane's name
+	MaxNoteBytes    = 256 // a longer note is cut: they are in memory
+	maxName         = 255 // bytes of an id, and of a lane's name
 )
 
 // QueueOptions are the bounds of a queue. Zero values are the defaults.
 type QueueOptions struct {
-	LaneItems int           // a lane's, without dead ones; 250,000
-	Items     int           // of all lanes, with dead ones: each costs about 200 bytes of memory; 2,000,000
-	Bytes     int64         // of the log on disk; 10 GB
-	Remember  time.Duration // how long the id of a finished item is known; 5 minutes
+	LaneItems int   // a lane's, without dead ones; 250,000
+	LaneBytes int64 // a lane's, with dead ones: a quarter of Bytes
+	// LaneDead and LaneDeadBytes bound the dead items of a lane: of more, those that died
+	// first are forgotten. 10,000, and a sixteenth of Bytes.
+	LaneDead      int
+	LaneDeadBytes int64
+	Items         int           // of all lanes, with dead ones: each costs about 200 bytes of memory; 2,000,000
+	Bytes         int64         // of the log on disk; 10 GB
+	Remember      time.Duration // how long the id of a finished item is known; 5 minutes
 	// RememberBytes bounds that in the log: ids are known while less than this was
 	// written since. It is how much an idle queue may keep on disk for that time;
 	// 128 MB.
@@ -88,6 +93,7 @@ type Queue struct {
 	recent  map[key]struct{} // of items that were finished lately
 	lanes   map[string]*lane
 	n       [states]int
+	buried  int
 	signals []*lane // for Next
 	delays  delays
 	alarm   *time.Timer // calls ring
@@ -189,6 +195,9 @@ func (o QueueOptions) withDefaults() QueueOptions {
 	o.LaneItems = cmp.Or(o.LaneItems, 250_000)
 	o.Items = cmp.Or(o.Items, 2_000_000)
 	o.Bytes = cmp.Or(o.Bytes, 10<<30)
+	o.LaneBytes = cmp.Or(o.LaneBytes, o.Bytes/4)
+	o.LaneDead = cmp.Or(o.LaneDead, 10_000)
+	o.LaneDeadBytes = cmp.Or(o.LaneDeadBytes, o.Bytes/16)
 	o.Remember = cmp.Or(o.Remember, 5*time.Minute)
 	o.RememberBytes = cmp.Or(o.RememberBytes, 128<<20)
 	return o
@@ -330,6 +339,8 @@ func (q *Queue) checkRoom(op string, l *lane, size int) error {
 	switch {
 	case l.held() > q.opts.LaneItems:
 		return retry(lambent.Errorf(lambent.Throttled, op, "%d items wait in %s, as many as may", q.opts.LaneItems, l.name))
+	case l.bytes+int64(size) > q.opts.LaneBytes:
+		return retry(lambent.Errorf(lambent.Throttled, op, "%d MB wait in %s, as much as may", l.bytes>>20, l.name))
 	case len(q.items)+len(q.coming) > q.opts.Items:
 		return retry(lambent.Errorf(lambent.Throttled, op, "the queue has %d items in all, as many as it may", q.opts.Items))
 	case q.stuck || q.backlog > maxBacklog:
@@ -397,6 +408,7 @@ type LaneStats struct {
 type QueueStats struct {
 	Waiting, Delayed, Running, Dead int
 	Lanes                           int // that hold anything
+	Buried                          int // dead ones that were forgotten as there were too many, since the queue was opened
 	Frames                          int
 	Bytes                           int64 // of the log
 	Live                            int64 // those of them that are items
@@ -421,7 +433,7 @@ func (q *Queue) Stats() QueueStats {
 	defer q.mu.Unlock()
 	return QueueStats{
 		Waiting: q.n[waiting], Delayed: q.n[delayed], Running: q.n[running], Dead: q.n[dead],
-		Lanes: len(q.lanes), Frames: len(q.frames), Bytes: q.size(), Live: q.live,
+		Lanes: len(q.lanes), Buried: q.buried, Frames: len(q.frames), Bytes: q.size(), Live: q.live,
 	}
 }
 

@@ -123,6 +123,77 @@ func TestQueueLife(t *testing.T) {
 	}
 }
 
+// A lane has as many dead items as it may, the newest ones, and as many bytes of all.
+func TestQueueLaneBounds(t *testing.T) {
+	t.Parallel()
+	dir, o := t.TempDir(), store.QueueOptions{LaneDead: 3, LaneDeadBytes: 2500, LaneBytes: 10_000}
+	q := openQueue(t, dir, o)
+	die := func(ids ...string) {
+		t.Helper()
+		for _, id := range ids {
+			add(t, q, store.Item{ID: id, Lane: "a", Payload: make([]byte, 100)})
+			if err := next(t, q).Kill("why"); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	dead := func() (ids []string) {
+		t.Helper()
+		for _, w := range q.Dead("a") {
+			ids = append(ids, load(t, w).ID)
+		}
+		return ids
+	}
+	die("1", "2", "3", "4", "5")
+	if got := dead(); !slices.Equal(got, []string{"3", "4", "5"}) || q.Stats().Buried != 2 {
+		t.Errorf("dead are %v, %+v", got, q.Stats())
+	}
+	add(t, q, store.Item{ID: "large", Lane: "a", Payload: make([]byte, 2300)})
+	if err := next(t, q).Kill(""); err != nil {
+		t.Fatal(err)
+	}
+	if got := dead(); !slices.Equal(got, []string{"5", "large"}) {
+		t.Errorf("dead are %v", got)
+	}
+	add(t, q, store.Item{ID: "w1", Lane: "a", Payload: make([]byte, 7000)})
+	for range 2 { // and after a restart
+		if _, err := q.Add(t.Context(), store.Item{ID: "w2", Lane: "a", Payload: make([]byte, 1000)}); !lambent.Is(err, lambent.Throttled) {
+			t.Error(err)
+		}
+		add(t, q, store.Item{ID: "1", Lane: fmt.Sprint(rand.Uint64()), Payload: make([]byte, 7000)})
+		q = reopen(t, q, dir, o)
+		if got := dead(); !slices.Equal(got, []string{"5", "large"}) {
+			t.Errorf("dead are %v", got)
+		}
+	}
+}
+
+// What Flush has waited for is on disk, however much it is.
+func TestQueueFlushesAll(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	q := openQueue(t, dir, store.QueueOptions{})
+	const items = 3000
+	for i := 0; i < items; i += 100 {
+		batch := make([]store.Item, 100)
+		for j := range batch {
+			batch[j] = store.Item{ID: fmt.Sprint(i + j), Lane: "a"}
+		}
+		add(t, q, batch...)
+	}
+	for _, w := range q.Take("a", items) {
+		if err := w.Done(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := q.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if left := q.Unwritten(); left != 0 {
+		t.Errorf("%d changes are not on disk", left)
+	}
+}
+
 // A payload at the limit is taken, kept and handed out; one over it is refused.
 func TestQueuePayload(t *testing.T) {
 	t.Parallel()
@@ -139,7 +210,7 @@ func TestQueuePayload(t *testing.T) {
 // What is refused changes nothing, and says why.
 func TestQueueRefuses(t *testing.T) {
 	t.Parallel()
-	q := openQueue(t, t.TempDir(), store.QueueOptions{LaneItems: 3, Items: 5, Bytes: 1 << 20})
+	q := openQueue(t, t.TempDir(), store.QueueOptions{LaneItems: 3, Items: 5, Bytes: 1 << 20, LaneBytes: 8 << 20})
 	long := strings.Repeat("x", 256)
 	for _, bad := range []store.Item{
 		{Lane: "a"}, {ID: long, Lane: "a"}, {ID: "1"}, {ID: "1", Lane: long}, {ID: "1", Lane: "a", Attempt: -1},

@@ -145,7 +145,7 @@ func (q *Queue) apply(sequence uint64, header string, records []record) ([]recor
 		q.grow(0, 0)
 	}
 	q.grow(frameBytes(len(header)*3/4, nil, body), slots)
-	q.at, q.number = max(q.at, d.at), max(q.number, d.number)
+	q.at, q.number = d.at, max(q.number, d.number)
 	at, off := ref{frame: sequence}, uint32(0)
 	for i := range records {
 		r := &records[i]

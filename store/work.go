@@ -152,7 +152,20 @@ func (w *Work) Kill(note string) error {
 		q.changed(it, dead)
 		q.count(it, dead)
 		it.lane.dead.pushBack(it)
+		q.bury(it.lane)
 	})
+}
+
+// bury forgets the dead items of a lane that died first, where it has more than it may.
+func (q *Queue) bury(l *lane) {
+	for l.n[dead] > q.opts.LaneDead || l.deadBytes > q.opts.LaneDeadBytes && l.n[dead] > 1 {
+		it := l.dead.head
+		l.dead.remove(it)
+		it.takes++
+		q.change(change{op: opDone, it: it})
+		q.finish(it)
+		q.buried++
+	}
 }
 
 // Release gives back an item that was not run: it is the first of its lane, which

@@ -131,6 +131,9 @@ func (q *Queue) gather(records []byte) *draft {
 	index, body := len(d.records), 0
 	for n = 0; n < len(q.calls); n++ {
 		c := q.calls[n]
+		if len(c.items)+len(c.moves) == 0 && len(q.changes) > 0 { // it is decided when all that was before it is
+			break
+		}
 		if body > 0 && body+len(c.content) > softBody || index+c.index > maxIndex {
 			break
 		}
@@ -145,11 +148,15 @@ func (q *Queue) gather(records []byte) *draft {
 		d.addCall(c)
 		mark = mark || c.mark
 	}
-	if len(d.records) == 0 && !mark {
-		d.decide(nil)
+	switch {
+	case len(d.records) > 0 || mark:
+		return d
+	case len(d.calls) == 0:
 		return nil
 	}
-	return d
+	q.settled(d) // what they were to move is gone
+	d.decide(nil)
+	return q.gather(records)
 }
 
 // shift removes the first n of a queue.
@@ -304,14 +311,19 @@ func (q *Queue) settle(d *draft) {
 		}
 	}
 	q.finishes = append(q.finishes, d.finishes...)
-	for _, c := range d.calls {
-		q.backlog -= int64(len(c.content))
-	}
+	q.settled(d)
 	if q.wantsTrim() {
 		poke(q.trimming)
 	}
 	q.mu.Unlock()
 	d.decide(nil)
+}
+
+// settled takes a frame's calls from what waits to be written.
+func (q *Queue) settled(d *draft) {
+	for _, c := range d.calls {
+		q.backlog -= int64(len(c.content))
+	}
 }
 
 // grow adds a frame to the index, with as many slots.
