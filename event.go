@@ -123,6 +123,35 @@ func ParseEvent(document []byte) (*Event, error) {
 	return e, nil
 }
 
+// Structured returns the event in the JSON format. Data that is JSON stands there as it
+// is, and any other in base64.
+func (e *Event) Structured() ([]byte, error) {
+	fields := map[string]any{"specversion": "1.0", "id": e.ID, "source": e.Source, "type": e.Type}
+	for name, value := range e.Extensions {
+		fields[name] = value
+	}
+	for name, value := range map[string]string{"subject": e.Subject, "datacontenttype": e.DataContentType, "dataschema": e.DataSchema} {
+		if value != "" {
+			fields[name] = value
+		}
+	}
+	if !e.Time.IsZero() {
+		fields["time"] = e.Time.Format(time.RFC3339Nano)
+	}
+	switch {
+	case len(e.Data) == 0:
+	case (e.DataContentType == "" || isJSON(e.DataContentType)) && json.Valid(e.Data):
+		fields["data"] = json.RawMessage(e.Data)
+	default:
+		fields["data_base64"] = e.Data
+	}
+	b, err := json.Marshal(fields)
+	if err != nil {
+		return nil, Errorf(Invalid, "event", "event %.64q has no JSON form: %w", e.ID, err)
+	}
+	return b, nil
+}
+
 func isJSON(contentType string) bool {
 	t, _, err := mime.ParseMediaType(contentType)
 	return err == nil && (t == "application/json" || t == "text/json" || strings.HasSuffix(t, "+json"))

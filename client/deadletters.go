@@ -16,12 +16,13 @@ type DeadLetter struct {
 	Accepted  time.Time `json:"accepted"`
 	Died      time.Time `json:"died"`
 	Reason    string    `json:"reason"`            // The last failure, in one line
-	Payload   []byte    `json:"payload,omitempty"` // As it came; of events, a list of them in JSON. Only where one is asked for
+	Payload   []byte    `json:"payload,omitempty"` // As it came; an event as CloudEvents has it in JSON. Only where one is asked for
 }
 
-// A DeadLetterList is all that a function has.
+// A DeadLetterList is a function's oldest.
 type DeadLetterList struct {
 	DeadLetters []DeadLetter `json:"dead_letters"` // The oldest first
+	Total       int          `json:"total"`        // How many there are
 }
 
 // A DeadLetterCount is how many something was done with.
@@ -29,11 +30,11 @@ type DeadLetterCount struct {
 	Count int `json:"count"`
 }
 
-// DeadLetters returns a function's, the oldest first, without their payloads.
-func (c *Client) DeadLetters(ctx context.Context, name string) ([]DeadLetter, error) {
+// DeadLetters returns a function's oldest, without their payloads; a limit of 0 is the
+// server's.
+func (c *Client) DeadLetters(ctx context.Context, name string, limit int) (*DeadLetterList, error) {
 	var l DeadLetterList
-	err := c.do(ctx, http.MethodGet, functionPath(name, "deadletters"), nil, nil, &l)
-	return l.DeadLetters, err
+	return &l, c.do(ctx, http.MethodGet, functionPath(name, "deadletters"), query("limit", number(limit)), nil, &l)
 }
 
 // DeadLetter returns one, with its payload.
@@ -42,11 +43,19 @@ func (c *Client) DeadLetter(ctx context.Context, name, id string) (*DeadLetter, 
 	return &d, c.do(ctx, http.MethodGet, functionPath(name, "deadletters")+"/"+url.PathEscape(id), nil, nil, &d)
 }
 
+// which is of one dead letter, or with an empty id of all.
+func which(id string) url.Values {
+	if id == "" {
+		return query("all", "true")
+	}
+	return query("id", id)
+}
+
 // RedriveDeadLetters has one run again, or with an empty id all that the function has,
 // and returns how many.
 func (c *Client) RedriveDeadLetters(ctx context.Context, name, id string) (int, error) {
 	var n DeadLetterCount
-	err := c.do(ctx, http.MethodPost, functionPath(name, "deadletters")+"/redrive", query("id", id), nil, &n)
+	err := c.do(ctx, http.MethodPost, functionPath(name, "deadletters")+"/redrive", which(id), nil, &n)
 	return n.Count, err
 }
 
@@ -54,6 +63,6 @@ func (c *Client) RedriveDeadLetters(ctx context.Context, name, id string) (int, 
 // returns how many.
 func (c *Client) PurgeDeadLetters(ctx context.Context, name, id string) (int, error) {
 	var n DeadLetterCount
-	err := c.do(ctx, http.MethodDelete, functionPath(name, "deadletters"), query("id", id), nil, &n)
+	err := c.do(ctx, http.MethodDelete, functionPath(name, "deadletters"), which(id), nil, &n)
 	return n.Count, err
 }

@@ -7,11 +7,32 @@ import (
 	"lambent/control"
 )
 
-const collectEvery = 6 * time.Hour
+const (
+	collectEvery = 6 * time.Hour
+	sweepEvery   = time.Hour
+)
 
-// collect removes code that nothing refers to any more, now and then, and dead letters
-// that are too old. Code that was asked for lately stays: a deploy may be about to refer
-// to it (see control.References).
+// sweep removes dead letters that are too old.
+func (s *Server) sweep(ctx context.Context) {
+	for {
+		n, err := s.triggers.Sweep(time.Now().Add(-s.cfg.KeepDead))
+		if err != nil && ctx.Err() == nil {
+			s.log.Warn("dead letters cannot be removed", "error", err)
+		}
+		if n > 0 {
+			s.log.Info("removed dead letters", "count", n, "older than", s.cfg.KeepDead)
+		}
+		select {
+		case <-time.After(sweepEvery):
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// collect removes code that nothing refers to any more, now and then. What was
+// asked for lately stays: a deploy may be about to refer to it (see
+// control.References).
 func (s *Server) collect(ctx context.Context) {
 	for {
 		select {
@@ -21,13 +42,6 @@ func (s *Server) collect(ctx context.Context) {
 		}
 		if err := s.collectOnce(ctx); err != nil && ctx.Err() == nil {
 			s.log.Warn("unused code cannot be removed", "error", err)
-		}
-		n, err := s.triggers.Sweep(time.Now().Add(-s.cfg.KeepDead))
-		if err != nil && ctx.Err() == nil {
-			s.log.Warn("dead letters cannot be removed", "error", err)
-		}
-		if n > 0 {
-			s.log.Info("removed dead letters", "count", n, "older than", s.cfg.KeepDead)
 		}
 	}
 }

@@ -124,6 +124,7 @@ func Open(ctx context.Context, cfg Config) (_ *Server, err error) {
 		s.log.Debug("opened", "part", step.name, "took", time.Since(begun))
 	}
 	s.running.Go(func() { s.collect(s.background) })
+	s.running.Go(func() { s.sweep(s.background) })
 	s.running.Go(func() { s.keepLearnt(s.background) })
 	return s, nil
 }
@@ -275,6 +276,7 @@ func (s *Server) openDispatch(context.Context) error {
 			return map[string]int{"idle": n.Idle, "busy": n.Busy, "starting": n.Starting, "parked": n.Parked}
 		},
 		QueueDepth: func() int { return s.dispatch.Snapshot().Queued },
+		Dropped:    func() int { return s.queue.Stats().Buried },
 		Async: func() map[string]int {
 			n := s.queue.Stats()
 			return map[string]int{"waiting": n.Waiting, "delayed": n.Delayed, "running": n.Running, "dead": n.Dead}

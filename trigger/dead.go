@@ -17,24 +17,27 @@ type DeadLetter struct {
 	Accepted time.Time
 	Died     time.Time
 	Reason   string // the last failure, in one line
-	Payload  []byte // as it came, or a list of events in JSON
+	Payload  []byte // as it came; an event as CloudEvents has it in JSON
 }
 
-// DeadLetters returns those of a function, the oldest first, without their payloads.
-func (b *Broker) DeadLetters(ctx context.Context, n lambent.Name) ([]DeadLetter, error) {
-	var letters []DeadLetter
-	for _, w := range b.cfg.Queue.Dead(laneOf(n)) {
+// DeadLetters returns those of a function that died first, at most limit of them and
+// without their payloads, and how many there are.
+func (b *Broker) DeadLetters(ctx context.Context, n lambent.Name, limit int) (letters []DeadLetter, total int, err error) {
+	all := b.cfg.Queue.Dead(laneOf(n))
+	for _, w := range all[:min(limit, len(all))] {
 		d, err := letter(ctx, w)
-		if lambent.Is(err, lambent.Stale) {
-			continue // redriven or purged just now
-		}
-		if err != nil {
-			return nil, err
+		switch {
+		case lambent.Is(err, lambent.Stale): // redriven or purged just now
+			continue
+		case ctx.Err() != nil:
+			return nil, 0, err
+		case err != nil: // of one that cannot be read, this is what is known
+			d = DeadLetter{Function: n, Attempts: w.Attempt, Accepted: w.Added, Died: w.Since, Reason: w.Note}
 		}
 		d.Payload = nil
 		letters = append(letters, d)
 	}
-	return letters, nil
+	return letters, len(all), nil
 }
 
 // DeadLetter returns one. Kind: NotFound.
@@ -54,6 +57,12 @@ func letter(ctx context.Context, w *store.Work) (DeadLetter, error) {
 	d := DeadLetter{ID: it.ID, Function: functionOf(w.Lane), Attempts: w.Attempt, Accepted: w.Added, Died: w.Since, Reason: w.Note, Payload: it.Payload}
 	if inv, err := decode(it); err == nil { // otherwise that is its reason
 		d.Function, d.Trigger = inv.Target, inv.TriggerID
+		if len(inv.Events) == 1 {
+			d.Payload, err = inv.Events[0].Structured()
+		}
+		if err != nil {
+			return DeadLetter{}, err
+		}
 	}
 	return d, nil
 }

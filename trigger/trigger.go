@@ -5,7 +5,8 @@
 //
 // What it promises: an invocation that was accepted is on disk, and runs until it
 // succeeds, or fails as often as its function allows, or is too old; then it is a dead
-// letter, which is kept until somebody redrives or purges it. It may run more than once,
+// letter, which is kept for somebody to redrive or purge it, for as long as [Broker.Sweep]
+// leaves it and as many as the queue does. It may run more than once,
 // under the same id. One function's work never waits for another's, however much of it
 // there is, and however slow or broken that one is.
 package trigger

@@ -143,7 +143,7 @@ func (p *platform) until(what string, holds func() bool) {
 
 func (p *platform) dead(function string) []trigger.DeadLetter {
 	p.t.Helper()
-	letters, err := p.broker.DeadLetters(p.t.Context(), lambent.Name{Project: "default", Function: function})
+	letters, _, err := p.broker.DeadLetters(p.t.Context(), lambent.Name{Project: "default", Function: function}, 1000)
 	if err != nil {
 		p.t.Fatal(err)
 	}

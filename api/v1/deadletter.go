@@ -20,12 +20,13 @@ type DeadLetter struct {
 	Accepted  time.Time `json:"accepted"`
 	Died      time.Time `json:"died"`
 	Reason    string    `json:"reason" doc:"The last failure, in one line" example:"ValueError: no such order"`
-	Payload   []byte    `json:"payload,omitempty" doc:"As it came, in base64; of events, a list of them in JSON. Only where one is asked for"`
+	Payload   []byte    `json:"payload,omitempty" doc:"As it came, in base64; an event as CloudEvents has it in JSON. Only where one is asked for"`
 }
 
-// A DeadLetterList is all that a function has.
+// A DeadLetterList is a function's oldest.
 type DeadLetterList struct {
 	DeadLetters []DeadLetter `json:"dead_letters" doc:"The oldest first"`
+	Total       int          `json:"total" doc:"How many there are" example:"1"`
 }
 
 // A DeadLetterCount is how many something was done with.
@@ -38,9 +39,14 @@ type (
 		FunctionInput
 		ID string `path:"id" doc:"The invocation's id" example:"6a7e8feb-b491-4cf7-a9f1-bf3703467718"`
 	}
+	listDeadLettersInput struct {
+		FunctionInput
+		Limit int `query:"limit" minimum:"1" maximum:"1000" default:"100" example:"100"`
+	}
 	deadLettersInput struct {
 		FunctionInput
-		ID string `query:"id" doc:"Of one alone; without it, of all that the function has" example:"6a7e8feb-b491-4cf7-a9f1-bf3703467718"`
+		ID  string `query:"id" doc:"Of one" example:"6a7e8feb-b491-4cf7-a9f1-bf3703467718"`
+		All bool   `query:"all" doc:"Of all that the function has"`
 	}
 	deadLetterOutput      struct{ Body DeadLetter }
 	deadLetterListOutput  struct{ Body DeadLetterList }
@@ -52,7 +58,7 @@ func (s *service) deadLetterOperations(api huma.API) {
 	tags := []string{"asynchronous invocations"}
 	operation(s, api, huma.Operation{
 		OperationID: "list-deadletters", Method: http.MethodGet, Path: path, Tags: tags, Summary: "List dead letters",
-		Description: "Asynchronous invocations that failed as often as the function allows, or grew too old. They outlive the function.",
+		Description: "Asynchronous invocations that failed as often as the function allows, or grew too old. They outlive the function, and are kept for two weeks (serve --keep-dead), at most 10,000 of a function.",
 	}, s.listDeadLetters)
 	operation(s, api, huma.Operation{
 		OperationID: "get-deadletter", Method: http.MethodGet, Path: path + "/{id}", Tags: tags, Summary: "Get a dead letter with its payload",
@@ -72,12 +78,12 @@ func deadLetter(d *trigger.DeadLetter) DeadLetter {
 	}
 }
 
-func (s *service) listDeadLetters(ctx context.Context, in *FunctionInput) (*deadLetterListOutput, error) {
+func (s *service) listDeadLetters(ctx context.Context, in *listDeadLettersInput) (*deadLetterListOutput, error) {
 	name, err := in.name(ctx, in.Name, "")
 	if err != nil {
 		return nil, err
 	}
-	letters, err := s.Triggers.DeadLetters(ctx, name)
+	letters, total, err := s.Triggers.DeadLetters(ctx, name, in.Limit)
 	if err != nil {
 		return nil, err
 	}
@@ -86,7 +92,7 @@ func (s *service) listDeadLetters(ctx context.Context, in *FunctionInput) (*dead
 			return nil, err
 		}
 	}
-	out := &deadLetterListOutput{DeadLetterList{make([]DeadLetter, len(letters))}}
+	out := &deadLetterListOutput{DeadLetterList{make([]DeadLetter, len(letters)), total}}
 	for i := range letters {
 		out.Body.DeadLetters[i] = deadLetter(&letters[i])
 	}
@@ -111,6 +117,9 @@ func (s *service) deadLetters(do func(context.Context, lambent.Name, string) (in
 		name, err := in.name(ctx, in.Name, "")
 		if err != nil {
 			return nil, err
+		}
+		if in.All == (in.ID != "") {
+			return nil, lambent.Errorf(lambent.Invalid, "v1.deadletters", "it is of one, by its id, or of all: all=true")
 		}
 		n, err := do(ctx, name, in.ID)
 		if err != nil {

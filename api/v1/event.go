@@ -32,7 +32,7 @@ func (s *service) eventOperations(api huma.API) {
 		Description: "CloudEvents 1.0 over HTTP: one in the JSON format (structured mode), a list of up to 100 (batch), or one whose attributes are ce- headers and whose data is the body (binary mode). " +
 			"Each function that has a trigger whose pattern an event matches is invoked with it. The answer comes once that is on disk; an event of the same source and id, published again, counts once.",
 		RequestBody: &huma.RequestBody{
-			Required: true, Description: "At most 1 MB",
+			Required: true, Description: "At most 2 MB, of which 1 MB are an event's data",
 			Content: map[string]*huma.MediaType{
 				cloudEvent:      {Schema: &huma.Schema{Type: huma.TypeObject}},
 				cloudEventBatch: {Schema: &huma.Schema{Type: huma.TypeArray, Items: &huma.Schema{Type: huma.TypeObject}}},
@@ -50,7 +50,7 @@ func (s *service) publishEvents(w http.ResponseWriter, r *http.Request, project 
 	buf := payloads.Get().(*[]byte)
 	defer putPayload(buf)
 	var err error
-	if *buf, err = readPayload((*buf)[:0], w, r, s.Limits.MaxAsyncPayload); err != nil {
+	if *buf, err = readPayload((*buf)[:0], w, r, 2*s.Limits.MaxAsyncPayload); err != nil {
 		return err
 	}
 	events, err := eventsOf(r.Header, *buf)

@@ -56,7 +56,7 @@ func TestInvokeAsync(t *testing.T) {
 		{400, "x", []string{"Lambent-Log", "tail"}},
 		{400, "x", []string{"Lambent-Wait-Ms", "5"}},
 		{400, "x", []string{"Idempotency-Key", strings.Repeat("x", 300)}},
-		{400, "x", []string{"Prefer", "return=minimal"}},
+		{202, "x", []string{"Prefer", "wait=10, Respond-Async"}},
 	} {
 		if resp := post(t, url, c.body, append([]string{"Prefer", "respond-async"}, c.header...)...); resp.StatusCode != c.status {
 			t.Errorf("%.20s with %v: %d, want %d", c.body, c.header, resp.StatusCode, c.status)

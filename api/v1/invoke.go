@@ -48,7 +48,7 @@ func (s *service) invokeOperations(api huma.API) {
 			param("header", waitHeader, "In how many milliseconds the answer is of no more use: a call that has not begun by then is not begun, and refused with where its time went. One that runs runs on"),
 			param("header", wantReportHeader, "usage: answer with what was used, too"),
 			param("header", preferHeader, "respond-async: do not wait for the function"),
-			param("header", idempotencyHeader, "With respond-async: whoever sends the same key again, as the answer was lost, does not call the function twice. It is known until minutes after the invocation's end"),
+			param("header", idempotencyHeader, "With respond-async: whoever sends the same key again, as the answer was lost, does not call the function twice. It is known for a while after the invocation's end, which is minutes unless there are very many, and as long as that is a dead letter"),
 		},
 		RequestBody: &huma.RequestBody{Content: binary("application/octet-stream"), Description: "At most 6 MB; with respond-async 1 MB"},
 		Responses: map[string]*huma.Response{"200": {
@@ -94,10 +94,7 @@ func (s *service) invoke(w http.ResponseWriter, r *http.Request, project string)
 	if re.wantUsage, err = asked(r, wantReportHeader, "usage"); err != nil {
 		return err
 	}
-	if inv.Async, err = asked(r, preferHeader, "respond-async"); err != nil {
-		return err
-	}
-	if inv.Async {
+	if inv.Async = prefersAsync(r.Header[preferHeader]); inv.Async {
 		return s.invokeAsync(w, r, inv)
 	}
 	if ms := r.Header[waitHeader]; len(ms) > 0 {
@@ -123,6 +120,19 @@ func (s *service) invoke(w http.ResponseWriter, r *http.Request, project string)
 		w.Header()[requestIDHeader] = []string{inv.ID}
 	}
 	return err
+}
+
+// prefersAsync looks for a preference among others, of which nothing is made (RFC 7240, 2).
+func prefersAsync(headers []string) bool {
+	for _, h := range headers {
+		for preference := range strings.SplitSeq(h, ",") {
+			name, _, _ := strings.Cut(preference, ";")
+			if strings.EqualFold(strings.TrimSpace(name), "respond-async") {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // invokeAsync answers once the invocation is kept.

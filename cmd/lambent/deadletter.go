@@ -1,7 +1,7 @@
 package main
 
 import (
-	"context"
+	"fmt"
 	"strconv"
 	"time"
 
@@ -12,7 +12,7 @@ import (
 
 const deadLetterHelp = `Asynchronous invocations that failed as often as their function allows, or grew too
 old, are dead letters: they are kept, with their payload and the last error, until
-they are run again or removed.
+they are run again or removed, and for two weeks at most (serve --keep-dead).
 
   lambent deadletter list thumbs
   lambent deadletter show thumbs ID > payload.json
@@ -21,28 +21,31 @@ they are run again or removed.
 
 func deadLetterCommand(p *program) *cobra.Command {
 	return group(&cobra.Command{Use: "deadletter", Short: "What failed for good", Long: deadLetterHelp},
-		deadLetterListCommand(p), deadLetterShowCommand(p),
-		deadLetterChangeCommand(p, "redrive", "Run dead letters again", "run again", (*client.Client).RedriveDeadLetters),
-		deadLetterChangeCommand(p, "purge", "Remove dead letters", "removed", (*client.Client).PurgeDeadLetters))
+		deadLetterListCommand(p), deadLetterShowCommand(p), deadLetterRedriveCommand(p), deadLetterPurgeCommand(p))
 }
 
 func deadLetterListCommand(p *program) *cobra.Command {
+	var limit int
 	c := &cobra.Command{
 		Use: "list NAME", Short: "List dead letters, the oldest first", Args: args(1, "NAME"), Aliases: []string{"ls"}, ValidArgsFunction: p.completeFunctions,
 	}
+	c.Flags().IntVar(&limit, "limit", 100, "the most of them, 1 to 1000")
 	o := outputFlag(c, "table", "json", "yaml", "name")
 	c.RunE = p.on(func(c *cobra.Command, cl *client.Client, name string, _ []string) error {
-		letters, err := cl.DeadLetters(c.Context(), name)
+		list, err := cl.DeadLetters(c.Context(), name, limit)
 		if err != nil {
 			return err
 		}
 		ids := []string{}
 		t := table{{"ID", "DIED", "ATTEMPTS", "REASON"}}
-		for _, d := range letters {
+		for _, d := range list.DeadLetters {
 			ids = append(ids, d.ID)
 			t = append(t, []string{d.ID, d.Died.Local().Format(time.DateTime), strconv.Itoa(d.Attempts), d.Reason})
 		}
-		return o.print(p.out, letters, ids, t)
+		if n := len(ids); n < list.Total {
+			p.note("%d of %d", n, list.Total)
+		}
+		return o.print(p.out, list.DeadLetters, ids, t)
 	})
 	return c
 }
@@ -63,20 +66,61 @@ func deadLetterShowCommand(p *program) *cobra.Command {
 	}
 }
 
-func deadLetterChangeCommand(p *program, verb, short, done string, do func(*client.Client, context.Context, string, string) (int, error)) *cobra.Command {
+func deadLetterRedriveCommand(p *program) *cobra.Command {
 	return &cobra.Command{
-		Use: verb + " NAME [ID]", Short: short, Args: args(1, "NAME", "ID"), ValidArgsFunction: p.completeFunctions,
+		Use: "redrive NAME [ID]", Short: "Run dead letters again, one or all", Args: args(1, "NAME", "ID"), ValidArgsFunction: p.completeFunctions,
 		RunE: p.on(func(c *cobra.Command, cl *client.Client, name string, args []string) error {
-			id := ""
-			if len(args) > 0 {
-				id = args[0]
-			}
-			n, err := do(cl, c.Context(), name, id)
+			id, err := optionalID(c, args)
 			if err != nil {
 				return err
 			}
-			p.note("dead letters %s: %d", done, n)
-			return nil
+			n, err := cl.RedriveDeadLetters(c.Context(), name, id)
+			if err == nil {
+				p.note("dead letters run again: %d", n)
+			}
+			return err
 		}),
 	}
+}
+
+func deadLetterPurgeCommand(p *program) *cobra.Command {
+	var yes bool
+	c := &cobra.Command{
+		Use: "purge NAME [ID]", Short: "Remove dead letters, one or all", Args: args(1, "NAME", "ID"), ValidArgsFunction: p.completeFunctions,
+	}
+	c.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask whether all are to go")
+	c.RunE = p.on(func(c *cobra.Command, cl *client.Client, name string, args []string) error {
+		id, err := optionalID(c, args)
+		if err != nil {
+			return err
+		}
+		if id == "" && !yes {
+			list, err := cl.DeadLetters(c.Context(), name, 1)
+			if err != nil {
+				return err
+			}
+			question := fmt.Sprintf("Remove all %d dead letters of %s, with what is in them?", list.Total, name)
+			if err := p.confirm(c, fmt.Sprintf("what %q has of them", name), question, "lambent deadletter purge "+name+" --yes"); err != nil {
+				return err
+			}
+		}
+		n, err := cl.PurgeDeadLetters(c.Context(), name, id)
+		if err == nil {
+			p.note("dead letters removed: %d", n)
+		}
+		return err
+	})
+	return c
+}
+
+// optionalID is the id that a command line may have: an empty one is a variable of a
+// script's that is not set, and not all of them.
+func optionalID(c *cobra.Command, args []string) (string, error) {
+	switch {
+	case len(args) == 0:
+		return "", nil
+	case args[0] == "":
+		return "", usagef(c, "the id is empty")
+	}
+	return args[0], nil
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -10,7 +11,8 @@ import (
 	"lambent/client"
 )
 
-const deleteHelp = `Delete a function with its versions, aliases and log. Its usage records stay.
+const deleteHelp = `Delete a function with its versions, aliases, triggers and log. Its usage records
+and its dead letters stay.
 
   lambent delete hello
   lambent delete hello --yes             without being asked, as scripts must`
@@ -28,16 +30,9 @@ func deleteCommand(p *program) *cobra.Command {
 			return err
 		}
 		if !yes {
-			if !isTerminal(p.in) {
-				e := usagef(c, "nobody is there to be asked whether %q is to go: nothing was deleted", name)
-				e.hint = "lambent delete " + name + " --yes"
-				return e
-			}
-			fmt.Fprintf(p.err, "Delete %s with its %d versions and %d aliases? [y/N] ", f.Name, f.LastVersion, len(f.Aliases))
-			answer, _ := bufio.NewReader(p.in).ReadString('\n') // nothing is no
-			if a := strings.ToLower(strings.TrimSpace(answer)); a != "y" && a != "yes" {
-				p.note("nothing was deleted")
-				return errSilent
+			question := fmt.Sprintf("Delete %s with its %d versions and %d aliases?", f.Name, f.LastVersion, len(f.Aliases))
+			if err := p.confirm(c, strconv.Quote(name), question, "lambent delete "+name+" --yes"); err != nil {
+				return err
 			}
 		}
 		if err := cl.Delete(c.Context(), name, f.Revision); err != nil {
@@ -47,4 +42,20 @@ func deleteCommand(p *program) *cobra.Command {
 		return nil
 	})
 	return c
+}
+
+// confirm asks whether something is to go; command is how a script says so.
+func (p *program) confirm(c *cobra.Command, what, question, command string) error {
+	if !isTerminal(p.in) {
+		e := usagef(c, "nobody is there to be asked whether %s is to go: nothing was deleted", what)
+		e.hint = command
+		return e
+	}
+	fmt.Fprintf(p.err, "%s [y/N] ", question)
+	answer, _ := bufio.NewReader(p.in).ReadString('\n') // nothing is no
+	if a := strings.ToLower(strings.TrimSpace(answer)); a != "y" && a != "yes" {
+		p.note("nothing was deleted")
+		return errSilent
+	}
+	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"time"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
@@ -78,11 +79,14 @@ func envelope(source, typ, subject, id string, data []byte) ([]byte, error) {
 		Time            time.Time       `json:"time"`
 		DataContentType string          `json:"datacontenttype,omitempty"`
 		Data            json.RawMessage `json:"data,omitempty"`
-	}{"1.0", id, source, typ, subject, time.Now().UTC(), "application/json", data}
+		DataBase64      []byte          `json:"data_base64,omitempty"`
+	}{"1.0", id, source, typ, subject, time.Now().UTC(), "application/json", data, nil}
 	var err error
 	switch {
 	case len(data) == 0:
 		e.DataContentType = ""
+	case !utf8.Valid(data):
+		e.DataContentType, e.Data, e.DataBase64 = "application/octet-stream", nil, data
 	case !json.Valid(data):
 		e.DataContentType = "text/plain"
 		e.Data, err = json.Marshal(string(data))

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"maps"
 	"strings"
+	"time"
 
 	"lambent"
 	"lambent/client"
@@ -85,10 +86,13 @@ func scaling(f *detect.Function, d *deployFlags) *client.ScalingRequest {
 	return s
 }
 
+// ceilMS is a duration in ms: what is said does not become what was not.
+func ceilMS(d time.Duration) int64 { return int64((d + time.Millisecond - 1) / time.Millisecond) }
+
 func async(f *detect.Function, d *deployFlags) *client.AsyncRequest {
 	a := &client.AsyncRequest{
 		Attempts: optional(cmp.Or(d.attempts, f.Attempts)), Factor: optional(cmp.Or(d.factor, f.Factor)),
-		BackoffMS: optional(cmp.Or(d.backoff, f.Backoff).Milliseconds()), MaxAgeMS: optional(cmp.Or(d.maxAge, f.MaxAge).Milliseconds()),
+		BackoffMS: optional(ceilMS(cmp.Or(d.backoff, f.Backoff))), MaxAgeMS: optional(ceilMS(cmp.Or(d.maxAge, f.MaxAge))),
 	}
 	if *a == (client.AsyncRequest{}) {
 		return nil

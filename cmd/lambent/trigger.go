@@ -63,6 +63,16 @@ func triggerAddCommand(p *program) *cobra.Command {
 		if (s.Expression == "") == (events == "") {
 			return usagef(c, "trigger add needs one of --schedule and --pattern")
 		}
+		if events != "" {
+			for _, flag := range []string{"zone", "jitter", "skip-missed"} {
+				if c.Flags().Changed(flag) {
+					return usagef(c, "--%s is for --schedule", flag)
+				}
+			}
+		}
+		if jitter != 0 && jitter < time.Millisecond {
+			return usagef(c, "--jitter %v is under 1ms", jitter)
+		}
 		r := client.TriggerRequest{Function: name, Qualifier: inName + qualifier}
 		if s.JitterMS = jitter.Milliseconds(); s.Expression != "" {
 			r.Schedule = &s

@@ -40,10 +40,6 @@ func binaryMode(e *lambent.Event, host string) *request {
 			r.add("Ce-"+name, percentEncoded(value))
 		}
 	}
-	if e.Type == lambent.EventScheduleDue { // as Cloud Scheduler calls
-		r.add("User-Agent", "Google-Cloud-Scheduler")
-		r.add("X-Cloudscheduler", "true")
-	}
 	attribute("Specversion", "1.0")
 	attribute("Id", e.ID)
 	attribute("Source", e.Source)

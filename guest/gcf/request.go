@@ -47,6 +47,10 @@ func (in *instance) request(inv *lambent.Invocation) (*request, error) {
 		err = lambent.Errorf(lambent.Unsupported, "gcf.Invoke", "%d events at once: a function of Google's takes one", len(inv.Events))
 	case len(inv.Events) == 1:
 		r = binaryMode(&inv.Events[0], in.host())
+		if inv.Source == "schedule" { // as Cloud Scheduler calls
+			r.add("User-Agent", "Google-Cloud-Scheduler")
+			r.add("X-Cloudscheduler", "true")
+		}
 	default:
 		r, err = in.event(inv.Raw)
 	}

@@ -2,8 +2,10 @@ package lambda
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/json"
 	"time"
+	"unicode/utf8"
 
 	"lambent"
 )
@@ -33,7 +35,7 @@ func eventsEvent(inv *lambent.Invocation) ([]byte, error) {
 		Version: "0", ID: e.ID, DetailType: e.Type, Source: e.Source, Account: account,
 		Time: e.Time.UTC().Format(time.RFC3339), Region: lambent.Region, Resources: []string{}, Detail: detail(e.Data),
 	}
-	if e.Type == lambent.EventScheduleDue {
+	if inv.Source == "schedule" { // whoever publishes an event chooses its type, and not this
 		out.DetailType, out.Source, out.Detail = "Scheduled Event", "aws.events", json.RawMessage("{}")
 		out.Resources = append(out.Resources, "arn:aws:events:"+lambent.Region+":"+account+":rule/"+inv.TriggerID)
 	}
@@ -46,13 +48,16 @@ func eventsEvent(inv *lambent.Invocation) ([]byte, error) {
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
 }
 
-// detail is an event's data where JSON is to stand.
+// detail is an event's data where JSON is to stand: what is none is a string, in base64
+// unless it is text.
 func detail(data []byte) json.RawMessage {
 	switch {
 	case len(data) == 0:
 		return json.RawMessage("{}")
 	case json.Valid(data):
 		return data
+	case !utf8.Valid(data):
+		data = []byte(base64.StdEncoding.EncodeToString(data))
 	}
 	quoted, err := json.Marshal(string(data))
 	if err != nil {

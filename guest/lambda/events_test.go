@@ -16,24 +16,29 @@ func TestEvents(t *testing.T) {
 	t.Parallel()
 	at := time.Date(2026, 11, 27, 18, 0, 0, 5e8, time.FixedZone("", 3600))
 	for _, c := range []struct {
-		event lambent.Event
-		want  string
+		event  lambent.Event
+		source string
+		want   string
 	}{
 		{
-			lambent.Event{ID: "e1", Source: "/triggers/t1", Type: lambent.EventScheduleDue, Subject: "f", Time: at, Data: []byte(`{"schedule":"rate(5 minutes)"}`)},
+			lambent.Event{ID: "e1", Source: "/triggers/t1", Type: lambent.EventScheduleDue, Subject: "f", Time: at, Data: []byte(`{"schedule":"rate(5 minutes)"}`)}, "schedule",
 			`{"version":"0","id":"e1","detail-type":"Scheduled Event","source":"aws.events","account":"000000000000","time":"2026-11-27T17:00:00Z","region":"us-east-1",` +
 				`"resources":["arn:aws:events:us-east-1:000000000000:rule/t1"],"detail":{}}`,
 		},
 		{
-			lambent.Event{ID: "e2", Source: "shop", Type: "Order <placed>", Time: at, DataContentType: "application/json", Data: []byte(`{"total": 1.50}`)},
+			lambent.Event{ID: "e2", Source: "shop", Type: "Order <placed>", Time: at, DataContentType: "application/json", Data: []byte(`{"total": 1.50}`)}, "pattern",
 			`{"version":"0","id":"e2","detail-type":"Order <placed>","source":"shop","account":"000000000000","time":"2026-11-27T17:00:00Z","region":"us-east-1","resources":[],"detail":{"total": 1.50}}`,
 		},
 		{
-			lambent.Event{ID: "e3", Source: "shop", Type: "note", Time: at, DataContentType: "text/plain", Data: []byte("a \"note\"")},
+			lambent.Event{ID: "e3", Source: "shop", Type: "note", Time: at, DataContentType: "text/plain", Data: []byte("a \"note\"")}, "pattern",
 			`{"version":"0","id":"e3","detail-type":"note","source":"shop","account":"000000000000","time":"2026-11-27T17:00:00Z","region":"us-east-1","resources":[],"detail":"a \"note\""}`,
 		},
+		{ // published by somebody who would like to be the scheduler
+			lambent.Event{ID: "e4", Source: "shop", Type: lambent.EventScheduleDue, Time: at, Data: []byte{0xff, 0}}, "pattern",
+			`{"version":"0","id":"e4","detail-type":"dev.lambent.schedule.due","source":"shop","account":"000000000000","time":"2026-11-27T17:00:00Z","region":"us-east-1","resources":[],"detail":"/wA="}`,
+		},
 	} {
-		inv := &lambent.Invocation{TriggerID: "t1", Target: lambent.Name{Project: lambent.DefaultProject, Function: "f"}, Events: []lambent.Event{c.event}}
+		inv := &lambent.Invocation{Source: c.source, TriggerID: "t1", Target: lambent.Name{Project: lambent.DefaultProject, Function: "f"}, Events: []lambent.Event{c.event}}
 		got, err := eventsEvent(inv)
 		if err != nil {
 			t.Fatal(err)

@@ -45,6 +45,7 @@ type Options struct {
 	Sandboxes  func() map[string]int   // by state, such as "idle"
 	QueueDepth func() int              // invocations that wait for an instance
 	Async      func() map[string]int   // asynchronous ones by state, such as "dead"
+	Dropped    func() int              // dead ones that there was no room for
 }
 
 // Metrics are the metrics of one server. Its methods may be called concurrently.
@@ -108,7 +109,7 @@ func New(o Options) *Metrics {
 		}),
 	}
 	m.registry.MustRegister(m.invocations, m.duration, m.init, m.queue, m.cold, m.errors, m.timeouts, m.billed, m.throttle, m.builds, m.build,
-		gauges{o.Sandboxes, o.QueueDepth, o.Async},
+		gauges{o.Sandboxes, o.QueueDepth, o.Async, o.Dropped},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -220,11 +221,13 @@ type gauges struct {
 	sandboxes  func() map[string]int
 	queueDepth func() int
 	async      func() map[string]int
+	dropped    func() int
 }
 
 var (
 	sandboxesDesc  = prometheus.NewDesc("lambent_sandboxes", "Sandboxes on this node, by state.", []string{"state"}, nil)
 	queueDepthDesc = prometheus.NewDesc("lambent_queue_depth", "Invocations that wait for an instance.", nil, nil)
+	droppedDesc    = prometheus.NewDesc("lambent_dead_letters_dropped_total", "Dead letters that were removed as their function had too many.", nil, nil)
 	asyncDesc      = prometheus.NewDesc("lambent_async_invocations", "Asynchronous invocations that are kept, by state: waiting, delayed (to be tried again), running, dead.", []string{"state"}, nil)
 )
 
@@ -233,6 +236,7 @@ func (g gauges) Describe(ch chan<- *prometheus.Desc) {
 	ch <- sandboxesDesc
 	ch <- queueDepthDesc
 	ch <- asyncDesc
+	ch <- droppedDesc
 }
 
 // Collect implements prometheus.Collector.
@@ -241,6 +245,9 @@ func (g gauges) Collect(ch chan<- prometheus.Metric) {
 		for state, n := range g.sandboxes() {
 			ch <- prometheus.MustNewConstMetric(sandboxesDesc, prometheus.GaugeValue, float64(n), state)
 		}
+	}
+	if g.dropped != nil {
+		ch <- prometheus.MustNewConstMetric(droppedDesc, prometheus.CounterValue, float64(g.dropped()))
 	}
 	if g.async != nil {
 		for state, n := range g.async() {

@@ -38,6 +38,7 @@ func TestMetrics(t *testing.T) {
 		Sandboxes:  func() map[string]int { return map[string]int{"idle": 3, "busy": 1} },
 		QueueDepth: func() int { return 7 },
 		Async:      func() map[string]int { return map[string]int{"dead": 2} },
+		Dropped:    func() int { return 3 },
 	})
 	cold := usage("f", "ok")
 	cold.Cold, cold.InitUS = true, 14020
@@ -68,6 +69,7 @@ func TestMetrics(t *testing.T) {
 		`lambent_sandboxes{state="idle"} 3`,
 		`lambent_queue_depth 7`,
 		`lambent_async_invocations{state="dead"} 2`,
+		`lambent_dead_letters_dropped_total 3`,
 	} {
 		if !strings.Contains("\n"+got+"\n", "\n"+want+"\n") {
 			t.Errorf("%s is missing", want)
