@@ -1,6 +1,9 @@
 package lambent
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // An Async is how a function wants what it is given asynchronously: it belongs to the
 // function, not to a version. Zero values are the defaults, in the words of
@@ -10,6 +13,37 @@ type Async struct {
 	Backoff  time.Duration `json:"backoff,omitempty"`  // from the first failure to the second attempt
 	Factor   float64       `json:"factor,omitempty"`   // of each further wait to the one before
 	MaxAge   time.Duration `json:"max_age,omitempty"`  // since it was accepted: after that it is not tried any more
+
+	// OnSuccess and OnFailure are who is told of its end: nobody, a function of the project
+	// ("function:NAME", with ":QUALIFIER" or without), or who has a trigger for such events
+	// ("events"). What OnFailure is told of is no dead letter.
+	OnSuccess AsyncDestination `json:"on_success,omitempty"`
+	OnFailure AsyncDestination `json:"on_failure,omitempty"`
+}
+
+// An AsyncDestination is where the outcome of an invocation goes.
+type AsyncDestination string
+
+// ToEvents is the destination of those who have a trigger with a pattern.
+const ToEvents AsyncDestination = "events"
+
+// Function returns the function of a project that the destination is, if it is one.
+func (d AsyncDestination) Function(project string) (n Name, ok bool, err error) {
+	name, ok := strings.CutPrefix(string(d), "function:")
+	if !ok {
+		return Name{}, false, nil
+	}
+	n.Project = project
+	n.Function, n.Qualifier, _ = strings.Cut(name, ":")
+	return n, true, n.Validate()
+}
+
+// Validate checks the form.
+func (d AsyncDestination) Validate() error {
+	if _, ok, err := d.Function(DefaultProject); ok || d == "" || d == ToEvents {
+		return err
+	}
+	return Errorf(Invalid, "async", "destination %.80q: it is function:NAME, or events", string(d))
 }
 
 // WithDefaults fills what is left out as AWS Lambda does: three attempts, the second
@@ -42,7 +76,10 @@ func (a Async) Validate() error {
 	case a.MaxAge < 0 || a.MaxAge > 14*24*time.Hour:
 		return Errorf(Invalid, "async", "maximum age %v is outside 1ms to 336h", a.MaxAge)
 	}
-	return nil
+	if err := a.OnSuccess.Validate(); err != nil {
+		return err
+	}
+	return a.OnFailure.Validate()
 }
 
 // Wait returns how long it is from an attempt that failed, of that number from 1, to

@@ -56,10 +56,12 @@ type Scaling struct {
 
 // An Async is what becomes of asynchronous invocations.
 type Async struct {
-	Attempts  int     `json:"attempts"`   // In all, the first one too
-	BackoffMS int64   `json:"backoff_ms"` // From the first failure to the second attempt, and up to a fifth more
-	Factor    float64 `json:"factor"`     // Of each further wait to the one before
-	MaxAgeMS  int64   `json:"max_age_ms"` // Since it was accepted: after that it is not tried any more
+	Attempts  int                      `json:"attempts"`             // In all, the first one too
+	BackoffMS int64                    `json:"backoff_ms"`           // From the first failure to the second attempt, and up to a fifth more
+	Factor    float64                  `json:"factor"`               // Of each further wait to the one before
+	MaxAgeMS  int64                    `json:"max_age_ms"`           // Since it was accepted: after that it is not tried any more
+	OnSuccess lambent.AsyncDestination `json:"on_success,omitempty"` // Who is told that it did well: function:NAME, with :QUALIFIER or without, or events; empty: nobody
+	OnFailure lambent.AsyncDestination `json:"on_failure,omitempty"` // Who is told that it is not tried any more, likewise; then it is no dead letter
 }
 
 // A URL is a function's HTTP face.
@@ -130,10 +132,12 @@ type ScalingRequest struct {
 
 // An AsyncRequest changes an Async. What is left out stays; 0 is the default.
 type AsyncRequest struct {
-	Attempts  *int     `json:"attempts,omitempty"` // In all, the first one too: 1 to 1000
-	BackoffMS *int64   `json:"backoff_ms,omitempty"`
-	Factor    *float64 `json:"factor,omitempty"`
-	MaxAgeMS  *int64   `json:"max_age_ms,omitempty"`
+	Attempts  *int                      `json:"attempts,omitempty"` // In all, the first one too: 1 to 1000
+	BackoffMS *int64                    `json:"backoff_ms,omitempty"`
+	Factor    *float64                  `json:"factor,omitempty"`
+	MaxAgeMS  *int64                    `json:"max_age_ms,omitempty"`
+	OnSuccess *lambent.AsyncDestination `json:"on_success,omitempty"`
+	OnFailure *lambent.AsyncDestination `json:"on_failure,omitempty"`
 }
 
 // A URLRequest changes a URL. What is left out stays.

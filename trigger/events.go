@@ -27,6 +27,11 @@ type eventPattern struct {
 // returns how many invocations there are to be. Kinds: Invalid, TooLarge, and those of
 // the queue.
 func (b *Broker) Publish(ctx context.Context, project string, events ...lambent.Event) (int, error) {
+	return b.publish(ctx, project, 0, events...)
+}
+
+// publish is Publish of what so many functions have led to.
+func (b *Broker) publish(ctx context.Context, project string, hops int, events ...lambent.Event) (int, error) {
 	const op = "trigger.Publish"
 	if len(events) > maxEvents {
 		return 0, lambent.Errorf(lambent.TooLarge, op, "%d events are over the limit of %d at a time", len(events), maxEvents)
@@ -51,7 +56,7 @@ func (b *Broker) Publish(ctx context.Context, project string, events ...lambent.
 			case !matches:
 				continue
 			}
-			it, err := b.eventItem(&p.trigger, e, e.Source+"\x00"+e.ID)
+			it, err := b.eventItem(&p.trigger, e, e.Source+"\x00"+e.ID, hops)
 			if err != nil {
 				return 0, err
 			}
@@ -103,13 +108,13 @@ func (a *batch) flush() {
 
 // eventItem is the invocation that a trigger makes of an event; name is what tells that
 // from others of the trigger.
-func (b *Broker) eventItem(t *lambent.Trigger, e *lambent.Event, name string) (store.Item, error) {
+func (b *Broker) eventItem(t *lambent.Trigger, e *lambent.Event, name string, hops int) (store.Item, error) {
 	if len(e.Data) > b.cfg.MaxPayload {
 		return store.Item{}, lambent.Errorf(lambent.TooLarge, "trigger.Publish", "the data of event %.64q is %d bytes, over the limit of %d", e.ID, len(e.Data), b.cfg.MaxPayload)
 	}
 	return encode(&lambent.Invocation{
 		ID: lambent.IDOf("event " + t.ID + " " + name), TriggerID: t.ID, Source: t.Kind(), Target: t.Target,
-		Trace: e.Extensions["traceparent"], Events: []lambent.Event{*e},
+		Trace: e.Extensions["traceparent"], Hops: hops, Events: []lambent.Event{*e},
 	})
 }
 

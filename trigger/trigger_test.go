@@ -30,16 +30,17 @@ type platform struct {
 	source  scripted
 	run     func(context.Context, *lambent.Invocation) (*lambent.Fault, error)
 
-	mu    sync.Mutex // guards what follows
-	async map[string]lambent.Async
-	gone  map[string]bool
-	ran   []lambent.Invocation
-	told  chan struct{} // one for each that ended
+	mu     sync.Mutex // guards what follows
+	async  map[string]lambent.Async
+	bodies map[string]string // that functions answer with
+	gone   map[string]bool
+	ran    []lambent.Invocation
+	told   chan struct{} // one for each that ended
 }
 
 func newPlatform(t *testing.T, run func(context.Context, *lambent.Invocation) (*lambent.Fault, error), options ...store.QueueOptions) *platform {
 	t.Helper()
-	p := &platform{options: append(options, store.QueueOptions{})[0], t: t, dir: t.TempDir(), run: run, async: map[string]lambent.Async{}, gone: map[string]bool{}, told: make(chan struct{}, 100_000)}
+	p := &platform{options: append(options, store.QueueOptions{})[0], t: t, dir: t.TempDir(), run: run, async: map[string]lambent.Async{}, bodies: map[string]string{}, gone: map[string]bool{}, told: make(chan struct{}, 100_000)}
 	p.open()
 	t.Cleanup(p.close)
 	return p
@@ -95,8 +96,13 @@ func (p *platform) Invoke(ctx context.Context, inv *lambent.Invocation, reply la
 	kept := *inv
 	kept.Started = nil
 	p.ran = append(p.ran, kept)
+	body := p.bodies[inv.Target.Function]
 	p.mu.Unlock()
-	reply.End(lambent.Result{Fault: f})
+	if f == nil && body != "" {
+		_ = reply.Begin(200, nil)
+		_, _ = reply.Write([]byte(body))
+	}
+	reply.End(lambent.Result{Version: lambent.Latest, Fault: f})
 	p.told <- struct{}{}
 	return nil
 }

@@ -159,7 +159,7 @@ func (w *watch) Publish(ctx context.Context, events ...lambent.Event) error {
 		if err := events[i].Validate(); err != nil {
 			return err
 		}
-		it, err := w.b.eventItem(&w.status.Trigger, &events[i], events[i].ID)
+		it, err := w.b.eventItem(&w.status.Trigger, &events[i], events[i].ID, 0)
 		if err != nil {
 			return err
 		}

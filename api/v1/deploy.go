@@ -67,10 +67,12 @@ type ScalingRequest struct {
 
 // An AsyncRequest changes an Async. What is left out stays; 0 is the default.
 type AsyncRequest struct {
-	Attempts  *int     `json:"attempts,omitempty" doc:"In all, the first one too: 1 to 1000" example:"3"`
-	BackoffMS *int64   `json:"backoff_ms,omitempty" doc:"From the first failure to the second attempt" example:"60000"`
-	Factor    *float64 `json:"factor,omitempty" doc:"Of each further wait to the one before: 1 to 10" example:"2"`
-	MaxAgeMS  *int64   `json:"max_age_ms,omitempty" doc:"Since it was accepted: after that it is not tried any more" example:"21600000"`
+	Attempts  *int                      `json:"attempts,omitempty" doc:"In all, the first one too: 1 to 1000" example:"3"`
+	BackoffMS *int64                    `json:"backoff_ms,omitempty" doc:"From the first failure to the second attempt" example:"60000"`
+	Factor    *float64                  `json:"factor,omitempty" doc:"Of each further wait to the one before: 1 to 10" example:"2"`
+	MaxAgeMS  *int64                    `json:"max_age_ms,omitempty" doc:"Since it was accepted: after that it is not tried any more" example:"21600000"`
+	OnSuccess *lambent.AsyncDestination `json:"on_success,omitempty" doc:"Who is told that it did well, as AWS tells a destination: function:NAME, with :QUALIFIER or without, or events, those who have a trigger with a pattern for it. Empty: nobody" example:"function:audit"`
+	OnFailure *lambent.AsyncDestination `json:"on_failure,omitempty" doc:"Who is told that it is not tried any more, likewise; then it is no dead letter" example:"events"`
 }
 
 // A URLRequest changes a URL. What is left out stays.
@@ -325,6 +327,8 @@ func (s *service) change(f *lambent.Function, r *DeployRequest, code *Code) erro
 	if a := r.Async; a != nil {
 		set(&f.Async.Attempts, a.Attempts)
 		set(&f.Async.Factor, a.Factor)
+		set(&f.Async.OnSuccess, a.OnSuccess)
+		set(&f.Async.OnFailure, a.OnFailure)
 		if a.BackoffMS != nil {
 			f.Async.Backoff = milliseconds(*a.BackoffMS)
 		}

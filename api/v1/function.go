@@ -58,10 +58,12 @@ type Scaling struct {
 
 // An Async is what becomes of asynchronous invocations.
 type Async struct {
-	Attempts  int     `json:"attempts" doc:"In all, the first one too" example:"3"`
-	BackoffMS int64   `json:"backoff_ms" doc:"From the first failure to the second attempt, and up to a fifth more" example:"60000"`
-	Factor    float64 `json:"factor" doc:"Of each further wait to the one before" example:"2"`
-	MaxAgeMS  int64   `json:"max_age_ms" doc:"Since it was accepted: after that it is not tried any more" example:"21600000"`
+	Attempts  int                      `json:"attempts" doc:"In all, the first one too" example:"3"`
+	BackoffMS int64                    `json:"backoff_ms" doc:"From the first failure to the second attempt, and up to a fifth more" example:"60000"`
+	Factor    float64                  `json:"factor" doc:"Of each further wait to the one before" example:"2"`
+	MaxAgeMS  int64                    `json:"max_age_ms" doc:"Since it was accepted: after that it is not tried any more" example:"21600000"`
+	OnSuccess lambent.AsyncDestination `json:"on_success,omitempty" doc:"Who is told that it did well, as AWS tells a destination: function:NAME, with :QUALIFIER or without, or events, those who have a trigger with a pattern for it. Empty: nobody" example:"function:audit"`
+	OnFailure lambent.AsyncDestination `json:"on_failure,omitempty" doc:"Who is told that it is not tried any more, likewise; then it is no dead letter" example:"events"`
 }
 
 // A URL is a function's HTTP face.
@@ -116,7 +118,7 @@ func (s *service) configuration(c *lambent.Config) Configuration {
 
 func async(a lambent.Async) Async {
 	a = a.WithDefaults()
-	return Async{Attempts: a.Attempts, BackoffMS: a.Backoff.Milliseconds(), Factor: a.Factor, MaxAgeMS: a.MaxAge.Milliseconds()}
+	return Async{Attempts: a.Attempts, BackoffMS: a.Backoff.Milliseconds(), Factor: a.Factor, MaxAgeMS: a.MaxAge.Milliseconds(), OnSuccess: a.OnSuccess, OnFailure: a.OnFailure}
 }
 
 func cors(c *lambent.CORS) *CORS {

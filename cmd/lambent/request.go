@@ -93,6 +93,13 @@ func async(f *detect.Function, d *deployFlags) *client.AsyncRequest {
 	a := &client.AsyncRequest{
 		Attempts: optional(cmp.Or(d.attempts, f.Attempts)), Factor: optional(cmp.Or(d.factor, f.Factor)),
 		BackoffMS: optional(ceilMS(cmp.Or(d.backoff, f.Backoff))), MaxAgeMS: optional(ceilMS(cmp.Or(d.maxAge, f.MaxAge))),
+		OnSuccess: optional(cmp.Or(d.onSuccess, f.OnSuccess)), OnFailure: optional(cmp.Or(d.onFailure, f.OnFailure)),
+	}
+	if d.changed("on-success") { // an empty one is said, too
+		a.OnSuccess = &d.onSuccess
+	}
+	if d.changed("on-failure") {
+		a.OnFailure = &d.onFailure
 	}
 	if *a == (client.AsyncRequest{}) {
 		return nil

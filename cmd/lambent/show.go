@@ -100,7 +100,14 @@ func asynchronous(a *client.Async) string {
 	if a.Attempts > 2 {
 		again += fmt.Sprintf(" and %g times as long each further time", a.Factor)
 	}
-	return again + ", within " + ms(a.MaxAgeMS)
+	again += ", within " + ms(a.MaxAgeMS)
+	if a.OnSuccess != "" {
+		again += "; of success it tells " + string(a.OnSuccess)
+	}
+	if a.OnFailure != "" {
+		again += "; of failure it tells " + string(a.OnFailure)
+	}
+	return again
 }
 
 func cmpURL(u *client.URL) string {

@@ -22,31 +22,33 @@ const File = "lambent.toml"
 // Settings are what lambent.toml says about one function. The zero value of a
 // field means that it says nothing.
 type Settings struct {
-	Name         string               `toml:"name"`
-	Runtime      string               `toml:"runtime"`
-	Handler      string               `toml:"handler"`
-	Command      Command              `toml:"command"` // of a web server
-	MemoryMB     int                  `toml:"memory"`
-	Timeout      time.Duration        `toml:"timeout"`
-	Env          map[string]string    `toml:"env"`
-	Secrets      []string             `toml:"secrets"`
-	Concurrency  int                  `toml:"concurrency"` // invocations at a time in one instance
-	Min          int                  `toml:"min"`         // instances
-	Max          int                  `toml:"max"`         // instances
-	KeepAlive    *time.Duration       `toml:"keep_alive"`
-	Attempts     int                  `toml:"attempts"`       // of asynchronous invocations
-	Backoff      time.Duration        `toml:"backoff"`        // before the second one
-	Factor       float64              `toml:"backoff_factor"` // of each further wait
-	MaxAge       time.Duration        `toml:"max_age"`
-	URL          lambent.URLPolicy    `toml:"url"`
-	Stream       bool                 `toml:"stream"` // the URL passes on what is written as it is written
-	Network      []string             `toml:"network"`
-	OnDisconnect lambent.OnDisconnect `toml:"on_disconnect"`
-	Builds       *bool                `toml:"build"` // false: neither compiles nor installs anything
-	Routes       []Route              `toml:"-"`     // from [[on]] tables with http
-	Schedules    []Schedule           `toml:"-"`     // from those with schedule; nil: there is no file
-	Patterns     []string             `toml:"-"`     // from those with pattern
-	On           []map[string]any     `toml:"on"`
+	Name         string                   `toml:"name"`
+	Runtime      string                   `toml:"runtime"`
+	Handler      string                   `toml:"handler"`
+	Command      Command                  `toml:"command"` // of a web server
+	MemoryMB     int                      `toml:"memory"`
+	Timeout      time.Duration            `toml:"timeout"`
+	Env          map[string]string        `toml:"env"`
+	Secrets      []string                 `toml:"secrets"`
+	Concurrency  int                      `toml:"concurrency"` // invocations at a time in one instance
+	Min          int                      `toml:"min"`         // instances
+	Max          int                      `toml:"max"`         // instances
+	KeepAlive    *time.Duration           `toml:"keep_alive"`
+	Attempts     int                      `toml:"attempts"`       // of asynchronous invocations
+	Backoff      time.Duration            `toml:"backoff"`        // before the second one
+	Factor       float64                  `toml:"backoff_factor"` // of each further wait
+	MaxAge       time.Duration            `toml:"max_age"`
+	OnSuccess    lambent.AsyncDestination `toml:"on_success"`
+	OnFailure    lambent.AsyncDestination `toml:"on_failure"`
+	URL          lambent.URLPolicy        `toml:"url"`
+	Stream       bool                     `toml:"stream"` // the URL passes on what is written as it is written
+	Network      []string                 `toml:"network"`
+	OnDisconnect lambent.OnDisconnect     `toml:"on_disconnect"`
+	Builds       *bool                    `toml:"build"` // false: neither compiles nor installs anything
+	Routes       []Route                  `toml:"-"`     // from [[on]] tables with http
+	Schedules    []Schedule               `toml:"-"`     // from those with schedule; nil: there is no file
+	Patterns     []string                 `toml:"-"`     // from those with pattern
+	On           []map[string]any         `toml:"on"`
 }
 
 // A Command is what is run: words, or one line that is read as [ParseCommand] does.
@@ -101,6 +103,8 @@ var (
 		"attempts":       {isA[int64], `a number of attempts of an asynchronous invocation, such as 3`},
 		"backoff":        {isDuration, `a duration in quotes, such as "1m"`},
 		"backoff_factor": {isNumber, `a number from 1, such as 2`},
+		"on_success":     {isDestination, `"function:NAME" or "events"`},
+		"on_failure":     {isDestination, `"function:NAME" or "events"`},
 		"max_age":        {isDuration, `a duration in quotes, such as "6h"`},
 		"url":            {isA[string], `one of "public", "token" and "none"`},
 		"stream":         {isA[bool], `true or false`},
@@ -113,6 +117,11 @@ var (
 )
 
 func isA[T any](v any) bool { _, ok := v.(T); return ok }
+
+func isDestination(v any) bool {
+	s, ok := v.(string)
+	return ok && lambent.AsyncDestination(s).Validate() == nil
+}
 
 func isNumber(v any) bool { return isA[int64](v) || isA[float64](v) }
 

@@ -30,6 +30,8 @@ attempts = 5
 backoff = "10s"
 backoff_factor = 1.5
 max_age = "1h"
+on_success = "events"
+on_failure = "function:audit:live"
 [[on]]
 http = "GET /thumbs/{id}"
 [[on]]
@@ -47,7 +49,7 @@ pattern = '{"source":["shop"]}'
 		Name: "thumbs", Runtime: "python3.11", Handler: "app.handler", MemoryMB: 256, Timeout: 30 * time.Second,
 		Env: map[string]string{"LOG_LEVEL": "info"}, Secrets: []string{"API_KEY"}, Concurrency: 4, Min: 1, Max: 10,
 		KeepAlive: &keep, URL: lambent.URLToken, Stream: true, Network: []string{"db.internal:5432"},
-		Attempts: 5, Backoff: 10 * time.Second, Factor: 1.5, MaxAge: time.Hour,
+		Attempts: 5, Backoff: 10 * time.Second, Factor: 1.5, MaxAge: time.Hour, OnSuccess: "events", OnFailure: "function:audit:live",
 		Routes:    []detect.Route{{"GET", "/thumbs/{id}"}, {"", "/all"}},
 		Schedules: []detect.Schedule{{Expression: "rate(5 minutes)"}, {Expression: "0 10 * * *", Zone: "Europe/Berlin"}},
 		Patterns:  []string{`{"source":["shop"]}`},
@@ -113,6 +115,7 @@ func TestParseFileRefuses(t *testing.T) {
 		"schedule, and":     {"[[on]]\nschedule = \"@daily\"\nsuffix = \"x\"\n", lambent.Invalid, "line 3: on.suffix does not go with a schedule"},
 		"bad pattern":       {"[[on]]\npattern = '{\"source\":\"shop\"}'\n", lambent.Invalid, `line 2: on.pattern is refused: the pattern, line 1, column 11: field "source": its values stand in a list`},
 		"pattern, and":      {"[[on]]\npattern = '{\"source\":[\"shop\"]}'\nsuffix = \"x\"\n", lambent.Invalid, "line 2: on.pattern is one trigger of several"},
+		"on_success":        {"on_success = \"audit\"\n", lambent.Invalid, `line 1: on_success must be "function:NAME" or "events"`},
 		"zone alone":        {"[[on]]\nzone = \"UTC\"\n", lambent.Invalid, "line 1: on names no trigger"},
 		"attempts":          {"attempts = \"x\"\n", lambent.Invalid, "line 1: attempts must be a number"},
 		"backoff_factor":    {"backoff_factor = \"2\"\n", lambent.Invalid, "line 1: backoff_factor must be a number from 1"},

@@ -1,0 +1,187 @@
+package trigger
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"lambent"
+)
+
+// Conditions under which an invocation ends, in AWS's words.
+const (
+	success   = "Success"
+	exhausted = "RetriesExhausted"
+	aged      = "EventAgeExceeded"
+)
+
+// maxHops is how many functions may lead to one another before that is taken for a loop,
+// as on AWS.
+const maxHops = 16
+
+// A record is what a destination is told
+// (https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-retain-records.html).
+type record struct {
+	Version        string `json:"version"`
+	Timestamp      string `json:"timestamp"`
+	RequestContext struct {
+		RequestID              string `json:"requestId"`
+		FunctionARN            string `json:"functionArn"`
+		Condition              string `json:"condition"`
+		ApproximateInvokeCount int    `json:"approximateInvokeCount"`
+	} `json:"requestContext"`
+	RequestPayload  json.RawMessage  `json:"requestPayload"` // null: it is too large for two of it
+	ResponseContext *responseContext `json:"responseContext,omitempty"`
+	ResponsePayload json.RawMessage  `json:"responsePayload"`
+}
+
+type responseContext struct {
+	StatusCode      int    `json:"statusCode"`
+	ExecutedVersion string `json:"executedVersion"`
+	FunctionError   string `json:"functionError,omitempty"`
+}
+
+// succeeds finishes an item whose function did well, once its destination knows.
+func (a *attempt) succeeds() {
+	err := a.tell(a.policy.OnSuccess, success)
+	switch {
+	case err == nil:
+		a.b.said(a.w.Done())
+	case a.b.ctx.Err() != nil:
+		a.b.refused(a.l, a.w, err)
+	default:
+		a.kill(fmt.Sprintf("it succeeded, and %s could not be told: %s", a.policy.OnSuccess, lambent.UserMessage(err)))
+	}
+}
+
+// dies is the end of an item that is not tried any more: a destination is told, or it is
+// a dead letter.
+func (a *attempt) dies(condition, note string) {
+	if a.policy.OnFailure == "" {
+		a.kill(note)
+		return
+	}
+	err := a.tell(a.policy.OnFailure, condition)
+	switch {
+	case err == nil:
+		a.b.said(a.w.Done())
+	case a.b.ctx.Err() != nil:
+		a.b.refused(a.l, a.w, err)
+	default:
+		a.kill(fmt.Sprintf("%s; and %s could not be told: %s", note, a.policy.OnFailure, lambent.UserMessage(err)))
+	}
+}
+
+// tell has a destination know of the end, durably, and tries for half a minute.
+func (a *attempt) tell(to lambent.AsyncDestination, condition string) error {
+	if to == "" {
+		return nil
+	}
+	for pause, begun := firstPause, time.Now(); ; pause *= 2 {
+		err := a.tellOnce(to, condition)
+		if err == nil || !passes(err) || time.Since(begun) > lastPause {
+			return err
+		}
+		timer := time.NewTimer(pause)
+		select {
+		case <-timer.C:
+		case <-a.b.ctx.Done():
+			timer.Stop()
+			return err
+		}
+	}
+}
+
+func (a *attempt) tellOnce(to lambent.AsyncDestination, condition string) error {
+	const op = "trigger.destination"
+	// One that is redriven and ends again has ended twice.
+	id := lambent.IDOf(fmt.Sprintf("destination %s %s %d %s", a.w.Lane, a.inv.ID, a.w.Added.UnixMilli(), condition))
+	project := a.inv.Target.Project
+	n, isFunction, err := to.Function(project)
+	if err != nil {
+		return err
+	}
+	if a.inv.Hops+1 >= maxHops {
+		return lambent.Errorf(lambent.Invalid, op, "%d functions have led to one another by now, which is taken for a loop", maxHops)
+	}
+	r := a.record(condition)
+	body := marshalRecord(&r)
+	if len(body) > a.b.cfg.MaxPayload {
+		r.RequestPayload = nil
+		body = marshalRecord(&r)
+	}
+	if isFunction {
+		return a.b.Invoke(a.b.ctx, &lambent.Invocation{
+			ID: id, Target: n, Async: true, Hops: a.inv.Hops + 1, Trace: a.inv.Trace, Raw: body,
+		}, nil)
+	}
+	what := "Success"
+	if condition != success {
+		what = "Failure"
+	}
+	_, err = a.b.publish(a.b.ctx, project, a.inv.Hops+1, lambent.Event{
+		ID: id, Source: "lambda", Type: "Lambda Function Invocation Result - " + what, Subject: a.inv.Target.Function,
+		Time: time.Now().UTC(), DataContentType: "application/json", Data: body,
+	})
+	return err
+}
+
+func (a *attempt) record(condition string) (r record) {
+	target := a.inv.Target
+	if target.Qualifier == "" {
+		target.Qualifier = lambent.Latest
+	}
+	r.Version, r.Timestamp = "1.0", time.Now().UTC().Format("2006-01-02T15:04:05.000Z")
+	r.RequestContext.RequestID, r.RequestContext.FunctionARN = a.inv.ID, target.ARN()
+	r.RequestContext.Condition, r.RequestContext.ApproximateInvokeCount = condition, a.w.Attempt
+	r.RequestPayload = a.request()
+	if condition == aged {
+		r.RequestContext.ApproximateInvokeCount--
+		return r
+	}
+	version := a.out.result.Version
+	if version == lambent.Latest {
+		version = "$LATEST"
+	}
+	r.ResponseContext = &responseContext{StatusCode: 200, ExecutedVersion: version}
+	if f := a.out.result.Fault; f != nil {
+		r.ResponseContext.FunctionError = "Unhandled"
+		r.ResponsePayload = asJSON(f.Payload)
+	} else if len(a.out.body) <= maxOutcome {
+		r.ResponsePayload = asJSON(a.out.body)
+	}
+	return r
+}
+
+// request is what the function was called with.
+func (a *attempt) request() json.RawMessage {
+	if len(a.inv.Events) == 1 {
+		if b, err := a.inv.Events[0].Structured(); err == nil {
+			return b
+		}
+	}
+	return asJSON(a.inv.Raw)
+}
+
+// asJSON is a payload where JSON is to stand: as a string if it is none.
+func asJSON(b []byte) json.RawMessage {
+	if len(b) == 0 {
+		return nil
+	}
+	if json.Valid(b) {
+		return b
+	}
+	quoted, err := json.Marshal(string(b))
+	if err != nil {
+		panic("trigger: a string always has a JSON form: " + err.Error())
+	}
+	return quoted
+}
+
+func marshalRecord(r *record) []byte {
+	b, err := json.Marshal(r)
+	if err != nil {
+		panic("trigger: a record always has a JSON form: " + err.Error())
+	}
+	return b
+}
