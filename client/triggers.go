@@ -102,3 +102,40 @@ func (c *Client) PublishEvent(ctx context.Context, event []byte) (*Accepted, err
 	}
 	return &a, nil
 }
+
+// A KeptEvent is an event of the history.
+type KeptEvent struct {
+	Accepted time.Time       `json:"accepted"`
+	Trigger  string          `json:"trigger,omitempty"` // Whose source made it; not there: it was published
+	Event    json.RawMessage `json:"event"`             // As CloudEvents has it in JSON
+}
+
+// An EventList is events of the history.
+type EventList struct {
+	Events []KeptEvent `json:"events"` // The newest first
+}
+
+// A ReplayRequest selects events of the history. What is left out does not matter.
+type ReplayRequest struct {
+	ID     string `json:"id,omitempty"`
+	Source string `json:"source,omitempty"`
+	Type   string `json:"type,omitempty"`
+	Since  string `json:"since,omitempty"` // A time (RFC 3339), or a duration before now such as 5m
+	Until  string `json:"until,omitempty"`
+	DryRun bool   `json:"dry_run,omitempty"` // Only count the events
+}
+
+// Events returns events that were accepted lately, the newest first; a limit of 0 is the
+// server's.
+func (c *Client) Events(ctx context.Context, r ReplayRequest, limit int) ([]KeptEvent, error) {
+	var l EventList
+	q := query("id", r.ID, "source", r.Source, "type", r.Type, "since", r.Since, "until", r.Until, "limit", number(limit))
+	err := c.do(ctx, http.MethodGet, "/v1/events", q, nil, &l)
+	return l.Events, err
+}
+
+// Replay has events make invocations again.
+func (c *Client) Replay(ctx context.Context, r ReplayRequest) (*Accepted, error) {
+	var a Accepted
+	return &a, c.do(ctx, http.MethodPost, "/v1/events/replay", nil, r, &a)
+}

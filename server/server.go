@@ -354,8 +354,13 @@ func (s *Server) openTriggers(ctx context.Context) (err error) {
 		return err
 	}
 	s.onClose("queue", s.queue.Close)
+	history, err := s.store.OpenHistory(ctx, store.HistoryOptions{Age: s.cfg.KeepEvents})
+	if err != nil {
+		return err
+	}
+	s.onClose("history", history.Close)
 	s.triggers, err = trigger.Open(ctx, trigger.Config{
-		Invoker: s.dispatch, Store: s.store, Queue: s.queue, Sources: map[string]source.Source{"schedule": cron.Source{}}, MaxPayload: s.limits.MaxAsyncPayload, Logger: s.log,
+		Invoker: s.dispatch, Store: s.store, Queue: s.queue, History: history, Sources: map[string]source.Source{"schedule": cron.Source{}}, MaxPayload: s.limits.MaxAsyncPayload, Logger: s.log,
 		Async: func(n lambent.Name) (lambent.Async, error) {
 			t, err := s.control.Resolve(n)
 			if err != nil {

@@ -45,26 +45,41 @@ func (b *Broker) publish(ctx context.Context, project string, hops int, events .
 		if e.Time.IsZero() {
 			e.Time = time.Now().UTC()
 		}
-		doc, err := document(project, e)
-		if err != nil {
+		if err := b.match(adding, project, e, "", hops); err != nil {
 			return 0, err
-		}
-		for _, p := range b.patternsOf(project) {
-			switch matches, err := p.pattern.Matches(doc); {
-			case err != nil:
-				return 0, lambent.Errorf(lambent.Invalid, op, "event %.64q, by trigger %s: %w", e.ID, p.trigger.ID, err)
-			case !matches:
-				continue
-			}
-			it, err := b.eventItem(&p.trigger, e, e.Source+"\x00"+e.ID, hops)
-			if err != nil {
-				return 0, err
-			}
-			adding.add(it)
 		}
 	}
 	adding.flush()
-	return adding.count, adding.err
+	if adding.err != nil {
+		return 0, adding.err
+	}
+	for i := range events {
+		b.remember(project, "", &events[i])
+	}
+	return adding.count, nil
+}
+
+// match adds what an event of a project is to invoke; again is what tells that from what
+// it has invoked before.
+func (b *Broker) match(adding *batch, project string, e *lambent.Event, again string, hops int) error {
+	doc, err := document(project, e)
+	if err != nil {
+		return err
+	}
+	for _, p := range b.patternsOf(project) {
+		switch matches, err := p.pattern.Matches(doc); {
+		case err != nil:
+			return lambent.Errorf(lambent.Invalid, "trigger.Publish", "event %.64q, by trigger %s: %w", e.ID, p.trigger.ID, err)
+		case !matches:
+			continue
+		}
+		it, err := b.eventItem(&p.trigger, e, e.Source+"\x00"+e.ID+again, hops)
+		if err != nil {
+			return err
+		}
+		adding.add(it)
+	}
+	return nil
 }
 
 // A batch adds items to the queue, as many at a time as that takes. What is refused for

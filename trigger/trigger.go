@@ -26,6 +26,7 @@ type Config struct {
 	Invoker    lambent.Invoker // runs invocations: dispatch
 	Store      *store.Store
 	Queue      *store.Queue                              // the store's
+	History    *store.History                            // the store's
 	Sources    map[string]source.Source                  // by the kind of triggers
 	Async      func(lambent.Name) (lambent.Async, error) // how a function wants it; Kind: NotFound
 	MaxPayload int                                       // bytes of an asynchronous invocation

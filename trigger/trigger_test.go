@@ -26,6 +26,7 @@ type platform struct {
 	options store.QueueOptions
 	store   *store.Store
 	queue   *store.Queue
+	history *store.History
 	broker  *trigger.Broker
 	source  scripted
 	run     func(context.Context, *lambent.Invocation) (*lambent.Fault, error)
@@ -55,8 +56,11 @@ func (p *platform) open() {
 	if p.queue, err = p.store.OpenQueue(context.Background(), p.options); err != nil {
 		p.t.Fatal(err)
 	}
+	if p.history, err = p.store.OpenHistory(context.Background(), store.HistoryOptions{}); err != nil {
+		p.t.Fatal(err)
+	}
 	p.broker, err = trigger.Open(context.Background(), trigger.Config{
-		Invoker: p, Store: p.store, Queue: p.queue, Sources: map[string]source.Source{"schedule": &p.source}, MaxPayload: 1 << 20, Logger: slog.New(slog.DiscardHandler),
+		Invoker: p, Store: p.store, Queue: p.queue, History: p.history, Sources: map[string]source.Source{"schedule": &p.source}, MaxPayload: 1 << 20, Logger: slog.New(slog.DiscardHandler),
 		Async: func(n lambent.Name) (lambent.Async, error) {
 			p.mu.Lock()
 			defer p.mu.Unlock()
@@ -76,6 +80,9 @@ func (p *platform) close() {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	if err := p.broker.Close(ctx); err != nil {
+		p.t.Error(err)
+	}
+	if err := p.history.Close(); err != nil {
 		p.t.Error(err)
 	}
 	if err := p.queue.Close(); err != nil {

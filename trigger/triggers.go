@@ -166,7 +166,13 @@ func (w *watch) Publish(ctx context.Context, events ...lambent.Event) error {
 		adding.add(it)
 	}
 	adding.flush()
-	return adding.err
+	if adding.err != nil {
+		return adding.err
+	}
+	for i := range events {
+		w.b.remember(w.status.Target.Project, w.status.ID, &events[i])
+	}
+	return nil
 }
 
 func (w *watch) positionKey() string { return positionPrefix + "." + w.status.ID }

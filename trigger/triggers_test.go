@@ -1,6 +1,7 @@
 package trigger_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"lambent"
 	"lambent/source"
@@ -402,6 +404,80 @@ func TestPublish(t *testing.T) {
 		t.Error(err)
 	}
 	if _, err := p.broker.Add(t.Context(), lambent.Trigger{Target: name("f"), Pattern: []byte(`{"a":["b"]}`), Schedule: &lambent.Schedule{}}); !lambent.Is(err, lambent.Invalid) {
+		t.Error(err)
+	}
+}
+
+// What was accepted is there to be seen, and to be replayed: by the trigger that made it,
+// or by whatever it matches now.
+func TestHistory(t *testing.T) {
+	t.Parallel()
+	p := newPlatform(t, ok)
+	made := p.add("f", "a")
+	begun := time.Now().Add(-time.Second)
+	if err := p.source.of(made.ID)(false, event("s1")); err != nil {
+		t.Fatal(err)
+	}
+	p.wait(1)
+	shop := event("p1")
+	shop.Source, shop.Data, shop.DataContentType = "shop", []byte{0xff, 0}, "image/png"
+	for _, project := range []string{"default", "other"} {
+		if _, err := p.broker.Publish(t.Context(), project, shop, event("p2")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.close()
+	p.open()
+	p.until("its source runs again", func() bool { return p.source.of(made.ID) != nil })
+	events := func(q trigger.EventQuery) (ids []string) {
+		t.Helper()
+		list, err := p.broker.Events(t.Context(), "default", q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, k := range list {
+			ids = append(ids, k.Event.ID)
+			if k.Event.ID == "p1" && (!bytes.Equal(k.Event.Data, shop.Data) || k.Event.DataContentType != "image/png" || k.Trigger != "" || k.Accepted.Before(begun)) ||
+				k.Event.ID == "s1" && k.Trigger != made.ID {
+				t.Errorf("%+v", k)
+			}
+		}
+		return ids
+	}
+	for _, c := range []struct {
+		q    trigger.EventQuery
+		want []string
+	}{
+		{trigger.EventQuery{}, []string{"p2", "p1", "s1"}}, {trigger.EventQuery{Limit: 2}, []string{"p2", "p1"}},
+		{trigger.EventQuery{Source: "shop"}, []string{"p1"}}, {trigger.EventQuery{ID: "s1"}, []string{"s1"}}, {trigger.EventQuery{Type: "nothing"}, nil},
+		{trigger.EventQuery{Since: begun}, []string{"p2", "p1", "s1"}}, {trigger.EventQuery{Since: time.Now().Add(time.Hour)}, nil}, {trigger.EventQuery{Until: begun}, nil},
+	} {
+		if got := events(c.q); !slices.Equal(got, c.want) {
+			t.Errorf("%+v: %v, want %v", c.q, got, c.want)
+		}
+	}
+
+	if _, err := p.broker.Add(t.Context(), lambent.Trigger{Target: name("new"), Pattern: []byte(`{"source":["shop"]}`)}); err != nil {
+		t.Fatal(err)
+	}
+	if n, runs, err := p.broker.Replay(t.Context(), "default", trigger.EventQuery{}, true); n != 3 || runs != 0 || err != nil {
+		t.Errorf("dry: %d, %d, %v", n, runs, err)
+	}
+	for range 2 { // each is one of its own
+		p.set(func() { p.ran = nil })
+		if n, runs, err := p.broker.Replay(t.Context(), "default", trigger.EventQuery{}, false); n != 3 || runs != 2 || err != nil {
+			t.Errorf("%d, %d, %v", n, runs, err)
+		}
+		p.wait(2)
+		ran := map[string]string{}
+		for _, inv := range p.ran {
+			ran[inv.Target.Function] = inv.Events[0].ID
+		}
+		if want := map[string]string{"f": "s1", "new": "p1"}; !maps.Equal(ran, want) {
+			t.Errorf("%v ran, want %v", ran, want)
+		}
+	}
+	if _, _, err := p.broker.Replay(t.Context(), "default", trigger.EventQuery{ID: "nosuch"}, false); !lambent.Is(err, lambent.NotFound) {
 		t.Error(err)
 	}
 }

@@ -1,6 +1,7 @@
 package v1
 
 import (
+	"context"
 	"encoding/json"
 	"mime"
 	"net/http"
@@ -12,6 +13,7 @@ import (
 
 	"lambent"
 	"lambent/auth"
+	"lambent/trigger"
 )
 
 // An Accepted is what became of events that were published.
@@ -19,6 +21,46 @@ type Accepted struct {
 	Events      int `json:"events" doc:"That were published" example:"1"`
 	Invocations int `json:"invocations" doc:"That there are to be of them: one for each trigger whose pattern an event matches" example:"2"`
 }
+
+// A KeptEvent is an event of the history.
+type KeptEvent struct {
+	Accepted time.Time       `json:"accepted"`
+	Trigger  string          `json:"trigger,omitempty" doc:"Whose source made it; not there: it was published"`
+	Event    json.RawMessage `json:"event" doc:"As CloudEvents has it in JSON"`
+}
+
+// An EventList is events of the history.
+type EventList struct {
+	Events []KeptEvent `json:"events" doc:"The newest first"`
+}
+
+// A ReplayRequest selects events of the history. What is left out does not matter.
+type ReplayRequest struct {
+	ID     string `json:"id,omitempty"`
+	Source string `json:"source,omitempty" example:"shop"`
+	Type   string `json:"type,omitempty" example:"order.placed"`
+	Since  string `json:"since,omitempty" doc:"A time (RFC 3339), or a duration before now such as 5m" example:"1h"`
+	Until  string `json:"until,omitempty"`
+	DryRun bool   `json:"dry_run,omitempty" doc:"Only count the events"`
+}
+
+type (
+	listEventsInput struct {
+		Scope
+		ID     string `query:"id"`
+		Source string `query:"source" example:"shop"`
+		Type   string `query:"type" example:"order.placed"`
+		Since  string `query:"since" doc:"A time (RFC 3339), or a duration before now such as 5m" example:"1h"`
+		Until  string `query:"until" doc:"Likewise" example:"5m"`
+		Limit  int    `query:"limit" minimum:"1" maximum:"1000" default:"100" example:"100"`
+	}
+	replayInput struct {
+		Scope
+		Body ReplayRequest
+	}
+	eventListOutput struct{ Body EventList }
+	acceptedOutput  struct{ Body Accepted }
+)
 
 const (
 	cloudEvent      = "application/cloudevents+json"
@@ -44,6 +86,60 @@ func (s *service) eventOperations(api huma.API) {
 			Content:     map[string]*huma.MediaType{"application/json": {Schema: schema[Accepted](api)}},
 		}},
 	}, auth.RoleInvoke, s.publishEvents)
+	operation(s, api, huma.Operation{
+		OperationID: "list-events", Method: http.MethodGet, Path: "/v1/events", Tags: []string{"events"},
+		Summary: "List events that were accepted lately", Description: "Those of a week (serve --keep-events), 1 GB of them at most.",
+	}, s.listEvents)
+	operation(s, api, huma.Operation{
+		OperationID: "replay-events", Method: http.MethodPost, Path: "/v1/events/replay", Tags: []string{"events"},
+		Summary: "Replay events",
+		Description: "Events of the history make invocations again, at most 10,000 at a time and the oldest first: those of a trigger's source by that trigger, if it is still there, " +
+			"and others by whatever pattern they match now.",
+	}, s.replayEvents)
+}
+
+func (s *service) listEvents(ctx context.Context, in *listEventsInput) (*eventListOutput, error) {
+	project, err := in.project(ctx)
+	if err != nil {
+		return nil, err
+	}
+	q := trigger.EventQuery{ID: in.ID, Source: in.Source, Type: in.Type, Limit: in.Limit}
+	if q.Since, q.Until, err = between(in.Since, in.Until); err != nil {
+		return nil, err
+	}
+	events, err := s.Triggers.Events(ctx, project, q)
+	if err != nil {
+		return nil, err
+	}
+	out := &eventListOutput{EventList{make([]KeptEvent, len(events))}}
+	for i, k := range events {
+		b, err := k.Event.Structured()
+		if err != nil {
+			return nil, err
+		}
+		out.Body.Events[i] = KeptEvent{k.Accepted.UTC(), k.Trigger, b}
+	}
+	return out, nil
+}
+
+func (s *service) replayEvents(ctx context.Context, in *replayInput) (*acceptedOutput, error) {
+	project, err := in.project(ctx)
+	if err != nil {
+		return nil, err
+	}
+	r := &in.Body
+	q := trigger.EventQuery{ID: r.ID, Source: r.Source, Type: r.Type}
+	if q.Since, q.Until, err = between(r.Since, r.Until); err != nil {
+		return nil, err
+	}
+	if r.ID == "" && r.Since == "" {
+		return nil, lambent.Errorf(lambent.Invalid, "v1.replay", "which events? An id is needed, or a time since which they were accepted")
+	}
+	n, invocations, err := s.Triggers.Replay(ctx, project, q, r.DryRun)
+	if err != nil {
+		return nil, err
+	}
+	return &acceptedOutput{Accepted{n, invocations}}, nil
 }
 
 func (s *service) publishEvents(w http.ResponseWriter, r *http.Request, project string) error {

@@ -16,7 +16,7 @@ func TestClientTypes(t *testing.T) {
 		{v1.FunctionList{}, client.FunctionList{}}, {v1.Version{}, client.Version{}}, {v1.VersionList{}, client.VersionList{}},
 		{v1.Alias{}, client.Alias{}}, {v1.AliasList{}, client.AliasList{}}, {v1.LogLine{}, client.LogLine{}},
 		{v1.InvocationList{}, client.InvocationList{}}, {v1.UsageReport{}, client.UsageReport{}},
-		{v1.Accepted{}, client.Accepted{}}, {v1.TriggerList{}, client.TriggerList{}}, {v1.TriggerRequest{}, client.TriggerRequest{}}, {v1.TriggerChange{}, client.TriggerChange{}},
+		{v1.Accepted{}, client.Accepted{}}, {v1.EventList{}, client.EventList{}}, {v1.ReplayRequest{}, client.ReplayRequest{}}, {v1.TriggerList{}, client.TriggerList{}}, {v1.TriggerRequest{}, client.TriggerRequest{}}, {v1.TriggerChange{}, client.TriggerChange{}},
 		{v1.DeadLetterList{}, client.DeadLetterList{}}, {v1.DeadLetterCount{}, client.DeadLetterCount{}},
 		{v1.Server{}, client.Server{}}, {v1.RuntimeList{}, client.RuntimeList{}}, {v1.RuntimeRequest{}, client.RuntimeRequest{}},
 		{v1.ProjectRequest{}, client.ProjectRequest{}}, {v1.ProjectList{}, client.ProjectList{}},

@@ -163,17 +163,17 @@ func (s *service) usageOperations(api huma.API) {
 }
 
 // between reads since and until.
-func between(f *meter.Filter, since, until string) (err error) {
+func between(since, until string) (from, to time.Time, err error) {
 	now := time.Now()
 	for _, b := range []struct {
 		name, said string
 		t          *time.Time
-	}{{"since", since, &f.Since}, {"until", until, &f.Until}} {
+	}{{"since", since, &from}, {"until", until, &to}} {
 		if *b.t, err = moment(b.said, now); err != nil {
-			return lambent.Errorf(lambent.Invalid, "v1.usage", "%s is %.100q: a time (RFC 3339) or a duration such as 30d is needed", b.name, b.said)
+			return from, to, lambent.Errorf(lambent.Invalid, "v1", "%s is %.100q: a time (RFC 3339) or a duration such as 30d is needed", b.name, b.said)
 		}
 	}
-	return nil
+	return from, to, nil
 }
 
 func (s *service) listInvocations(ctx context.Context, in *invocationsInput) (*invocationsOutput, error) {
@@ -182,7 +182,7 @@ func (s *service) listInvocations(ctx context.Context, in *invocationsInput) (*i
 		return nil, err
 	}
 	filter := meter.Filter{Project: name.Project, Function: name.Function}
-	if err := between(&filter, in.Since, in.Until); err != nil {
+	if filter.Since, filter.Until, err = between(in.Since, in.Until); err != nil {
 		return nil, err
 	}
 	out := &invocationsOutput{Body: InvocationList{Invocations: []Invocation{}}}
@@ -234,7 +234,7 @@ func (s *service) usage(ctx context.Context, in *usageInput) (*usageOutput, erro
 		return nil, err
 	}
 	filter := meter.Filter{Project: project, Function: in.Function}
-	if err := between(&filter, in.Since, in.Until); err != nil {
+	if filter.Since, filter.Until, err = between(in.Since, in.Until); err != nil {
 		return nil, err
 	}
 	var book *meter.PriceBook

@@ -18,10 +18,97 @@ matches is invoked with it.
 
   lambent trigger add bill --pattern '{"source": ["shop"], "detail": {"total": [{"numeric": [">", 100]}]}}'
   lambent events put --source shop --type order.placed -d '{"total": 250}'
-  lambent events put -d @event.json              a whole CloudEvent`
+  lambent events put -d @event.json              a whole CloudEvent
+
+What was accepted is kept for a week (serve --keep-events), to be looked at and replayed.
+
+  lambent events list --since 1h --source shop
+  lambent events show ID
+  lambent events replay ID
+  lambent events replay --since 2h --until 1h --source shop --dry-run`
 
 func eventsCommand(p *program) *cobra.Command {
-	return group(&cobra.Command{Use: "events", Short: "Events of your own", Long: eventsHelp}, eventsPutCommand(p))
+	return group(&cobra.Command{Use: "events", Short: "Events of your own", Long: eventsHelp},
+		eventsPutCommand(p), eventsListCommand(p), eventsShowCommand(p), eventsReplayCommand(p))
+}
+
+// selectFlags adds what selects events.
+func selectFlags(c *cobra.Command, r *client.ReplayRequest) {
+	f := c.Flags()
+	f.StringVar(&r.Since, "since", "", "accepted since then: a time, or a duration before now such as 1h")
+	f.StringVar(&r.Until, "until", "", "accepted before then")
+	f.StringVar(&r.Source, "source", "", "of that source alone")
+	f.StringVar(&r.Type, "type", "", "of that type alone")
+}
+
+func eventsListCommand(p *program) *cobra.Command {
+	var r client.ReplayRequest
+	var limit int
+	c := &cobra.Command{Use: "list", Short: "List events that were accepted lately, the newest first", Long: eventsHelp, Args: args(0), Aliases: []string{"ls"}}
+	selectFlags(c, &r)
+	c.Flags().IntVar(&limit, "limit", 100, "the most of them, 1 to 1000")
+	o := outputFlag(c, "table", "json", "yaml", "name")
+	c.RunE = p.withClient(func(c *cobra.Command, cl *client.Client, _ []string) error {
+		events, err := cl.Events(c.Context(), r, limit)
+		if err != nil {
+			return err
+		}
+		ids := []string{}
+		t := table{{"ID", "ACCEPTED", "SOURCE", "TYPE", "SUBJECT"}}
+		for _, k := range events {
+			e, err := lambent.ParseEvent(k.Event)
+			if err != nil || e == nil {
+				continue // of a later server's making
+			}
+			ids = append(ids, e.ID)
+			t = append(t, []string{e.ID, k.Accepted.Local().Format(time.DateTime), e.Source, e.Type, e.Subject})
+		}
+		return o.print(p.out, events, ids, t)
+	})
+	return c
+}
+
+func eventsShowCommand(p *program) *cobra.Command {
+	return &cobra.Command{
+		Use: "show ID", Short: "Print an event as CloudEvents has it in JSON", Long: eventsHelp, Args: args(1, "ID"),
+		RunE: p.withClient(func(c *cobra.Command, cl *client.Client, args []string) error {
+			events, err := cl.Events(c.Context(), client.ReplayRequest{ID: args[0]}, 1)
+			if err != nil {
+				return err
+			}
+			if len(events) == 0 {
+				return lambent.Errorf(lambent.NotFound, "", "the history has no event %q", args[0]).WithHint("lambent events list")
+			}
+			_, err = fmt.Fprintf(p.out, "%s\n", events[0].Event)
+			return err
+		}),
+	}
+}
+
+func eventsReplayCommand(p *program) *cobra.Command {
+	var r client.ReplayRequest
+	c := &cobra.Command{Use: "replay [ID]", Short: "Have events invoke functions again", Long: eventsHelp, Args: args(0, "ID")}
+	selectFlags(c, &r)
+	c.Flags().BoolVar(&r.DryRun, "dry-run", false, "only count them")
+	c.RunE = p.withClient(func(c *cobra.Command, cl *client.Client, args []string) (err error) {
+		if r.ID, err = optionalID(c, args); err != nil {
+			return err
+		}
+		if r.ID == "" && r.Since == "" {
+			return usagef(c, "events replay needs an ID, or --since")
+		}
+		a, err := cl.Replay(c.Context(), r)
+		switch {
+		case err != nil:
+			return err
+		case r.DryRun:
+			p.note("events: %d", a.Events)
+		default:
+			p.note("events replayed: %d; invocations to be of them: %d", a.Events, a.Invocations)
+		}
+		return nil
+	})
+	return c
 }
 
 func eventsPutCommand(p *program) *cobra.Command {

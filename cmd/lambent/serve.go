@@ -46,6 +46,7 @@ func serveCommand(p *program) *cobra.Command {
 	f.IntVar(&cfg.MaxStarts, "max-starts", cfg.MaxStarts, "instances of one function that are started per second; ten times as many at once, after a pause")
 	f.IntVar(&cfg.MaxQueue, "max-queue", cfg.MaxQueue, "calls of one function that wait for an instance; more are refused")
 	f.DurationVar(&cfg.Grace, "grace", cfg.Grace, "how long calls under way may take at the end")
+	f.DurationVar(&cfg.KeepEvents, "keep-events", cfg.KeepEvents, "how long events are kept to be replayed, of which there is 1 GB at most")
 	f.DurationVar(&cfg.KeepDead, "keep-dead", cfg.KeepDead, "how long dead letters are kept: asynchronous calls that failed for good")
 	f.IntVar(&cfg.MaxRootMB, "max-root", cfg.MaxRootMB, "MB that one runtime may take that is added, unpacked; and its packages")
 	f.StringArrayVar(&cfg.Hosts, "host", nil, "a name that clients may call this server by, beside localhost; may be repeated")
