@@ -7,13 +7,20 @@ import (
 	"strings"
 	"sync"
 
+	v1 "lambent/api/v1"
 	"lambent/internal/http1"
 )
 
 // isCall tells the requests for functions, nearly all that a server gets, from
 // those for itself. It may take one for a call that turns out to be none.
 func isCall(r *http.Request) bool {
-	return strings.HasPrefix(r.URL.Path, "/fn/") || strings.Contains(r.Host, ".fn.")
+	return strings.HasPrefix(r.URL.Path, "/fn/") || strings.Contains(r.Host, ".fn.") || isAccepted(r)
+}
+
+// isAccepted tells the requests that are answered as soon as what they bring is on disk:
+// producers send as many as callers do.
+func isAccepted(r *http.Request) bool {
+	return r.Method == http.MethodPost && (r.URL.Path == "/v1/events" || strings.HasPrefix(r.URL.Path, "/v1/functions/") && v1.PrefersAsync(r.Header))
 }
 
 // openFront makes what answers calls, and what answers all else: see http1.Server.

@@ -73,7 +73,7 @@ func (s *Server) handler() http.Handler {
 		name, rest, ok := web.ParseHost(host)
 		isURL := ok && s.isOurs(rest)
 		weight := int32(heavy)
-		if isURL || strings.HasPrefix(r.URL.Path, "/fn/") || r.Method == http.MethodGet {
+		if isURL || strings.HasPrefix(r.URL.Path, "/fn/") || r.Method == http.MethodGet || isAccepted(r) {
 			weight = light
 		}
 		s.processors.enter(weight)

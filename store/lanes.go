@@ -119,9 +119,6 @@ func (q *Queue) insert(it *item) {
 	q.items[it.key] = it
 	q.live += int64(it.size)
 	it.lane.bytes += int64(it.size)
-	if it.state == dead {
-		it.lane.deadBytes += int64(it.size)
-	}
 	it.lane.n[it.state]++
 	q.n[it.state]++
 	q.occupy(it)

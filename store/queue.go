@@ -340,7 +340,7 @@ func (q *Queue) checkRoom(op string, l *lane, size int) error {
 	case l.held() > q.opts.LaneItems:
 		return retry(lambent.Errorf(lambent.Throttled, op, "%d items wait in %s, as many as may", q.opts.LaneItems, l.name))
 	case l.bytes+int64(size) > q.opts.LaneBytes:
-		return retry(lambent.Errorf(lambent.Throttled, op, "%d MB wait in %s, as much as may", l.bytes>>20, l.name))
+		return retry(lambent.Errorf(lambent.Throttled, op, "%s has %d MB, as much as it may", l.name, l.bytes>>20))
 	case len(q.items)+len(q.coming) > q.opts.Items:
 		return retry(lambent.Errorf(lambent.Throttled, op, "the queue has %d items in all, as many as it may", q.opts.Items))
 	case q.stuck || q.backlog > maxBacklog:

@@ -145,7 +145,7 @@ func (w *Work) Retry(notBefore time.Time, attempt int, note string) error {
 }
 
 // Kill has the item dead, with a note on why: it is kept, and counts for the
-// queue's bounds but not its lane's, until Retry or Done. Kinds: as of Done.
+// queue's bounds and its lane's bytes, until Retry or Done. Kinds: as of Done.
 func (w *Work) Kill(note string) error {
 	return w.become("store.Kill", dead, func(q *Queue, it *item) {
 		it.since, it.note = q.now(), makeNote(note)

@@ -69,7 +69,7 @@ func (a *attempt) run() {
 	case err != nil && passes(err): // the code ran, and what it did is not to be repeated at once
 		a.again(err.Error())
 	case err != nil:
-		a.kill(err.Error())
+		a.dies(exhausted, err.Error())
 	case f == nil:
 		a.succeeds()
 	case f.Kind != lambent.FaultHandler && ending:
@@ -85,7 +85,11 @@ func (a *attempt) unmade(err error) {
 		a.b.refused(a.l, a.w, err)
 		return
 	}
-	a.kill(err.Error())
+	if a.inv == nil {
+		a.kill(err.Error())
+		return
+	}
+	a.dies(exhausted, err.Error())
 }
 
 // again is the end of an attempt that failed.

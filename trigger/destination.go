@@ -1,6 +1,8 @@
 package trigger
 
 import (
+	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"time"
@@ -30,7 +32,7 @@ type record struct {
 		Condition              string `json:"condition"`
 		ApproximateInvokeCount int    `json:"approximateInvokeCount"`
 	} `json:"requestContext"`
-	RequestPayload  json.RawMessage  `json:"requestPayload"` // null: it is too large for two of it
+	RequestPayload  json.RawMessage  `json:"requestPayload"` // null: it is too large, as the answer may be
 	ResponseContext *responseContext `json:"responseContext,omitempty"`
 	ResponsePayload json.RawMessage  `json:"responsePayload"`
 }
@@ -43,7 +45,7 @@ type responseContext struct {
 
 // succeeds finishes an item whose function did well, once its destination knows.
 func (a *attempt) succeeds() {
-	err := a.tell(a.policy.OnSuccess, success)
+	err := a.tell(a.policy.OnSuccess, success, "")
 	switch {
 	case err == nil:
 		a.b.said(a.w.Done())
@@ -61,7 +63,7 @@ func (a *attempt) dies(condition, note string) {
 		a.kill(note)
 		return
 	}
-	err := a.tell(a.policy.OnFailure, condition)
+	err := a.tell(a.policy.OnFailure, condition, note)
 	switch {
 	case err == nil:
 		a.b.said(a.w.Done())
@@ -72,17 +74,25 @@ func (a *attempt) dies(condition, note string) {
 	}
 }
 
-// tell has a destination know of the end, durably, and tries for half a minute.
-func (a *attempt) tell(to lambent.AsyncDestination, condition string) error {
+// tell has a destination know of the end, durably, and tries for half a minute. While it
+// tries again, the lane has one place less for those that wait.
+func (a *attempt) tell(to lambent.AsyncDestination, condition, note string) error {
 	if to == "" {
 		return nil
 	}
+	record := a.record(condition, note)
+	body := record.fit(a.b.cfg.MaxPayload)
 	for pause, begun := firstPause, time.Now(); ; pause *= 2 {
-		err := a.tellOnce(to, condition)
-		if err == nil || !passes(err) || time.Since(begun) > lastPause {
+		err := a.tellOnce(to, condition, body)
+		left := lastPause - time.Since(begun)
+		if err == nil || !passes(err) || left <= 0 {
 			return err
 		}
-		timer := time.NewTimer(pause)
+		if pause == firstPause && a.ran {
+			a.b.wait(a.l, 1)
+			defer a.b.wait(a.l, -1)
+		}
+		timer := time.NewTimer(min(pause, left))
 		select {
 		case <-timer.C:
 		case <-a.b.ctx.Done():
@@ -92,8 +102,11 @@ func (a *attempt) tell(to lambent.AsyncDestination, condition string) error {
 	}
 }
 
-func (a *attempt) tellOnce(to lambent.AsyncDestination, condition string) error {
+// tellOnce is not cut off by Stop: what has ended need not end again.
+func (a *attempt) tellOnce(to lambent.AsyncDestination, condition string, body []byte) error {
 	const op = "trigger.destination"
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(a.b.ctx), 10*time.Second)
+	defer cancel()
 	// One that is redriven and ends again has ended twice.
 	id := lambent.IDOf(fmt.Sprintf("destination %s %s %d %s", a.w.Lane, a.inv.ID, a.w.Added.UnixMilli(), condition))
 	project := a.inv.Target.Project
@@ -104,14 +117,8 @@ func (a *attempt) tellOnce(to lambent.AsyncDestination, condition string) error 
 	if a.inv.Hops+1 >= maxHops {
 		return lambent.Errorf(lambent.Invalid, op, "%d functions have led to one another by now, which is taken for a loop", maxHops)
 	}
-	r := a.record(condition)
-	body := marshalRecord(&r)
-	if len(body) > a.b.cfg.MaxPayload {
-		r.RequestPayload = nil
-		body = marshalRecord(&r)
-	}
 	if isFunction {
-		return a.b.Invoke(a.b.ctx, &lambent.Invocation{
+		return a.b.Invoke(ctx, &lambent.Invocation{
 			ID: id, Target: n, Async: true, Hops: a.inv.Hops + 1, Trace: a.inv.Trace, Raw: body,
 		}, nil)
 	}
@@ -119,14 +126,14 @@ func (a *attempt) tellOnce(to lambent.AsyncDestination, condition string) error 
 	if condition != success {
 		what = "Failure"
 	}
-	_, err = a.b.publish(a.b.ctx, project, a.inv.Hops+1, lambent.Event{
+	_, err = a.b.publish(ctx, project, a.inv.Hops+1, lambent.Event{
 		ID: id, Source: "lambda", Type: "Lambda Function Invocation Result - " + what, Subject: a.inv.Target.Function,
 		Time: time.Now().UTC(), DataContentType: "application/json", Data: body,
 	})
 	return err
 }
 
-func (a *attempt) record(condition string) (r record) {
+func (a *attempt) record(condition, note string) (r record) {
 	target := a.inv.Target
 	if target.Qualifier == "" {
 		target.Qualifier = lambent.Latest
@@ -144,13 +151,33 @@ func (a *attempt) record(condition string) (r record) {
 		version = "$LATEST"
 	}
 	r.ResponseContext = &responseContext{StatusCode: 200, ExecutedVersion: version}
-	if f := a.out.result.Fault; f != nil {
+	answer := a.out.body
+	if condition != success {
 		r.ResponseContext.FunctionError = "Unhandled"
-		r.ResponsePayload = asJSON(f.Payload)
-	} else if len(a.out.body) <= maxOutcome {
-		r.ResponsePayload = asJSON(a.out.body)
+		if f := a.out.result.Fault; f != nil {
+			answer = f.Payload
+		} else { // of the platform's words none are the function's
+			answer = marshal(map[string]string{"errorMessage": note})
+		}
+	}
+	if len(answer) <= maxOutcome {
+		r.ResponsePayload = asJSON(answer)
 	}
 	return r
+}
+
+// fit is the record in JSON, without what is too large for it.
+func (r *record) fit(most int) []byte {
+	b := marshal(r)
+	if len(b) > most {
+		r.RequestPayload = nil
+		b = marshal(r)
+	}
+	if len(b) > most {
+		r.ResponsePayload = nil
+		b = marshal(r)
+	}
+	return b
 }
 
 // request is what the function was called with.
@@ -171,17 +198,16 @@ func asJSON(b []byte) json.RawMessage {
 	if json.Valid(b) {
 		return b
 	}
-	quoted, err := json.Marshal(string(b))
-	if err != nil {
-		panic("trigger: a string always has a JSON form: " + err.Error())
-	}
-	return quoted
+	return marshal(string(b))
 }
 
-func marshalRecord(r *record) []byte {
-	b, err := json.Marshal(r)
-	if err != nil {
-		panic("trigger: a record always has a JSON form: " + err.Error())
+// marshal is JSON of ours, which always has that form, as it is written for people.
+func marshal(v any) []byte {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		panic(fmt.Sprintf("trigger: %T always has a JSON form: %v", v, err))
 	}
-	return b
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
 }

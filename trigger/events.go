@@ -4,7 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"slices"
-
+	"strconv"
 	"time"
 
 	"lambent"
@@ -45,6 +45,9 @@ func (b *Broker) publish(ctx context.Context, project string, hops int, events .
 		if e.Time.IsZero() {
 			e.Time = time.Now().UTC()
 		}
+		if err := b.checkSize(e); err != nil {
+			return 0, err
+		}
 		if err := b.match(adding, project, e, "", hops); err != nil {
 			return 0, err
 		}
@@ -67,9 +70,13 @@ func (b *Broker) match(adding *batch, project string, e *lambent.Event, again st
 		return err
 	}
 	for _, p := range b.patternsOf(project) {
+		if adding.ctx.Err() != nil {
+			return lambent.Errorf(lambent.Canceled, "trigger.Publish", "given up: %w", adding.ctx.Err())
+		}
 		switch matches, err := p.pattern.Matches(doc); {
-		case err != nil:
-			return lambent.Errorf(lambent.Invalid, "trigger.Publish", "event %.64q, by trigger %s: %w", e.ID, p.trigger.ID, err)
+		case err != nil: // that is the trigger's, and not the others'
+			b.complain(p.trigger.ID, "event "+strconv.Quote(e.ID)+": "+err.Error())
+			continue
 		case !matches:
 			continue
 		}
@@ -103,7 +110,7 @@ func (a *batch) add(it store.Item) {
 }
 
 func (a *batch) flush() {
-	if len(a.items) == 0 {
+	if len(a.items) == 0 || a.err != nil && !lambent.Is(a.err, lambent.Throttled) { // it would be the same for all
 		return
 	}
 	_, err := a.b.cfg.Queue.Add(a.ctx, a.items...)
@@ -124,13 +131,30 @@ func (a *batch) flush() {
 // eventItem is the invocation that a trigger makes of an event; name is what tells that
 // from others of the trigger.
 func (b *Broker) eventItem(t *lambent.Trigger, e *lambent.Event, name string, hops int) (store.Item, error) {
-	if len(e.Data) > b.cfg.MaxPayload {
-		return store.Item{}, lambent.Errorf(lambent.TooLarge, "trigger.Publish", "the data of event %.64q is %d bytes, over the limit of %d", e.ID, len(e.Data), b.cfg.MaxPayload)
+	if err := b.checkSize(e); err != nil {
+		return store.Item{}, err
 	}
 	return encode(&lambent.Invocation{
 		ID: lambent.IDOf("event " + t.ID + " " + name), TriggerID: t.ID, Source: t.Kind(), Target: t.Target,
 		Trace: e.Extensions["traceparent"], Hops: hops, Events: []lambent.Event{*e},
 	})
+}
+
+func (b *Broker) checkSize(e *lambent.Event) error {
+	if len(e.Data) > b.cfg.MaxPayload {
+		return lambent.Errorf(lambent.TooLarge, "trigger.Publish", "the data of event %.64q is %d bytes, over the limit of %d", e.ID, len(e.Data), b.cfg.MaxPayload)
+	}
+	return nil
+}
+
+// complain has a trigger's status say what is wrong with it.
+func (b *Broker) complain(id, why string) {
+	b.watchMu.Lock()
+	w := b.watches[id]
+	b.watchMu.Unlock()
+	if w != nil {
+		w.fails(why)
+	}
 }
 
 // document is what patterns are matched with: an event as EventBridge has it, and its

@@ -63,6 +63,15 @@ func (b *Broker) fill(l *lane) {
 	}
 }
 
+// wait counts n more as waiting, which they do though they have run.
+func (b *Broker) wait(l *lane, n int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if l.waiting += n; n < 0 {
+		b.fill(l)
+	}
+}
+
 // started tells that one of those that waited has an instance: another may wait.
 func (b *Broker) started(l *lane) {
 	b.mu.Lock()

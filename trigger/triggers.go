@@ -295,14 +295,6 @@ func identity(t lambent.Trigger) string {
 	return string(marshal(&t))
 }
 
-func marshal(t *lambent.Trigger) []byte {
-	b, err := json.Marshal(t)
-	if err != nil {
-		panic("trigger: a trigger always has a JSON form: " + err.Error())
-	}
-	return b
-}
-
 // find returns a project's trigger.
 func (b *Broker) find(op, project, id string) (*watch, error) {
 	b.watchMu.Lock()
@@ -417,8 +409,9 @@ func (b *Broker) delete(ctx context.Context, w *watch) error {
 	w.end()
 	key := w.positionKey()
 	if e, err := b.cfg.Store.Get(ctx, key); err == nil {
-		_, err = b.cfg.Store.Delete(ctx, key, e.Revision)
-		return err
+		if _, err := b.cfg.Store.Delete(ctx, key, e.Revision); err != nil {
+			b.cfg.Logger.Warn("the position of a trigger that is no more is left", "key", key, "error", err)
+		}
 	}
 	return nil
 }

@@ -94,7 +94,7 @@ func (s *service) invoke(w http.ResponseWriter, r *http.Request, project string)
 	if re.wantUsage, err = asked(r, wantReportHeader, "usage"); err != nil {
 		return err
 	}
-	if inv.Async = prefersAsync(r.Header[preferHeader]); inv.Async {
+	if inv.Async = PrefersAsync(r.Header); inv.Async {
 		return s.invokeAsync(w, r, inv)
 	}
 	if ms := r.Header[waitHeader]; len(ms) > 0 {
@@ -122,10 +122,11 @@ func (s *service) invoke(w http.ResponseWriter, r *http.Request, project string)
 	return err
 }
 
-// prefersAsync looks for a preference among others, of which nothing is made (RFC 7240, 2).
-func prefersAsync(headers []string) bool {
-	for _, h := range headers {
-		for preference := range strings.SplitSeq(h, ",") {
+// PrefersAsync reports whether a request does not want to wait: by one preference among
+// others, of which nothing is made (RFC 7240, 2).
+func PrefersAsync(h http.Header) bool {
+	for _, preferences := range h[preferHeader] {
+		for preference := range strings.SplitSeq(preferences, ",") {
 			name, _, _ := strings.Cut(preference, ";")
 			if strings.EqualFold(strings.TrimSpace(name), "respond-async") {
 				return true

@@ -120,7 +120,7 @@ func isA[T any](v any) bool { _, ok := v.(T); return ok }
 
 func isDestination(v any) bool {
 	s, ok := v.(string)
-	return ok && lambent.AsyncDestination(s).Validate() == nil
+	return ok && s != "" && lambent.AsyncDestination(s).Validate() == nil
 }
 
 func isNumber(v any) bool { return isA[int64](v) || isA[float64](v) }

@@ -78,7 +78,10 @@ func (m *matching) spend(n int) bool {
 func (m *matching) object(o *object, v any) bool {
 	if list, ok := v.([]any); ok && len(list) > 0 {
 		for _, element := range list {
-			if m.spend(1) && m.object(o, element) {
+			if !m.spend(1) {
+				return false
+			}
+			if m.object(o, element) {
 				return true
 			}
 		}
@@ -105,6 +108,9 @@ func (m *matching) object(o *object, v any) bool {
 
 func (m *matching) one(of []*object, v any) bool {
 	for _, o := range of {
+		if !m.spend(1) {
+			return false
+		}
 		if m.object(o, v) {
 			return true
 		}
@@ -118,6 +124,9 @@ func (m *matching) leaf(l *leaf, v any, present bool) bool {
 	switch v := v.(type) {
 	case []any:
 		for _, element := range v {
+			if !m.spend(1) {
+				return false
+			}
 			if m.leaf(l, element, true) {
 				return true
 			}
@@ -130,10 +139,10 @@ func (m *matching) leaf(l *leaf, v any, present bool) bool {
 		present = false
 	default:
 		if _, ok := l.values[v]; ok && present {
-			return m.spend(1)
+			return true
 		}
 	}
-	if !m.spend(1 + len(l.tests)) {
+	if !m.spend(len(l.tests)) {
 		return false
 	}
 	for _, holds := range l.tests {
