@@ -1,6 +1,7 @@
 package lambent
 
 import (
+	"bytes"
 	"encoding/json"
 	"maps"
 	"mime"
@@ -145,11 +146,13 @@ func (e *Event) Structured() ([]byte, error) {
 	default:
 		fields["data_base64"] = e.Data
 	}
-	b, err := json.Marshal(fields)
-	if err != nil {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false) // or data might become six times as large
+	if err := enc.Encode(fields); err != nil {
 		return nil, Errorf(Invalid, "event", "event %.64q has no JSON form: %w", e.ID, err)
 	}
-	return b, nil
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
 }
 
 func isJSON(contentType string) bool {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"iter"
 	"sync"
 	"time"
@@ -108,23 +109,33 @@ func (h *History) write() {
 	}
 }
 
-// store writes documents, as few messages as hold them.
+// store writes documents, as few messages as hold them, until one is refused. It leaves
+// the end of the disk to what has to be written.
 func (h *History) store(documents [][]byte) {
 	var part []byte
 	for i, d := range documents {
 		part = append(append(part, d...), '\n')
-		if len(part) < historyPart && i < len(documents)-1 {
+		if i < len(documents)-1 && len(part)+len(documents[i+1]) < historyPart {
 			continue
 		}
-		ctx, cancel := context.WithTimeout(context.Background(), attemptTimeout)
-		m := nats.NewMsg(historySubject)
-		m.Data = part
-		if _, err := h.s.js.PublishMsg(ctx, m); err != nil {
-			h.s.log.Warn("the history of events lacks some: it could not be written", "err", err)
+		if err := h.publish(part); err != nil {
+			h.s.log.Warn("the history of events lacks some: it could not be written", "events", len(documents)-i, "err", err)
+			return
 		}
-		cancel()
 		part = nil
 	}
+}
+
+func (h *History) publish(part []byte) error {
+	if free, total, err := h.s.dir.space(); err == nil && free < max(total/20, minFree) {
+		return fmt.Errorf("%d MB are free on the disk", free>>20)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), attemptTimeout)
+	defer cancel()
+	m := nats.NewMsg(historySubject)
+	m.Data = part
+	_, err := h.s.js.PublishMsg(ctx, m)
+	return err
 }
 
 // Newest yields the documents, the newest first, each with a time that it is not newer

@@ -111,6 +111,7 @@ type Queue struct {
 	lowest   uint64 // before it, no frame has an item
 	mark     uint64 // frames below it are no more, or soon will be
 	at       int64  // of the newest frame, ms
+	newest   int64  // the highest of those that were scanned
 	number   uint64 // of the next item
 	end      int64  // bytes ever written
 	live     int64  // bytes of items

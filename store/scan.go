@@ -146,6 +146,7 @@ func (q *Queue) apply(sequence uint64, header string, records []record) ([]recor
 	}
 	q.grow(frameBytes(len(header)*3/4, nil, body), slots)
 	q.at, q.number = d.at, max(q.number, d.number)
+	q.newest = max(q.newest, d.at)
 	at, off := ref{frame: sequence}, uint32(0)
 	for i := range records {
 		r := &records[i]
@@ -233,7 +234,7 @@ func (q *Queue) disregard() {
 // link puts the items that a scan has found into lists, in their order.
 func (q *Queue) link() {
 	var due, gone []*item
-	now := q.now()
+	now := max(q.now(), q.newest) // what came while the clock was ahead is due, too
 	for i := range q.frames {
 		for _, it := range q.frames[i].items {
 			switch {

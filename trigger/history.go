@@ -1,6 +1,7 @@
 package trigger
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"slices"
@@ -12,6 +13,9 @@ import (
 // MaxReplay is how many events are replayed at a time.
 const MaxReplay = 10_000
 
+// maxReplayBytes is how much data they have: they are in memory, as the oldest is first.
+const maxReplayBytes = 64 << 20
+
 // A Kept is an event of the history.
 type Kept struct {
 	Accepted time.Time
@@ -21,8 +25,8 @@ type Kept struct {
 
 // kept is a document of the history.
 type kept struct {
+	Project string          `json:"p"` // the first, so that others' documents are not parsed
 	At      int64           `json:"t"` // ms
-	Project string          `json:"p"`
 	Trigger string          `json:"r,omitempty"`
 	Event   json.RawMessage `json:"e"`
 }
@@ -34,11 +38,7 @@ func (b *Broker) remember(project, trigger string, e *lambent.Event) {
 	if err != nil {
 		return
 	}
-	doc, err := json.Marshal(kept{time.Now().UnixMilli(), project, trigger, event})
-	if err != nil {
-		return
-	}
-	b.cfg.History.Append(doc)
+	b.cfg.History.Append(marshal(kept{project, time.Now().UnixMilli(), trigger, event}))
 }
 
 // An EventQuery selects events of a project. What is zero does not matter.
@@ -48,9 +48,21 @@ type EventQuery struct {
 	Limit            int
 }
 
-// Events returns events that were accepted lately, the newest first.
+// Events returns events that were accepted lately, the newest first, and no more than
+// have 8 MB of data together.
 func (b *Broker) Events(ctx context.Context, project string, q EventQuery) ([]Kept, error) {
+	events, err := b.events(ctx, project, q, 8<<20)
+	if lambent.Is(err, lambent.TooLarge) {
+		err = nil
+	}
+	return events, err
+}
+
+// events returns those that have so many bytes of data together, with the error TooLarge
+// if there are more.
+func (b *Broker) events(ctx context.Context, project string, q EventQuery, most int) ([]Kept, error) {
 	events := []Kept{}
+	prefix := []byte(`{"p":"` + project + `",`) // names need no quoting
 	for d, err := range b.cfg.History.Newest(ctx) {
 		if err != nil {
 			return nil, err
@@ -58,8 +70,11 @@ func (b *Broker) Events(ctx context.Context, project string, q EventQuery) ([]Ke
 		if d.Before.Before(q.Since) {
 			break
 		}
+		if !bytes.HasPrefix(d.Text, prefix) {
+			continue
+		}
 		var k kept
-		if json.Unmarshal(d.Text, &k) != nil || k.Project != project {
+		if json.Unmarshal(d.Text, &k) != nil {
 			continue
 		}
 		at := time.UnixMilli(k.At)
@@ -69,6 +84,9 @@ func (b *Broker) Events(ctx context.Context, project string, q EventQuery) ([]Ke
 		e, err := lambent.ParseEvent(k.Event)
 		if err != nil || e == nil || q.ID != "" && e.ID != q.ID || q.Source != "" && e.Source != q.Source || q.Type != "" && e.Type != q.Type {
 			continue
+		}
+		if most -= len(e.Data); most < 0 && len(events) > 0 {
+			return events, lambent.Errorf(lambent.TooLarge, "trigger.Events", "there is more")
 		}
 		events = append(events, Kept{at, k.Trigger, *e})
 		if len(events) == q.Limit {
@@ -85,8 +103,10 @@ func (b *Broker) Events(ctx context.Context, project string, q EventQuery) ([]Ke
 func (b *Broker) Replay(ctx context.Context, project string, q EventQuery, dry bool) (count, invocations int, err error) {
 	const op = "trigger.Replay"
 	q.Limit = MaxReplay + 1
-	events, err := b.Events(ctx, project, q)
+	events, err := b.events(ctx, project, q, maxReplayBytes)
 	switch {
+	case lambent.Is(err, lambent.TooLarge):
+		return 0, 0, lambent.Errorf(lambent.TooLarge, op, "the events have over %d MB of data: choose a shorter time, or one source", maxReplayBytes>>20)
 	case err != nil:
 		return 0, 0, err
 	case len(events) == 0:
