@@ -45,7 +45,7 @@ type Role string
 
 const (
 	RoleAdmin  Role = "admin"  // everything
-	RoleInvoke Role = "invoke" // call functions
+	RoleInvoke Role = "invoke" // call functions, and publish events, which do
 )
 
 // An Identity is who a token stands for.
