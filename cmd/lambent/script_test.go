@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -108,5 +109,6 @@ func publicDir() (string, error) {
 func openServer(data string) (*server.Server, error) {
 	cfg := server.DefaultConfig(os.Getenv) // PATH has the toolchain
 	cfg.Listen, cfg.Data = "127.0.0.1:0", data
+	cfg.Logger = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})) // why there is no isolation, if there is none
 	return server.Open(context.Background(), cfg)
 }
