@@ -1,9 +1,10 @@
 // Package store keeps the platform's durable state in a NATS JetStream engine
 // that runs inside this process and listens nowhere: small records under dotted
-// keys ([Store]), and lanes of work to be done later ([Queue]).
+// keys ([Store]), lanes of work to be done later ([Queue]), and documents that are looked
+// at for a while ([History]).
 //
 // What it guarantees: a write that returned nil is on disk (every one is
-// fsynced) and survives kill -9 and power loss. Each key changes by
+// fsynced; a history promises less) and survives kill -9 and power loss. Each key changes by
 // compare-and-set on the revision that the writer read. An item of a queue is
 // handed out until it is finished, at least once, and its id is added once. A
 // write whose acknowledgement was lost is sent again without ever counting

@@ -53,10 +53,10 @@ func (a *attempt) run() {
 	// Stop takes away what waits, and leaves what runs.
 	ctx, cancel := context.WithCancel(context.WithoutCancel(a.b.ctx))
 	defer cancel()
-	wait := context.AfterFunc(a.b.ctx, cancel)
-	defer wait()
+	unhook := context.AfterFunc(a.b.ctx, cancel)
+	defer unhook()
 	a.inv.Started = sync.OnceFunc(func() {
-		wait()
+		unhook()
 		a.ran = true
 		a.b.started(a.l)
 	})

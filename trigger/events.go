@@ -36,19 +36,18 @@ func (b *Broker) publish(ctx context.Context, project string, hops int, events .
 	if len(events) > maxEvents {
 		return 0, lambent.Errorf(lambent.TooLarge, op, "%d events are over the limit of %d at a time", len(events), maxEvents)
 	}
-	adding := &batch{b: b, ctx: ctx}
-	for i := range events {
+	for i := range events { // all of them, before any is taken
 		e := &events[i]
-		if err := e.Validate(); err != nil {
-			return 0, err
-		}
 		if e.Time.IsZero() {
 			e.Time = time.Now().UTC()
 		}
-		if err := b.checkSize(e); err != nil {
+		if err := b.check(e); err != nil {
 			return 0, err
 		}
-		if err := b.match(adding, project, e, "", hops); err != nil {
+	}
+	adding := &batch{b: b, ctx: ctx}
+	for i := range events {
+		if err := b.match(adding, project, &events[i], "", hops); err != nil {
 			return 0, err
 		}
 	}
@@ -80,7 +79,7 @@ func (b *Broker) match(adding *batch, project string, e *lambent.Event, again st
 		case !matches:
 			continue
 		}
-		it, err := b.eventItem(&p.trigger, e, e.Source+"\x00"+e.ID+again, hops)
+		it, err := eventItem(&p.trigger, e, e.Source+"\x00"+e.ID+again, hops)
 		if err != nil {
 			return err
 		}
@@ -103,13 +102,15 @@ type batch struct {
 
 func (a *batch) add(it store.Item) {
 	const most = 100 // the queue takes some 200, and one of the largest
-	if size := len(it.Payload) + len(it.Meta); len(a.items) == most || a.bytes+size > store.MaxPayloadBytes {
+	size := len(it.Payload) + len(it.Meta)
+	if len(a.items) == most || a.bytes+size > store.MaxPayloadBytes {
 		a.flush()
 	}
-	a.items, a.bytes, a.count = append(a.items, it), a.bytes+len(it.Payload)+len(it.Meta), a.count+1
+	a.items, a.bytes, a.count = append(a.items, it), a.bytes+size, a.count+1
 }
 
 func (a *batch) flush() {
+	defer func() { a.items, a.bytes = a.items[:0], 0 }()
 	if len(a.items) == 0 || a.err != nil && !lambent.Is(a.err, lambent.Throttled) { // it would be the same for all
 		return
 	}
@@ -125,24 +126,33 @@ func (a *batch) flush() {
 	if a.err == nil {
 		a.err = err
 	}
-	a.items, a.bytes = a.items[:0], 0
 }
 
 // eventItem is the invocation that a trigger makes of an event; name is what tells that
 // from others of the trigger.
-func (b *Broker) eventItem(t *lambent.Trigger, e *lambent.Event, name string, hops int) (store.Item, error) {
-	if err := b.checkSize(e); err != nil {
-		return store.Item{}, err
-	}
+func eventItem(t *lambent.Trigger, e *lambent.Event, name string, hops int) (store.Item, error) {
 	return encode(&lambent.Invocation{
 		ID: lambent.IDOf("event " + t.ID + " " + name), TriggerID: t.ID, Source: t.Kind(), Target: t.Target,
 		Trace: e.Extensions["traceparent"], Hops: hops, Events: []lambent.Event{*e},
 	})
 }
 
-func (b *Broker) checkSize(e *lambent.Event) error {
+// maxAttributes bounds what an event is without its data, which is kept in an item's meta.
+const maxAttributes = 8 << 10
+
+// check refuses what is no event, or too large a one.
+func (b *Broker) check(e *lambent.Event) error {
+	const op = "trigger.Publish"
+	if err := e.Validate(); err != nil {
+		return err
+	}
 	if len(e.Data) > b.cfg.MaxPayload {
-		return lambent.Errorf(lambent.TooLarge, "trigger.Publish", "the data of event %.64q is %d bytes, over the limit of %d", e.ID, len(e.Data), b.cfg.MaxPayload)
+		return lambent.Errorf(lambent.TooLarge, op, "the data of event %.64q is %d bytes, over the limit of %d", e.ID, len(e.Data), b.cfg.MaxPayload)
+	}
+	bare := *e
+	bare.Data = nil
+	if n := len(marshal(&bare)); n > maxAttributes {
+		return lambent.Errorf(lambent.TooLarge, op, "the attributes of event %.64q are %d bytes together, over the limit of %d", e.ID, n, maxAttributes)
 	}
 	return nil
 }

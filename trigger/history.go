@@ -131,7 +131,7 @@ func (b *Broker) Replay(ctx context.Context, project string, q EventQuery, dry b
 		if lambent.Is(err, lambent.NotFound) {
 			continue
 		}
-		it, err := b.eventItem(&w.status.Trigger, &k.Event, k.Event.ID+again, 0)
+		it, err := eventItem(&w.status.Trigger, &k.Event, k.Event.ID+again, 0)
 		if err != nil {
 			return 0, 0, err
 		}

@@ -31,7 +31,7 @@ const firstRetry, lastRetry = time.Second, time.Minute
 type Status struct {
 	lambent.Trigger
 	Next  time.Time // when the source will publish next; zero: nobody knows, or it does not run
-	Error string    // why the source does not run now, in one line; empty: it does, or is not to
+	Error string    // why the source does not run now, or what a pattern could not be matched with last, in one line
 }
 
 // A watch is a trigger whose source runs.
@@ -156,10 +156,10 @@ var _ source.Sink = (*watch)(nil)
 func (w *watch) Publish(ctx context.Context, events ...lambent.Event) error {
 	adding := &batch{b: w.b, ctx: ctx}
 	for i := range events {
-		if err := events[i].Validate(); err != nil {
+		if err := w.b.check(&events[i]); err != nil {
 			return err
 		}
-		it, err := w.b.eventItem(&w.status.Trigger, &events[i], events[i].ID, 0)
+		it, err := eventItem(&w.status.Trigger, &events[i], events[i].ID, 0)
 		if err != nil {
 			return err
 		}
@@ -261,29 +261,28 @@ func (b *Broker) Deploy(ctx context.Context, n lambent.Name, triggers []lambent.
 	if _, err := b.cfg.Async(n); err != nil {
 		return err
 	}
-	want := map[string]lambent.Trigger{}
+	had := map[string]*watch{}
+	for _, w := range b.of(n.Project, n.Function) {
+		if w.status.Deployed {
+			had[identity(w.status.Trigger)] = w
+		}
+	}
+	wanted := map[string]bool{}
 	for _, t := range triggers {
 		t.Target, t.Deployed = n, true
-		want[identity(t)] = t
-	}
-	var gone []*watch
-	for _, w := range b.of(n.Project, n.Function) {
-		if !w.status.Deployed {
-			continue
+		is := identity(t)
+		if had[is] == nil && !wanted[is] { // of two that are the same one is enough
+			if _, err := b.add(ctx, t); err != nil {
+				return err
+			}
 		}
-		if _, ok := want[identity(w.status.Trigger)]; !ok {
-			gone = append(gone, w)
-		}
-		delete(want, identity(w.status.Trigger)) // of two that are the same one is enough
+		wanted[is] = true
 	}
-	for _, t := range want {
-		if _, err := b.add(ctx, t); err != nil {
-			return err
-		}
-	}
-	for _, w := range gone {
-		if err := b.delete(ctx, w); err != nil {
-			return err
+	for is, w := range had {
+		if !wanted[is] {
+			if err := b.delete(ctx, w); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

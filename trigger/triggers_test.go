@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -383,6 +384,7 @@ func TestPublish(t *testing.T) {
 		t.Errorf("%v ran, want %v", again, want)
 	}
 
+	follow("default", "all", `{"source":[{"exists":true}]}`)
 	large := placed
 	large.Data = make([]byte, 1<<20+1)
 	for _, bad := range []struct {
@@ -390,15 +392,17 @@ func TestPublish(t *testing.T) {
 		kind   lambent.Kind
 	}{
 		{[]lambent.Event{{ID: "1", Source: "s"}}, lambent.Invalid},
+		{[]lambent.Event{event("good"), {ID: "1", Source: "s"}}, lambent.Invalid},
+		{[]lambent.Event{event("good"), {ID: "1", Source: "s", Type: "t", Extensions: map[string]string{"long": strings.Repeat("x", 10_000)}}}, lambent.TooLarge},
 		{make([]lambent.Event, 101), lambent.TooLarge},
 		{[]lambent.Event{large}, lambent.TooLarge},
 	} {
-		if bad.kind == lambent.TooLarge && len(bad.events) == 1 {
-			follow("default", "all", `{"source":[{"exists":true}]}`)
-		}
 		if _, err := p.broker.Publish(t.Context(), "default", bad.events...); !lambent.Is(err, bad.kind) {
 			t.Errorf("%d events: %v", len(bad.events), err)
 		}
+	}
+	if s := p.queue.Stats(); s.Running+s.Waiting != 0 || len(p.ran) != 4 { // nothing of what was refused is kept
+		t.Errorf("%+v, %d ran", s, len(p.ran))
 	}
 	if _, err := p.broker.Add(t.Context(), lambent.Trigger{Target: name("f"), Pattern: []byte(`{"source":"shop"}`)}); !lambent.Is(err, lambent.Invalid) {
 		t.Error(err)
