@@ -7,28 +7,7 @@ import (
 	"lambent/control"
 )
 
-const (
-	collectEvery = 6 * time.Hour
-	sweepEvery   = time.Hour
-)
-
-// sweep removes dead letters that are too old.
-func (s *Server) sweep(ctx context.Context) {
-	for {
-		n, err := s.triggers.Sweep(time.Now().Add(-s.cfg.KeepDead))
-		if err != nil && ctx.Err() == nil {
-			s.log.Warn("dead letters cannot be removed", "error", err)
-		}
-		if n > 0 {
-			s.log.Info("removed dead letters", "count", n, "older than", s.cfg.KeepDead)
-		}
-		select {
-		case <-time.After(sweepEvery):
-		case <-ctx.Done():
-			return
-		}
-	}
-}
+const collectEvery = 6 * time.Hour
 
 // collect removes code that nothing refers to any more, now and then. What was
 // asked for lately stays: a deploy may be about to refer to it (see

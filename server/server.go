@@ -36,8 +36,6 @@ import (
 	"lambent/runtimes"
 	"lambent/runtimes/rootfs"
 	"lambent/sandbox"
-	"lambent/source"
-	"lambent/source/cron"
 	"lambent/store"
 	"lambent/trigger"
 )
@@ -345,38 +343,6 @@ func (s *Server) provision() error {
 			}
 		}
 	}
-	return nil
-}
-
-// openTriggers begins to run what was accepted before.
-func (s *Server) openTriggers(ctx context.Context) (err error) {
-	if s.queue, err = s.store.OpenQueue(ctx, store.QueueOptions{}); err != nil {
-		return err
-	}
-	s.onClose("queue", s.queue.Close)
-	history, err := s.store.OpenHistory(ctx, store.HistoryOptions{Age: s.cfg.KeepEvents})
-	if err != nil {
-		return err
-	}
-	s.onClose("history", history.Close)
-	s.triggers, err = trigger.Open(ctx, trigger.Config{
-		Invoker: s.dispatch, Store: s.store, Queue: s.queue, History: history, Sources: map[string]source.Source{"schedule": cron.Source{}}, MaxPayload: s.limits.MaxAsyncPayload, Logger: s.log,
-		Async: func(n lambent.Name) (lambent.Async, error) {
-			t, err := s.control.Resolve(n)
-			if err != nil {
-				return lambent.Async{}, err
-			}
-			return *t.Async, nil
-		},
-	})
-	if err != nil {
-		return err
-	}
-	s.onClose("triggers", func() error {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second) // Close has given the grace
-		defer cancel()
-		return s.triggers.Close(ctx)
-	})
 	return nil
 }
 

@@ -1,0 +1,66 @@
+package server
+
+import (
+	"context"
+	"time"
+
+	"lambent"
+	"lambent/source"
+	"lambent/source/cron"
+	"lambent/store"
+	"lambent/trigger"
+)
+
+// openTriggers begins to run what was accepted before.
+func (s *Server) openTriggers(ctx context.Context) (err error) {
+	if s.queue, err = s.store.OpenQueue(ctx, store.QueueOptions{}); err != nil {
+		return err
+	}
+	s.onClose("queue", s.queue.Close)
+	history, err := s.store.OpenHistory(ctx, store.HistoryOptions{Age: s.cfg.KeepEvents})
+	if err != nil {
+		return err
+	}
+	s.onClose("history", history.Close)
+	s.triggers, err = trigger.Open(ctx, trigger.Config{
+		Invoker: s.dispatch, Store: s.store, Queue: s.queue, History: history,
+		Sources:    map[string]source.Source{"schedule": cron.Source{}},
+		MaxPayload: s.limits.MaxAsyncPayload, Logger: s.log,
+		Async: func(n lambent.Name) (lambent.Async, error) {
+			t, err := s.control.Resolve(n)
+			if err != nil {
+				return lambent.Async{}, err
+			}
+			return *t.Async, nil
+		},
+	})
+	if err != nil {
+		return err
+	}
+	s.onClose("triggers", func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second) // Close has given the grace
+		defer cancel()
+		return s.triggers.Close(ctx)
+	})
+	return nil
+}
+
+const sweepEvery = time.Hour
+
+// sweep removes dead letters that are too old.
+func (s *Server) sweep(ctx context.Context) {
+	for {
+		n, err := s.triggers.Sweep(time.Now().Add(-s.cfg.KeepDead))
+		if err != nil && ctx.Err() == nil {
+			s.log.Warn("dead letters cannot be removed", "error", err)
+		}
+		if n > 0 {
+			s.log.Info("removed dead letters", "count", n, "older than", s.cfg.KeepDead)
+		}
+		select {
+		case <-time.After(sweepEvery):
+		case <-ctx.Done():
+			return
+		}
+	}
+}
