@@ -79,6 +79,15 @@ func (p *program) function(c *cobra.Command, cl *client.Client, arg string, qual
 	return n.Function, n.Qualifier, nil
 }
 
+// qualified is function where a qualifier may be said by a flag, too.
+func (p *program) qualified(c *cobra.Command, cl *client.Client, arg, flag string) (name, qualifier string, err error) {
+	name, qualifier, err = p.function(c, cl, arg, true)
+	if err == nil && qualifier != "" && flag != "" && qualifier != flag {
+		err = usagef(c, "the name says %q and --qualifier %q: one is enough", qualifier, flag)
+	}
+	return name, cmp.Or(qualifier, flag), err
+}
+
 // withClient runs a command that talks to a server.
 func (p *program) withClient(f func(c *cobra.Command, cl *client.Client, args []string) error) func(*cobra.Command, []string) error {
 	return func(c *cobra.Command, args []string) error {

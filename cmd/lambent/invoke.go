@@ -51,12 +51,9 @@ func invokeCommand(p *program) *cobra.Command {
 			return err
 		}
 		defer cl.Close()
-		name, inName, err := p.function(c, cl, args[0], true)
+		name, qualifier, err := p.qualified(c, cl, args[0], qualifier)
 		if err != nil {
 			return err
-		}
-		if inName != "" && qualifier != "" && inName != qualifier {
-			return usagef(c, "the name says %q and --qualifier %q: one is enough", inName, qualifier)
 		}
 		payload, err := p.payload(data)
 		if err != nil {
@@ -64,14 +61,14 @@ func invokeCommand(p *program) *cobra.Command {
 		}
 		defer payload.Close()
 		if async {
-			id, err := cl.InvokeAsync(c.Context(), client.InvokeRequest{Name: name, Qualifier: inName + qualifier, Payload: payload}, key)
+			id, err := cl.InvokeAsync(c.Context(), client.InvokeRequest{Name: name, Qualifier: qualifier, Payload: payload}, key)
 			if err == nil {
 				fmt.Fprintln(p.out, id)
 			}
 			return err
 		}
 		out, err := cl.Invoke(c.Context(), client.InvokeRequest{
-			Name: name, Qualifier: inName + qualifier, Payload: payload, Log: log || report, Usage: true, Wait: wait,
+			Name: name, Qualifier: qualifier, Payload: payload, Log: log || report, Usage: true, Wait: wait,
 		}, p.out)
 		if err != nil {
 			return err

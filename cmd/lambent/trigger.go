@@ -47,18 +47,10 @@ func triggerAddCommand(p *program) *cobra.Command {
 	f.StringVar(&events, "pattern", "", "which events of the project, as EventBridge writes it: JSON, or @FILE")
 	f.StringVar(&qualifier, "qualifier", "", "a version or an alias (default: latest)")
 	o := outputFlag(c, "name", "json", "yaml")
-	c.RunE = func(c *cobra.Command, args []string) error {
-		cl, err := p.connect()
+	c.RunE = p.withClient(func(c *cobra.Command, cl *client.Client, args []string) (err error) {
+		name, qualifier, err := p.qualified(c, cl, args[0], qualifier)
 		if err != nil {
 			return err
-		}
-		defer cl.Close()
-		name, inName, err := p.function(c, cl, args[0], true)
-		if err != nil {
-			return err
-		}
-		if inName != "" && qualifier != "" && inName != qualifier {
-			return usagef(c, "the name says %q and --qualifier %q: one is enough", inName, qualifier)
 		}
 		if (s.Expression == "") == (events == "") {
 			return usagef(c, "trigger add needs one of --schedule and --pattern")
@@ -73,7 +65,7 @@ func triggerAddCommand(p *program) *cobra.Command {
 		if jitter != 0 && jitter < time.Millisecond {
 			return usagef(c, "--jitter %v is under 1ms", jitter)
 		}
-		r := client.TriggerRequest{Function: name, Qualifier: inName + qualifier}
+		r := client.TriggerRequest{Function: name, Qualifier: qualifier}
 		if s.JitterMS = jitter.Milliseconds(); s.Expression != "" {
 			r.Schedule = &s
 		} else if r.Pattern, err = p.pattern(events); err != nil {
@@ -87,7 +79,7 @@ func triggerAddCommand(p *program) *cobra.Command {
 			p.note("%s is invoked at %s for the first time", name, when(*t.Next))
 		}
 		return o.print(p.out, t, []string{t.ID}, nil)
-	}
+	})
 	return c
 }
 
@@ -111,12 +103,7 @@ func triggerListCommand(p *program) *cobra.Command {
 		Use: "list [NAME]", Short: "List triggers, of all functions or of one", Args: args(0, "NAME"), Aliases: []string{"ls"}, ValidArgsFunction: p.completeFunctions,
 	}
 	o := outputFlag(c, "table", "json", "yaml", "name")
-	c.RunE = func(c *cobra.Command, args []string) error {
-		cl, err := p.connect()
-		if err != nil {
-			return err
-		}
-		defer cl.Close()
+	c.RunE = p.withClient(func(c *cobra.Command, cl *client.Client, args []string) (err error) {
 		name := ""
 		if len(args) > 0 {
 			if name, _, err = p.function(c, cl, args[0], false); err != nil {
@@ -132,18 +119,11 @@ func triggerListCommand(p *program) *cobra.Command {
 		for i := range triggers {
 			t := &triggers[i]
 			ids = append(ids, t.ID)
-			rows = append(rows, []string{t.ID, qualified(t.Function, t.Qualifier), t.Kind, watched(t), next(t)})
+			rows = append(rows, []string{t.ID, strings.TrimSuffix(t.Function+":"+t.Qualifier, ":"), t.Kind, watched(t), next(t)})
 		}
 		return o.print(p.out, triggers, ids, rows)
-	}
+	})
 	return c
-}
-
-func qualified(function, qualifier string) string {
-	if qualifier == "" {
-		return function
-	}
-	return function + ":" + qualifier
 }
 
 // watched is what a trigger's source watches.
