@@ -5,9 +5,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"net"
-	"net/http"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -64,7 +62,7 @@ func drained(b *testing.B, d *daemon.Daemon) {
 	for begun := time.Now(); ; time.Sleep(20 * time.Millisecond) {
 		left := 0.0
 		for _, state := range []string{"waiting", "delayed", "running"} {
-			left += metric(b, d, `lambent_async_invocations{state="`+state+`"}`)
+			left += d.Metric(b, `lambent_async_invocations{state="`+state+`"}`)
 		}
 		if left == 0 {
 			return
@@ -169,26 +167,4 @@ func BenchmarkAcceptToStart(b *testing.B) {
 	b.ReportMetric(float64(len(all)), "calls")
 	b.ReportMetric(us(all.Percentile(50)), "p50-us")
 	b.ReportMetric(us(all.Percentile(99)), "p99-us")
-}
-
-// metric returns a figure of the server's own.
-func metric(b *testing.B, d *daemon.Daemon, name string) (n float64) {
-	b.Helper()
-	req, err := http.NewRequestWithContext(b.Context(), http.MethodGet, d.URL+"/metrics", nil)
-	if err != nil {
-		b.Fatal(err)
-	}
-	req.Header.Set("Authorization", "Bearer "+d.Token)
-	resp, err := d.HTTP.Do(req)
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	if err != nil {
-		b.Fatal(err)
-	}
-	_, after, _ := strings.Cut(string(text), "\n"+name+" ")
-	_, _ = fmt.Sscan(after, &n)
-	return n
 }

@@ -141,7 +141,7 @@ func (s *soak) finish() {
 	for begun := time.Now(); ; time.Sleep(100 * time.Millisecond) {
 		left := 0
 		for _, state := range []string{"waiting", "delayed", "running"} {
-			left += s.metric(`lambent_async_invocations{state="` + state + `"}`)
+			left += int(s.d.Metric(s, `lambent_async_invocations{state="`+state+`"}`))
 		}
 		if left == 0 {
 			return
@@ -299,28 +299,8 @@ type state struct {
 	Goroutines, Descriptors, Mounts, Processes, Namespaces, Groups int
 }
 
-// metric returns a figure of the server's own.
-func (s *soak) metric(name string) int {
-	req, err := http.NewRequestWithContext(context.Background(), "GET", s.d.URL+"/metrics", nil)
-	if err != nil {
-		s.Fatal(err)
-	}
-	req.Header.Set("Authorization", "Bearer "+s.d.Token)
-	resp, err := s.d.HTTP.Do(req)
-	if err != nil {
-		s.Error(err)
-		return 0
-	}
-	defer resp.Body.Close()
-	b, _ := io.ReadAll(resp.Body)
-	_, after, _ := strings.Cut(string(b), "\n"+name+" ")
-	var n float64
-	_, _ = fmt.Sscan(after, &n)
-	return int(n)
-}
-
 func (s *soak) state() (now state) {
-	now.Goroutines = s.metric("go_goroutines")
+	now.Goroutines = int(s.d.Metric(s, "go_goroutines"))
 	s.d.Close() // of connections that nobody uses the server has a part, too
 	namespaces := map[string]bool{}
 	group := ""
@@ -560,7 +540,7 @@ func TestSoak(t *testing.T) {
 	load.Go(func() {
 		for i := range 16 {
 			time.Sleep(time.Until(begun.Add(length * time.Duration(i+1) / 16)))
-			alive := s.metric("go_memstats_next_gc_bytes") / (100 + s.metric("go_gc_gogc_percent")) * 100
+			alive := int(s.d.Metric(s, "go_memstats_next_gc_bytes") / (100 + s.d.Metric(s, "go_gc_gogc_percent")) * 100)
 			heap, resident = append(heap, alive>>20), append(resident, s.rss())
 		}
 	})

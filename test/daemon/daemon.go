@@ -8,6 +8,8 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"os/exec"
@@ -177,4 +179,27 @@ func (d *Daemon) Answers() bool {
 	}
 	resp.Body.Close()
 	return resp.StatusCode == http.StatusOK
+}
+
+// Metric returns a figure of the server's own, by its name and labels; 0 if there is none.
+func (d *Daemon) Metric(t testing.TB, name string) (n float64) {
+	t.Helper()
+	req, err := http.NewRequest(http.MethodGet, d.URL+"/metrics", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+d.Token)
+	resp, err := d.HTTP.Do(req)
+	if err != nil {
+		t.Error(err)
+		return 0
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Error(err)
+	}
+	_, after, _ := strings.Cut(string(text), "\n"+name+" ")
+	_, _ = fmt.Sscan(after, &n)
+	return n
 }
