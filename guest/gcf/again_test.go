@@ -3,6 +3,7 @@ package gcf
 import (
 	"bufio"
 	"context"
+	"errors"
 	"net"
 	"net/http"
 	"sync/atomic"
@@ -65,4 +66,49 @@ func TestAskedAgainOnce(t *testing.T) {
 	if n := asked.Load(); n > 2 {
 		t.Errorf("one GET was executed %d times", n)
 	}
+}
+
+// What may have ended the process is not asked of another: its listener may take one
+// more connection before it goes, and break it.
+func TestNotAskedOfAnother(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	done := make(chan struct{})
+	go func() {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		if _, err := http.ReadRequest(bufio.NewReader(c)); err == nil {
+			close(done)
+		}
+		c.Close()
+	}()
+	in := newInstance(breaks{done: done}, lambent.Runtime{}, lambent.DefaultLimits())
+	in.unit.Revision = lambent.NewRevision(lambent.Name{Function: "f"}, "latest", &lambent.Config{})
+	nc, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	in.keep(http1.NewClient(nc))
+	inv := &lambent.Invocation{ID: lambent.NewID(), HTTP: &lambent.Request{Method: "GET", Path: "/", Header: map[string][]string{}}}
+	if err := in.Invoke(t.Context(), inv, noReply{}); !errors.Is(err, errEnded) {
+		t.Errorf("a GET by which the process ended: %v, not %v", err, errEnded)
+	}
+}
+
+// breaks connects to nothing that takes a byte.
+type breaks struct {
+	sandbox.Sandbox
+	done chan struct{}
+}
+
+func (b breaks) Done() <-chan struct{} { return b.done }
+func (breaks) Dial(context.Context, int) (net.Conn, error) {
+	ours, theirs := net.Pipe()
+	theirs.Close()
+	return ours, nil
 }

@@ -46,23 +46,23 @@ func (in *instance) Invoke(ctx context.Context, inv *lambent.Invocation, out lam
 	var closed *exchange // the last one whose connection ended before its answer
 	for {
 		c, used, err := in.take(ctx)
-		if closed != nil && errors.Is(err, guest.ErrNotDelivered) { // so the process did, and may have by this request
+		if err == nil {
+			x := &exchange{in: in, c: c, r: r, inv: inv, out: out}
+			switch err = x.run(ctx); {
+			case used && errors.Is(err, guest.ErrNotDelivered): // it was closed for its age
+				continue
+			case used && errors.Is(err, errUnanswered) && r.safe() && closed == nil: // once: the code may do it each time
+				closed = x
+				in.closeIdle() // which are as old
+				continue
+			case errors.Is(err, errUnanswered):
+				return x.broken(ctx, brokeOff(io.EOF, "before its response began"))
+			}
+		}
+		if closed != nil && errors.Is(err, guest.ErrNotDelivered) { // the process ended, and may have by this request
 			return closed.broken(ctx, brokeOff(io.EOF, "before its response began"))
 		}
-		if err != nil {
-			return err
-		}
-		x := &exchange{in: in, c: c, r: r, inv: inv, out: out}
-		switch err = x.run(ctx); {
-		case used && errors.Is(err, guest.ErrNotDelivered): // it was closed for its age
-		case used && errors.Is(err, errUnanswered) && r.safe() && closed == nil: // once: the code may do it each time
-			closed = x
-			in.closeIdle() // which are as old
-		case errors.Is(err, errUnanswered):
-			return x.broken(ctx, brokeOff(io.EOF, "before its response began"))
-		default:
-			return err
-		}
+		return err
 	}
 }
 
