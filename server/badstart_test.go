@@ -56,7 +56,7 @@ func TestBadStart(t *testing.T) {
 	const nobody = 65534
 	for _, c := range []struct {
 		name    string
-		needs   string // "root"
+		needs   string // "root"; "setpriv", which takes a capability from it
 		prepare func(t *testing.T) (args []string, uid int)
 		want    string // a regular expression; DIR is the data directory
 		try     string
@@ -87,6 +87,9 @@ func TestBadStart(t *testing.T) {
 			}
 			return []string{"--data", d}, 0
 		}, `functions run as users of their own and cannot reach the data directory DIR: .* is closed to them`, `lambent serve --data /var/lib/lambent .*chmod o\+x .*`},
+		{"root that may not isolate", "setpriv", func(t *testing.T) ([]string, int) {
+			return []string{"--data", dir(t)}, 0
+		}, `the driver namespace does not work here: .*operation not permitted.*`, `lambent doctor .*lambent serve --driver process.*`},
 		{"a file instead", "", func(t *testing.T) ([]string, int) {
 			d := dir(t)
 			if err := os.WriteFile(d, nil, 0o600); err != nil {
@@ -127,8 +130,8 @@ func TestBadStart(t *testing.T) {
 		}, `the certificate of --tls-cert and --tls-key cannot be used: open /nowhere/cert.pem: no such file or directory`, `lambent serve --help`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if c.needs == "root" && !root {
-				servertest.Missing(t, "this takes root: to be another user")
+			if c.needs != "" && !root {
+				servertest.Missing(t, "this takes root: to be another user, or to lack what root has")
 			}
 			args, uid := c.prepare(t)
 			data := ""
@@ -143,7 +146,11 @@ func TestBadStart(t *testing.T) {
 			before := listing(data)
 			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 			defer cancel()
-			cmd := exec.CommandContext(ctx, file, append([]string{"serve"}, args...)...)
+			argv := append([]string{file, "serve"}, args...)
+			if c.needs == "setpriv" {
+				argv = append([]string{"setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin"}, argv...)
+			}
+			cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 			cmd.Dir = "/"
 			if uid != 0 {
 				cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(uid)}}

@@ -43,7 +43,7 @@ const serverUser = 1<<28 - 1
 // works it does not return: the program runs again, as another user, with the same
 // arguments, and calls Divide again, which then takes over what was prepared for
 // it. It returns nil, too, where there is nothing to divide (not root, --user
-// root, --driver process, or no way to make sandboxes here, which the log says).
+// root, --driver process).
 func Divide(cfg *Config, args, env []string) error {
 	if fds := inheritedFrom(env); fds != "" {
 		return cfg.inherit(fds)
@@ -72,12 +72,7 @@ func Divide(cfg *Config, args, env []string) error {
 	}
 	defer socket.Close()
 	if err := jail.Await(socket); err != nil {
-		if cfg.Driver == driverNamespace {
-			return noNamespaces(err)
-		}
-		cfg.Logger.Warn("functions are not isolated: the driver namespace does not work here", "error", err)
-		cfg.Driver = driverProcess
-		return nil
+		return noNamespaces(err)
 	}
 	listener, err := l.(*net.TCPListener).File()
 	if err != nil {

@@ -3,6 +3,8 @@ package server
 import (
 	"context"
 	"errors"
+	"os"
+	"runtime"
 
 	"lambent"
 	"lambent/runtimes"
@@ -20,7 +22,9 @@ const (
 )
 
 // openDriver starts what isolates functions, and puts the agents where it shows
-// them. "auto" takes the best that this machine offers, and says what it did not.
+// them. "auto" isolates where the server is root on Linux, or the server does not start:
+// a failure that may pass is no reason to run strangers' code as root. Elsewhere
+// nothing isolates, which the log says.
 func (s *Server) openDriver(context.Context) error {
 	if s.cfg.jail != nil {
 		return s.openJailed()
@@ -34,7 +38,7 @@ func (s *Server) openDriver(context.Context) error {
 		if err == nil {
 			return s.useNamespaces(d)
 		}
-		if s.cfg.Driver == driverNamespace {
+		if s.cfg.Driver == driverNamespace || runtime.GOOS == "linux" && os.Geteuid() == 0 {
 			return noNamespaces(err)
 		}
 		s.log.Warn("functions are not isolated: the driver namespace does not work here", "error", err)

@@ -91,7 +91,12 @@ func openDemo(ctx context.Context, p *program) (*demo, error) {
 		cfg.GoCache, cfg.GoModCache = goCaches(ctx)
 	}
 	start := time.Now()
-	if d.server, err = server.Open(ctx, cfg); err != nil {
+	d.server, err = server.Open(ctx, cfg)
+	if lambent.Is(err, lambent.Unsupported) { // as root without its rights; what the demo runs is its own
+		cfg.Driver = "process"
+		d.server, err = server.Open(ctx, cfg)
+	}
+	if err != nil {
 		return fail(err)
 	}
 	go func() { defer close(d.served); _ = d.server.Serve() }()

@@ -27,7 +27,8 @@ const maxUnderWay = 64
 
 // Serve is the jail: it opens a driver, says how that went, and serves requests
 // from the other end until that is gone; then it closes the driver. It takes over
-// the socket. The error is the driver's, or tells of a message that was none.
+// the socket. The error is the driver's, unless the other end was told, or tells of a
+// message that was none.
 func Serve(socket *os.File, o Options, open func() (sandbox.Driver, error)) error {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -39,7 +40,9 @@ func Serve(socket *os.File, o Options, open func() (sandbox.Driver, error)) erro
 	defer l.conn.Close()
 	d, err := open()
 	if err != nil {
-		_ = l.send(hello{Version: version, Failed: failureOf(err)}) // whoever is not there need not know
+		if l.send(hello{Version: version, Failed: failureOf(err)}) == nil {
+			return nil // the other end says it
+		}
 		return err
 	}
 	j := &jail{Options: o, link: l, driver: sandbox.Guard(d), boxes: map[uint64]*held{}, slots: make(chan struct{}, maxUnderWay)}
