@@ -28,6 +28,10 @@ type Event struct {
 // Types of the events that sources of ours make.
 const EventScheduleDue = "dev.lambent.schedule.due" // data: {"schedule": its expression, "due": when, in RFC 3339}
 
+// PartitionKey is the name of the extension that says which events are to stay in order
+// (https://github.com/cloudevents/spec/blob/main/cloudevents/extensions/partitioning.md).
+const PartitionKey = "partitionkey"
+
 // Validate checks what the specification requires of the attributes.
 func (e *Event) Validate() error {
 	for _, a := range []struct{ name, value string }{{"id", e.ID}, {"source", e.Source}, {"type", e.Type}} {

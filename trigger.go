@@ -1,6 +1,7 @@
 package lambent
 
 import (
+	"cmp"
 	"encoding/json"
 	"time"
 )
@@ -17,6 +18,8 @@ type Trigger struct {
 
 	Schedule *Schedule       `json:"schedule,omitempty"`
 	Pattern  json.RawMessage `json:"pattern,omitempty"` // of the project's events: what EventBridge calls an event pattern
+
+	Batch *Batch `json:"batch,omitempty"` // nil: each event is an invocation of its own, in no order
 }
 
 // Kind is of what kind the source is: "schedule" or "pattern". It is empty where that is
@@ -47,4 +50,46 @@ type Schedule struct {
 	// SkipMissed leaves out what was due while nobody was there to fire it; otherwise the
 	// last of that is fired, once.
 	SkipMissed bool `json:"skip_missed,omitempty"`
+}
+
+// A Batch is how events reach a function that are in order: several at a time, and those
+// of one partition key ([PartitionKey]) as they happened. What fails is tried again before
+// what is behind it, alone: of several that fail together it is found by having fewer of
+// them together. Zero values are the defaults of its source.
+type Batch struct {
+	// Size is how many events an invocation has at most. Where the function's contract
+	// has no such invocations there is one.
+	Size int `json:"size,omitempty"`
+
+	// Window is how long an event may wait for others.
+	Window time.Duration `json:"window,omitempty"`
+
+	// Parallel is how many invocations may be under way. Keys are spread over them: with 1,
+	// all events are in order.
+	Parallel int `json:"parallel,omitempty"`
+}
+
+// Bounds of a Batch. The first two are AWS's for its event source mappings.
+const (
+	maxBatchSize   = 10_000
+	maxBatchWindow = 5 * time.Minute
+	maxParallel    = 256
+)
+
+// Validate checks the bounds.
+func (b *Batch) Validate() error {
+	switch {
+	case b.Size < 0 || b.Size > maxBatchSize:
+		return Errorf(Invalid, "batch", "a batch of %d events is outside 1 to %d", b.Size, maxBatchSize)
+	case b.Window < 0 || b.Window > maxBatchWindow:
+		return Errorf(Invalid, "batch", "a batch window of %v is outside 0 to %v", b.Window, maxBatchWindow)
+	case b.Parallel < 0 || b.Parallel > maxParallel:
+		return Errorf(Invalid, "batch", "%d invocations in parallel are outside 1 to %d", b.Parallel, maxParallel)
+	}
+	return nil
+}
+
+// WithDefaults fills what is left out from d.
+func (b Batch) WithDefaults(d Batch) Batch {
+	return Batch{cmp.Or(b.Size, d.Size), cmp.Or(b.Window, d.Window), cmp.Or(b.Parallel, d.Parallel)}
 }

@@ -38,6 +38,12 @@ type Streamer interface {
 	Streams(lambent.Runtime) bool
 }
 
+// A Batcher is a Guest whose code may have several events in one invocation.
+type Batcher interface {
+	// Batches reports whether it may. It may be called concurrently.
+	Batches() bool
+}
+
 // A Chooser is a Guest that has a runtime booted in more than one way.
 type Chooser interface {
 	// Choose returns the runtime as it is best parked for a revision, of which tree is

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"lambent"
+	"lambent/guest"
 	"lambent/source"
 	"lambent/source/cron"
 	"lambent/store"
@@ -33,6 +34,10 @@ func (s *Server) openTriggers(ctx context.Context) (err error) {
 			}
 			return *t.Async, nil
 		},
+		Together: func(n lambent.Name) bool {
+			t, err := s.control.Resolve(n)
+			return err == nil && s.batches(t.Revision)
+		},
 	})
 	if err != nil {
 		return err
@@ -43,6 +48,16 @@ func (s *Server) openTriggers(ctx context.Context) (err error) {
 		return s.triggers.Close(ctx)
 	})
 	return nil
+}
+
+// batches reports whether a revision's code may have several events in one invocation.
+func (s *Server) batches(r *lambent.Revision) bool {
+	rt, err := s.runtime(r.Config.Runtime)
+	if err != nil {
+		return false // which whoever starts it will say
+	}
+	g, ok := s.guests[rt.Guest].(guest.Batcher)
+	return ok && g.Batches()
 }
 
 const sweepEvery = time.Hour

@@ -28,6 +28,12 @@ type Forecaster interface {
 	Next(t lambent.Trigger, after time.Time) time.Time
 }
 
+// An Ordered source says of its events which belong in order ([lambent.PartitionKey]).
+type Ordered interface {
+	// Batch is how they reach a function if the trigger does not say.
+	Batch() lambent.Batch
+}
+
 // A Sink takes what happens, for one trigger. Its methods may be called concurrently;
 // after an error nobody knows what was taken, and the source ends with it, or publishes
 // the same again.
@@ -35,6 +41,12 @@ type Sink interface {
 	// Publish returns once the events are durable, all of them. One whose ID was published
 	// before, lately, counts once.
 	Publish(context.Context, ...lambent.Event) error
+
+	// Deliver has the function take events now, together, and waits for that. It is for
+	// what the source keeps itself until it is done with: nothing becomes durable, and
+	// nothing is tried again. It returns the IDs of those that the function says have
+	// failed; after an error, a *lambent.Fault if it is the function's, all have.
+	Deliver(context.Context, ...lambent.Event) (failed []string, err error)
 
 	// Position returns what SetPosition kept last; nil: nothing.
 	Position(context.Context) ([]byte, error)

@@ -178,6 +178,19 @@ func TestQueueModel(t *testing.T) {
 					t.Fatal(err)
 				}
 			},
+			"repeat": func(t *rapid.T) {
+				it := pick(t, "running")
+				it.state, it.untouched = "waiting", false
+				it.attempt, it.note = it.attempt+1, fmt.Sprint("again ", it.attempt)
+				if err := it.work.Repeat(it.attempt, it.note); err != nil {
+					t.Fatal(err)
+				}
+				if first := q.Take(it.lane, 1); len(first) != 1 || first[0].Attempt != it.attempt || first[0].Note != it.note {
+					t.Fatalf("after Repeat the first one is %+v", first)
+				} else if err := first[0].Release(); err != nil {
+					t.Fatal(err)
+				}
+			},
 			"reopen": func(t *rapid.T) {
 				if err := s.Close(); err != nil {
 					t.Fatal(err)

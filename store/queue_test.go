@@ -63,6 +63,47 @@ func load(t testing.TB, w *store.Work) store.Item {
 	return it
 }
 
+// What is given back has its place again, also after a restart.
+func TestQueueRepeat(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := open(t, dir)
+	q, err := s.OpenQueue(t.Context(), store.QueueOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range []string{"1", "2", "3"} {
+		add(t, q, store.Item{ID: id, Lane: "a", Attempt: 1})
+	}
+	taken := q.Take("a", 2)
+	if err := taken[1].Release(); err != nil {
+		t.Fatal(err)
+	}
+	if err := taken[0].Repeat(2, "it failed"); err != nil {
+		t.Fatal(err)
+	}
+	wantKind(t, taken[0].Repeat(3, ""), lambent.Stale)
+	wantKind(t, taken[0].Repeat(-1, ""), lambent.Invalid)
+	look := func() {
+		t.Helper()
+		all := q.Take("a", 4)
+		if len(all) != 3 || all[0].Attempt != 2 || all[0].Note != "it failed" {
+			t.Fatalf("taken %+v", all)
+		}
+		for i, w := range all {
+			if it := load(t, w); it.ID != fmt.Sprint(i+1) {
+				t.Errorf("item %s is number %d", it.ID, i+1)
+			}
+		}
+	}
+	look()
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	q = openQueue(t, dir, store.QueueOptions{})
+	look()
+}
+
 func TestQueueLife(t *testing.T) {
 	t.Parallel()
 	q := openQueue(t, t.TempDir(), store.QueueOptions{})

@@ -178,6 +178,21 @@ func (w *Work) Release() error {
 	})
 }
 
+// Repeat gives back an item that failed, with an attempt's number and a note on why. As
+// after Release it is the first of its lane, which is not signalled for it. Kinds: as of
+// Release, and Invalid.
+func (w *Work) Repeat(attempt int, note string) error {
+	if err := checkDue("store.Repeat", time.Time{}, attempt); err != nil {
+		return err
+	}
+	return w.become("store.Repeat", running, func(q *Queue, it *item) {
+		it.attempt, it.note = uint32(attempt), makeNote(note)
+		q.changed(it, waiting)
+		q.count(it, waiting)
+		it.lane.due.pushFront(it)
+	})
+}
+
 // changed has an item's new state written.
 func (q *Queue) changed(it *item, to state) {
 	q.change(change{op: opSet, it: it, state: to, since: it.since, attempt: it.attempt, note: it.note})

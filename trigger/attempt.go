@@ -5,6 +5,8 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -12,41 +14,94 @@ import (
 	"lambent/store"
 )
 
-// An attempt is one run of an item.
+// An attempt is one run of an item, or, of an ordered lane, of the next few together.
 type attempt struct {
 	b      *Broker
 	l      *lane
-	w      *store.Work
 	policy lambent.Async
-	inv    *lambent.Invocation
+	parts  []*part
 	ran    bool // it had an instance
 	out    outcome
 }
 
-// attempt runs an item once, and says what becomes of it.
-func (b *Broker) attempt(l *lane, w *store.Work) {
-	a := &attempt{b: b, l: l, w: w}
+// A part is one item of an attempt.
+type part struct {
+	*attempt
+	w   *store.Work
+	inv *lambent.Invocation // of it alone
+}
+
+// maxBatchBytes is how much data the events of an attempt have together: under what a
+// function may be called with, as an event's form takes space, too.
+const maxBatchBytes = 4 << 20
+
+// attempt runs items once, and says what becomes of them.
+func (b *Broker) attempt(l *lane, works []*store.Work) {
+	a := &attempt{b: b, l: l}
 	defer func() { b.ended(l, a.ran) }()
-	policy, err := b.cfg.Async(functionOf(w.Lane))
-	if err != nil {
-		a.unmade(err)
-		return
+	if a.load(works) {
+		a.run()
 	}
+}
+
+// load reads what is to run together, and gives back the rest. It reports whether there
+// is anything.
+func (a *attempt) load(works []*store.Work) bool {
+	policy, policyErr := a.b.cfg.Async(functionOf(a.l.name))
 	a.policy = policy.WithDefaults()
-	it, err := w.Load(b.ctx)
-	if err != nil {
-		a.unmade(err)
-		return
+	bytes := 0
+	for i, w := range works {
+		p, err := &part{attempt: a, w: w}, policyErr
+		if err == nil {
+			err = p.load()
+		}
+		if err != nil && passes(err) {
+			giveBack(works[i:])
+			a.refused(err)
+			return false
+		}
+		if err != nil {
+			p.kill(err.Error())
+			continue
+		}
+		if age := time.Since(w.Added); age > a.policy.MaxAge {
+			p.dies(aged, fmt.Sprintf("it is %v old, over the limit of %v: %s", age.Round(time.Millisecond), a.policy.MaxAge, cmp.Or(w.Note, a.b.refusal(a.l), "it never began")))
+			continue
+		}
+		for j := range p.inv.Events {
+			bytes += len(p.inv.Events[j].Data)
+		}
+		if len(a.parts) > 0 && (w.Attempt > 1 || a.parts[0].w.Attempt > 1 || bytes > maxBatchBytes) { // what has failed is alone
+			giveBack(works[i:])
+			break
+		}
+		a.parts = append(a.parts, p)
 	}
-	if a.inv, err = decode(it); err != nil {
-		a.kill(err.Error())
-		return
+	return len(a.parts) > 0
+}
+
+// load reads the item.
+func (p *part) load() error {
+	it, err := p.w.Load(p.b.ctx)
+	if err == nil {
+		p.inv, err = decode(it)
 	}
-	if age := time.Since(w.Added); age > a.policy.MaxAge {
-		a.dies(aged, fmt.Sprintf("it is %v old, over the limit of %v: %s", age.Round(time.Millisecond), a.policy.MaxAge, cmp.Or(w.Note, b.refusal(l), "it never began")))
-		return
+	return err
+}
+
+// giveBack has items wait again, the first in front. The queue may be closed, and then
+// it is as if they had not been taken.
+func giveBack(works []*store.Work) {
+	for _, w := range slices.Backward(works) {
+		_ = w.Release()
 	}
-	a.run()
+}
+
+// giveBack is for all parts from one on.
+func (a *attempt) giveBack(from int) {
+	for _, p := range slices.Backward(a.parts[from:]) {
+		_ = p.w.Release()
+	}
 }
 
 func (a *attempt) run() {
@@ -55,56 +110,127 @@ func (a *attempt) run() {
 	defer cancel()
 	unhook := context.AfterFunc(a.b.ctx, cancel)
 	defer unhook()
-	a.inv.Started = sync.OnceFunc(func() {
+	inv := a.together()
+	inv.Started = sync.OnceFunc(func() {
 		unhook()
 		a.ran = true
 		a.b.started(a.l)
 	})
 	a.out.wants = a.policy.OnSuccess != ""
-	err := a.b.cfg.Invoker.Invoke(ctx, a.inv, &a.out)
+	err := a.b.cfg.Invoker.Invoke(ctx, inv, &a.out)
 	ending := a.b.ctx.Err() != nil // a server that ends may have cut it off
 	switch f := a.out.result.Fault; {
+	case err != nil && !passes(err):
+		a.fails(err.Error(), false)
 	case err != nil && (!a.ran || ending):
-		a.unmade(err)
-	case err != nil && passes(err): // the code ran, and what it did is not to be repeated at once
-		a.again(err.Error())
-	case err != nil:
-		a.dies(exhausted, err.Error())
+		a.refused(err)
+	case err != nil: // the code ran, and what it did is not to be repeated at once
+		a.fails(err.Error(), true)
 	case f == nil:
 		a.succeeds()
 	case f.Kind != lambent.FaultHandler && ending:
-		a.b.refused(a.l, a.w, f)
+		a.refused(f)
 	default:
-		a.again(f.Error())
+		a.fails(f.Error(), true)
 	}
 }
 
-// unmade is the end of an attempt that the platform did not make.
-func (a *attempt) unmade(err error) {
-	if passes(err) {
-		a.b.refused(a.l, a.w, err)
-		return
+// together is the invocation of all parts.
+func (a *attempt) together() *lambent.Invocation {
+	inv := *a.parts[0].inv
+	if len(a.parts) == 1 {
+		return &inv
 	}
-	if a.inv == nil {
-		a.kill(err.Error())
-		return
+	name := strings.Builder{}
+	inv.Events = nil
+	for _, p := range a.parts {
+		name.WriteString(" " + p.inv.ID)
+		inv.Events = append(inv.Events, p.inv.Events...)
+		inv.Hops = max(inv.Hops, p.inv.Hops)
 	}
-	a.dies(exhausted, err.Error())
+	inv.ID = lambent.IDOf("batch" + name.String())
+	return &inv
 }
 
-// again is the end of an attempt that failed.
-func (a *attempt) again(note string) {
-	if a.w.Attempt >= a.policy.Attempts {
-		a.dies(exhausted, note)
+// refused is the end of an attempt that the platform did not make: nothing has become of
+// its parts.
+func (a *attempt) refused(err error) {
+	a.giveBack(0)
+	a.b.refused(a.l, err)
+}
+
+// fails is the end of an attempt that failed, whole. Which of several parts that was,
+// fewer at a time will show.
+func (a *attempt) fails(note string, again bool) {
+	switch p := a.parts[0]; {
+	case len(a.parts) > 1:
+		a.giveBack(0)
+		a.b.suspect(a.l, len(a.parts))
+	case again:
+		p.again(note)
+	default:
+		p.dies(exhausted, note)
+	}
+}
+
+// succeeds is the end of an attempt that went well, but perhaps for some of its parts:
+// from the first of these on nothing is taken as done.
+func (a *attempt) succeeds() {
+	failed := len(a.parts)
+	for _, id := range a.out.result.FailedItems {
+		i := slices.IndexFunc(a.parts, func(p *part) bool { return len(p.inv.Events) == 1 && p.inv.Events[0].ID == id })
+		if i < 0 {
+			a.fails(fmt.Sprintf("the function says that item %.80q has failed, which is not in its batch", id), true)
+			return
+		}
+		failed = min(failed, i)
+	}
+	if failed < len(a.parts) {
+		a.giveBack(failed + 1)
+	}
+	for _, p := range a.parts[:failed] {
+		p.succeeds()
+	}
+	if failed < len(a.parts) {
+		a.parts[failed].again("the function says that it has failed")
+	}
+}
+
+// again is the end of a part that failed: it is tried again later.
+func (p *part) again(note string) {
+	if p.w.Attempt >= p.policy.Attempts {
+		p.dies(exhausted, note)
 		return
 	}
-	wait := a.policy.Wait(a.w.Attempt)
+	wait := p.policy.Wait(p.w.Attempt)
 	wait += time.Duration(rand.Int64N(int64(wait)/5 + 1)) // what failed together does not come again together
-	a.b.said(a.w.Retry(time.Now().Add(wait), a.w.Attempt+1, note))
+	if !p.l.ordered {
+		p.b.said(p.w.Retry(time.Now().Add(wait), p.w.Attempt+1, note))
+		return
+	}
+	p.b.said(p.w.Repeat(p.w.Attempt+1, note))
+	p.b.mu.Lock()
+	defer p.b.mu.Unlock()
+	p.b.rest(p.l, wait)
+}
+
+// refused gives back a part that has ended as the server does: it runs again.
+func (p *part) refused(err error) {
+	_ = p.w.Release()
+	p.b.refused(p.l, err)
 }
 
 // kill has an item be a dead letter.
-func (a *attempt) kill(note string) { a.b.said(a.w.Kill(note)) }
+func (p *part) kill(note string) {
+	p.b.passed(p.l)
+	p.b.said(p.w.Kill(note))
+}
+
+// done has an item be gone.
+func (p *part) done() {
+	p.b.passed(p.l)
+	p.b.said(p.w.Done())
+}
 
 // said looks at what the queue answers to what becomes of an item. It only refuses when
 // it is closed: the item runs again then.

@@ -2,6 +2,8 @@ package trigger
 
 import (
 	"context"
+	"slices"
+	"strings"
 	"time"
 
 	"lambent"
@@ -23,7 +25,7 @@ type DeadLetter struct {
 // DeadLetters returns those of a function that died first, at most limit of them and
 // without their payloads, and how many there are.
 func (b *Broker) DeadLetters(ctx context.Context, n lambent.Name, limit int) (letters []DeadLetter, total int, err error) {
-	all := b.cfg.Queue.Dead(laneOf(n))
+	all := b.dead(n)
 	for _, w := range all[:min(limit, len(all))] {
 		d, err := letter(ctx, w)
 		switch {
@@ -68,12 +70,33 @@ func letter(ctx context.Context, w *store.Work) (DeadLetter, error) {
 }
 
 func (b *Broker) findDead(op string, n lambent.Name, id string) (*store.Work, error) {
-	w, err := b.cfg.Queue.FindDead(laneOf(n), id)
-	if err != nil {
-		return nil, lambent.Errorf(lambent.NotFound, op, "function %s has no dead letter %.64q", functionOf(laneOf(n)), id).
-			WithHint("lambent deadletter list %s", n.Function)
+	for _, lane := range b.lanesOf(n) {
+		if w, err := b.cfg.Queue.FindDead(lane, id); err == nil {
+			return w, nil
+		}
 	}
-	return w, nil
+	return nil, lambent.Errorf(lambent.NotFound, op, "function %s has no dead letter %.64q", functionOf(laneOf(n)), id).
+		WithHint("lambent deadletter list %s", n.Function)
+}
+
+// lanesOf returns a function's lane, and those of its triggers that hold anything.
+func (b *Broker) lanesOf(n lambent.Name) []string {
+	lanes := []string{laneOf(n)}
+	for _, lane := range b.cfg.Queue.Lanes() {
+		if strings.HasPrefix(lane, lanes[0]+"/") {
+			lanes = append(lanes, lane)
+		}
+	}
+	return lanes
+}
+
+// dead returns a function's dead letters, those that died first first.
+func (b *Broker) dead(n lambent.Name) (all []*store.Work) {
+	for _, lane := range b.lanesOf(n) {
+		all = append(all, b.cfg.Queue.Dead(lane)...)
+	}
+	slices.SortStableFunc(all, func(a, b *store.Work) int { return a.Since.Compare(b.Since) })
+	return all
 }
 
 // Redrive has dead letters run again, from their first attempt on: one, or with an empty
@@ -108,7 +131,7 @@ func (b *Broker) Sweep(before time.Time) (count int, err error) {
 
 // each does something with dead letters, and returns once it is durable.
 func (b *Broker) each(ctx context.Context, op string, n lambent.Name, id string, do func(*store.Work) error) (count int, err error) {
-	letters := b.cfg.Queue.Dead(laneOf(n))
+	letters := b.dead(n)
 	if id != "" {
 		w, err := b.findDead(op, n, id)
 		if err != nil {

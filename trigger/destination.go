@@ -44,58 +44,58 @@ type responseContext struct {
 }
 
 // succeeds finishes an item whose function did well, once its destination knows.
-func (a *attempt) succeeds() {
-	err := a.tell(a.policy.OnSuccess, success, "")
+func (p *part) succeeds() {
+	err := p.tell(p.policy.OnSuccess, success, "")
 	switch {
 	case err == nil:
-		a.b.said(a.w.Done())
-	case a.b.ctx.Err() != nil:
-		a.b.refused(a.l, a.w, err)
+		p.done()
+	case p.b.ctx.Err() != nil:
+		p.refused(err)
 	default:
-		a.kill(fmt.Sprintf("it succeeded, and %s could not be told: %s", a.policy.OnSuccess, lambent.UserMessage(err)))
+		p.kill(fmt.Sprintf("it succeeded, and %s could not be told: %s", p.policy.OnSuccess, lambent.UserMessage(err)))
 	}
 }
 
 // dies is the end of an item that is not tried any more: a destination is told, or it is
 // a dead letter.
-func (a *attempt) dies(condition, note string) {
-	if a.policy.OnFailure == "" {
-		a.kill(note)
+func (p *part) dies(condition, note string) {
+	if p.policy.OnFailure == "" {
+		p.kill(note)
 		return
 	}
-	err := a.tell(a.policy.OnFailure, condition, note)
+	err := p.tell(p.policy.OnFailure, condition, note)
 	switch {
 	case err == nil:
-		a.b.said(a.w.Done())
-	case a.b.ctx.Err() != nil:
-		a.b.refused(a.l, a.w, err)
+		p.done()
+	case p.b.ctx.Err() != nil:
+		p.refused(err)
 	default:
-		a.kill(fmt.Sprintf("%s; and %s could not be told: %s", note, a.policy.OnFailure, lambent.UserMessage(err)))
+		p.kill(fmt.Sprintf("%s; and %s could not be told: %s", note, p.policy.OnFailure, lambent.UserMessage(err)))
 	}
 }
 
 // tell has a destination know of the end, durably, and tries for half a minute. While it
 // tries again, the lane has one place less for those that wait.
-func (a *attempt) tell(to lambent.AsyncDestination, condition, note string) error {
+func (p *part) tell(to lambent.AsyncDestination, condition, note string) error {
 	if to == "" {
 		return nil
 	}
-	record := a.record(condition, note)
-	body := record.fit(a.b.cfg.MaxPayload)
+	record := p.record(condition, note)
+	body := record.fit(p.b.cfg.MaxPayload)
 	for pause, begun := firstPause, time.Now(); ; pause *= 2 {
-		err := a.tellOnce(to, condition, body)
+		err := p.tellOnce(to, condition, body)
 		left := lastPause - time.Since(begun)
 		if err == nil || !passes(err) || left <= 0 {
 			return err
 		}
-		if pause == firstPause && a.ran {
-			a.b.wait(a.l, 1)
-			defer a.b.wait(a.l, -1)
+		if pause == firstPause && p.ran {
+			p.b.wait(p.l, 1)
+			defer p.b.wait(p.l, -1)
 		}
 		timer := time.NewTimer(min(pause, left))
 		select {
 		case <-timer.C:
-		case <-a.b.ctx.Done():
+		case <-p.b.ctx.Done():
 			timer.Stop()
 			return err
 		}
@@ -103,58 +103,58 @@ func (a *attempt) tell(to lambent.AsyncDestination, condition, note string) erro
 }
 
 // tellOnce is not cut off by Stop: what has ended need not end again.
-func (a *attempt) tellOnce(to lambent.AsyncDestination, condition string, body []byte) error {
+func (p *part) tellOnce(to lambent.AsyncDestination, condition string, body []byte) error {
 	const op = "trigger.destination"
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(a.b.ctx), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(p.b.ctx), 10*time.Second)
 	defer cancel()
 	// One that is redriven and ends again has ended twice.
-	id := lambent.IDOf(fmt.Sprintf("destination %s %s %d %s", a.w.Lane, a.inv.ID, a.w.Added.UnixMilli(), condition))
-	project := a.inv.Target.Project
+	id := lambent.IDOf(fmt.Sprintf("destination %s %s %d %s", p.w.Lane, p.inv.ID, p.w.Added.UnixMilli(), condition))
+	project := p.inv.Target.Project
 	n, isFunction, err := to.Function(project)
 	if err != nil {
 		return err
 	}
-	if a.inv.Hops+1 >= maxHops {
+	if p.inv.Hops+1 >= maxHops {
 		return lambent.Errorf(lambent.Invalid, op, "%d functions have led to one another by now, which is taken for a loop", maxHops)
 	}
 	if isFunction {
-		return a.b.Invoke(ctx, &lambent.Invocation{
-			ID: id, Target: n, Async: true, Hops: a.inv.Hops + 1, Trace: a.inv.Trace, Raw: body,
+		return p.b.Invoke(ctx, &lambent.Invocation{
+			ID: id, Target: n, Async: true, Hops: p.inv.Hops + 1, Trace: p.inv.Trace, Raw: body,
 		}, nil)
 	}
 	what := "Success"
 	if condition != success {
 		what = "Failure"
 	}
-	_, err = a.b.publish(ctx, project, a.inv.Hops+1, lambent.Event{
-		ID: id, Source: "lambda", Type: "Lambda Function Invocation Result - " + what, Subject: a.inv.Target.Function,
+	_, err = p.b.publish(ctx, project, p.inv.Hops+1, lambent.Event{
+		ID: id, Source: "lambda", Type: "Lambda Function Invocation Result - " + what, Subject: p.inv.Target.Function,
 		Time: time.Now().UTC(), DataContentType: "application/json", Data: body,
 	})
 	return err
 }
 
-func (a *attempt) record(condition, note string) (r record) {
-	target := a.inv.Target
+func (p *part) record(condition, note string) (r record) {
+	target := p.inv.Target
 	if target.Qualifier == "" {
 		target.Qualifier = lambent.Latest
 	}
 	r.Version, r.Timestamp = "1.0", time.Now().UTC().Format("2006-01-02T15:04:05.000Z")
-	r.RequestContext.RequestID, r.RequestContext.FunctionARN = a.inv.ID, target.ARN()
-	r.RequestContext.Condition, r.RequestContext.ApproximateInvokeCount = condition, a.w.Attempt
-	r.RequestPayload = a.request()
+	r.RequestContext.RequestID, r.RequestContext.FunctionARN = p.inv.ID, target.ARN()
+	r.RequestContext.Condition, r.RequestContext.ApproximateInvokeCount = condition, p.w.Attempt
+	r.RequestPayload = p.request()
 	if condition == aged {
 		r.RequestContext.ApproximateInvokeCount--
 		return r
 	}
-	version := a.out.result.Version
+	version := p.out.result.Version
 	if version == lambent.Latest {
 		version = "$LATEST"
 	}
 	r.ResponseContext = &responseContext{StatusCode: 200, ExecutedVersion: version}
-	answer := a.out.body
+	answer := p.out.body
 	if condition != success {
 		r.ResponseContext.FunctionError = "Unhandled"
-		if f := a.out.result.Fault; f != nil {
+		if f := p.out.result.Fault; f != nil {
 			answer = f.Payload
 		} else { // of the platform's words none are the function's
 			answer = marshal(map[string]string{"errorMessage": note})
@@ -181,13 +181,13 @@ func (r *record) fit(most int) []byte {
 }
 
 // request is what the function was called with.
-func (a *attempt) request() json.RawMessage {
-	if len(a.inv.Events) == 1 {
-		if b, err := a.inv.Events[0].Structured(); err == nil {
+func (p *part) request() json.RawMessage {
+	if len(p.inv.Events) == 1 {
+		if b, err := p.inv.Events[0].Structured(); err == nil {
 			return b
 		}
 	}
-	return asJSON(a.inv.Raw)
+	return asJSON(p.inv.Raw)
 }
 
 // asJSON is a payload where JSON is to stand: as a string if it is none.

@@ -45,7 +45,7 @@ func (b *Broker) publish(ctx context.Context, project string, hops int, events .
 			return 0, err
 		}
 	}
-	adding := &batch{b: b, ctx: ctx}
+	adding := &adder{b: b, ctx: ctx}
 	for i := range events {
 		if err := b.match(adding, project, &events[i], "", hops); err != nil {
 			return 0, err
@@ -63,7 +63,7 @@ func (b *Broker) publish(ctx context.Context, project string, hops int, events .
 
 // match adds what an event of a project is to invoke; again is what tells that from what
 // it has invoked before.
-func (b *Broker) match(adding *batch, project string, e *lambent.Event, again string, hops int) error {
+func (b *Broker) match(adding *adder, project string, e *lambent.Event, again string, hops int) error {
 	doc, err := document(project, e)
 	if err != nil {
 		return err
@@ -88,39 +88,54 @@ func (b *Broker) match(adding *batch, project string, e *lambent.Event, again st
 	return nil
 }
 
-// A batch adds items to the queue, as many at a time as that takes. What is refused for
-// one lane is not kept from the others: the first error is kept, and whoever published
-// does so again, which does no harm.
-type batch struct {
-	b     *Broker
-	ctx   context.Context
-	items []store.Item
-	bytes int
-	count int // of all that were given
-	err   error
+// An adder adds items to the queue, as many at a time as that takes. What is refused for
+// one lane is not kept from the others, but nothing goes to a lane behind what that
+// refused: the first error is kept, and whoever published does so again, which does no
+// harm.
+type adder struct {
+	b       *Broker
+	ctx     context.Context
+	items   []store.Item
+	bytes   int
+	count   int // of all that were given
+	refused map[string]bool
+	err     error
 }
 
-func (a *batch) add(it store.Item) {
+func (a *adder) add(it store.Item) {
 	const most = 100 // the queue takes some 200, and one of the largest
 	size := len(it.Payload) + len(it.Meta)
 	if len(a.items) == most || a.bytes+size > store.MaxPayloadBytes {
 		a.flush()
 	}
-	a.items, a.bytes, a.count = append(a.items, it), a.bytes+size, a.count+1
+	if a.count++; !a.refused[it.Lane] {
+		a.items, a.bytes = append(a.items, it), a.bytes+size
+	}
 }
 
-func (a *batch) flush() {
+func (a *adder) flush() {
 	defer func() { a.items, a.bytes = a.items[:0], 0 }()
 	if len(a.items) == 0 || a.err != nil && !lambent.Is(a.err, lambent.Throttled) { // it would be the same for all
 		return
 	}
 	_, err := a.b.cfg.Queue.Add(a.ctx, a.items...)
-	if lambent.Is(err, lambent.Throttled) && len(a.items) > 1 {
+	if lambent.Is(err, lambent.Throttled) {
 		err = nil
 		for _, it := range a.items {
-			if _, e := a.b.cfg.Queue.Add(a.ctx, it); err == nil {
+			if a.refused[it.Lane] {
+				continue
+			}
+			_, e := a.b.cfg.Queue.Add(a.ctx, it)
+			if e == nil {
+				continue
+			}
+			if err == nil {
 				err = e
 			}
+			if a.refused == nil {
+				a.refused = map[string]bool{}
+			}
+			a.refused[it.Lane] = true
 		}
 	}
 	if a.err == nil {
@@ -131,10 +146,14 @@ func (a *batch) flush() {
 // eventItem is the invocation that a trigger makes of an event; name is what tells that
 // from others of the trigger.
 func eventItem(t *lambent.Trigger, e *lambent.Event, name string, hops int) (store.Item, error) {
-	return encode(&lambent.Invocation{
+	it, err := encode(&lambent.Invocation{
 		ID: lambent.IDOf("event " + t.ID + " " + name), TriggerID: t.ID, Source: t.Kind(), Target: t.Target,
 		Trace: e.Extensions["traceparent"], Hops: hops, Events: []lambent.Event{*e},
 	})
+	if t.Batch != nil {
+		it.Lane = orderedLane(t, e)
+	}
+	return it, err
 }
 
 // maxAttributes bounds what an event is without its data, which is kept in an item's meta.

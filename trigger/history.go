@@ -117,7 +117,7 @@ func (b *Broker) Replay(ctx context.Context, project string, q EventQuery, dry b
 		return len(events), 0, nil
 	}
 	slices.Reverse(events)
-	adding := &batch{b: b, ctx: ctx}
+	adding := &adder{b: b, ctx: ctx}
 	again := "\x00" + lambent.NewID() // they are others than the first time
 	for i := range events {
 		k := &events[i]

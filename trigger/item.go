@@ -2,6 +2,8 @@ package trigger
 
 import (
 	"encoding/json"
+	"hash/fnv"
+	"strconv"
 	"strings"
 
 	"lambent"
@@ -23,10 +25,36 @@ type meta struct {
 // laneOf is the name of a function's lane. Names have no slash.
 func laneOf(n lambent.Name) string { return n.Project + "/" + n.Function }
 
+// orderedLane is the name of the lane of a trigger that an event goes to: those of one
+// key go to the same one.
+func orderedLane(t *lambent.Trigger, e *lambent.Event) string {
+	key := e.Extensions[lambent.PartitionKey]
+	if key == "" {
+		key = e.ID
+	}
+	h := fnv.New32a()
+	h.Write([]byte(key))
+	return laneOfPart(t, int(h.Sum32()%uint32(max(t.Batch.Parallel, 1))))
+}
+
+// laneOfPart is the name of one of the lanes of a trigger.
+func laneOfPart(t *lambent.Trigger, i int) string {
+	return laneOf(t.Target) + "/" + t.ID + "/" + strconv.Itoa(i)
+}
+
 // functionOf is the function of a lane.
 func functionOf(lane string) lambent.Name {
-	project, function, _ := strings.Cut(lane, "/")
+	project, rest, _ := strings.Cut(lane, "/")
+	function, _, _ := strings.Cut(rest, "/")
 	return lambent.Name{Project: project, Function: function}
+}
+
+// triggerOf is the trigger of an ordered lane; it is empty for a lane of another kind.
+func triggerOf(lane string) string {
+	if parts := strings.Split(lane, "/"); len(parts) == 4 {
+		return parts[2]
+	}
+	return ""
 }
 
 func encode(inv *lambent.Invocation) (store.Item, error) {
@@ -42,7 +70,7 @@ func encode(inv *lambent.Invocation) (store.Item, error) {
 		it.Payload, e.Data = e.Data, nil
 		m.Event = &e
 	default:
-		return it, lambent.Errorf(lambent.Unsupported, "trigger.Invoke", "%d events in one invocation cannot be kept yet", len(inv.Events))
+		return it, lambent.Errorf(lambent.Unsupported, "trigger.Invoke", "%d events in one invocation: each is kept by itself", len(inv.Events))
 	}
 	var err error
 	if it.Meta, err = json.Marshal(m); err != nil {
@@ -54,7 +82,7 @@ func encode(inv *lambent.Invocation) (store.Item, error) {
 func decode(it store.Item) (*lambent.Invocation, error) {
 	var m meta
 	if err := json.Unmarshal(it.Meta, &m); err != nil {
-		return nil, lambent.Errorf(lambent.Internal, "trigger", "what was kept of the invocation cannot be read: %w", err)
+		return nil, lambent.Errorf(lambent.Invalid, "trigger", "what was kept of the invocation cannot be read: %w", err)
 	}
 	inv := &lambent.Invocation{
 		ID: it.ID, TriggerID: m.Trigger, Source: m.Source, Entry: m.Entry, Trace: m.Trace, Hops: m.Hops, Attempt: it.Attempt,

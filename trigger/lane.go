@@ -16,11 +16,15 @@ const maxWaiting = 16
 // Pauses of a lane that was refused.
 const firstPause, lastPause = 100 * time.Millisecond, 30 * time.Second
 
-// A lane is what is under way of one function. It exists while there is something.
+// A lane is what is under way of one function, or of a trigger whose events are in order.
+// It exists while there is something.
 type lane struct {
 	name    string
-	waiting int           // taken, and not running yet
-	running int           // taken, and not done with
+	ordered bool          // one attempt is under way at a time, and what failed is tried again before the rest
+	suspect int           // so many items in front have failed together, and which of them it was is not known; of an ordered lane
+	window  *time.Timer   // ends the time in which more may join them; nil: there is none
+	waiting int           // attempts that have begun, and have no instance yet
+	running int           // attempts that are not over
 	pause   time.Duration // that it is in, or, if none has begun, that was the last one since it was taken in; 0: none
 	resume  *time.Timer   // ends the pause; nil: there is none
 	refusal string        // why it was refused last
@@ -43,24 +47,64 @@ func (b *Broker) look() {
 func (b *Broker) lane(name string) *lane {
 	l := b.lanes[name]
 	if l == nil {
-		l = &lane{name: name}
+		l = &lane{name: name, ordered: triggerOf(name) != ""}
 		b.lanes[name] = l
 	}
 	return l
 }
 
-// fill takes as much of a lane as may wait for an instance. The caller holds b.mu.
+// fill has as many attempts begin as may wait for an instance. The caller holds b.mu.
 func (b *Broker) fill(l *lane) {
-	if n := maxWaiting - l.waiting; n > 0 && l.resume == nil && b.ctx.Err() == nil {
+	switch n := maxWaiting - l.waiting; {
+	case l.resume != nil || b.ctx.Err() != nil:
+	case l.ordered:
+		b.gather(l)
+	case n > 0:
 		for _, w := range b.cfg.Queue.Take(l.name, n) {
-			l.waiting++
-			l.running++
-			b.running.Go(func() { b.attempt(l, w) })
+			b.begin(l, w)
 		}
 	}
-	if l.running == 0 && l.resume == nil {
+	if l.running == 0 && l.resume == nil && l.window == nil {
 		delete(b.lanes, l.name)
 	}
+}
+
+// gather has the next attempt of an ordered lane begin, unless one is under way or more
+// may come in time. The caller holds b.mu.
+func (b *Broker) gather(l *lane) {
+	if l.running > 0 {
+		return
+	}
+	batch := b.batchOf(l.name)
+	if l.suspect > 0 { // half of them, and so on, until it is one
+		batch.Size = min(batch.Size, max(1, l.suspect/2))
+	}
+	if s := b.cfg.Queue.LaneStats(l.name); s.Waiting > 0 && s.Waiting < batch.Size {
+		if left := time.Until(s.OldestDue.Add(batch.Window)); left > 0 {
+			if l.window == nil {
+				l.window = time.AfterFunc(left, func() {
+					b.mu.Lock()
+					defer b.mu.Unlock()
+					l.window = nil
+					b.fill(l)
+				})
+			}
+			return
+		}
+	}
+	if l.window != nil && l.window.Stop() {
+		l.window = nil
+	}
+	if works := b.cfg.Queue.Take(l.name, batch.Size); len(works) > 0 {
+		b.begin(l, works...)
+	}
+}
+
+// begin begins an attempt. The caller holds b.mu.
+func (b *Broker) begin(l *lane, works ...*store.Work) {
+	l.waiting++
+	l.running++
+	b.running.Go(func() { b.attempt(l, works) })
 }
 
 // wait counts n more as waiting, which they do though they have run.
@@ -92,23 +136,45 @@ func (b *Broker) ended(l *lane, ran bool) {
 	b.fill(l)
 }
 
-// refused gives back an item that there was no place for, and leaves its lane alone for
-// a while: longer each time, until something is taken in.
-func (b *Broker) refused(l *lane, w *store.Work, err error) {
-	_ = w.Release() // the queue may be closed, and then it is as if it had not been taken
+// refused leaves a lane alone for a while that there was no place for: longer each time,
+// until something is taken in.
+func (b *Broker) refused(l *lane, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	l.refusal = err.Error()
+	if l.resume == nil {
+		l.pause = min(max(2*l.pause, firstPause, retryAfter(err)), lastPause)
+		b.rest(l, l.pause)
+	}
+}
+
+// rest leaves a lane alone for so long. The caller holds b.mu.
+func (b *Broker) rest(l *lane, pause time.Duration) {
 	if l.resume != nil || b.ctx.Err() != nil {
 		return
 	}
-	l.pause = min(max(2*l.pause, firstPause, retryAfter(err)), lastPause)
-	l.resume = time.AfterFunc(l.pause, func() {
+	l.resume = time.AfterFunc(pause, func() {
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		l.resume = nil
 		b.fill(l)
 	})
+}
+
+// suspect says how many items in front of a lane have failed together.
+func (b *Broker) suspect(l *lane, n int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	l.suspect = n
+}
+
+// passed tells that the first item of an ordered lane is done with.
+func (b *Broker) passed(l *lane) {
+	if l.ordered {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		l.suspect = max(0, l.suspect-1)
+	}
 }
 
 // refusal is why a lane was refused last.

@@ -1,7 +1,7 @@
 // Package trigger is everything asynchronous: what is accepted now and run later, as
 // often as it takes. A [Broker] stands between whoever wants invocations and dispatch:
 // it passes on what is waited for, and keeps the rest in lanes of a durable queue, one
-// for each function.
+// for each function, and some for each trigger whose events are in order.
 //
 // What it promises: an invocation that was accepted is on disk, and runs until it
 // succeeds, or fails as often as its function allows, or is too old; then it is a dead
@@ -29,6 +29,7 @@ type Config struct {
 	History    *store.History                            // the store's
 	Sources    map[string]source.Source                  // by the kind of triggers
 	Async      func(lambent.Name) (lambent.Async, error) // how a function wants it; Kind: NotFound
+	Together   func(lambent.Name) bool                   // whether a function takes several events in one invocation
 	MaxPayload int                                       // bytes of an asynchronous invocation
 	Logger     *slog.Logger
 }

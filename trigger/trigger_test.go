@@ -29,7 +29,9 @@ type platform struct {
 	history *store.History
 	broker  *trigger.Broker
 	source  scripted
+	ordered bool // the source is
 	run     func(context.Context, *lambent.Invocation) (*lambent.Fault, error)
+	failed  func(*lambent.Invocation) []string // which of its events a function says have failed; nil: none
 
 	mu     sync.Mutex // guards what follows
 	async  map[string]lambent.Async
@@ -59,8 +61,13 @@ func (p *platform) open() {
 	if p.history, err = p.store.OpenHistory(context.Background(), store.HistoryOptions{}); err != nil {
 		p.t.Fatal(err)
 	}
+	var src source.Source = &p.source
+	if p.ordered {
+		src = ordered{&p.source}
+	}
 	p.broker, err = trigger.Open(context.Background(), trigger.Config{
-		Invoker: p, Store: p.store, Queue: p.queue, History: p.history, Sources: map[string]source.Source{"schedule": &p.source}, MaxPayload: 1 << 20, Logger: slog.New(slog.DiscardHandler),
+		Invoker: p, Store: p.store, Queue: p.queue, History: p.history, Sources: map[string]source.Source{"schedule": src}, MaxPayload: 1 << 20, Logger: slog.New(slog.DiscardHandler),
+		Together: func(lambent.Name) bool { return true },
 		Async: func(n lambent.Name) (lambent.Async, error) {
 			p.mu.Lock()
 			defer p.mu.Unlock()
@@ -109,7 +116,11 @@ func (p *platform) Invoke(ctx context.Context, inv *lambent.Invocation, reply la
 		_ = reply.Begin(200, nil)
 		_, _ = reply.Write([]byte(body))
 	}
-	reply.End(lambent.Result{Version: lambent.Latest, Fault: f})
+	result := lambent.Result{Version: lambent.Latest, Fault: f}
+	if f == nil && p.failed != nil {
+		result.FailedItems = p.failed(inv)
+	}
+	reply.End(result)
 	p.told <- struct{}{}
 	return nil
 }

@@ -32,6 +32,8 @@ type Status struct {
 	lambent.Trigger
 	Next  time.Time // when the source will publish next; zero: nobody knows, or it does not run
 	Error string    // why the source does not run now, or what a pattern could not be matched with last, in one line
+
+	Waiting int // events that are in order and have not run; those of other triggers wait with all that is their function's
 }
 
 // A watch is a trigger whose source runs.
@@ -154,7 +156,7 @@ var _ source.Sink = (*watch)(nil)
 
 // Publish implements source.Sink: each event is an invocation of its own.
 func (w *watch) Publish(ctx context.Context, events ...lambent.Event) error {
-	adding := &batch{b: w.b, ctx: ctx}
+	adding := &adder{b: w.b, ctx: ctx}
 	for i := range events {
 		if err := w.b.check(&events[i]); err != nil {
 			return err
@@ -173,6 +175,20 @@ func (w *watch) Publish(ctx context.Context, events ...lambent.Event) error {
 		w.b.remember(w.status.Target.Project, w.status.ID, &events[i])
 	}
 	return nil
+}
+
+// Deliver implements source.Sink.
+func (w *watch) Deliver(ctx context.Context, events ...lambent.Event) ([]string, error) {
+	t := &w.status.Trigger
+	inv := &lambent.Invocation{ID: lambent.NewID(), TriggerID: t.ID, Source: t.Kind(), Target: t.Target, Async: true, Events: events}
+	var out outcome
+	if err := w.b.cfg.Invoker.Invoke(ctx, inv, &out); err != nil {
+		return nil, err
+	}
+	if out.result.Fault != nil {
+		return nil, out.result.Fault
+	}
+	return out.result.FailedItems, nil
 }
 
 func (w *watch) positionKey() string { return positionPrefix + "." + w.status.ID }
@@ -227,20 +243,57 @@ func (b *Broker) Add(ctx context.Context, t lambent.Trigger) (Status, error) {
 
 // Check says what is wrong with a trigger, but for its function.
 func (b *Broker) Check(t lambent.Trigger) error {
+	const op = "trigger.Check"
+	src := b.cfg.Sources[t.Kind()]
+	if t.Batch != nil {
+		if _, ok := src.(source.Ordered); !ok {
+			return lambent.Errorf(lambent.Invalid, op, "a trigger of kind %s has no batches: each event is an invocation of its own", t.Kind())
+		}
+		if err := t.Batch.Validate(); err != nil {
+			return err
+		}
+	}
 	if t.Kind() == "pattern" {
 		_, err := pattern.Parse(t.Pattern)
 		return err
 	}
-	src := b.cfg.Sources[t.Kind()]
 	if src == nil {
-		return lambent.Errorf(lambent.Invalid, "trigger.Check", "a trigger says of one source what it is to watch")
+		return lambent.Errorf(lambent.Invalid, op, "a trigger says of one source what it is to watch")
 	}
 	t.Created = time.Now()
 	return src.Check(t)
 }
 
+// complete fills what a trigger leaves to its source.
+func (b *Broker) complete(t *lambent.Trigger) {
+	if src, ok := b.cfg.Sources[t.Kind()].(source.Ordered); ok {
+		var batch lambent.Batch
+		if t.Batch != nil {
+			batch = *t.Batch
+		}
+		batch = batch.WithDefaults(src.Batch()).WithDefaults(lambent.Batch{Size: 1, Parallel: 1})
+		t.Batch = &batch
+	}
+}
+
+// batchOf is how the events of an ordered lane reach their function.
+func (b *Broker) batchOf(lane string) lambent.Batch {
+	b.watchMu.Lock()
+	w := b.watches[triggerOf(lane)]
+	b.watchMu.Unlock()
+	if w == nil || w.status.Batch == nil { // the trigger is no more
+		return lambent.Batch{Size: 1}
+	}
+	batch := *w.status.Batch
+	if !b.cfg.Together(functionOf(lane)) {
+		batch.Size = 1
+	}
+	return batch
+}
+
 // add keeps a trigger that was checked. The caller holds b.changing.
 func (b *Broker) add(ctx context.Context, t lambent.Trigger) (Status, error) {
+	b.complete(&t)
 	if b.ctx.Err() != nil {
 		return Status{}, lambent.Errorf(lambent.Unavailable, "trigger.Add", "the server is shutting down")
 	}
@@ -270,6 +323,7 @@ func (b *Broker) Deploy(ctx context.Context, n lambent.Name, triggers []lambent.
 	wanted := map[string]bool{}
 	for _, t := range triggers {
 		t.Target, t.Deployed = n, true
+		b.complete(&t)
 		is := identity(t)
 		if had[is] == nil && !wanted[is] { // of two that are the same one is enough
 			if _, err := b.add(ctx, t); err != nil {
@@ -335,6 +389,12 @@ func (w *watch) now() Status {
 	w.mu.Lock()
 	s := w.status
 	w.mu.Unlock()
+	if s.Batch != nil {
+		for i := range s.Batch.Parallel {
+			l := w.b.cfg.Queue.LaneStats(laneOfPart(&s.Trigger, i))
+			s.Waiting += l.Waiting + l.Delayed + l.Running
+		}
+	}
 	if f, ok := w.b.cfg.Sources[s.Kind()].(source.Forecaster); ok && !s.Disabled {
 		s.Next = f.Next(s.Trigger, time.Now())
 	}

@@ -22,6 +22,7 @@ import (
 type scripted struct {
 	mu      sync.Mutex // guards what follows
 	running map[string]func(fails bool, e ...lambent.Event) error
+	sinks   map[string]source.Sink
 	starts  int
 }
 
@@ -37,8 +38,9 @@ func (s *scripted) Run(ctx context.Context, t lambent.Trigger, sink source.Sink)
 	s.mu.Lock()
 	s.starts++
 	if s.running == nil {
-		s.running = map[string]func(bool, ...lambent.Event) error{}
+		s.running, s.sinks = map[string]func(bool, ...lambent.Event) error{}, map[string]source.Sink{}
 	}
+	s.sinks[t.ID] = sink
 	s.running[t.ID] = func(fails bool, e ...lambent.Event) error {
 		if fails {
 			ended <- errors.New("the world is gone")
@@ -78,6 +80,12 @@ func (s *scripted) of(id string) func(bool, ...lambent.Event) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.running[id]
+}
+
+func (s *scripted) sink(id string) source.Sink {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.sinks[id]
 }
 
 func (p *platform) add(function, expression string) trigger.Status {

@@ -26,12 +26,32 @@ type eventBridgeEvent struct {
 
 // eventsEvent shapes events as AWS does those of the same kind.
 func eventsEvent(inv *lambent.Invocation) ([]byte, error) {
-	if len(inv.Events) != 1 {
-		return nil, lambent.Errorf(lambent.Unsupported, "lambda.Invoke", "%d events at once cannot be shaped for AWS functions yet", len(inv.Events))
+	var shape any
+	switch {
+	case !single(inv.Source):
+		shape = records(inv)
+	case len(inv.Events) == 1:
+		shape = eventBridge(inv)
+	default:
+		return nil, lambent.Errorf(lambent.Unsupported, "lambda.Invoke", "%d events at once: those of a %s come one at a time", len(inv.Events), inv.Source)
 	}
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(shape); err != nil {
+		return nil, lambent.Errorf(lambent.Invalid, "lambda.Invoke", "event %s has no JSON form: %w", inv.Events[0].ID, err)
+	}
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
+}
+
+// single reports whether events of a kind of trigger come one at a time, as EventBridge
+// has them, and not in a list.
+func single(source string) bool { return source == "schedule" || source == "pattern" }
+
+func eventBridge(inv *lambent.Invocation) *eventBridgeEvent {
 	e := &inv.Events[0]
 	account := lambent.AccountID(inv.Target.Project)
-	out := eventBridgeEvent{
+	out := &eventBridgeEvent{
 		Version: "0", ID: e.ID, DetailType: e.Type, Source: e.Source, Account: account,
 		Time: e.Time.UTC().Format(time.RFC3339), Region: lambent.Region, Resources: []string{}, Detail: detail(e.Data),
 	}
@@ -39,13 +59,7 @@ func eventsEvent(inv *lambent.Invocation) ([]byte, error) {
 		out.DetailType, out.Source, out.Detail = "Scheduled Event", "aws.events", json.RawMessage("{}")
 		out.Resources = append(out.Resources, "arn:aws:events:"+lambent.Region+":"+account+":rule/"+inv.TriggerID)
 	}
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(out); err != nil {
-		return nil, lambent.Errorf(lambent.Invalid, "lambda.Invoke", "event %s has no JSON form: %w", e.ID, err)
-	}
-	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
+	return out
 }
 
 // detail is an event's data where JSON is to stand: what is none is a string, in base64

@@ -55,8 +55,40 @@ func TestEvents(t *testing.T) {
 			t.Errorf("AWS's type makes of it %s, %v", again, err)
 		}
 	}
-	if _, err := eventsEvent(&lambent.Invocation{Events: make([]lambent.Event, 2)}); !lambent.Is(err, lambent.Unsupported) {
+	if _, err := eventsEvent(&lambent.Invocation{Source: "pattern", Events: make([]lambent.Event, 2)}); !lambent.Is(err, lambent.Unsupported) {
 		t.Error(err)
+	}
+}
+
+// Of a source that has batches there is a list, of one event too.
+func TestRecords(t *testing.T) {
+	t.Parallel()
+	at := time.Date(2026, 11, 28, 1, 2, 3, 45e6, time.UTC)
+	events := []lambent.Event{
+		{ID: "e1", Source: "/db", Type: "row", Subject: "public.orders", Time: at, Extensions: map[string]string{lambent.PartitionKey: "orders 1"}, Data: []byte(`{"total":1.50}`)},
+		{ID: "e2", Source: "/db", Type: "row"},
+	}
+	got, err := eventsEvent(&lambent.Invocation{Source: "stream", Events: events})
+	want := `{"Records":[{"eventID":"e1","eventVersion":"1.0","eventSource":"lambent:stream","eventName":"row","eventTime":"2026-11-28T01:02:03.045Z","awsRegion":"us-east-1",` +
+		`"source":"/db","subject":"public.orders","partitionKey":"orders 1","data":{"total":1.50}},` +
+		`{"eventID":"e2","eventVersion":"1.0","eventSource":"lambent:stream","eventName":"row","awsRegion":"us-east-1","source":"/db","data":{}}]}`
+	if err != nil || string(got) != want {
+		t.Errorf("got %s, %v\nwant %s", got, err, want)
+	}
+}
+
+func TestFailedItems(t *testing.T) {
+	t.Parallel()
+	for answer, want := range map[string][]string{
+		`null`: nil, `"ok"`: nil, `{}`: nil, ``: nil, `{"batchItemFailures":null}`: nil, `{"batchItemFailures":[]}`: nil, `{"batchItemFailures":"e1"}`: nil,
+		`{"batchItemFailures":[{"itemIdentifier":"e2"},{"itemIdentifier":"e1"}],"x":1}`: {"e2", "e1"},
+		`{"batchItemFailures":[{"itemIdentifier":null}]}`:                               {""},
+		`{"batchItemFailures":[{}]}`:                                                    {""},
+		`{"batchItemFailures":[{"itemIdentifier":""}]}`:                                 {""},
+	} {
+		if got := failedItems([]byte(answer)); !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: %q, want %q", answer, got, want)
+		}
 	}
 }
 

@@ -109,7 +109,11 @@ func (in *instance) relay(ctx context.Context, inv *lambent.Invocation, r *respo
 		if out.Begin(http.StatusOK, header) == nil {
 			_, _ = out.Write(r.body) // a caller who is gone changes nothing for the code
 		}
-		out.End(lambent.Result{})
+		var result lambent.Result
+		if len(inv.Events) > 0 && !single(inv.Source) {
+			result.FailedItems = failedItems(r.body)
+		}
+		out.End(result)
 	}
 	if cap(r.body) > 0 && cap(r.body) <= pooledBody {
 		bodies.Put(&r.body)

@@ -25,6 +25,7 @@ import (
 var (
 	_ guest.Guest   = (*Guest)(nil)
 	_ guest.Checker = (*Guest)(nil)
+	_ guest.Batcher = (*Guest)(nil)
 )
 
 // agentHello is what an agent says once it is booted (runtimes/DESIGN.md).
@@ -50,6 +51,9 @@ func (g *Guest) Check(c *lambent.Config, rt lambent.Runtime) error {
 	}
 	return nil
 }
+
+// Batches implements guest.Batcher.
+func (g *Guest) Batches() bool { return true }
 
 // Attach implements guest.Guest.
 func (g *Guest) Attach(ctx context.Context, sb sandbox.Sandbox, rt lambent.Runtime) (guest.Instance, error) {
