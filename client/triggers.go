@@ -17,6 +17,8 @@ type Trigger struct {
 	Kind      string          `json:"kind"`                // Of what kind the source is
 	Schedule  *Schedule       `json:"schedule,omitempty"`  // Of kind schedule
 	Pattern   json.RawMessage `json:"pattern,omitempty"`   // Of kind pattern: what EventBridge calls an event pattern
+	Batch     *Batch          `json:"batch,omitempty"`     // How events reach the function that are in order; not there: each by itself, in no order
+	Waiting   int             `json:"waiting,omitempty"`   // Events of a trigger with a batch that have not run
 	Enabled   bool            `json:"enabled"`
 	Deployed  bool            `json:"deployed"` // It came with the function's code: the next deploy that says what triggers there are may remove it
 	Created   time.Time       `json:"created"`
@@ -32,10 +34,18 @@ type Schedule struct {
 	SkipMissed bool   `json:"skip_missed,omitempty"` // Leave out what was due while the server was down, in place of firing the last of it once
 }
 
+// A Batch says how many events reach a function at a time. Those of one key are in order.
+type Batch struct {
+	Size     int   `json:"size,omitempty"`      // Events of one invocation, at most; not there: as the source has it
+	WindowMS int64 `json:"window_ms,omitempty"` // How long an event may wait for others
+	Parallel int   `json:"parallel,omitempty"`  // Invocations at a time; with 1, all events are in order. Not there: as the source has it
+}
+
 // A SourceRequest says what is watched: one of the fields is there.
 type SourceRequest struct {
 	Schedule *Schedule       `json:"schedule,omitempty"` // Fires by the clock
 	Pattern  json.RawMessage `json:"pattern,omitempty"`  // Of events that are published in the project: what EventBridge calls an event pattern
+	Batch    *Batch          `json:"batch,omitempty"`    // Of a source whose events are in order
 }
 
 // A TriggerRequest says what a trigger is to be.

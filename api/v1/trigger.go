@@ -20,6 +20,8 @@ type Trigger struct {
 	Kind      string          `json:"kind" doc:"Of what kind the source is" example:"schedule"`
 	Schedule  *Schedule       `json:"schedule,omitempty" doc:"Of kind schedule"`
 	Pattern   json.RawMessage `json:"pattern,omitempty" doc:"Of kind pattern: what EventBridge calls an event pattern"`
+	Batch     *Batch          `json:"batch,omitempty" doc:"How events reach the function that are in order; not there: each by itself, in no order"`
+	Waiting   int             `json:"waiting,omitempty" doc:"Events of a trigger with a batch that have not run"`
 	Enabled   bool            `json:"enabled"`
 	Deployed  bool            `json:"deployed" doc:"It came with the function's code: the next deploy that says what triggers there are may remove it"`
 	Created   time.Time       `json:"created"`
@@ -35,10 +37,18 @@ type Schedule struct {
 	SkipMissed bool   `json:"skip_missed,omitempty" doc:"Leave out what was due while the server was down, in place of firing the last of it once"`
 }
 
+// A Batch says how many events reach a function at a time. Those of one key are in order.
+type Batch struct {
+	Size     int   `json:"size,omitempty" minimum:"0" maximum:"10000" doc:"Events of one invocation, at most; not there: as the source has it" example:"100"`
+	WindowMS int64 `json:"window_ms,omitempty" minimum:"0" maximum:"300000" doc:"How long an event may wait for others" example:"500"`
+	Parallel int   `json:"parallel,omitempty" minimum:"0" maximum:"256" doc:"Invocations at a time; with 1, all events are in order. Not there: as the source has it" example:"8"`
+}
+
 // A SourceRequest says what is watched: one of the fields is there.
 type SourceRequest struct {
 	Schedule *Schedule       `json:"schedule,omitempty" doc:"Fires by the clock"`
 	Pattern  json.RawMessage `json:"pattern,omitempty" doc:"Of events that are published in the project: what EventBridge calls an event pattern"`
+	Batch    *Batch          `json:"batch,omitempty" doc:"Of a source whose events are in order"`
 }
 
 // A TriggerRequest says what a trigger is to be.
@@ -109,6 +119,9 @@ func triggerOf(st *trigger.Status) Trigger {
 	if sc := st.Schedule; sc != nil {
 		t.Schedule = &Schedule{Expression: sc.Expression, Zone: sc.Zone, JitterMS: sc.Jitter.Milliseconds(), SkipMissed: sc.SkipMissed}
 	}
+	if b := st.Batch; b != nil {
+		t.Batch, t.Waiting = &Batch{Size: b.Size, WindowMS: b.Window.Milliseconds(), Parallel: b.Parallel}, st.Waiting
+	}
 	if !st.Next.IsZero() {
 		t.Next = new(st.Next.UTC())
 	}
@@ -119,6 +132,9 @@ func triggerOf(st *trigger.Status) Trigger {
 func (r *SourceRequest) root() (t lambent.Trigger) {
 	if sc := r.Schedule; sc != nil {
 		t.Schedule = &lambent.Schedule{Expression: sc.Expression, Zone: sc.Zone, Jitter: milliseconds(sc.JitterMS), SkipMissed: sc.SkipMissed}
+	}
+	if b := r.Batch; b != nil {
+		t.Batch = &lambent.Batch{Size: b.Size, Window: milliseconds(b.WindowMS), Parallel: b.Parallel}
 	}
 	t.Pattern = r.Pattern
 	return t

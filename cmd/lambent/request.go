@@ -36,14 +36,11 @@ func (p *program) request(f *detect.Function, has *client.Function, d *deployFla
 	}
 	r.Scaling = scaling(f, d)
 	r.Async = async(f, d)
-	if f.Schedules != nil {
+	if f.On != nil {
 		r.Triggers = []client.SourceRequest{}
 	}
-	for _, text := range f.Patterns {
-		r.Triggers = append(r.Triggers, client.SourceRequest{Pattern: []byte(text)})
-	}
-	for _, s := range f.Schedules {
-		r.Triggers = append(r.Triggers, client.SourceRequest{Schedule: &client.Schedule{Expression: s.Expression, Zone: s.Zone}})
+	for i := range f.On {
+		r.Triggers = append(r.Triggers, sourceOf(&f.On[i]))
 	}
 	if policy := p.policy(f, has, d, project); policy != "" || f.Stream || d.changed("stream") {
 		r.URL = &client.URLRequest{Policy: optional(policy)}
@@ -141,4 +138,18 @@ func (p *program) policy(f *detect.Function, has *client.Function, d *deployFlag
 		return lambent.URLPublic
 	}
 	return lambent.URLToken
+}
+
+// sourceOf is the source of a trigger that lambent.toml has.
+func sourceOf(on *detect.On) (r client.SourceRequest) {
+	if on.Schedule != "" {
+		r.Schedule = &client.Schedule{Expression: on.Schedule, Zone: on.Zone, JitterMS: on.Jitter.Milliseconds(), SkipMissed: on.SkipMissed}
+	}
+	if on.Pattern != "" {
+		r.Pattern = []byte(on.Pattern)
+	}
+	if on.BatchSize != 0 || on.BatchWindow != 0 || on.Parallel != 0 {
+		r.Batch = &client.Batch{Size: on.BatchSize, WindowMS: on.BatchWindow.Milliseconds(), Parallel: on.Parallel}
+	}
+	return r
 }

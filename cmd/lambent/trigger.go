@@ -34,7 +34,8 @@ func triggerCommand(p *program) *cobra.Command {
 
 func triggerAddCommand(p *program) *cobra.Command {
 	var s client.Schedule
-	var jitter time.Duration
+	var batch client.Batch
+	var jitter, window time.Duration
 	var qualifier, events string
 	c := &cobra.Command{
 		Use: "add NAME", Short: "Add a trigger; standard output is its id", Long: triggerHelp, Args: args(1, "NAME"), ValidArgsFunction: p.completeFunctions,
@@ -45,6 +46,9 @@ func triggerAddCommand(p *program) *cobra.Command {
 	f.DurationVar(&jitter, "jitter", 0, "how late an event may be on purpose, such as 30s")
 	f.BoolVar(&s.SkipMissed, "skip-missed", false, "leave out what was due while the server was down (default: the last of it is fired, once)")
 	f.StringVar(&events, "pattern", "", "which events of the project, as EventBridge writes it: JSON, or @FILE")
+	f.IntVar(&batch.Size, "batch-size", 0, "how many events reach the function at a time, where the source has an order")
+	f.DurationVar(&window, "batch-window", 0, "how long an event may wait for others, such as 500ms")
+	f.IntVar(&batch.Parallel, "parallel", 0, "how many batches may be under way; with 1, all events are in order")
 	f.StringVar(&qualifier, "qualifier", "", "a version or an alias (default: latest)")
 	o := outputFlag(c, "name", "json", "yaml")
 	c.RunE = p.withClient(func(c *cobra.Command, cl *client.Client, args []string) (err error) {
@@ -70,6 +74,9 @@ func triggerAddCommand(p *program) *cobra.Command {
 			r.Schedule = &s
 		} else if r.Pattern, err = p.pattern(events); err != nil {
 			return err
+		}
+		if batch.WindowMS = window.Milliseconds(); batch != (client.Batch{}) {
+			r.Batch = &batch
 		}
 		t, err := cl.AddTrigger(c.Context(), r)
 		if err != nil {

@@ -45,10 +45,22 @@ type Settings struct {
 	Network      []string                 `toml:"network"`
 	OnDisconnect lambent.OnDisconnect     `toml:"on_disconnect"`
 	Builds       *bool                    `toml:"build"` // false: neither compiles nor installs anything
-	Routes       []Route                  `toml:"-"`     // from [[on]] tables with http
-	Schedules    []Schedule               `toml:"-"`     // from those with schedule; nil: there is no file
-	Patterns     []string                 `toml:"-"`     // from those with pattern
-	On           []map[string]any         `toml:"on"`
+	On           []On                     `toml:"on"`    // but for those with http; nil: there is no file
+	Routes       []Route                  `toml:"-"`     // from the [[on]] tables with http
+}
+
+// An On is an [[on]] table. One of its kinds is set, and what goes with that.
+type On struct {
+	HTTP     string `toml:"http"`
+	Schedule string `toml:"schedule"`
+	Pattern  string `toml:"pattern"`
+
+	Zone        string        `toml:"zone"`
+	Jitter      time.Duration `toml:"jitter"`
+	SkipMissed  bool          `toml:"skip_missed"`
+	BatchSize   int           `toml:"batch_size"`
+	BatchWindow time.Duration `toml:"batch_window"`
+	Parallel    int           `toml:"parallel"`
 }
 
 // A Command is what is run: words, or one line that is read as [ParseCommand] does.
@@ -74,10 +86,11 @@ type Route struct {
 	Path   string // such as "/thumbs/{id}"
 }
 
-// A Schedule is a schedule trigger.
-type Schedule struct {
-	Expression string
-	Zone       string // an IANA time zone; empty: UTC
+// An onRule is what a key of an [[on]] table is for: the kinds that it goes with, or none
+// if it names a kind itself.
+type onRule struct {
+	rule
+	with []string
 }
 
 // A rule is what a key's value must be.
@@ -113,10 +126,29 @@ var (
 		"on_disconnect":  {isDisconnect, `"continue" or "cancel"`},
 		"on":             {isA[[]map[string]any], `a table that starts with [[on]]`},
 	}
-	onKeys = []string{"http", "bucket", "prefix", "suffix", "schedule", "zone", "database", "table", "queue", "pattern"}
+	onKeys = map[string]onRule{
+		"http":         {rule: rule{isText, `a method and a path in quotes, such as "GET /thumbs/{id}"`}},
+		"schedule":     {rule: rule{isText, `a schedule in quotes, such as "rate(5 minutes)"`}},
+		"pattern":      {rule: rule{isText, `an event pattern in quotes, such as '{"source": ["shop"]}'`}},
+		"bucket":       {rule: rule{isText, `the name of a bucket in quotes`}},
+		"database":     {rule: rule{isText, `a database's URL in quotes`}},
+		"queue":        {rule: rule{isText, `the name of a queue in quotes`}},
+		"zone":         {rule{isText, `a time zone in quotes, such as "Europe/Berlin"`}, []string{"schedule"}},
+		"jitter":       {rule{isDuration, `a duration in quotes, such as "30s"`}, []string{"schedule"}},
+		"skip_missed":  {rule{isA[bool], `true or false`}, []string{"schedule"}},
+		"prefix":       {rule{isText, `a prefix of keys in quotes`}, []string{"bucket"}},
+		"suffix":       {rule{isText, `a suffix of keys in quotes, such as ".jpg"`}, []string{"bucket"}},
+		"table":        {rule{isText, `the name of a table in quotes`}, []string{"database"}},
+		"batch_size":   {rule{isA[int64], `a number of events, such as 100`}, []string{"database", "queue"}},
+		"batch_window": {rule{isDuration, `a duration in quotes, such as "500ms"`}, []string{"database", "queue"}},
+		"parallel":     {rule{isA[int64], `a number of invocations, such as 4`}, []string{"database", "queue"}},
+	}
+	futureKinds = []string{"bucket", "database", "queue"} // that triggers of this release do not have
 )
 
 func isA[T any](v any) bool { _, ok := v.(T); return ok }
+
+func isText(v any) bool { s, ok := v.(string); return ok && s != "" }
 
 func isDestination(v any) bool {
 	s, ok := v.(string)
@@ -227,6 +259,47 @@ func checkTable(text string, at []string, table map[string]any, also ...string) 
 			return fail(text, where, 0, "must be %s", rule.words)
 		}
 	}
+	tables, _ := table["on"].([]map[string]any)
+	for i, on := range tables {
+		if err := checkOn(text, append(slices.Clone(at), "on"), i, on); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkOn refuses the i-th [[on]] table if its keys do not make one trigger.
+func checkOn(text string, table []string, i int, on map[string]any) error {
+	keys := slices.Sorted(maps.Keys(on))
+	kind := ""
+	for _, key := range keys {
+		at := append(slices.Clone(table), key)
+		rule, known := onKeys[key]
+		switch {
+		case !known:
+			return fail(text, at, i, "is not a key of an [[on]] table%s", didYouMean(key, slices.Sorted(maps.Keys(onKeys))))
+		case !rule.holds(on[key]):
+			return fail(text, at, i, "must be %s", rule.words)
+		case len(rule.with) > 0:
+		case kind != "":
+			return fail(text, at, i, "is one trigger of several in this [[on]] table: give each a table of its own")
+		default:
+			kind = key
+		}
+	}
+	switch {
+	case kind == "":
+		return fail(text, table, i, `names no trigger: it needs one of http, bucket, schedule, database, queue and pattern`)
+	case slices.Contains(futureKinds, kind):
+		e := fail(text, append(table, kind), i, "asks for a trigger that this release does not have: http, schedule and pattern are there yet")
+		e.Kind = lambent.Unsupported
+		return e
+	}
+	for _, key := range keys {
+		if with := onKeys[key].with; len(with) > 0 && !slices.Contains(with, kind) {
+			return fail(text, append(table, key), i, "does not go with %s: it is for %s", kind, strings.Join(with, " and "))
+		}
+	}
 	return nil
 }
 
@@ -274,64 +347,30 @@ func (s *Settings) finish(text string, table []string) error {
 		e.Kind = lambent.KindOf(err)
 		return e
 	}
-	s.Schedules = []Schedule{} // it says that there are none
-	for i, on := range s.On {
-		if err := s.addTrigger(text, at("on"), i, on); err != nil {
-			return err
+	tables := s.On
+	s.On = []On{} // it says that there are none
+	for i, on := range tables {
+		switch {
+		case on.HTTP != "":
+			if err := s.addRoute(text, at("on"), i, on.HTTP); err != nil {
+				return err
+			}
+			continue
+		case on.Pattern != "":
+			if _, err := pattern.Parse([]byte(on.Pattern)); err != nil {
+				return fail(text, append(at("on"), "pattern"), i, "is refused: %s", lambent.UserMessage(err))
+			}
 		}
+		s.On = append(s.On, on)
 	}
-	s.On = nil
 	return nil
 }
 
 var methodRule = regexp.MustCompile(`^[A-Z]{1,16}$`)
 
-// addTrigger reads the i-th [[on]] table.
-func (s *Settings) addTrigger(text string, table []string, i int, on map[string]any) error {
-	for _, key := range slices.Sorted(maps.Keys(on)) {
-		at := append(slices.Clone(table), key)
-		if !slices.Contains(onKeys, key) {
-			return fail(text, at, i, "is not a key of an [[on]] table%s", didYouMean(key, onKeys))
-		}
-		if _, ok := on[key].(string); !ok {
-			return fail(text, at, i, "must be a string: write it in quotes")
-		}
-	}
-	route, http := on["http"].(string)
-	if !http {
-		if expression, ok := on["schedule"].(string); ok {
-			for key := range on {
-				if key != "schedule" && key != "zone" {
-					return fail(text, append(table, key), i, "does not go with a schedule: give each trigger a table of its own")
-				}
-			}
-			zone, _ := on["zone"].(string)
-			s.Schedules = append(s.Schedules, Schedule{expression, zone})
-			return nil
-		}
-		if events, ok := on["pattern"].(string); ok {
-			if len(on) > 1 {
-				return fail(text, append(table, "pattern"), i, "is one trigger of several in this [[on]] table: give each a table of its own")
-			}
-			if _, err := pattern.Parse([]byte(events)); err != nil {
-				return fail(text, append(table, "pattern"), i, "is refused: %s", lambent.UserMessage(err))
-			}
-			s.Patterns = append(s.Patterns, events)
-			return nil
-		}
-		for _, key := range []string{"bucket", "database", "queue"} {
-			if on[key] != nil {
-				e := fail(text, append(table, key), i, "asks for a trigger that this release does not have: http, schedule and pattern are there yet")
-				e.Kind = lambent.Unsupported
-				return e
-			}
-		}
-		return fail(text, table, i, `names no trigger: it needs one of http, bucket, schedule, database, queue and pattern`)
-	}
+// addRoute reads the route of the i-th [[on]] table.
+func (s *Settings) addRoute(text string, table []string, i int, route string) error {
 	at := append(slices.Clone(table), "http")
-	if len(on) > 1 {
-		return fail(text, at, i, "is one trigger of several in this [[on]] table: give each a table of its own")
-	}
 	method, path, two := strings.Cut(route, " ")
 	if !two {
 		method, path = "", route

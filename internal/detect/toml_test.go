@@ -41,6 +41,8 @@ schedule = "rate(5 minutes)"
 [[on]]
 schedule = "0 10 * * *"
 zone = "Europe/Berlin"
+jitter = "90s"
+skip_missed = true
 [[on]]
 pattern = '{"source":["shop"]}'
 `))
@@ -50,9 +52,11 @@ pattern = '{"source":["shop"]}'
 		Env: map[string]string{"LOG_LEVEL": "info"}, Secrets: []string{"API_KEY"}, Concurrency: 4, Min: 1, Max: 10,
 		KeepAlive: &keep, URL: lambent.URLToken, Stream: true, Network: []string{"db.internal:5432"},
 		Attempts: 5, Backoff: 10 * time.Second, Factor: 1.5, MaxAge: time.Hour, OnSuccess: "events", OnFailure: "function:audit:live",
-		Routes:    []detect.Route{{"GET", "/thumbs/{id}"}, {"", "/all"}},
-		Schedules: []detect.Schedule{{Expression: "rate(5 minutes)"}, {Expression: "0 10 * * *", Zone: "Europe/Berlin"}},
-		Patterns:  []string{`{"source":["shop"]}`},
+		Routes: []detect.Route{{"GET", "/thumbs/{id}"}, {"", "/all"}},
+		On: []detect.On{
+			{Schedule: "rate(5 minutes)"}, {Schedule: "0 10 * * *", Zone: "Europe/Berlin", Jitter: 90 * time.Second, SkipMissed: true},
+			{Pattern: `{"source":["shop"]}`},
+		},
 	}}
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, %v", got, err)
@@ -95,42 +99,44 @@ func TestParseFileRefuses(t *testing.T) {
 		kind  lambent.Kind
 		words string
 	}{
-		"syntax":            {"name = \"a\"\nmemory = = 1\n", lambent.Invalid, "lambent.toml line 2: "},
-		"twice":             {"memory = 1\nmemory = 2\n", lambent.Invalid, "line 2"},
-		"unknown":           {"name = \"a\"\n\nmemry = 1\n", lambent.Invalid, `lambent.toml line 3: memry is not a key of lambent.toml: did you mean "memory"?`},
-		"unknown, far":      {"colour = 1\n", lambent.Invalid, "line 1: colour is not a key of lambent.toml"},
-		"case":              {"Memory = 1\n", lambent.Invalid, `did you mean "memory"?`},
-		"unknown table":     {"memory = 128\n[function.a]\n", lambent.Invalid, `line 2: function is not a key of lambent.toml: did you mean "functions"?`},
-		"wrong type":        {"# x\nmemory = \"128\"\n", lambent.Invalid, "line 2: memory must be a number of megabytes, such as 128"},
-		"float":             {"memory = 1.5\n", lambent.Invalid, "line 1: memory must be a number"},
-		"bare duration":     {"timeout = 30\n", lambent.Invalid, `line 1: timeout must be a duration in quotes, such as "30s"`},
-		"bad duration":      {"timeout = \"30 s\"\n", lambent.Invalid, "line 1: timeout must be a duration"},
-		"env number":        {"[env]\nPORT = 80\n", lambent.Invalid, "line 1: env must be a table of strings"},
-		"list of numbers":   {"secrets = [1]\n", lambent.Invalid, "line 1: secrets must be a list"},
-		"huge":              {"memory = 99999999999999999999\n", lambent.Invalid, "line 1"},
-		"name":              {"name = \"a/b\"\n", lambent.Invalid, `line 1: name is "a/b"`},
-		"url":               {"url = \"all\"\n", lambent.Invalid, "line 1: url"},
-		"url iam":           {"url = \"iam\"\n", lambent.Unsupported, "line 1: url"},
-		"bucket":            {"[[on]]\nhttp = \"/\"\n[[on]]\nbucket = \"b\"\n", lambent.Unsupported, "line 4: on.bucket asks for a trigger that this release does not have"},
-		"schedule, and":     {"[[on]]\nschedule = \"@daily\"\nsuffix = \"x\"\n", lambent.Invalid, "line 3: on.suffix does not go with a schedule"},
-		"bad pattern":       {"[[on]]\npattern = '{\"source\":\"shop\"}'\n", lambent.Invalid, `line 2: on.pattern is refused: the pattern, line 1, column 11: field "source": its values stand in a list`},
-		"pattern, and":      {"[[on]]\npattern = '{\"source\":[\"shop\"]}'\nsuffix = \"x\"\n", lambent.Invalid, "line 2: on.pattern is one trigger of several"},
-		"on_success":        {"on_success = \"audit\"\n", lambent.Invalid, `line 1: on_success must be "function:NAME" or "events"`},
-		"zone alone":        {"[[on]]\nzone = \"UTC\"\n", lambent.Invalid, "line 1: on names no trigger"},
-		"attempts":          {"attempts = \"x\"\n", lambent.Invalid, "line 1: attempts must be a number"},
-		"backoff_factor":    {"backoff_factor = \"2\"\n", lambent.Invalid, "line 1: backoff_factor must be a number from 1"},
-		"on, unknown":       {"[[on]]\nhttp = \"/\"\n[[on]]\n# x\nhtpp = \"/\"\n", lambent.Invalid, `line 5: on.htpp is not a key of an [[on]] table: did you mean "http"?`},
-		"on, type":          {"[[on]]\nhttp = 1\n", lambent.Invalid, "line 2: on.http must be a string"},
-		"on, empty":         {"[[on]]\n", lambent.Invalid, "line 1: on names no trigger"},
-		"on, two":           {"[[on]]\nhttp = \"/\"\nbucket = \"b\"\n", lambent.Invalid, "line 2: on.http is one trigger of several"},
-		"on, pattern":       {"[[on]]\nhttp = \"get /\"\n", lambent.Invalid, "line 2: on.http is"},
-		"on, no path":       {"[[on]]\nhttp = \"GET x\"\n", lambent.Invalid, "line 2: on.http is"},
-		"on, not an array":  {"[on]\nhttp = \"/\"\n", lambent.Invalid, "line 1: on must be a table that starts with [[on]]"},
-		"functions, name":   {"name = \"a\"\n[functions.b]\nhandler = \"x.y\"\n", lambent.Invalid, "line 1: name stands above"},
-		"functions, key":    {"[functions.b]\nhandel = \"x.y\"\n", lambent.Invalid, `line 2: functions.b.handel is not a key of lambent.toml: did you mean "handler"?`},
-		"functions, bad":    {"functions = 1\n", lambent.Invalid, "line 1: functions must be tables"},
-		"functions, scalar": {"[functions]\nb = 1\n", lambent.Invalid, "line 2: functions.b must be a table"},
-		"functions, on":     {"[functions.a]\n[[functions.a.on]]\nqueue = \"q\"\n", lambent.Unsupported, "line 3: functions.a.on.queue"},
+		"syntax":              {"name = \"a\"\nmemory = = 1\n", lambent.Invalid, "lambent.toml line 2: "},
+		"twice":               {"memory = 1\nmemory = 2\n", lambent.Invalid, "line 2"},
+		"unknown":             {"name = \"a\"\n\nmemry = 1\n", lambent.Invalid, `lambent.toml line 3: memry is not a key of lambent.toml: did you mean "memory"?`},
+		"unknown, far":        {"colour = 1\n", lambent.Invalid, "line 1: colour is not a key of lambent.toml"},
+		"case":                {"Memory = 1\n", lambent.Invalid, `did you mean "memory"?`},
+		"unknown table":       {"memory = 128\n[function.a]\n", lambent.Invalid, `line 2: function is not a key of lambent.toml: did you mean "functions"?`},
+		"wrong type":          {"# x\nmemory = \"128\"\n", lambent.Invalid, "line 2: memory must be a number of megabytes, such as 128"},
+		"float":               {"memory = 1.5\n", lambent.Invalid, "line 1: memory must be a number"},
+		"bare duration":       {"timeout = 30\n", lambent.Invalid, `line 1: timeout must be a duration in quotes, such as "30s"`},
+		"bad duration":        {"timeout = \"30 s\"\n", lambent.Invalid, "line 1: timeout must be a duration"},
+		"env number":          {"[env]\nPORT = 80\n", lambent.Invalid, "line 1: env must be a table of strings"},
+		"list of numbers":     {"secrets = [1]\n", lambent.Invalid, "line 1: secrets must be a list"},
+		"huge":                {"memory = 99999999999999999999\n", lambent.Invalid, "line 1"},
+		"name":                {"name = \"a/b\"\n", lambent.Invalid, `line 1: name is "a/b"`},
+		"url":                 {"url = \"all\"\n", lambent.Invalid, "line 1: url"},
+		"url iam":             {"url = \"iam\"\n", lambent.Unsupported, "line 1: url"},
+		"bucket":              {"[[on]]\nhttp = \"/\"\n[[on]]\nbucket = \"b\"\n", lambent.Unsupported, "line 4: on.bucket asks for a trigger that this release does not have"},
+		"schedule, and":       {"[[on]]\nschedule = \"@daily\"\nsuffix = \"x\"\n", lambent.Invalid, "line 3: on.suffix does not go with schedule: it is for bucket"},
+		"bad pattern":         {"[[on]]\npattern = '{\"source\":\"shop\"}'\n", lambent.Invalid, `line 2: on.pattern is refused: the pattern, line 1, column 11: field "source": its values stand in a list`},
+		"pattern, and":        {"[[on]]\npattern = '{\"source\":[\"shop\"]}'\nsuffix = \"x\"\n", lambent.Invalid, "line 3: on.suffix does not go with pattern: it is for bucket"},
+		"on_success":          {"on_success = \"audit\"\n", lambent.Invalid, `line 1: on_success must be "function:NAME" or "events"`},
+		"schedule, nothing":   {"[[on]]\nschedule = \"\"\n", lambent.Invalid, "line 2: on.schedule must be a schedule in quotes"},
+		"batch of a schedule": {"[[on]]\nschedule = \"@daily\"\nbatch_size = 2\n", lambent.Invalid, "line 3: on.batch_size does not go with schedule: it is for database and queue"},
+		"zone alone":          {"[[on]]\nzone = \"UTC\"\n", lambent.Invalid, "line 1: on names no trigger"},
+		"attempts":            {"attempts = \"x\"\n", lambent.Invalid, "line 1: attempts must be a number"},
+		"backoff_factor":      {"backoff_factor = \"2\"\n", lambent.Invalid, "line 1: backoff_factor must be a number from 1"},
+		"on, unknown":         {"[[on]]\nhttp = \"/\"\n[[on]]\n# x\nhtpp = \"/\"\n", lambent.Invalid, `line 5: on.htpp is not a key of an [[on]] table: did you mean "http"?`},
+		"on, type":            {"[[on]]\nhttp = 1\n", lambent.Invalid, "line 2: on.http must be a method and a path in quotes"},
+		"on, empty":           {"[[on]]\n", lambent.Invalid, "line 1: on names no trigger"},
+		"on, two":             {"[[on]]\nhttp = \"/\"\nbucket = \"b\"\n", lambent.Invalid, "line 2: on.http is one trigger of several"},
+		"on, pattern":         {"[[on]]\nhttp = \"get /\"\n", lambent.Invalid, "line 2: on.http is"},
+		"on, no path":         {"[[on]]\nhttp = \"GET x\"\n", lambent.Invalid, "line 2: on.http is"},
+		"on, not an array":    {"[on]\nhttp = \"/\"\n", lambent.Invalid, "line 1: on must be a table that starts with [[on]]"},
+		"functions, name":     {"name = \"a\"\n[functions.b]\nhandler = \"x.y\"\n", lambent.Invalid, "line 1: name stands above"},
+		"functions, key":      {"[functions.b]\nhandel = \"x.y\"\n", lambent.Invalid, `line 2: functions.b.handel is not a key of lambent.toml: did you mean "handler"?`},
+		"functions, bad":      {"functions = 1\n", lambent.Invalid, "line 1: functions must be tables"},
+		"functions, scalar":   {"[functions]\nb = 1\n", lambent.Invalid, "line 2: functions.b must be a table"},
+		"functions, on":       {"[functions.a]\n[[functions.a.on]]\nqueue = \"q\"\n", lambent.Unsupported, "line 3: functions.a.on.queue"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := detect.ParseFile([]byte(c.text))

@@ -10,11 +10,14 @@ import (
 	"time"
 
 	"lambent"
+	"lambent/source"
 	"lambent/source/cron"
 )
 
 // A sink keeps what it is given, unless it is told to fail.
 type sink struct {
+	source.Sink // what it has not is not called
+
 	mu       sync.Mutex // guards what follows
 	events   []lambent.Event
 	at       []time.Time // when each came
