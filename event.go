@@ -32,6 +32,20 @@ const EventScheduleDue = "dev.lambent.schedule.due" // data: {"schedule": its ex
 // (https://github.com/cloudevents/spec/blob/main/cloudevents/extensions/partitioning.md).
 const PartitionKey = "partitionkey"
 
+// ExtensionResources is the extension of events that concern resources, in EventBridge's
+// sense: a list of their names, in JSON, or one name.
+const ExtensionResources = "resources"
+
+// Resources returns the names of the resources that the event concerns; it is never nil.
+func (e *Event) Resources() []string {
+	names := []string{}
+	value, ok := e.Extensions[ExtensionResources]
+	if ok && (json.Unmarshal([]byte(value), &names) != nil || names == nil) {
+		return []string{value}
+	}
+	return names
+}
+
 // Validate checks what the specification requires of the attributes.
 func (e *Event) Validate() error {
 	for _, a := range []struct{ name, value string }{{"id", e.ID}, {"source", e.Source}, {"type", e.Type}} {

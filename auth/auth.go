@@ -1,11 +1,13 @@
 // Package auth says who a request is from. There is one admin token, in a file
 // that only the server's user can read and that the command line reads too; and
-// tokens for one project each, of which only hashes are kept.
+// tokens for one project each, of which only hashes are kept. A project may have access
+// keys, too, for clients that sign what they ask for, as AWS's do.
 //
 // What it guarantees: a token is 256 random bits; it is compared in constant
 // time or by its hash; a token file that others may read or may have written is
 // refused. A token that was returned by Create works after a crash, and one that
-// was revoked does not.
+// was revoked does not; likewise access keys, whose secrets are kept nowhere, but made
+// of their ids and of one key in a file.
 //
 // What it does not do: it does not decide what an operation needs, which is the
 // edge's to ask of the [Identity], and it takes tokens from the Authorization
@@ -52,7 +54,7 @@ const (
 type Identity struct {
 	Project string // "" stands for every project
 	Role    Role
-	Token   string // the id of a project's token, for logs; "" for the admin token
+	Token   string // the id of a project's token or access key, for logs; "" for the admin token
 }
 
 // Allows reports whether the identity may do in a project what needs a role.
@@ -64,6 +66,8 @@ func (id Identity) Allows(project string, need Role) bool {
 type Keys struct {
 	dir   string
 	admin [sha256.Size]byte // of the admin token
+
+	signing []byte // of which the secrets of access keys are made
 
 	mu     sync.RWMutex // guards tokens, and the file that holds them
 	tokens map[string]Token
@@ -82,6 +86,9 @@ func Open(dir string) (*Keys, error) {
 		return nil, explain("auth.Open", filepath.Join(dir, TokenFile), err)
 	}
 	k.admin = sha256.Sum256([]byte(token))
+	if k.signing, err = openSigningKey(dir); err != nil {
+		return nil, explain("auth.Open", filepath.Join(dir, signingKeyFile), err)
+	}
 	if k.tokens, err = readTokens(filepath.Join(dir, tokensFile)); err != nil {
 		return nil, explain("auth.Open", filepath.Join(dir, tokensFile), err)
 	}
@@ -103,10 +110,10 @@ func (k *Keys) Verify(token string) (Identity, error) {
 	case !ok:
 		return Identity{}, lambent.Errorf(lambent.Unauthenticated, "auth", "the token is not known: it was mistyped, revoked, or is another server's").
 			WithHint("export LAMBENT_TOKEN=$(cat DATA/%s)", TokenFile)
-	case !t.Expires.IsZero() && !time.Now().Before(t.Expires):
-		return Identity{}, lambent.Errorf(lambent.Unauthenticated, "auth", "token %s expired at %s", t.ID, t.Expires.Format(time.RFC3339))
+	case t.isExpired(time.Now()):
+		return Identity{}, t.expired()
 	}
-	return Identity{Project: t.Project, Role: t.Role, Token: t.ID}, nil
+	return t.identity(), nil
 }
 
 // FromRequest returns the token that a request carries, in the header

@@ -25,11 +25,14 @@ const (
 	maxTokensFile = 8 << 20 // bytes
 	maxNote       = 128     // bytes
 	idLen         = 12      // hexadecimal digits of the hash
+
+	keepExpired = 24 * time.Hour // for whoever looks why it does not work any more
 )
 
-// A Token is what is known of a project's token: not the token.
+// A Token is what is known of a project's token, or of its access key: neither the token
+// nor the secret.
 type Token struct {
-	ID      string    `json:"id"` // the beginning of the hash
+	ID      string    `json:"id"` // the beginning of the hash; of an access key its public half
 	Project string    `json:"project"`
 	Role    Role      `json:"role"`
 	Note    string    `json:"note,omitempty"` // what it is for, in the words of who made it
@@ -42,34 +45,53 @@ func tokenHash(sum [sha256.Size]byte) string { return hex.EncodeToString(sum[:])
 // Create makes a token for a project. The token itself is returned here and
 // never again. Only Project, Role, Note and Expires of want are read.
 func (k *Keys) Create(want Token) (token string, made Token, err error) {
-	const op = "auth.Create"
-	if err := (lambent.Name{Project: want.Project, Function: "x"}).Validate(); err != nil {
-		return "", Token{}, err
-	}
-	now := time.Now().UTC().Truncate(time.Second)
-	switch {
-	case want.Role != RoleAdmin && want.Role != RoleInvoke:
-		return "", Token{}, lambent.Errorf(lambent.Invalid, op, "role %.40q: one of %q and %q", want.Role, RoleAdmin, RoleInvoke)
-	case len(want.Note) > maxNote:
-		return "", Token{}, lambent.Errorf(lambent.Invalid, op, "note is %d bytes, over the limit of %d", len(want.Note), maxNote)
-	case !want.Expires.IsZero() && !want.Expires.After(now):
-		return "", Token{}, lambent.Errorf(lambent.Invalid, op, "expiry %s is in the past", want.Expires.Format(time.RFC3339))
-	}
 	token = newToken()
 	hash := tokenHash(sha256.Sum256([]byte(token)))
-	made = Token{ID: hash[:idLen], Project: want.Project, Role: want.Role, Note: want.Note, Created: now, Expires: want.Expires}
-	err = k.change(op, func(tokens map[string]Token) error {
-		if len(tokens) >= maxTokens {
-			return lambent.Errorf(lambent.TooLarge, op, "there are %d tokens, and the limit is %d: revoke some", len(tokens), maxTokens)
-		}
-		tokens[hash] = made
-		return nil
-	})
-	if err != nil {
+	want.ID = hash[:idLen]
+	if made, err = k.create("auth.Create", hash, want); err != nil {
 		return "", Token{}, err
 	}
 	return token, made, nil
 }
+
+// create keeps a token, or an access key, under a name.
+func (k *Keys) create(op, name string, want Token) (Token, error) {
+	if err := (lambent.Name{Project: want.Project, Function: "x"}).Validate(); err != nil {
+		return Token{}, err
+	}
+	now := time.Now().UTC().Truncate(time.Second)
+	switch {
+	case want.Role != RoleAdmin && want.Role != RoleInvoke:
+		return Token{}, lambent.Errorf(lambent.Invalid, op, "role %.40q: one of %q and %q", want.Role, RoleAdmin, RoleInvoke)
+	case len(want.Note) > maxNote:
+		return Token{}, lambent.Errorf(lambent.Invalid, op, "note is %d bytes, over the limit of %d", len(want.Note), maxNote)
+	case !want.Expires.IsZero() && !want.Expires.After(now):
+		return Token{}, lambent.Errorf(lambent.Invalid, op, "expiry %s is in the past", want.Expires.Format(time.RFC3339))
+	}
+	want.Created = now
+	err := k.change(op, func(tokens map[string]Token) error {
+		maps.DeleteFunc(tokens, func(_ string, t Token) bool { return t.isExpired(now.Add(-keepExpired)) })
+		if len(tokens) >= maxTokens {
+			return lambent.Errorf(lambent.TooLarge, op, "there are %d tokens, and the limit is %d: revoke some", len(tokens), maxTokens)
+		}
+		tokens[name] = want
+		return nil
+	})
+	return want, err
+}
+
+func (t Token) isExpired(now time.Time) bool { return !t.Expires.IsZero() && !now.Before(t.Expires) }
+
+// expired is the refusal of a token that is.
+func (t Token) expired() *lambent.Error {
+	what := "token"
+	if t.IsAccessKey() {
+		what = "access key"
+	}
+	return lambent.Errorf(lambent.Unauthenticated, "auth", "%s %s expired at %s", what, t.ID, t.Expires.Format(time.RFC3339))
+}
+
+func (t Token) identity() Identity { return Identity{Project: t.Project, Role: t.Role, Token: t.ID} }
 
 // List returns the tokens of a project, or with "" all of them, oldest first.
 func (k *Keys) List(project string) []Token {

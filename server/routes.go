@@ -13,6 +13,7 @@ import (
 	"lambent"
 	"lambent/api/web"
 	"lambent/auth"
+	"lambent/internal/sigv4"
 )
 
 // A route is one row of the face: what answers where, and who may ask.
@@ -34,6 +35,7 @@ const (
 var routes = []route{
 	{"NAME.fn.HOST, NAME.PROJECT.fn.HOST", "a function's URL", urlRules, nil},
 	{"/fn/{function}/", "the same for clients without DNS, in a browser sandbox", urlRules, nil},
+	{"any path, signed (SigV4)", "AWS's services, by the signature's scope: EventBridge (PutEvents)", "access key", nil},
 	{"/v1/", "the API; OpenAPI at /v1/openapi.json", bearer, func(s *Server) http.Handler { return s.api }},
 	{"/healthz", "the process lives", anyone, func(*Server) http.Handler { return http.HandlerFunc(health) }},
 	{"/readyz", "the server takes calls", anyone, func(s *Server) http.Handler { return http.HandlerFunc(s.ready) }},
@@ -88,8 +90,11 @@ func (s *Server) handler() http.Handler {
 			http.Error(w, fmt.Sprintf("this server is not called %.100q; start it with --host to allow the name", host), http.StatusMisdirectedRequest)
 			return
 		}
-		if isSigned(r) {
-			http.Error(w, "AWS's services are not part of this release", http.StatusNotImplemented)
+		if sigv4.IsSigned(r) {
+			// What a path means is the service's to say, and no page of another origin has
+			// a key to sign with.
+			s.aws.ServeHTTP(w, r)
+			linger(w, r)
 			return
 		}
 		if strings.HasPrefix(r.URL.Path, "/fn/") {
@@ -135,11 +140,6 @@ func hostname(h string) string {
 // isOurs reports whether a name is one that this server answers to.
 func (s *Server) isOurs(host string) bool {
 	return slices.Contains(s.hosts, host)
-}
-
-// isSigned reports whether a request carries a SigV4 signature.
-func isSigned(r *http.Request) bool {
-	return strings.HasPrefix(r.Header.Get("Authorization"), "AWS4-HMAC-SHA256 ") || strings.Contains(r.URL.RawQuery, "X-Amz-Signature=")
 }
 
 // admin lets only bearers of a token for all projects through.

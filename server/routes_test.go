@@ -60,8 +60,8 @@ func TestRoutes(t *testing.T) {
 		{"GET", "/", nil, 200, "lambent dev: serverless functions on this machine"},
 		{"GET", "/favicon.ico", nil, 404, "404 page not found"},
 		{"GET", "/v1/functions", []string{"Authorization", "Bearer " + s.Token}, 200, `{"functions":[]}`},
-		{"GET", "/2015-03-31/functions/", []string{"Authorization", "AWS4-HMAC-SHA256 Credential=a"}, 501, "AWS's services are not part of this release"},
-		{"GET", "/bucket/key?X-Amz-Signature=0", nil, 501, "AWS's services are not part of this release"},
+		{"GET", "/2015-03-31/functions/", []string{"Authorization", "AWS4-HMAC-SHA256 Credential=a"}, 400, `"__type":"IncompleteSignatureException"`},
+		{"GET", "/bucket/key?X-Amz-Signature=0", nil, 400, `"__type":"IncompleteSignatureException"`},
 		{"GET", "/fn/nothing/", nil, 403, "there is no function URL here"},
 	} {
 		a := servertest.Do(t, s.Request(t, c.method, c.path, nil, c.header...))

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"lambent"
+	"lambent/api/aws"
 	v1 "lambent/api/v1"
 	"lambent/api/web"
 	"lambent/auth"
@@ -70,6 +71,7 @@ type Server struct {
 	queue      *store.Queue
 	triggers   *trigger.Broker
 	web        *web.Face
+	aws        http.Handler
 	api        http.Handler
 	front      *http1.Server // of calls
 	http       *http.Server  // of all else
@@ -360,12 +362,13 @@ func (s *Server) openFaces(context.Context) error {
 	s.web = web.New(web.Config{Invoker: invoker, Resolve: s.control.Resolve, Allow: s.allow, Streams: s.streams, MaxBody: s.limits.MaxPayload, Stall: s.cfg.StallTimeout})
 	s.api = v1.New(v1.Config{
 		Control: s.control, Invoker: invoker, Triggers: s.triggers, Limits: s.limits, Logger: s.log,
-		Authenticate: s.identify, HasCode: s.code.Has, CanRun: s.canRun, FixedEnv: s.fixedEnv, Framework: s.framework,
+		Authenticate: s.identify, Keys: s.keys, HasCode: s.code.Has, CanRun: s.canRun, FixedEnv: s.fixedEnv, Framework: s.framework,
 		PutCode: s.putCode, Zip: s.code.Zip, Build: s.build, BuildLog: s.builder.Log, Logs: s.logs, Ledger: s.ledger,
 		FunctionURL: s.functionURL,
 		Runtimes:    s.describeRuntimes, AddRuntime: s.addRuntime, RemoveRuntime: s.removeRuntime, Closing: s.closing,
 		Server: s.describe,
 	})
+	s.aws = aws.New(aws.Config{AccessKey: s.keys.AccessKey, Services: map[string]aws.Service{"events": aws.Events(s.triggers.Publish)}, Logger: s.log})
 	s.openFront(s.handler())
 	return nil
 }

@@ -191,11 +191,12 @@ func (b *Broker) complain(id, why string) {
 func document(project string, e *lambent.Event) (pattern.Event, error) {
 	fields := map[string]any{
 		"id": e.ID, "source": e.Source, "type": e.Type, "detail-type": e.Type, "subject": e.Subject,
-		"account": lambent.AccountID(project), "region": lambent.Region, "time": e.Time.UTC().Format(time.RFC3339), "resources": []string{},
+		"account": lambent.AccountID(project), "region": lambent.Region, "time": e.Time.UTC().Format(time.RFC3339),
 	}
 	for name, value := range e.Extensions {
 		fields[name] = value
 	}
+	fields["resources"] = e.Resources()
 	if json.Valid(e.Data) {
 		fields["detail"], fields["data"] = json.RawMessage(e.Data), json.RawMessage(e.Data)
 	}

@@ -19,7 +19,7 @@ func TestClientTypes(t *testing.T) {
 		{v1.Accepted{}, client.Accepted{}}, {v1.EventList{}, client.EventList{}}, {v1.ReplayRequest{}, client.ReplayRequest{}}, {v1.TriggerList{}, client.TriggerList{}}, {v1.TriggerRequest{}, client.TriggerRequest{}}, {v1.TriggerChange{}, client.TriggerChange{}},
 		{v1.DeadLetterList{}, client.DeadLetterList{}}, {v1.DeadLetterCount{}, client.DeadLetterCount{}},
 		{v1.Server{}, client.Server{}}, {v1.RuntimeList{}, client.RuntimeList{}}, {v1.RuntimeRequest{}, client.RuntimeRequest{}},
-		{v1.ProjectRequest{}, client.ProjectRequest{}}, {v1.ProjectList{}, client.ProjectList{}},
+		{v1.TokenRequest{}, client.TokenRequest{}}, {v1.NewToken{}, client.NewToken{}}, {v1.TokenList{}, client.TokenList{}}, {v1.ProjectRequest{}, client.ProjectRequest{}}, {v1.ProjectList{}, client.ProjectList{}},
 	} {
 		sameShape(t, reflect.TypeOf(pair[0]).String(), reflect.TypeOf(pair[0]), reflect.TypeOf(pair[1]))
 	}

@@ -67,6 +67,9 @@ type Config struct {
 	// is let go. nil: never.
 	Closing <-chan struct{}
 
+	// Keys has the projects' tokens and access keys.
+	Keys *auth.Keys
+
 	Logs   *logs.Logs
 	Ledger *meter.Ledger
 
@@ -106,6 +109,7 @@ func New(c Config) http.Handler {
 	s.versionOperations(api)
 	s.aliasOperations(api)
 	s.projectOperations(api)
+	s.tokenOperations(api)
 	s.invokeOperations(api)
 	s.deadLetterOperations(api)
 	s.triggerOperations(api)

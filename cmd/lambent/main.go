@@ -34,7 +34,7 @@ func (p *program) run(ctx context.Context, args []string) int {
 	root := rootCommand(p)
 	root.AddCommand(
 		initCommand(p), deployCommand(p), invokeCommand(p), listCommand(p), showCommand(p), deleteCommand(p),
-		versionsCommand(p), rollbackCommand(p), aliasCommand(p), projectCommand(p),
+		versionsCommand(p), rollbackCommand(p), aliasCommand(p), projectCommand(p), tokenCommand(p), envCommand(p),
 		logsCommand(p), traceCommand(p), invocationsCommand(p), usageCommand(p), triggerCommand(p), eventsCommand(p), deadLetterCommand(p),
 		runtimeCommand(p), simulateCommand(p), serveCommand(p), jailCommand(p), demoCommand(p), doctorCommand(p), versionCommand(p),
 	)

@@ -53,7 +53,7 @@ func eventBridge(inv *lambent.Invocation) *eventBridgeEvent {
 	account := lambent.AccountID(inv.Target.Project)
 	out := &eventBridgeEvent{
 		Version: "0", ID: e.ID, DetailType: e.Type, Source: e.Source, Account: account,
-		Time: e.Time.UTC().Format(time.RFC3339), Region: lambent.Region, Resources: []string{}, Detail: detail(e.Data),
+		Time: e.Time.UTC().Format(time.RFC3339), Region: lambent.Region, Resources: e.Resources(), Detail: detail(e.Data),
 	}
 	if inv.Source == "schedule" { // whoever publishes an event chooses its type, and not this
 		out.DetailType, out.Source, out.Detail = "Scheduled Event", "aws.events", json.RawMessage("{}")

@@ -1,0 +1,106 @@
+// Package aws is the face for AWS's clients: requests that are signed with an access
+// key (SigV4) are answered as the service would that the signature names, on the same
+// port as everything else. Who signs is the key's project; account and region are taken
+// as they come.
+//
+// What it guarantees: nothing of a service is reached by a request whose signature is not
+// that of a key that is known, in time; a refusal has AWS's word for it, in the form that
+// the client's protocol has (JSON, query, S3's XML), and one line that says what is wrong.
+//
+// What it does not do: it decides nothing that is not AWS's protocol. What a message or an
+// event is, and what becomes of it, the core says. Which hosts are ours is the server's.
+package aws
+
+import (
+	"log/slog"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"lambent"
+	"lambent/auth"
+	"lambent/internal/sigv4"
+)
+
+// A Service answers requests of one of AWS's services, that were signed by who. It returns
+// an error only while nothing has been answered: the face words it. The body is what was
+// signed, and an error of reading it is one to return.
+type Service func(w http.ResponseWriter, r *http.Request, who auth.Identity) error
+
+// A Config is what the server plugs in. All of it must be there, and may be called
+// concurrently.
+type Config struct {
+	// AccessKey returns the secret of an access key and who it stands for. Kind:
+	// Unauthenticated.
+	AccessKey func(id string) (secret string, who auth.Identity, err error)
+
+	Services map[string]Service // by their names in signatures, such as s3
+	Logger   *slog.Logger       // internal errors go there; nil: nowhere
+}
+
+// maxBody bounds what is held in memory to be hashed: S3's clients say the hash before.
+const maxBody = 4 << 20
+
+// face answers signed requests.
+type face struct {
+	Config
+	names string // of the services
+}
+
+// New returns the handler of all requests for which [sigv4.IsSigned] holds.
+func New(c Config) http.Handler {
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return &face{c, strings.Join(slices.Sorted(maps.Keys(c.Services)), ", ")}
+}
+
+// ServeHTTP implements http.Handler.
+func (f *face) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set(requestIDHeader, lambent.NewID())
+	signature, err := sigv4.Parse(r)
+	if err != nil {
+		f.refuse(w, r, protocolOf(r, ""), err)
+		return
+	}
+	if err := f.serve(w, r, signature); err != nil {
+		f.refuse(w, r, protocolOf(r, signature.Service), err)
+	}
+}
+
+func (f *face) serve(w http.ResponseWriter, r *http.Request, signature *sigv4.Signature) error {
+	service := f.Services[signature.Service]
+	if service == nil {
+		return lambent.Errorf(lambent.Unsupported, "aws", "%.40q is not among the services of AWS's that this server has: %s", signature.Service, f.names)
+	}
+	secret, who, err := f.AccessKey(signature.AccessKey)
+	if err == nil && signature.SessionToken != "" {
+		err = because(sigv4.ReasonNoSession, lambent.Errorf(lambent.Unauthenticated, "aws", "access key %.40s comes with a session token, and has none: unset AWS_SESSION_TOKEN", signature.AccessKey))
+	}
+	if err != nil {
+		return err
+	}
+	if signature.Service != "s3" {
+		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+	}
+	if err := signature.Verify(r, secret, time.Now()); err != nil {
+		return err
+	}
+	return service(w, r, who)
+}
+
+// because gives an error AWS's word for it.
+func because(reason string, e *lambent.Error) error {
+	e.Reason = reason
+	return e
+}
+
+// allow refuses who may not do what needs a role.
+func allow(who auth.Identity, need auth.Role) error {
+	if !who.Allows(who.Project, need) {
+		return lambent.Errorf(lambent.Forbidden, "aws", "access key %s is for role %q: this needs %q", who.Token, who.Role, need)
+	}
+	return nil
+}
