@@ -18,20 +18,26 @@ type Trigger struct {
 
 	Schedule *Schedule       `json:"schedule,omitempty"`
 	Pattern  json.RawMessage `json:"pattern,omitempty"` // of the project's events: what EventBridge calls an event pattern
+	Database *Database       `json:"database,omitempty"`
 
 	Batch *Batch `json:"batch,omitempty"` // nil: each event is an invocation of its own, in no order
 }
 
-// Kind is of what kind the source is: "schedule" or "pattern". It is empty where that is
-// not clear.
-func (t *Trigger) Kind() string {
-	switch {
-	case t.Schedule != nil && t.Pattern == nil:
-		return "schedule"
-	case t.Pattern != nil && t.Schedule == nil:
-		return "pattern"
+// Kind is of what kind the source is, such as "schedule". It is empty where that is not
+// clear.
+func (t *Trigger) Kind() (kind string) {
+	for _, k := range []struct {
+		name string
+		is   bool
+	}{{"schedule", t.Schedule != nil}, {"pattern", t.Pattern != nil}, {"database", t.Database != nil}} {
+		switch {
+		case k.is && kind != "":
+			return ""
+		case k.is:
+			kind = k.name
+		}
 	}
-	return ""
+	return kind
 }
 
 // A Schedule fires by the clock.

@@ -34,6 +34,32 @@ type Ordered interface {
 	Batch() lambent.Batch
 }
 
+// A Preparer is a Source that needs something of its own where it watches, such as a
+// place in a log there, from before the trigger runs to when it runs no more.
+type Preparer interface {
+	// Prepare makes it, for a trigger that is new or was enabled again: what happens from
+	// when it returns is for the trigger. Its errors are such as those of Check. Run finds
+	// in the position what Prepare has set.
+	Prepare(context.Context, lambent.Trigger, Sink) error
+
+	// Forget removes what Prepare and Run have made for a trigger, or a part of it, and
+	// that is not watched any more. That there is nothing is no error.
+	Forget(context.Context, lambent.Trigger) error
+}
+
+// A Gauge is a Source that knows how far behind it is.
+type Gauge interface {
+	// Lag is of a trigger that runs; false: it is not known.
+	Lag(lambent.Trigger) (Lag, bool)
+}
+
+// A Lag is by how much a source is behind, and what that costs.
+type Lag struct {
+	Behind   time.Duration // how old the last is that was published; 0: there is nothing to publish
+	Retained int64         // bytes that the origin keeps for it
+	Warning  string        // what is to be looked after, in one line; empty: nothing
+}
+
 // A Sink takes what happens, for one trigger. Its methods may be called concurrently;
 // after an error nobody knows what was taken, and the source ends with it, or publishes
 // the same again.

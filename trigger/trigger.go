@@ -27,7 +27,7 @@ type Config struct {
 	Store      *store.Store
 	Queue      *store.Queue                              // the store's
 	History    *store.History                            // the store's
-	Sources    map[string]source.Source                  // by the kind of triggers
+	Sources    map[string]source.Source                  // by the kind of triggers, and those of databases by their engine
 	Async      func(lambent.Name) (lambent.Async, error) // how a function wants it; Kind: NotFound
 	Together   func(lambent.Name) bool                   // whether a function takes several events in one invocation
 	MaxPayload int                                       // bytes of an asynchronous invocation
@@ -60,6 +60,7 @@ func Open(ctx context.Context, cfg Config) (*Broker, error) {
 	b.ctx, b.stop = context.WithCancel(context.Background())
 	if err := b.load(ctx); err != nil {
 		b.endWatches()
+		b.looking.Wait()
 		return nil, err
 	}
 	b.looking.Go(b.look)

@@ -30,6 +30,7 @@ type platform struct {
 	broker  *trigger.Broker
 	source  scripted
 	ordered bool // the source is
+	keeper  keeper
 	run     func(context.Context, *lambent.Invocation) (*lambent.Fault, error)
 	failed  func(*lambent.Invocation) []string // which of its events a function says have failed; nil: none
 
@@ -66,7 +67,7 @@ func (p *platform) open() {
 		src = ordered{&p.source}
 	}
 	p.broker, err = trigger.Open(context.Background(), trigger.Config{
-		Invoker: p, Store: p.store, Queue: p.queue, History: p.history, Sources: map[string]source.Source{"schedule": src}, MaxPayload: 1 << 20, Logger: slog.New(slog.DiscardHandler),
+		Invoker: p, Store: p.store, Queue: p.queue, History: p.history, Sources: map[string]source.Source{"schedule": src, "postgres": &p.keeper}, MaxPayload: 1 << 20, Logger: slog.New(slog.DiscardHandler),
 		Together: func(lambent.Name) bool { return true },
 		Async: func(n lambent.Name) (lambent.Async, error) {
 			p.mu.Lock()

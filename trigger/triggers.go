@@ -31,7 +31,8 @@ const firstRetry, lastRetry = time.Second, time.Minute
 type Status struct {
 	lambent.Trigger
 	Next  time.Time // when the source will publish next; zero: nobody knows, or it does not run
-	Error string    // why the source does not run now, or what a pattern could not be matched with last, in one line
+	Lag   *source.Lag
+	Error string // why the source does not run now, or what a pattern could not be matched with last, in one line
 
 	Waiting int // events that are in order and have not run; those of other triggers wait with all that is their function's
 }
@@ -63,6 +64,9 @@ func (b *Broker) load(ctx context.Context) error {
 		function := lambent.Name{Project: t.Target.Project, Function: t.Target.Function}
 		if _, err := b.cfg.Async(function); lambent.Is(err, lambent.NotFound) { // the server ended while that was being deleted
 			b.cfg.Logger.Info("a trigger of a function that is no more is removed", "trigger", t.ID, "function", function.String())
+			if _, err := b.forget(ctx, t); err != nil { // loadLeftovers does
+				return err
+			}
 			if _, err := b.cfg.Store.Delete(ctx, e.Key, e.Revision); err != nil {
 				return err
 			}
@@ -70,13 +74,22 @@ func (b *Broker) load(ctx context.Context) error {
 		}
 		b.watch(t, e.Revision)
 	}
-	return nil
+	return b.loadLeftovers(ctx)
+}
+
+// source is what watches for a trigger; nil: nothing does.
+func (b *Broker) source(t *lambent.Trigger) source.Source {
+	kind := t.Kind()
+	if kind == "database" {
+		kind = t.Database.Engine()
+	}
+	return b.cfg.Sources[kind]
 }
 
 // watch takes a trigger in, and has its source run if it is to.
 func (b *Broker) watch(t lambent.Trigger, revision uint64) *watch {
 	w := &watch{b: b, revision: revision, status: Status{Trigger: t}}
-	src := b.cfg.Sources[t.Kind()]
+	src := b.source(&t)
 	var p *pattern.Pattern
 	if t.Pattern != nil && !t.Disabled {
 		var err error
@@ -244,7 +257,7 @@ func (b *Broker) Add(ctx context.Context, t lambent.Trigger) (Status, error) {
 // Check says what is wrong with a trigger, but for its function.
 func (b *Broker) Check(t lambent.Trigger) error {
 	const op = "trigger.Check"
-	src := b.cfg.Sources[t.Kind()]
+	src := b.source(&t)
 	if t.Batch != nil {
 		if _, ok := src.(source.Ordered); !ok {
 			return lambent.Errorf(lambent.Invalid, op, "a trigger of kind %s has no batches: each event is an invocation of its own", t.Kind())
@@ -257,6 +270,11 @@ func (b *Broker) Check(t lambent.Trigger) error {
 		_, err := pattern.Parse(t.Pattern)
 		return err
 	}
+	if t.Kind() == "database" {
+		if err := t.Database.Validate(); err != nil {
+			return err
+		}
+	}
 	if src == nil {
 		return lambent.Errorf(lambent.Invalid, op, "a trigger says of one source what it is to watch")
 	}
@@ -266,7 +284,7 @@ func (b *Broker) Check(t lambent.Trigger) error {
 
 // complete fills what a trigger leaves to its source.
 func (b *Broker) complete(t *lambent.Trigger) {
-	if src, ok := b.cfg.Sources[t.Kind()].(source.Ordered); ok {
+	if src, ok := b.source(t).(source.Ordered); ok {
 		var batch lambent.Batch
 		if t.Batch != nil {
 			batch = *t.Batch
@@ -299,7 +317,12 @@ func (b *Broker) add(ctx context.Context, t lambent.Trigger) (Status, error) {
 	}
 	t.ID, t.Created = lambent.NewID(), time.Now().UTC()
 	t.Since = t.Created
+	made, err := b.prepare(ctx, t)
+	if err != nil {
+		return Status{}, err
+	}
 	revision, err := b.cfg.Store.Create(ctx, triggerKey(&t), marshal(&t))
+	made(err == nil)
 	if err != nil {
 		return Status{}, err
 	}
@@ -395,8 +418,14 @@ func (w *watch) now() Status {
 			s.Waiting += l.Waiting + l.Delayed + l.Running
 		}
 	}
-	if f, ok := w.b.cfg.Sources[s.Kind()].(source.Forecaster); ok && !s.Disabled {
+	src := w.b.source(&s.Trigger)
+	if f, ok := src.(source.Forecaster); ok && !s.Disabled {
 		s.Next = f.Next(s.Trigger, time.Now())
+	}
+	if g, ok := src.(source.Gauge); ok && !s.Disabled {
+		if lag, known := g.Lag(s.Trigger); known {
+			s.Lag = &lag
+		}
 	}
 	return s
 }
@@ -422,14 +451,24 @@ func (b *Broker) Enable(ctx context.Context, project, id string, enabled bool) (
 	if t.Disabled == !enabled {
 		return w.now(), nil
 	}
+	made := func(bool) {}
+	forget := func() {}
 	if t.Disabled = !enabled; enabled {
 		t.Since = time.Now().UTC()
+		made, err = b.prepare(ctx, t)
+	} else {
+		forget, err = b.forget(ctx, w.status.Trigger)
+	}
+	if err != nil {
+		return Status{}, err
 	}
 	revision, err := b.cfg.Store.Update(ctx, triggerKey(&t), marshal(&t), w.revision)
+	made(err == nil)
 	if err != nil {
 		return Status{}, err
 	}
 	w.end()
+	forget()
 	return b.watch(t, revision).now(), nil
 }
 
@@ -459,6 +498,10 @@ func (b *Broker) Forget(ctx context.Context, n lambent.Name) error {
 // delete removes the record first: a position without one counts for nothing.
 func (b *Broker) delete(ctx context.Context, w *watch) error {
 	t := &w.status.Trigger
+	forget, err := b.forget(ctx, *t)
+	if err != nil {
+		return err
+	}
 	if _, err := b.cfg.Store.Delete(ctx, triggerKey(t), w.revision); err != nil {
 		return err
 	}
@@ -466,6 +509,7 @@ func (b *Broker) delete(ctx context.Context, w *watch) error {
 	delete(b.watches, t.ID)
 	b.watchMu.Unlock()
 	w.end()
+	forget()
 	key := w.positionKey()
 	if e, err := b.cfg.Store.Get(ctx, key); err == nil {
 		if _, err := b.cfg.Store.Delete(ctx, key, e.Revision); err != nil {
