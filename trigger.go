@@ -19,6 +19,7 @@ type Trigger struct {
 	Schedule *Schedule       `json:"schedule,omitempty"`
 	Pattern  json.RawMessage `json:"pattern,omitempty"` // of the project's events: what EventBridge calls an event pattern
 	Database *Database       `json:"database,omitempty"`
+	Bucket   *Bucket         `json:"bucket,omitempty"`
 
 	Batch *Batch `json:"batch,omitempty"` // nil: each event is an invocation of its own, in no order
 }
@@ -29,7 +30,7 @@ func (t *Trigger) Kind() (kind string) {
 	for _, k := range []struct {
 		name string
 		is   bool
-	}{{"schedule", t.Schedule != nil}, {"pattern", t.Pattern != nil}, {"database", t.Database != nil}} {
+	}{{"schedule", t.Schedule != nil}, {"pattern", t.Pattern != nil}, {"database", t.Database != nil}, {"bucket", t.Bucket != nil}} {
 		switch {
 		case k.is && kind != "":
 			return ""

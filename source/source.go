@@ -60,6 +60,14 @@ type Lag struct {
 	Warning  string        // what is to be looked after, in one line; empty: nothing
 }
 
+// A Binder is a Source that has to know its triggers before anybody hears that they are
+// kept, since what it watches does not wait: from when Bind returns, all is for them.
+type Binder interface {
+	// Bind takes a trigger in, whose events are to be published to the sink; unbind lets it
+	// go again.
+	Bind(lambent.Trigger, Sink) (unbind func())
+}
+
 // A Sink takes what happens, for one trigger. Its methods may be called concurrently;
 // after an error nobody knows what was taken, and the source ends with it, or publishes
 // the same again.

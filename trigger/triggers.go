@@ -41,6 +41,7 @@ type Status struct {
 type watch struct {
 	b        *Broker
 	revision uint64             // of the record
+	unbind   func()             // of a source that binds; nil: it does not
 	cancel   context.CancelFunc // ends the source; nil: it does not run
 	done     chan struct{}      // closed when it has
 
@@ -106,6 +107,9 @@ func (b *Broker) watch(t lambent.Trigger, revision uint64) *watch {
 	}
 	b.watchMu.Unlock()
 	if src != nil && !t.Disabled {
+		if s, ok := src.(source.Binder); ok {
+			w.unbind = s.Bind(t, w)
+		}
 		ctx, cancel := context.WithCancel(b.ctx)
 		w.cancel, w.done = cancel, make(chan struct{})
 		go w.run(ctx, src, t)
@@ -149,6 +153,9 @@ func (w *watch) end() {
 	w.b.watchMu.Lock()
 	w.b.unfollow(&w.status.Trigger)
 	w.b.watchMu.Unlock()
+	if w.unbind != nil {
+		w.unbind()
+	}
 	if w.cancel != nil {
 		w.cancel()
 		<-w.done
