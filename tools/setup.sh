@@ -4,7 +4,7 @@
 #   tools/setup.sh demo    interpreters for the functions of `make demo`
 #   tools/setup.sh test    those, what the tests compare our agents with, Google's
 #                          functions frameworks, a JDK for the one in Java, servers of
-#                          WebSockets, and a virtual machine with other kernels (test/vm)
+#                          WebSockets, AWS's clients, and a virtual machine with other kernels (test/vm)
 #   tools/setup.sh ci      those, a C compiler for the race detector, and a browser
 #
 # System packages come from apt, by sudo where this is not root. Everything else
@@ -23,6 +23,10 @@ invoker_java=1.4.1
 # What web servers of the tests speak WebSocket with.
 websocket_node=8.23.0
 websocket_python=15.0.1
+
+# AWS's SDK for Python and its command line, as clients of ours; the two go together.
+boto3=1.44.8
+awscli=1.46.3
 
 # The kernels of test/vm, as Debian has them: the oldest that people run sandboxes
 # on, and a newer one.
@@ -159,6 +163,16 @@ install_websockets() {
   fi
 }
 
+# install_aws fetches AWS's clients.
+install_aws() {
+  local dir=.venv/aws-clients-$boto3
+  [ -d "$dir" ] && return
+  say "AWS's clients in $dir"
+  rm -rf "$dir.part"
+  .venv/bin/pip install --quiet --disable-pip-version-check --target "$dir.part" "boto3==$boto3" "awscli==$awscli"
+  mv "$dir.part" "$dir"
+}
+
 # install_kernels fetches Debian's kernels, without installing them: the image and
 # the modules, unpacked. Which is the latest of a version changes every few weeks.
 install_kernels() {
@@ -194,6 +208,7 @@ case "${1:-}" in
     install_frameworks
     install_invoker
     install_websockets
+    install_aws
     install_kernels ;;
   *)
     sed -n '2,12s/^# \{0,1\}//p' "$0" >&2

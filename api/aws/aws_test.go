@@ -81,8 +81,8 @@ func TestRefusals(t *testing.T) {
 		status  int
 		want    string
 	}{
-		"service, json":   {good, "dynamodb", target, now, 501, `{"__type":"UnknownOperationException","message":"\"dynamodb\" is not among the services`},
-		"service, query":  {good, "iam", form, now, 501, `<ErrorResponse><Error><Type>Receiver</Type><Code>InvalidAction</Code><Message>&#34;iam&#34; is not among`},
+		"service, json":   {good, "dynamodb", target, now, 400, `{"__type":"UnknownOperationException","message":"\"dynamodb\" is not among the services`},
+		"service, query":  {good, "iam", form, now, 400, `<ErrorResponse><Error><Type>Sender</Type><Code>InvalidAction</Code><Message>&#34;iam&#34; is not among`},
 		"service, rest":   {good, "apigateway", nil, now, 501, `"__type":"NotImplemented"`},
 		"key, json":       {&unknown, "events", target, now, 403, `"__type":"UnrecognizedClientException","message":"access key \"LAAAAAAAAAAAAAAAAAAA\" is not known: it was mistyped, revoked`},
 		"key, query":      {&unknown, "events", form, now, 403, `<Code>InvalidClientTokenId</Code>`},

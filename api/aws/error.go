@@ -81,7 +81,7 @@ type refusal struct {
 	status  int
 	code    string
 	message string
-	query   string // the code in the query protocol, for clients that know a service by that
+	query   string // the code in the query protocol, for clients that know a service's errors by that
 }
 
 // refusalOf words an error. One whose reason is a service's own keeps it: services have
@@ -90,6 +90,10 @@ func refusalOf(p protocol, err error) refusal {
 	kind := lambent.KindOf(err)
 	out := refusal{kinds[kind].status, kinds[kind].codes[p], lambent.UserMessage(err), kinds[kind].codes[queryProtocol]}
 	e, ok := errors.AsType[*lambent.Error](err)
+	isRPC := p == jsonProtocol || p == queryProtocol
+	if isRPC && kind == lambent.Unsupported {
+		out.status = http.StatusBadRequest // a client would try what is 501 again
+	}
 	if !ok || kind == lambent.Internal {
 		return out
 	}
@@ -104,8 +108,8 @@ func refusalOf(p protocol, err error) refusal {
 		return out
 	}
 	out.code, out.query = e.Reason, e.Reason
-	if (p == jsonProtocol || p == queryProtocol) && out.status < 500 && out.status != 403 {
-		out.status = 400
+	if isRPC && out.status < 500 && out.status != http.StatusForbidden {
+		out.status = http.StatusBadRequest
 	}
 	return out
 }
@@ -128,7 +132,7 @@ func writeRefusal(w http.ResponseWriter, r *http.Request, p protocol, e refusal)
 		}
 		h.Set("Content-Type", contentType)
 		h.Set("X-Amzn-Errortype", e.code)
-		if e.query != e.code {
+		if r.Header.Get("X-Amzn-Query-Mode") == "true" {
 			fault := ";Sender"
 			if e.status >= 500 {
 				fault = ";Receiver"
