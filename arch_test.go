@@ -57,6 +57,9 @@ var rules = []rule{
 	{"trigger", "store source internal/pattern", "", "everything asynchronous: it runs things by an Invoker, and knows no instance"},
 	{"store", "internal/atomicfile", "", "records, and queues of work: it knows no function"},
 
+	{"bucket", "source/object internal/sigv4", "bucket/gateway", "S3 as the server has it: it starts gateways and passes on; the source of events hears of changes by it"},
+	{"bucket/gateway", "bucket source/object", "", "the process that keeps one project's buckets: it knows its server by a link"},
+
 	{"source", "", "", "the contract of what watches the world"},
 	{"source/*", "source internal/*", "", "a source knows its world and a sink: neither functions nor queues"},
 
@@ -91,6 +94,9 @@ var modules = []rule{
 	{"github.com/nats-io", "store", "", "the engine: nothing else may know that there is one"},
 	{"github.com/danielgtaylor/huma", "api/v1", "", "REST and its OpenAPI document"},
 	{"github.com/hashicorp/cronexpr", "source/cron", "", "when an expression is due next"},
+	{"github.com/versity/versitygw", "bucket/gateway", "", "S3 over files"},
+	{"github.com/gofiber/fiber", "bucket/gateway", "", "what versitygw's requests are"},
+	{"github.com/aws/aws-sdk-go-v2", "bucket/gateway", "", "S3's words, as versitygw has them; its client only in tests"},
 	{"github.com/prometheus/client_golang", "internal/telemetry", "", "metrics"},
 	{"github.com/shopspring/decimal", "meter", "", "money"},
 	{"github.com/klauspost/compress", "bundle runtimes/rootfs", "", "deflate; gzip and zstd of layers"},
@@ -104,7 +110,7 @@ var modules = []rule{
 	{"github.com/elastic/go-seccomp-bpf", "sandbox/namespace", "", "the system call filter, from names to the kernel's instructions"},
 	{"golang.org/x/net/bpf", "sandbox/namespace", "", "those instructions as bytes"},
 	{"golang.org/x/net/dns/dnsmessage", "sandbox/names", "", "the names that functions ask for"},
-	{"golang.org/x/sys", "sandbox/* runtimes/rootfs server internal/*", "", "system calls that the standard library lacks"},
+	{"golang.org/x/sys", "sandbox/* runtimes/rootfs server bucket/gateway internal/*", "", "system calls that the standard library lacks"},
 }
 
 // readsEnvironment are the packages that may read the environment: main, which

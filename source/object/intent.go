@@ -27,29 +27,35 @@ func (in intents) path(project string, elem ...string) string {
 	return filepath.Join(append([]string{in.dir, project, "intents"}, elem...)...)
 }
 
-// write has an intent on disk when it returns nil.
-func (in intents) write(project, id string, changes []Change) (err error) {
+// write has an intent on disk when it returns nil, with the time of that.
+func (in intents) write(project, id string, changes []Change) (began time.Time, err error) {
 	b, err := json.Marshal(changes)
 	if err != nil {
-		return err
+		return began, err
 	}
 	path := in.path(project, id)
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if errors.Is(err, fs.ErrNotExist) {
 		if err := os.MkdirAll(in.path(project), 0o700); err != nil {
-			return in.explain(err)
+			return began, in.explain(err)
 		}
 		if err := atomicfile.SyncDir(filepath.Dir(in.path(project))); err != nil {
-			return in.explain(err)
+			return began, in.explain(err)
 		}
 		f, err = os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	}
 	if err != nil {
-		return in.explain(err)
+		return began, in.explain(err)
 	}
 	_, err = f.Write(b)
 	if err == nil {
 		err = f.Sync()
+	}
+	if err == nil {
+		var info fs.FileInfo
+		if info, err = f.Stat(); err == nil {
+			began = info.ModTime()
+		}
 	}
 	if closed := f.Close(); err == nil {
 		err = closed
@@ -60,7 +66,7 @@ func (in intents) write(project, id string, changes []Change) (err error) {
 	if err != nil {
 		_ = os.Remove(path) // it has not begun; one that stays is found not to have happened
 	}
-	return in.explain(err)
+	return began, in.explain(err)
 }
 
 // remove has no intent there; that it is not on disk yet that there is none does no harm.

@@ -111,18 +111,19 @@ func (s *Source) watching(project, bucket string) (all []*binding) {
 // yet of all is on disk, and watched is true. Of a removal Begin need not know which one it
 // is. While events cannot be published it refuses, before anything has happened. Kinds:
 // NoSpace, Throttled, Unavailable.
-func (s *Source) Begin(project string, changes []Change) (id string, watched bool, err error) {
-	id = lambent.NewID()
+func (s *Source) Begin(project string, changes []Change) (i Intent, watched bool, err error) {
+	i = Intent{ID: lambent.NewID(), Changes: changes}
 	if !s.watched(project, changes) {
-		return id, false, nil
+		return i, false, nil
 	}
 	s.mu.Lock()
 	failing, failure := s.failing, s.failure
 	s.mu.Unlock()
 	if failing > 0 {
-		return "", false, failure
+		return Intent{}, false, failure
 	}
-	return id, true, s.intents.write(project, id, changes)
+	i.Began, err = s.intents.write(project, i.ID, changes)
+	return i, true, err
 }
 
 func (s *Source) watched(project string, changes []Change) bool {

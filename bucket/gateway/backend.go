@@ -1,0 +1,303 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"os"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+	"github.com/versity/versitygw/backend"
+	"github.com/versity/versitygw/backend/posix"
+	"github.com/versity/versitygw/s3err"
+	"github.com/versity/versitygw/s3response"
+
+	"lambent"
+	"lambent/bucket"
+	"lambent/source/object"
+)
+
+// A watched backend is versitygw's files, whose changes are told to the server and are on
+// disk before they are answered. What it does not name is versitygw's as it is.
+type watched struct {
+	*posix.Posix
+	link *bucket.Link
+}
+
+var _ backend.Backend = (*watched)(nil)
+
+// announce has changes happen by do, between telling the server that they will, and that
+// they have. do returns those that did, with all that is known of them by then.
+func (b *watched) announce(ctx context.Context, changes []object.Change, do func([]object.Change) ([]object.Change, error)) error {
+	r, _ := ctx.Value(asker{}).(request)
+	for i := range changes {
+		c := &changes[i]
+		c.Principal, c.RemoteIP, c.RequestID = r.principal, r.remote, r.id
+	}
+	begun, err := b.link.Begin(changes)
+	if err != nil {
+		return refused(err)
+	}
+	happened, err := do(changes)
+	switch {
+	case err == nil && len(happened) > 0:
+		return refused(b.link.Done(begun.ID, happened))
+	case !begun.Watched:
+		return err
+	case err == nil, isClients(err):
+		return errors.Join(err, b.link.Cancel(begun.ID))
+	}
+	// It may have happened, and failed behind that.
+	if settled := b.settleOne(ctx, &object.Intent{ID: begun.ID, Began: begun.Began, Changes: changes}); settled != nil {
+		return settled
+	}
+	return err
+}
+
+// isClients reports whether an error is the client's, and so nothing has happened.
+func isClients(err error) bool {
+	e, ok := errors.AsType[s3err.S3Error](err)
+	return ok && e.StatusCode() < http.StatusInternalServerError
+}
+
+// refused is the server's error as S3 has it.
+func refused(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case lambent.Is(err, lambent.NoSpace):
+		return s3err.GetAPIError(s3err.ErrNoSpaceLeftOnDevice)
+	case lambent.Is(err, lambent.Throttled), lambent.Is(err, lambent.Unavailable):
+		return s3err.APIError{Code: "SlowDown", Description: "The event of this change cannot be kept now.", HTTPStatusCode: http.StatusServiceUnavailable}
+	}
+	return err
+}
+
+// one is the change of one object.
+func one(event string, name, key *string) []object.Change {
+	return []object.Change{{ObjectEvent: lambent.ObjectEvent{Event: event, Bucket: text(name), Key: text(key)}}}
+}
+
+// PutObject implements backend.Backend.
+func (b *watched) PutObject(ctx context.Context, in s3response.PutObjectInput) (out s3response.PutObjectOutput, err error) {
+	if err := checkKey(in.Key); err != nil {
+		return out, err
+	}
+	event := "s3:ObjectCreated:Put"
+	if r, _ := ctx.Value(asker{}).(request); r.form {
+		event = "s3:ObjectCreated:Post"
+	}
+	err = b.announce(ctx, one(event, in.Bucket, in.Key), func(changes []object.Change) ([]object.Change, error) {
+		// What is overwritten is not lost for what is not on disk yet.
+		if out, err = b.PutObjectWithPostFunc(ctx, in, (*os.File).Sync); err == nil {
+			err = syncAt(in.Bucket, in.Key)
+		}
+		c := &changes[0]
+		c.ETag, c.VersionID, c.ContentType, c.Metadata = bare(out.ETag), out.VersionID, text(in.ContentType), in.Metadata
+		if out.Size != nil {
+			c.Size = *out.Size
+		}
+		return changes, full(err)
+	})
+	return out, err
+}
+
+// UploadPart implements backend.Backend.
+func (b *watched) UploadPart(ctx context.Context, in *s3.UploadPartInput) (*s3.UploadPartOutput, error) {
+	out, err := b.UploadPartWithPostFunc(ctx, in, (*os.File).Sync)
+	return out, full(err)
+}
+
+// CreateMultipartUpload implements backend.Backend.
+func (b *watched) CreateMultipartUpload(ctx context.Context, in s3response.CreateMultipartUploadInput) (out s3response.InitiateMultipartUploadResult, err error) {
+	if err := checkKey(in.Key); err != nil {
+		return out, err
+	}
+	out, err = b.Posix.CreateMultipartUpload(ctx, in)
+	return out, full(err)
+}
+
+// CompleteMultipartUpload implements backend.Backend.
+func (b *watched) CompleteMultipartUpload(ctx context.Context, in *s3.CompleteMultipartUploadInput) (out s3response.CompleteMultipartUploadResult, version string, err error) {
+	if err := checkKey(in.Key); err != nil {
+		return out, "", err
+	}
+	err = b.announce(ctx, one("s3:ObjectCreated:CompleteMultipartUpload", in.Bucket, in.Key), func(changes []object.Change) ([]object.Change, error) {
+		if out, version, err = b.Posix.CompleteMultipartUpload(ctx, in); err == nil {
+			err = syncAt(in.Bucket, in.Key)
+		}
+		return b.created(ctx, changes, text(out.ETag), version), full(err)
+	})
+	return out, version, err
+}
+
+// CopyObject implements backend.Backend.
+func (b *watched) CopyObject(ctx context.Context, in s3response.CopyObjectInput) (out s3response.CopyObjectOutput, err error) {
+	if err := checkKey(in.Key); err != nil {
+		return out, err
+	}
+	if _, source, _, err := backend.ParseCopySource(text(in.CopySource)); err == nil && isOurs(source) {
+		return out, s3err.GetAPIError(s3err.ErrNoSuchKey)
+	}
+	err = b.announce(ctx, one("s3:ObjectCreated:Copy", in.Bucket, in.Key), func(changes []object.Change) ([]object.Change, error) {
+		if out, err = b.Posix.CopyObject(ctx, in); err == nil {
+			err = syncAt(in.Bucket, in.Key)
+		}
+		var tag string
+		if out.CopyObjectResult != nil {
+			tag = text(out.CopyObjectResult.ETag)
+		}
+		return b.created(ctx, changes, tag, text(out.VersionId)), full(err)
+	})
+	return out, err
+}
+
+// created says of a change what there is now.
+func (b *watched) created(ctx context.Context, changes []object.Change, tag, version string) []object.Change {
+	c := &changes[0]
+	_ = b.head(ctx, c, version) // its object may be another one already
+	if tag != "" {
+		c.ETag = bare(tag)
+	}
+	c.VersionID = version
+	return changes
+}
+
+// DeleteObject implements backend.Backend.
+func (b *watched) DeleteObject(ctx context.Context, in *s3.DeleteObjectInput) (out *s3.DeleteObjectOutput, err error) {
+	if isOurs(text(in.Key)) {
+		return &s3.DeleteObjectOutput{}, nil // there is none of that name
+	}
+	remove := func() error {
+		if out, err = b.Posix.DeleteObject(ctx, in); err == nil {
+			err = syncAt(in.Bucket, in.Key)
+		}
+		return full(err)
+	}
+	changes := one(object.EventDelete, in.Bucket, in.Key)
+	if b.head(ctx, &changes[0], text(in.VersionId)) != nil { // nothing is there that it could change
+		err = remove()
+		return out, err
+	}
+	changes[0].VersionID = text(in.VersionId)
+	err = b.announce(ctx, changes, func(changes []object.Change) ([]object.Change, error) {
+		if err := remove(); err != nil {
+			return nil, err
+		}
+		removed(&changes[0], out.DeleteMarker, out.VersionId)
+		return changes, nil
+	})
+	return out, err
+}
+
+// removed says of a change how what was there was removed.
+func removed(c *object.Change, marker *bool, version *string) {
+	if marker != nil && *marker {
+		c.Event = object.EventDeleteMarker
+	}
+	c.VersionID = text(version)
+}
+
+// DeleteObjects implements backend.Backend.
+func (b *watched) DeleteObjects(ctx context.Context, in *s3.DeleteObjectsInput) (out s3response.DeleteResult, err error) {
+	asked, changes := *in.Delete, []object.Change{}
+	asked.Objects = nil
+	at := map[int]int{} // of a change among those that are asked for
+	for _, o := range in.Delete.Objects {
+		if isOurs(text(o.Key)) { // there is none of that name
+			out.Deleted = append(out.Deleted, types.DeletedObject{Key: o.Key})
+			continue
+		}
+		if c := one(object.EventDelete, in.Bucket, o.Key); b.head(ctx, &c[0], text(o.VersionId)) == nil {
+			at[len(asked.Objects)] = len(changes)
+			c[0].VersionID = text(o.VersionId)
+			changes = append(changes, c...)
+		}
+		asked.Objects = append(asked.Objects, o)
+	}
+	before := out.Deleted
+	request := *in
+	request.Delete = &asked
+	err = b.announce(ctx, changes, func(changes []object.Change) (happened []object.Change, err error) {
+		if out, err = b.Posix.DeleteObjects(ctx, &request); err != nil {
+			return nil, full(err)
+		}
+		// What was deleted comes in the order in which it was asked for, without what was not.
+		next := 0
+		for i, o := range asked.Objects {
+			if next == len(out.Deleted) || text(out.Deleted[next].Key) != text(o.Key) || text(out.Deleted[next].VersionId) != text(o.VersionId) {
+				continue
+			}
+			d := &out.Deleted[next]
+			next++
+			if err := syncAt(in.Bucket, o.Key); err != nil {
+				return nil, err
+			}
+			if i, there := at[i]; there {
+				version := d.VersionId
+				if d.DeleteMarkerVersionId != nil {
+					version = d.DeleteMarkerVersionId
+				}
+				removed(&changes[i], d.DeleteMarker, version)
+				happened = append(happened, changes[i])
+			}
+		}
+		return happened, nil
+	})
+	out.Deleted = append(before, out.Deleted...)
+	return out, err
+}
+
+// GetObject implements backend.Backend.
+func (b *watched) GetObject(ctx context.Context, in *s3.GetObjectInput) (*s3.GetObjectOutput, error) {
+	if isOurs(text(in.Key)) {
+		return nil, s3err.GetAPIError(s3err.ErrNoSuchKey)
+	}
+	return b.Posix.GetObject(ctx, in)
+}
+
+// HeadObject implements backend.Backend.
+func (b *watched) HeadObject(ctx context.Context, in *s3.HeadObjectInput) (*s3.HeadObjectOutput, error) {
+	if isOurs(text(in.Key)) {
+		return nil, s3err.GetAPIError(s3err.ErrNoSuchKey)
+	}
+	return b.Posix.HeadObject(ctx, in)
+}
+
+// CreateBucket implements backend.Backend.
+func (b *watched) CreateBucket(ctx context.Context, in *s3.CreateBucketInput, acl []byte) error {
+	err := b.Posix.CreateBucket(ctx, in, acl)
+	if err == nil {
+		err = syncAt(in.Bucket, new(""))
+	}
+	return full(err)
+}
+
+// head says of a change what its object is; version is empty for the current one.
+func (b *watched) head(ctx context.Context, c *object.Change, version string) error {
+	in := &s3.HeadObjectInput{Bucket: &c.Bucket, Key: &c.Key}
+	if version != "" {
+		in.VersionId = &version
+	}
+	h, err := b.Posix.HeadObject(ctx, in)
+	if err != nil {
+		return err
+	}
+	if h.ContentLength != nil {
+		c.Size = *h.ContentLength
+	}
+	c.ETag, c.VersionID, c.ContentType, c.Metadata = bare(text(h.ETag)), text(h.VersionId), text(h.ContentType), h.Metadata
+	return nil
+}
+
+func text(s *string) string {
+	if s == nil {
+		return ""
+	}
+	return *s
+}
+
+// bare is an ETag as events have it.
+func bare(tag string) string { return strings.Trim(tag, `"`) }

@@ -1,0 +1,182 @@
+package bucket
+
+import (
+	"encoding/xml"
+	"errors"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"lambent"
+	"lambent/internal/sigv4"
+)
+
+const bufferSize = 128 << 10
+
+// Headers by which a gateway hears who asks, of the events' sake.
+const (
+	PrincipalHeader = "X-Lambent-Principal" // the access key
+	RemoteHeader    = "X-Lambent-Remote"    // the address
+)
+
+// Serve answers a request of S3's, by path, that was verified to be signed by an access
+// key which may do everything in a project; its body fails where it is not what was
+// signed, and then nothing has happened.
+func (b *Buckets) Serve(w http.ResponseWriter, r *http.Request, project, accessKey string) {
+	body, err := signedBody(r)
+	if err != nil {
+		Refuse(w, r, err)
+		return
+	}
+	out := b.outgoing(r, accessKey, body)
+	for _, name := range []string{"Authorization", "X-Amz-Security-Token", "X-Amz-Date", "X-Amz-Content-Sha256", "X-Amz-Decoded-Content-Length"} {
+		out.Header.Del(name)
+	}
+	out.URL.RawQuery = unsigned(r.URL.RawQuery)
+	payload := sigv4.UnsignedPayload
+	if body.trailing {
+		payload = body.payload()
+		out.Header.Set("X-Amz-Decoded-Content-Length", strconv.FormatInt(r.ContentLength, 10))
+		out.ContentLength = -1
+	}
+	b.pass(w, r, out, project, body, func(g *gateway) error {
+		return sigv4.Sign(out, g.access, g.secret, lambent.Region, "s3", payload, time.Now())
+	})
+}
+
+// outgoing is a request as a gateway gets it, but for its signature.
+func (b *Buckets) outgoing(r *http.Request, accessKey string, body *body) *http.Request {
+	out := (&http.Request{
+		Method: r.Method, URL: &url.URL{Scheme: "http", Host: "gateway", Path: r.URL.Path, RawPath: r.URL.RawPath, RawQuery: r.URL.RawQuery},
+		Host: r.Host, Header: r.Header.Clone(), ContentLength: r.ContentLength, Body: body,
+	}).WithContext(r.Context())
+	for _, name := range []string{"Connection", "Keep-Alive", "Te", "Trailer", "Transfer-Encoding", "Upgrade", "Proxy-Authorization", "Expect"} {
+		out.Header.Del(name)
+	}
+	for name := range out.Header {
+		if strings.HasPrefix(name, "X-Lambent-") {
+			delete(out.Header, name)
+		}
+	}
+	if r.ContentLength == 0 {
+		out.Body = http.NoBody
+	}
+	out.Header.Set(PrincipalHeader, accessKey)
+	out.Header.Set(RemoteHeader, hostOf(r.RemoteAddr))
+	return out
+}
+
+func hostOf(addr string) string {
+	if i := strings.LastIndexByte(addr, ':'); i >= 0 {
+		addr = addr[:i]
+	}
+	return strings.Trim(addr, "[]")
+}
+
+// unsigned is a query without what presigned it.
+func unsigned(query string) string {
+	if !strings.Contains(query, "X-Amz-Signature=") {
+		return query
+	}
+	var kept []string
+	for pair := range strings.SplitSeq(query, "&") {
+		name, _, _ := strings.Cut(pair, "=")
+		switch name {
+		case "X-Amz-Algorithm", "X-Amz-Credential", "X-Amz-Date", "X-Amz-Expires", "X-Amz-SignedHeaders", "X-Amz-Signature", "X-Amz-Security-Token", "X-Amz-Content-Sha256":
+		default:
+			kept = append(kept, pair)
+		}
+	}
+	return strings.Join(kept, "&")
+}
+
+// pass has a project's gateway answer.
+func (b *Buckets) pass(w http.ResponseWriter, r, out *http.Request, project string, body *body, sign func(*gateway) error) {
+	g, err := b.use(r.Context(), project)
+	if err != nil {
+		Refuse(w, r, err)
+		return
+	}
+	defer b.release(g)
+	if err := sign(g); err != nil {
+		Refuse(w, r, err)
+		return
+	}
+	resp, err := g.client.RoundTrip(out)
+	if failed := body.failed(); failed != nil { // and the gateway has seen no end of it
+		if err == nil {
+			_ = resp.Body.Close()
+		}
+		Refuse(w, r, failed)
+		return
+	}
+	if err != nil {
+		if r.Context().Err() == nil {
+			b.opts.Logger.Warn("a gateway of buckets does not answer", "project", project, "error", err)
+		}
+		Refuse(w, r, lambent.Errorf(lambent.Unavailable, "bucket", "the buckets cannot be reached now"))
+		return
+	}
+	defer resp.Body.Close()
+	h := w.Header()
+	for name, values := range resp.Header {
+		h[name] = values
+	}
+	for _, name := range []string{"Connection", "Keep-Alive", "Transfer-Encoding"} {
+		h.Del(name)
+	}
+	h.Set("Server", "lambent")
+	w.WriteHeader(resp.StatusCode)
+	_, _ = io.CopyBuffer(struct{ io.Writer }{w}, resp.Body, make([]byte, bufferSize)) // a client that is gone finds out by itself
+}
+
+// A problem is an error as S3 has it.
+type problem struct {
+	XMLName   xml.Name `xml:"Error"`
+	Code      string
+	Message   string
+	Resource  string
+	RequestID string `xml:"RequestId"`
+}
+
+// kinds are S3's words for what an error is, and its status.
+var kinds = map[lambent.Kind]struct {
+	code   string
+	status int
+}{
+	lambent.Invalid:         {"InvalidRequest", http.StatusBadRequest},
+	lambent.NotFound:        {"NoSuchKey", http.StatusNotFound},
+	lambent.Exists:          {"OperationAborted", http.StatusConflict},
+	lambent.Stale:           {"OperationAborted", http.StatusConflict},
+	lambent.TooLarge:        {"EntityTooLarge", http.StatusBadRequest},
+	lambent.Throttled:       {"SlowDown", http.StatusServiceUnavailable},
+	lambent.Unauthenticated: {"InvalidAccessKeyId", http.StatusForbidden},
+	lambent.Forbidden:       {"AccessDenied", http.StatusForbidden},
+	lambent.Unavailable:     {"ServiceUnavailable", http.StatusServiceUnavailable},
+	lambent.Unsupported:     {"NotImplemented", http.StatusNotImplemented},
+	lambent.NoSpace:         {"InsufficientStorage", http.StatusInsufficientStorage},
+}
+
+// Refuse answers with an error as S3 does. Its code is the error's Reason, where it has one.
+func Refuse(w http.ResponseWriter, r *http.Request, err error) {
+	k, ok := kinds[lambent.KindOf(err)]
+	if !ok {
+		k.code, k.status = "InternalError", http.StatusInternalServerError
+	}
+	if e, ok := errors.AsType[*lambent.Error](err); ok && e.Reason != "" {
+		k.code = e.Reason
+	}
+	id := lambent.NewID()
+	h := w.Header()
+	h.Set("Content-Type", "application/xml")
+	h.Set("X-Amz-Request-Id", id)
+	w.WriteHeader(k.status)
+	if r.Method == http.MethodHead {
+		return
+	}
+	_, _ = io.WriteString(w, xml.Header)
+	_ = xml.NewEncoder(w).Encode(problem{Code: k.code, Message: lambent.UserMessage(err), Resource: r.URL.Path, RequestID: id})
+}
