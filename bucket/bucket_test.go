@@ -118,19 +118,22 @@ func (p *platform) close() {
 }
 
 func (p *platform) serve(w http.ResponseWriter, r *http.Request) {
-	if bucket.IsForm(r) {
-		p.buckets.ServeForm(w, r, func(key string) (string, error) { return key, nil })
-		return
-	}
-	s, err := sigv4.Parse(r)
-	if err == nil {
-		err = s.Verify(r, secret(s.AccessKey), time.Now())
-	}
+	err := func() error {
+		if bucket.IsForm(r) {
+			return p.buckets.ServeForm(w, r, func(key string) (string, error) { return key, nil })
+		}
+		s, err := sigv4.Parse(r)
+		if err == nil {
+			err = s.Verify(r, secret(s.AccessKey), time.Now())
+		}
+		if err != nil {
+			return err
+		}
+		return p.buckets.Serve(w, r, s.AccessKey, s.AccessKey)
+	}()
 	if err != nil {
-		bucket.Refuse(w, r, err)
-		return
+		http.Error(w, err.Error(), http.StatusBadRequest)
 	}
-	p.buckets.Serve(w, r, s.AccessKey, s.AccessKey)
 }
 
 // client is one of a project's.

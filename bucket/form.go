@@ -25,8 +25,8 @@ func IsForm(r *http.Request) bool {
 }
 
 // ServeForm answers a form. project says whose the access key is that it names; the
-// gateway asks for the secret, and checks the signature.
-func (b *Buckets) ServeForm(w http.ResponseWriter, r *http.Request, project func(accessKey string) (string, error)) {
+// gateway asks for the secret, and checks the signature. Of an error nothing was answered.
+func (b *Buckets) ServeForm(w http.ResponseWriter, r *http.Request, project func(accessKey string) (string, error)) error {
 	in := bufio.NewReaderSize(r.Body, maxForm)
 	key, err := credential(r, in)
 	var name string
@@ -34,11 +34,10 @@ func (b *Buckets) ServeForm(w http.ResponseWriter, r *http.Request, project func
 		name, err = project(key)
 	}
 	if err != nil {
-		Refuse(w, r, err)
-		return
+		return err
 	}
 	body := &body{in: io.NopCloser(in), from: r}
-	b.pass(w, r, b.outgoing(r, key, body), name, body, func(*gateway) error { return nil })
+	return b.pass(w, r, b.outgoing(r, key, body), name, body, func(*gateway) error { return nil })
 }
 
 // credential returns the access key that a form names before its file.

@@ -1,8 +1,6 @@
 package bucket
 
 import (
-	"encoding/xml"
-	"errors"
 	"io"
 	"net/http"
 	"net/url"
@@ -24,12 +22,12 @@ const (
 
 // Serve answers a request of S3's, by path, that was verified to be signed by an access
 // key which may do everything in a project; its body fails where it is not what was
-// signed, and then nothing has happened.
-func (b *Buckets) Serve(w http.ResponseWriter, r *http.Request, project, accessKey string) {
+// signed, and then nothing has happened. Of an error nothing was answered. Kinds: those
+// of the body, Unavailable, Canceled.
+func (b *Buckets) Serve(w http.ResponseWriter, r *http.Request, project, accessKey string) error {
 	body, err := signedBody(r)
 	if err != nil {
-		Refuse(w, r, err)
-		return
+		return err
 	}
 	out := b.outgoing(r, accessKey, body)
 	for _, name := range []string{"Authorization", "X-Amz-Security-Token", "X-Amz-Date", "X-Amz-Content-Sha256", "X-Amz-Decoded-Content-Length"} {
@@ -42,7 +40,7 @@ func (b *Buckets) Serve(w http.ResponseWriter, r *http.Request, project, accessK
 		out.Header.Set("X-Amz-Decoded-Content-Length", strconv.FormatInt(r.ContentLength, 10))
 		out.ContentLength = -1
 	}
-	b.pass(w, r, out, project, body, func(g *gateway) error {
+	return b.pass(w, r, out, project, body, func(g *gateway) error {
 		return sigv4.Sign(out, g.access, g.secret, lambent.Region, "s3", payload, time.Now())
 	})
 }
@@ -94,31 +92,27 @@ func unsigned(query string) string {
 }
 
 // pass has a project's gateway answer.
-func (b *Buckets) pass(w http.ResponseWriter, r, out *http.Request, project string, body *body, sign func(*gateway) error) {
+func (b *Buckets) pass(w http.ResponseWriter, r, out *http.Request, project string, body *body, sign func(*gateway) error) error {
 	g, err := b.use(r.Context(), project)
 	if err != nil {
-		Refuse(w, r, err)
-		return
+		return err
 	}
 	defer b.release(g)
 	if err := sign(g); err != nil {
-		Refuse(w, r, err)
-		return
+		return err
 	}
 	resp, err := g.client.RoundTrip(out)
 	if failed := body.failed(); failed != nil { // and the gateway has seen no end of it
 		if err == nil {
 			_ = resp.Body.Close()
 		}
-		Refuse(w, r, failed)
-		return
+		return failed
 	}
 	if err != nil {
 		if r.Context().Err() == nil {
 			b.opts.Logger.Warn("a gateway of buckets does not answer", "project", project, "error", err)
 		}
-		Refuse(w, r, lambent.Errorf(lambent.Unavailable, "bucket", "the buckets cannot be reached now"))
-		return
+		return lambent.Errorf(lambent.Unavailable, "bucket", "the buckets cannot be reached now: try again")
 	}
 	defer resp.Body.Close()
 	h := w.Header()
@@ -131,52 +125,5 @@ func (b *Buckets) pass(w http.ResponseWriter, r, out *http.Request, project stri
 	h.Set("Server", "lambent")
 	w.WriteHeader(resp.StatusCode)
 	_, _ = io.CopyBuffer(struct{ io.Writer }{w}, resp.Body, make([]byte, bufferSize)) // a client that is gone finds out by itself
-}
-
-// A problem is an error as S3 has it.
-type problem struct {
-	XMLName   xml.Name `xml:"Error"`
-	Code      string
-	Message   string
-	Resource  string
-	RequestID string `xml:"RequestId"`
-}
-
-// kinds are S3's words for what an error is, and its status.
-var kinds = map[lambent.Kind]struct {
-	code   string
-	status int
-}{
-	lambent.Invalid:         {"InvalidRequest", http.StatusBadRequest},
-	lambent.NotFound:        {"NoSuchKey", http.StatusNotFound},
-	lambent.Exists:          {"OperationAborted", http.StatusConflict},
-	lambent.Stale:           {"OperationAborted", http.StatusConflict},
-	lambent.TooLarge:        {"EntityTooLarge", http.StatusBadRequest},
-	lambent.Throttled:       {"SlowDown", http.StatusServiceUnavailable},
-	lambent.Unauthenticated: {"InvalidAccessKeyId", http.StatusForbidden},
-	lambent.Forbidden:       {"AccessDenied", http.StatusForbidden},
-	lambent.Unavailable:     {"ServiceUnavailable", http.StatusServiceUnavailable},
-	lambent.Unsupported:     {"NotImplemented", http.StatusNotImplemented},
-	lambent.NoSpace:         {"InsufficientStorage", http.StatusInsufficientStorage},
-}
-
-// Refuse answers with an error as S3 does. Its code is the error's Reason, where it has one.
-func Refuse(w http.ResponseWriter, r *http.Request, err error) {
-	k, ok := kinds[lambent.KindOf(err)]
-	if !ok {
-		k.code, k.status = "InternalError", http.StatusInternalServerError
-	}
-	if e, ok := errors.AsType[*lambent.Error](err); ok && e.Reason != "" {
-		k.code = e.Reason
-	}
-	id := lambent.NewID()
-	h := w.Header()
-	h.Set("Content-Type", "application/xml")
-	h.Set("X-Amz-Request-Id", id)
-	w.WriteHeader(k.status)
-	if r.Method == http.MethodHead {
-		return
-	}
-	_, _ = io.WriteString(w, xml.Header)
-	_ = xml.NewEncoder(w).Encode(problem{Code: k.code, Message: lambent.UserMessage(err), Resource: r.URL.Path, RequestID: id})
+	return nil
 }

@@ -33,6 +33,8 @@ type Config struct {
 	KeepDead     time.Duration // that dead letters are kept
 	KeepEvents   time.Duration // that events are kept to be replayed, while they are 1 GB at most
 
+	Gateway []string // the command that keeps the buckets of a project, with their directory behind it: see Gateway
+
 	Hosts    []string // names, beside localhost and Listen's, that clients may call the server by
 	Insecure bool     // allow plain HTTP on an address that others can reach
 	TLSCert  string   // PEM files; both or none
@@ -76,9 +78,19 @@ func DefaultConfig(getenv func(string) string) Config {
 		Grace: 30 * time.Second, MaxInstances: 1000, Parked: 16, MaxQueue: 1000, MaxStarts: 100, StallTimeout: 30 * time.Second, KeepDead: 14 * 24 * time.Hour, KeepEvents: 7 * 24 * time.Hour,
 		Path: getenv("PATH"), GoProxy: getenv("GOPROXY"), GoSumDB: getenv("GOSUMDB"), GoNoSumDB: getenv("GONOSUMDB"),
 		GoCache: getenv("LAMBENT_GOCACHE"), GoModCache: getenv("LAMBENT_GOMODCACHE"),
+		Gateway:   []string{self(), "gateway"},
 		MaxRootMB: 4096, InstallerEnv: installerEnv(getenv), BuildEnv: buildEnv(getenv), NPMRegistry: cmp.Or(getenv("NPM_CONFIG_REGISTRY"), getenv("npm_config_registry")),
 		Version: "dev",
 	}
+}
+
+// self is this program.
+func self() string {
+	if _, err := os.Stat("/proc/self/exe"); err == nil {
+		return "/proc/self/exe" // be there another one in its place meanwhile
+	}
+	name, _ := os.Executable() // its failure is that of whoever runs it
+	return name
 }
 
 // installerEnv is what pip and npm see of the environment: where they find their

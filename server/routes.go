@@ -13,6 +13,7 @@ import (
 	"lambent"
 	"lambent/api/web"
 	"lambent/auth"
+	"lambent/bucket"
 	"lambent/internal/sigv4"
 )
 
@@ -94,6 +95,11 @@ func (s *Server) handler() http.Handler {
 			// What a path means is the service's to say, and no page of another origin has
 			// a key to sign with.
 			s.aws.ServeHTTP(w, r)
+			linger(w, r)
+			return
+		}
+		if bucket.IsForm(r) {
+			s.serveForm(w, r)
 			linger(w, r)
 			return
 		}

@@ -23,6 +23,7 @@ import (
 	v1 "lambent/api/v1"
 	"lambent/api/web"
 	"lambent/auth"
+	"lambent/bucket"
 	"lambent/bundle"
 	"lambent/control"
 	"lambent/control/build"
@@ -37,6 +38,7 @@ import (
 	"lambent/runtimes"
 	"lambent/runtimes/rootfs"
 	"lambent/sandbox"
+	"lambent/source/object"
 	"lambent/store"
 	"lambent/trigger"
 )
@@ -70,6 +72,8 @@ type Server struct {
 	control    *control.Control
 	queue      *store.Queue
 	triggers   *trigger.Broker
+	objects    *object.Source
+	buckets    *bucket.Buckets
 	web        *web.Face
 	aws        http.Handler
 	api        http.Handler
@@ -114,7 +118,7 @@ func Open(ctx context.Context, cfg Config) (_ *Server, err error) {
 		open func(context.Context) error
 	}{
 		{"port", s.openPort}, {"store", s.openStore}, {"files", s.openFiles}, {"driver", s.openDriver},
-		{"runtimes", s.openRuntimes}, {"builds", s.openBuilds}, {"dispatch", s.openDispatch}, {"control", s.openControl}, {"triggers", s.openTriggers}, {"faces", s.openFaces},
+		{"runtimes", s.openRuntimes}, {"builds", s.openBuilds}, {"dispatch", s.openDispatch}, {"control", s.openControl}, {"triggers", s.openTriggers}, {"buckets", s.openBuckets}, {"faces", s.openFaces},
 		{"processors", s.openProcessors},
 	} {
 		begun := time.Now()
@@ -368,7 +372,7 @@ func (s *Server) openFaces(context.Context) error {
 		Runtimes:    s.describeRuntimes, AddRuntime: s.addRuntime, RemoveRuntime: s.removeRuntime, Closing: s.closing,
 		Server: s.describe,
 	})
-	s.aws = aws.New(aws.Config{AccessKey: s.keys.AccessKey, Services: map[string]aws.Service{"events": aws.Events(s.triggers.Publish)}, Logger: s.log})
+	s.aws = aws.New(aws.Config{AccessKey: s.keys.AccessKey, Services: map[string]aws.Service{"events": aws.Events(s.triggers.Publish), "s3": aws.Objects(s.buckets.Serve)}, Logger: s.log})
 	s.openFront(s.handler())
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"lambent/guest"
 	"lambent/source"
 	"lambent/source/cron"
+	"lambent/source/object"
 	"lambent/store"
 	"lambent/trigger"
 )
@@ -23,9 +24,11 @@ func (s *Server) openTriggers(ctx context.Context) (err error) {
 		return err
 	}
 	s.onClose("history", history.Close)
+	s.objects = object.Open(s.path(bucketsDir))
+	s.onClose("objects", func() error { s.objects.Close(); return nil })
 	s.triggers, err = trigger.Open(ctx, trigger.Config{
 		Invoker: s.dispatch, Store: s.store, Queue: s.queue, History: history,
-		Sources:    map[string]source.Source{"schedule": cron.Source{}},
+		Sources:    map[string]source.Source{"schedule": cron.Source{}, "bucket": s.objects},
 		MaxPayload: s.limits.MaxAsyncPayload, Logger: s.log,
 		Async: func(n lambent.Name) (lambent.Async, error) {
 			t, err := s.control.Resolve(n)

@@ -122,6 +122,13 @@ func (f *face) refuse(w http.ResponseWriter, r *http.Request, p protocol, err er
 	writeRefusal(w, r, p, refusalOf(p, err))
 }
 
+// Refuse answers a request that is not signed, and is still for a service, with an error.
+func Refuse(w http.ResponseWriter, r *http.Request, service string, err error) {
+	w.Header().Set(requestIDHeader, lambent.NewID())
+	p := protocolOf(r, service)
+	writeRefusal(w, r, p, refusalOf(p, err))
+}
+
 func writeRefusal(w http.ResponseWriter, r *http.Request, p protocol, e refusal) {
 	h := w.Header()
 	switch p {

@@ -176,7 +176,7 @@ func (k *keys) GetUserAccount(id string) (auth.Account, error) {
 // project's directory as its arguments, it confines itself to that, where it can, and runs
 // again, by verb; then, or where it cannot, it serves.
 func Run(args, verb []string, in io.Reader, out io.WriteCloser) error {
-	const confined = "--confined"
+	const confined = "confined"
 	if len(args) == 1 {
 		if err := Confine(args[0], append(verb, args[0], confined)); err != nil {
 			return err

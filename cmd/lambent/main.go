@@ -36,7 +36,7 @@ func (p *program) run(ctx context.Context, args []string) int {
 		initCommand(p), deployCommand(p), invokeCommand(p), listCommand(p), showCommand(p), deleteCommand(p),
 		versionsCommand(p), rollbackCommand(p), aliasCommand(p), projectCommand(p), tokenCommand(p), envCommand(p),
 		logsCommand(p), traceCommand(p), invocationsCommand(p), usageCommand(p), triggerCommand(p), eventsCommand(p), deadLetterCommand(p),
-		runtimeCommand(p), simulateCommand(p), serveCommand(p), jailCommand(p), demoCommand(p), doctorCommand(p), versionCommand(p),
+		runtimeCommand(p), simulateCommand(p), serveCommand(p), jailCommand(p), gatewayCommand(p), demoCommand(p), doctorCommand(p), versionCommand(p),
 	)
 	root.SetArgs(args)
 	return p.finish(root.ExecuteContext(ctx))

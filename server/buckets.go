@@ -1,0 +1,51 @@
+package server
+
+import (
+	"context"
+	"io"
+	"net/http"
+
+	"lambent"
+	"lambent/api/aws"
+	"lambent/auth"
+	"lambent/bucket"
+	"lambent/bucket/gateway"
+)
+
+// openBuckets settles what was under way in buckets. Triggers are there already.
+func (s *Server) openBuckets(ctx context.Context) (err error) {
+	s.buckets, err = bucket.Open(ctx, bucket.Options{
+		Dir: s.path(bucketsDir), Source: s.objects, Program: s.cfg.Gateway, Logger: s.log,
+		Secret: func(project, key string) (string, error) {
+			secret, who, err := s.keys.AccessKey(key)
+			if err == nil && !who.Allows(project, auth.RoleAdmin) {
+				err = lambent.Errorf(lambent.Forbidden, "auth", "access key %s is not for everything in project %s", key, project)
+			}
+			return secret, err
+		},
+	})
+	if err != nil {
+		return err
+	}
+	s.onClose("buckets", s.buckets.Close)
+	return nil
+}
+
+const bucketsDir = "buckets"
+
+// serveForm answers browsers that upload a file by a form, which is signed inside.
+func (s *Server) serveForm(w http.ResponseWriter, r *http.Request) {
+	err := s.buckets.ServeForm(w, r, func(key string) (string, error) {
+		_, who, err := s.keys.AccessKey(key)
+		return who.Project, err
+	})
+	if err != nil {
+		aws.Refuse(w, r, "s3", err)
+	}
+}
+
+// Gateway is the process of one project's buckets, which lie in a directory; verb is how
+// the program is run as that.
+func Gateway(args, verb []string, in io.Reader, out io.WriteCloser) error {
+	return gateway.Run(args, verb, in, out)
+}
