@@ -55,6 +55,8 @@ type ObjectEvent struct {
 	// Sequencer orders what happened to one object: the later, the greater the text.
 	Sequencer string `json:"sequencer"`
 
+	Configuration string `json:"configuration,omitempty"` // of notifications: the trigger's label, or else its id
+
 	Principal string `json:"principal,omitempty"`  // the access key that did it
 	RemoteIP  string `json:"remote_ip,omitempty"`  // where from
 	RequestID string `json:"request_id,omitempty"` // in S3's answer to it

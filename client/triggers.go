@@ -17,6 +17,7 @@ type Trigger struct {
 	Kind      string          `json:"kind"`                // Of what kind the source is
 	Schedule  *Schedule       `json:"schedule,omitempty"`  // Of kind schedule
 	Pattern   json.RawMessage `json:"pattern,omitempty"`   // Of kind pattern: what EventBridge calls an event pattern
+	Bucket    *Bucket         `json:"bucket,omitempty"`    // Of kind bucket
 	Batch     *Batch          `json:"batch,omitempty"`     // How events reach the function that are in order; not there: each by itself, in no order
 	Waiting   int             `json:"waiting,omitempty"`   // Events of a trigger with a batch that have not run
 	Enabled   bool            `json:"enabled"`
@@ -34,6 +35,15 @@ type Schedule struct {
 	SkipMissed bool   `json:"skip_missed,omitempty"` // Leave out what was due while the server was down, in place of firing the last of it once
 }
 
+// A Bucket is watched for what happens to its objects.
+type Bucket struct {
+	Name   string   `json:"name"`             // Of a bucket of the project, which need not be there yet
+	Prefix string   `json:"prefix,omitempty"` // Of the keys that matter
+	Suffix string   `json:"suffix,omitempty"` // Of the keys that matter
+	Events []string `json:"events,omitempty"` // As S3 names them; not there: s3:ObjectCreated:*
+	Label  string   `json:"label,omitempty"`  // What a notification configuration of S3's calls it
+}
+
 // A Batch says how many events reach a function at a time. Those of one key are in order.
 type Batch struct {
 	Size     int   `json:"size,omitempty"`      // Events of one invocation, at most; not there: as the source has it
@@ -45,6 +55,7 @@ type Batch struct {
 type SourceRequest struct {
 	Schedule *Schedule       `json:"schedule,omitempty"` // Fires by the clock
 	Pattern  json.RawMessage `json:"pattern,omitempty"`  // Of events that are published in the project: what EventBridge calls an event pattern
+	Bucket   *Bucket         `json:"bucket,omitempty"`   // Of what happens to the objects of a bucket, whose events are CloudEvents of the types dev.lambent.object.created and dev.lambent.object.deleted, or a cloud's own for its functions
 	Batch    *Batch          `json:"batch,omitempty"`    // Of a source whose events are in order
 }
 

@@ -20,6 +20,7 @@ type Trigger struct {
 	Kind      string          `json:"kind" doc:"Of what kind the source is" example:"schedule"`
 	Schedule  *Schedule       `json:"schedule,omitempty" doc:"Of kind schedule"`
 	Pattern   json.RawMessage `json:"pattern,omitempty" doc:"Of kind pattern: what EventBridge calls an event pattern"`
+	Bucket    *Bucket         `json:"bucket,omitempty" doc:"Of kind bucket"`
 	Batch     *Batch          `json:"batch,omitempty" doc:"How events reach the function that are in order; not there: each by itself, in no order"`
 	Waiting   int             `json:"waiting,omitempty" doc:"Events of a trigger with a batch that have not run"`
 	Enabled   bool            `json:"enabled"`
@@ -37,6 +38,15 @@ type Schedule struct {
 	SkipMissed bool   `json:"skip_missed,omitempty" doc:"Leave out what was due while the server was down, in place of firing the last of it once"`
 }
 
+// A Bucket is watched for what happens to its objects.
+type Bucket struct {
+	Name   string   `json:"name" doc:"Of a bucket of the project, which need not be there yet" example:"uploads"`
+	Prefix string   `json:"prefix,omitempty" doc:"Of the keys that matter" example:"photos/"`
+	Suffix string   `json:"suffix,omitempty" doc:"Of the keys that matter" example:".jpg"`
+	Events []string `json:"events,omitempty" doc:"As S3 names them; not there: s3:ObjectCreated:*" example:"[\"s3:ObjectCreated:*\",\"s3:ObjectRemoved:*\"]"`
+	Label  string   `json:"label,omitempty" doc:"What a notification configuration of S3's calls it"`
+}
+
 // A Batch says how many events reach a function at a time. Those of one key are in order.
 type Batch struct {
 	Size     int   `json:"size,omitempty" minimum:"0" maximum:"10000" doc:"Events of one invocation, at most; not there: as the source has it" example:"100"`
@@ -48,6 +58,7 @@ type Batch struct {
 type SourceRequest struct {
 	Schedule *Schedule       `json:"schedule,omitempty" doc:"Fires by the clock"`
 	Pattern  json.RawMessage `json:"pattern,omitempty" doc:"Of events that are published in the project: what EventBridge calls an event pattern"`
+	Bucket   *Bucket         `json:"bucket,omitempty" doc:"Of what happens to the objects of a bucket, whose events are CloudEvents of the types dev.lambent.object.created and dev.lambent.object.deleted, or a cloud's own for its functions"`
 	Batch    *Batch          `json:"batch,omitempty" doc:"Of a source whose events are in order"`
 }
 
@@ -119,6 +130,9 @@ func triggerOf(st *trigger.Status) Trigger {
 	if sc := st.Schedule; sc != nil {
 		t.Schedule = &Schedule{Expression: sc.Expression, Zone: sc.Zone, JitterMS: sc.Jitter.Milliseconds(), SkipMissed: sc.SkipMissed}
 	}
+	if b := st.Bucket; b != nil {
+		t.Bucket = new(Bucket(*b))
+	}
 	if b := st.Batch; b != nil {
 		t.Batch, t.Waiting = &Batch{Size: b.Size, WindowMS: b.Window.Milliseconds(), Parallel: b.Parallel}, st.Waiting
 	}
@@ -132,6 +146,9 @@ func triggerOf(st *trigger.Status) Trigger {
 func (r *SourceRequest) root() (t lambent.Trigger) {
 	if sc := r.Schedule; sc != nil {
 		t.Schedule = &lambent.Schedule{Expression: sc.Expression, Zone: sc.Zone, Jitter: milliseconds(sc.JitterMS), SkipMissed: sc.SkipMissed}
+	}
+	if b := r.Bucket; b != nil {
+		t.Bucket = new(lambent.Bucket(*b))
 	}
 	if b := r.Batch; b != nil {
 		t.Batch = &lambent.Batch{Size: b.Size, Window: milliseconds(b.WindowMS), Parallel: b.Parallel}

@@ -148,6 +148,9 @@ func sourceOf(on *detect.On) (r client.SourceRequest) {
 	if on.Pattern != "" {
 		r.Pattern = []byte(on.Pattern)
 	}
+	if on.Bucket != "" {
+		r.Bucket = &client.Bucket{Name: on.Bucket, Prefix: on.Prefix, Suffix: on.Suffix, Events: on.Events}
+	}
 	if on.BatchSize != 0 || on.BatchWindow != 0 || on.Parallel != 0 {
 		r.Batch = &client.Batch{Size: on.BatchSize, WindowMS: on.BatchWindow.Milliseconds(), Parallel: on.Parallel}
 	}

@@ -19,6 +19,8 @@ again if it fails, and kept as a dead letter if it does so for good.
   lambent trigger add report --schedule 'cron(0 10 ? * MON-FRI *)' --zone Europe/Berlin
   lambent trigger add report --schedule '*/15 * * * *' --jitter 30s
   lambent trigger add bill --pattern '{"source": ["shop"]}'        see lambent events put
+  lambent trigger add thumbs --bucket uploads --prefix photos/ --suffix .jpg
+  lambent trigger add audit --bucket uploads --events 's3:ObjectCreated:*,s3:ObjectRemoved:*'
   lambent trigger list report
   lambent trigger disable ID
   lambent trigger delete ID
@@ -34,6 +36,7 @@ func triggerCommand(p *program) *cobra.Command {
 
 func triggerAddCommand(p *program) *cobra.Command {
 	var s client.Schedule
+	var b client.Bucket
 	var batch client.Batch
 	var jitter, window time.Duration
 	var qualifier, events string
@@ -46,6 +49,10 @@ func triggerAddCommand(p *program) *cobra.Command {
 	f.DurationVar(&jitter, "jitter", 0, "how late an event may be on purpose, such as 30s")
 	f.BoolVar(&s.SkipMissed, "skip-missed", false, "leave out what was due while the server was down (default: the last of it is fired, once)")
 	f.StringVar(&events, "pattern", "", "which events of the project, as EventBridge writes it: JSON, or @FILE")
+	f.StringVar(&b.Name, "bucket", "", "the bucket whose uploads are events")
+	f.StringVar(&b.Prefix, "prefix", "", "of the keys that matter, such as photos/")
+	f.StringVar(&b.Suffix, "suffix", "", "of the keys that matter, such as .jpg")
+	f.StringSliceVar(&b.Events, "events", nil, "what happens to objects, as S3 names it (default: s3:ObjectCreated:*)")
 	f.IntVar(&batch.Size, "batch-size", 0, "how many events reach the function at a time, where the source has an order")
 	f.DurationVar(&window, "batch-window", 0, "how long an event may wait for others, such as 500ms")
 	f.IntVar(&batch.Parallel, "parallel", 0, "how many batches may be under way; with 1, all events are in order")
@@ -56,24 +63,22 @@ func triggerAddCommand(p *program) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if (s.Expression == "") == (events == "") {
-			return usagef(c, "trigger add needs one of --schedule and --pattern")
-		}
-		if events != "" {
-			for _, flag := range []string{"zone", "jitter", "skip-missed"} {
-				if c.Flags().Changed(flag) {
-					return usagef(c, "--%s is for --schedule", flag)
-				}
-			}
+		if err := oneSource(c); err != nil {
+			return err
 		}
 		if jitter != 0 && jitter < time.Millisecond {
 			return usagef(c, "--jitter %v is under 1ms", jitter)
 		}
 		r := client.TriggerRequest{Function: name, Qualifier: qualifier}
-		if s.JitterMS = jitter.Milliseconds(); s.Expression != "" {
+		switch s.JitterMS = jitter.Milliseconds(); {
+		case s.Expression != "":
 			r.Schedule = &s
-		} else if r.Pattern, err = p.pattern(events); err != nil {
-			return err
+		case b.Name != "":
+			r.Bucket = &b
+		default:
+			if r.Pattern, err = p.pattern(events); err != nil {
+				return err
+			}
 		}
 		if batch.WindowMS = window.Milliseconds(); batch != (client.Batch{}) {
 			r.Batch = &batch
@@ -88,6 +93,43 @@ func triggerAddCommand(p *program) *cobra.Command {
 		return o.print(p.out, t, []string{t.ID}, nil)
 	})
 	return c
+}
+
+// sourceFlags are what names a source, and what goes with each.
+var sourceFlags = []struct {
+	name string
+	with []string
+}{
+	{"schedule", []string{"zone", "jitter", "skip-missed"}},
+	{"bucket", []string{"prefix", "suffix", "events"}},
+	{"pattern", nil},
+}
+
+// oneSource refuses flags that name no source, or several, or what is for another one.
+func oneSource(c *cobra.Command) error {
+	var names []string
+	said := ""
+	for _, f := range sourceFlags {
+		names = append(names, "--"+f.name)
+		if c.Flag(f.name).Value.String() == "" {
+			continue
+		}
+		if said != "" {
+			return usagef(c, "--%s and --%s are two triggers: add one at a time", said, f.name)
+		}
+		said = f.name
+	}
+	if said == "" {
+		return usagef(c, "trigger add needs one of %s", strings.Join(names, ", "))
+	}
+	for _, f := range sourceFlags {
+		for _, flag := range f.with {
+			if f.name != said && c.Flags().Changed(flag) {
+				return usagef(c, "--%s is for --%s", flag, f.name)
+			}
+		}
+	}
+	return nil
 }
 
 // pattern reads a pattern that a user has written, so that a mistake has its place in that.
@@ -135,10 +177,16 @@ func triggerListCommand(p *program) *cobra.Command {
 
 // watched is what a trigger's source watches.
 func watched(t *client.Trigger) string {
-	if t.Schedule == nil {
+	switch {
+	case t.Bucket != nil:
+		what := t.Bucket.Name + "/" + t.Bucket.Prefix + "*" + t.Bucket.Suffix
+		if len(t.Bucket.Events) > 0 {
+			what += " " + strings.Join(t.Bucket.Events, ",")
+		}
+		return what
+	case t.Schedule == nil:
 		return legible.Replace(string(t.Pattern))
-	}
-	if t.Schedule.Zone != "" {
+	case t.Schedule.Zone != "":
 		return t.Schedule.Expression + " in " + t.Schedule.Zone
 	}
 	return t.Schedule.Expression

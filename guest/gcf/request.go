@@ -46,7 +46,13 @@ func (in *instance) request(inv *lambent.Invocation) (*request, error) {
 	case len(inv.Events) > 1:
 		err = lambent.Errorf(lambent.Unsupported, "gcf.Invoke", "%d events at once: a function of Google's takes one", len(inv.Events))
 	case len(inv.Events) == 1:
-		r = binaryMode(&inv.Events[0], in.host())
+		e := &inv.Events[0]
+		if inv.Source == "bucket" {
+			if e, err = storageEvent(e); err != nil {
+				return nil, err
+			}
+		}
+		r = binaryMode(e, in.host())
 		if inv.Source == "schedule" { // as Cloud Scheduler calls
 			r.add("User-Agent", "Google-Cloud-Scheduler")
 			r.add("X-Cloudscheduler", "true")

@@ -27,7 +27,12 @@ type eventBridgeEvent struct {
 // eventsEvent shapes events as AWS does those of the same kind.
 func eventsEvent(inv *lambent.Invocation) ([]byte, error) {
 	var shape any
+	var err error
 	switch {
+	case inv.Source == "bucket":
+		if shape, err = s3Event(inv); err != nil {
+			return nil, err
+		}
 	case !single(inv.Source):
 		shape = records(inv)
 	case len(inv.Events) == 1:
@@ -45,8 +50,10 @@ func eventsEvent(inv *lambent.Invocation) ([]byte, error) {
 }
 
 // single reports whether events of a kind of trigger come one at a time, as EventBridge
-// has them, and not in a list.
-func single(source string) bool { return source == "schedule" || source == "pattern" }
+// and S3 have them, and an answer says nothing of some of several.
+func single(source string) bool {
+	return source == "schedule" || source == "pattern" || source == "bucket"
+}
 
 func eventBridge(inv *lambent.Invocation) *eventBridgeEvent {
 	e := &inv.Events[0]

@@ -3,6 +3,7 @@ package lambda
 import (
 	"encoding/json"
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 
@@ -74,6 +75,68 @@ func TestRecords(t *testing.T) {
 		`{"eventID":"e2","eventVersion":"1.0","eventSource":"lambent:stream","eventName":"row","awsRegion":"us-east-1","source":"/db","data":{}}]}`
 	if err != nil || string(got) != want {
 		t.Errorf("got %s, %v\nwant %s", got, err, want)
+	}
+}
+
+// What has happened in a bucket is what AWS's own types say it is, all of it, with the
+// key as AWS's functions decode it.
+func TestS3Event(t *testing.T) {
+	t.Parallel()
+	at := time.Date(2026, 11, 28, 1, 2, 3, 45e6, time.UTC)
+	event := func(id, kind string, o lambent.ObjectEvent) lambent.Event {
+		data, err := json.Marshal(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return lambent.Event{ID: id, Source: "/buckets/uploads", Type: kind, Subject: o.Key, Time: at, Data: data}
+	}
+	common := func(name, id string) string {
+		return `{"eventVersion":"2.1","eventSource":"aws:s3","awsRegion":"us-east-1","eventTime":"2026-11-28T01:02:03.045Z","eventName":"` + name + `",` +
+			`"userIdentity":{"principalId":"AWS:LAKEY"},"requestParameters":{"sourceIPAddress":"10.0.0.1"},"responseElements":{"x-amz-request-id":"R1","x-amz-id-2":"` + id + `"},` +
+			`"s3":{"s3SchemaVersion":"1.0","configurationId":"thumbs","bucket":{"name":"uploads","ownerIdentity":{"principalId":"000000000000"},"arn":"arn:aws:s3:::uploads"},"object":`
+	}
+	o := lambent.ObjectEvent{
+		Event: "s3:ObjectCreated:Put", Bucket: "uploads", Key: "photos/me & you+ü.jpg", Size: 1024, ETag: "d41d8cd98f00b204e9800998ecf8427e", VersionID: "v1",
+		Sequencer: "18EC11160FBE4D02", Configuration: "thumbs", Principal: "LAKEY", RemoteIP: "10.0.0.1", RequestID: "R1",
+	}
+	removed := o
+	removed.Event = "s3:ObjectRemoved:Delete"
+	for _, c := range []struct {
+		event lambent.Event
+		want  string
+	}{
+		{
+			event("e1", lambent.EventObjectCreated, o), `{"Records":[` + common("ObjectCreated:Put", "e1") +
+				`{"key":"photos/me+%26+you%2B%C3%BC.jpg","size":1024,"eTag":"d41d8cd98f00b204e9800998ecf8427e","versionId":"v1","sequencer":"18EC11160FBE4D02"}}}]}`,
+		},
+		{
+			event("e2", lambent.EventObjectDeleted, removed), `{"Records":[` + common("ObjectRemoved:Delete", "e2") +
+				`{"key":"photos/me+%26+you%2B%C3%BC.jpg","versionId":"v1","sequencer":"18EC11160FBE4D02"}}}]}`,
+		},
+	} {
+		got, err := eventsEvent(&lambent.Invocation{Source: "bucket", Target: lambent.Name{Project: lambent.DefaultProject, Function: "f"}, Events: []lambent.Event{c.event}})
+		if err != nil || string(got) != c.want {
+			t.Errorf("got %s, %v\nwant %s", got, err, c.want)
+		}
+		var aws awsevents.S3Event
+		if err := json.Unmarshal(got, &aws); err != nil {
+			t.Fatal(err)
+		}
+		if r := aws.Records[0].S3; r.Object.URLDecodedKey != o.Key || r.ConfigurationID != "thumbs" {
+			t.Errorf("AWS's type makes of it %+v", r)
+		}
+		if aws.Records[0].EventName == "ObjectRemoved:Delete" {
+			continue // AWS's type writes a size and an ETag of it
+		}
+		aws.Records[0].S3.Object.URLDecodedKey = ""
+		again, err := json.Marshal(aws)
+		again = []byte(strings.Replace(string(again), `"urlDecodedKey":"",`, "", 1))
+		if err != nil || !equalJSON(t, again, got) {
+			t.Errorf("AWS's type makes of it %s, %v", again, err)
+		}
+	}
+	if _, err := eventsEvent(&lambent.Invocation{Source: "bucket", Events: []lambent.Event{{ID: "e", Data: []byte("x")}}}); !lambent.Is(err, lambent.Invalid) {
+		t.Error(err)
 	}
 }
 

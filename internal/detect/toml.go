@@ -54,10 +54,14 @@ type On struct {
 	HTTP     string `toml:"http"`
 	Schedule string `toml:"schedule"`
 	Pattern  string `toml:"pattern"`
+	Bucket   string `toml:"bucket"`
 
 	Zone        string        `toml:"zone"`
 	Jitter      time.Duration `toml:"jitter"`
 	SkipMissed  bool          `toml:"skip_missed"`
+	Prefix      string        `toml:"prefix"`
+	Suffix      string        `toml:"suffix"`
+	Events      []string      `toml:"events"`
 	BatchSize   int           `toml:"batch_size"`
 	BatchWindow time.Duration `toml:"batch_window"`
 	Parallel    int           `toml:"parallel"`
@@ -138,12 +142,13 @@ var (
 		"skip_missed":  {rule{isA[bool], `true or false`}, []string{"schedule"}},
 		"prefix":       {rule{isText, `a prefix of keys in quotes`}, []string{"bucket"}},
 		"suffix":       {rule{isText, `a suffix of keys in quotes, such as ".jpg"`}, []string{"bucket"}},
+		"events":       {rule{isList, `a list of events as S3 names them, such as ["s3:ObjectCreated:*"]`}, []string{"bucket"}},
 		"table":        {rule{isText, `the name of a table in quotes`}, []string{"database"}},
 		"batch_size":   {rule{isA[int64], `a number of events, such as 100`}, []string{"database", "queue"}},
 		"batch_window": {rule{isDuration, `a duration in quotes, such as "500ms"`}, []string{"database", "queue"}},
 		"parallel":     {rule{isA[int64], `a number of invocations, such as 4`}, []string{"database", "queue"}},
 	}
-	futureKinds = []string{"bucket", "database", "queue"} // that triggers of this release do not have
+	futureKinds = []string{"database", "queue"} // that triggers of this release do not have
 )
 
 func isA[T any](v any) bool { _, ok := v.(T); return ok }
@@ -291,7 +296,7 @@ func checkOn(text string, table []string, i int, on map[string]any) error {
 	case kind == "":
 		return fail(text, table, i, `names no trigger: it needs one of http, bucket, schedule, database, queue and pattern`)
 	case slices.Contains(futureKinds, kind):
-		e := fail(text, append(table, kind), i, "asks for a trigger that this release does not have: http, schedule and pattern are there yet")
+		e := fail(text, append(table, kind), i, "asks for a trigger that this release does not have: http, schedule, pattern and bucket are there yet")
 		e.Kind = lambent.Unsupported
 		return e
 	}
@@ -359,6 +364,10 @@ func (s *Settings) finish(text string, table []string) error {
 		case on.Pattern != "":
 			if _, err := pattern.Parse([]byte(on.Pattern)); err != nil {
 				return fail(text, append(at("on"), "pattern"), i, "is refused: %s", lambent.UserMessage(err))
+			}
+		case on.Bucket != "":
+			if err := (&lambent.Bucket{Name: on.Bucket, Prefix: on.Prefix, Suffix: on.Suffix, Events: on.Events}).Validate(); err != nil {
+				return fail(text, append(at("on"), "bucket"), i, "is refused: %s", lambent.UserMessage(err))
 			}
 		}
 		s.On = append(s.On, on)

@@ -45,6 +45,11 @@ jitter = "90s"
 skip_missed = true
 [[on]]
 pattern = '{"source":["shop"]}'
+[[on]]
+bucket = "uploads"
+prefix = "photos/"
+suffix = ".jpg"
+events = ["s3:ObjectCreated:*"]
 `))
 	keep := 10 * time.Minute
 	want := []detect.Settings{{
@@ -56,6 +61,7 @@ pattern = '{"source":["shop"]}'
 		On: []detect.On{
 			{Schedule: "rate(5 minutes)"}, {Schedule: "0 10 * * *", Zone: "Europe/Berlin", Jitter: 90 * time.Second, SkipMissed: true},
 			{Pattern: `{"source":["shop"]}`},
+			{Bucket: "uploads", Prefix: "photos/", Suffix: ".jpg", Events: []string{"s3:ObjectCreated:*"}},
 		},
 	}}
 	if err != nil || !reflect.DeepEqual(got, want) {
@@ -115,7 +121,9 @@ func TestParseFileRefuses(t *testing.T) {
 		"name":                {"name = \"a/b\"\n", lambent.Invalid, `line 1: name is "a/b"`},
 		"url":                 {"url = \"all\"\n", lambent.Invalid, "line 1: url"},
 		"url iam":             {"url = \"iam\"\n", lambent.Unsupported, "line 1: url"},
-		"bucket":              {"[[on]]\nhttp = \"/\"\n[[on]]\nbucket = \"b\"\n", lambent.Unsupported, "line 4: on.bucket asks for a trigger that this release does not have"},
+		"bucket":              {"[[on]]\nhttp = \"/\"\n[[on]]\nbucket = \"b\"\n", lambent.Invalid, `line 4: on.bucket is refused: "b" is not the name of a bucket`},
+		"queue":               {"[[on]]\nhttp = \"/\"\n[[on]]\nqueue = \"q\"\n", lambent.Unsupported, "line 4: on.queue asks for a trigger that this release does not have"},
+		"bucket, events":      {"[[on]]\nbucket = \"uploads\"\nevents = [\"s3:ObjectEaten:*\"]\n", lambent.Invalid, `line 2: on.bucket is refused: "s3:ObjectEaten:*" is no event of buckets`},
 		"schedule, and":       {"[[on]]\nschedule = \"@daily\"\nsuffix = \"x\"\n", lambent.Invalid, "line 3: on.suffix does not go with schedule: it is for bucket"},
 		"bad pattern":         {"[[on]]\npattern = '{\"source\":\"shop\"}'\n", lambent.Invalid, `line 2: on.pattern is refused: the pattern, line 1, column 11: field "source": its values stand in a list`},
 		"pattern, and":        {"[[on]]\npattern = '{\"source\":[\"shop\"]}'\nsuffix = \"x\"\n", lambent.Invalid, "line 3: on.suffix does not go with pattern: it is for bucket"},

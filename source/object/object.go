@@ -12,6 +12,7 @@
 package object
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -223,7 +224,9 @@ func (s *Source) publish(ctx context.Context, project, id string, changes []Chan
 		}
 		for _, b := range s.watching(project, c.Bucket) {
 			if b.trigger.Bucket.Wants(c.Event, c.Key) && !c.Time.Before(b.trigger.Since) {
-				events[b] = append(events[b], event(name, c))
+				c := *c
+				c.Configuration = cmp.Or(b.trigger.Bucket.Label, b.trigger.ID)
+				events[b] = append(events[b], event(name, &c))
 			}
 		}
 	}
@@ -251,6 +254,6 @@ func event(id string, c *Change) lambent.Event {
 	}
 	return lambent.Event{
 		ID: id, Source: "/buckets/" + c.Bucket, Type: kind, Subject: c.Key, Time: c.Time.UTC(), DataContentType: "application/json",
-		Extensions: map[string]string{"partitionkey": c.Bucket + "/" + key}, Data: data,
+		Extensions: map[string]string{lambent.PartitionKey: c.Bucket + "/" + key}, Data: data,
 	}
 }
