@@ -78,6 +78,7 @@ var rules = []rule{
 	{"runtimes/rootfs", "runtimes sandbox internal/atomicfile internal/preload", "runtimes/rootfstest sandbox/namespace sandbox/process", "files that interpreters are in, and sandboxes to ask them what they are: it knows no function"},
 	{"runtimes/rootfstest", "", "", "images for whoever tests with them"},
 
+	{"internal/sigv2", "internal/sigv4", "", "another form of the same, refused in the same words"},
 	{"internal/detect", "internal/pattern", "", "what a file of settings says is judged where its lines are known"},
 	{"internal/netns", "", "sandbox/names", "a leaf as others; its tests ask for names as functions do, and somebody has to answer"},
 	{"internal/*", "", "", "leaves: each one job that knows nothing of the platform but its vocabulary"},

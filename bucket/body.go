@@ -25,8 +25,9 @@ type body struct {
 	space   []byte
 	ended   bool
 
-	mu  sync.Mutex // guards err
-	err error      // of the client
+	mu    sync.Mutex // guards err
+	err   error      // of the client
+	abort func()     // has the gateway hear no more of the request
 }
 
 // signedBody is the body of a verified request.
@@ -55,6 +56,7 @@ func (b *body) fail(err error) error {
 		b.mu.Lock()
 		b.err = err
 		b.mu.Unlock()
+		b.abort()
 	}
 	return err
 }

@@ -18,6 +18,7 @@ package bucket
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -90,6 +91,21 @@ func (b *Buckets) Close() error {
 		<-g.done
 	}
 	return nil
+}
+
+// Exists returns nil if a project has a bucket. Kind: NotFound.
+func (b *Buckets) Exists(project, name string) error {
+	if lambent.IsBucketName(name) {
+		switch _, err := os.Stat(b.opts.project(project, objectsDir, name)); {
+		case err == nil:
+			return nil
+		case !errors.Is(err, fs.ErrNotExist):
+			return fail(err)
+		}
+	}
+	e := lambent.Errorf(lambent.NotFound, "bucket", "project %s has no bucket %.80q", project, name)
+	e.Reason = "NoSuchBucket"
+	return e
 }
 
 // use returns a project's gateway, which runs until it is released.

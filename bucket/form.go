@@ -61,6 +61,9 @@ func credential(r *http.Request, in *bufio.Reader) (string, error) {
 			if partErr != nil {
 				break
 			}
+			if strings.EqualFold(part.FormName(), "AWSAccessKeyId") {
+				return bad("the form is signed by version 2: sign it by version 4, as boto3 does with Config(signature_version=%q)", "s3v4")
+			}
 			if strings.EqualFold(part.FormName(), "file") {
 				return bad("the form has no field x-amz-credential before its file")
 			}

@@ -12,6 +12,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -63,7 +65,7 @@ func start(o *Options, project string) (_ *gateway, err error) {
 		g.socket = fmt.Sprintf("/proc/self/fd/%d/%s", g.dir.Fd(), socketFile)
 	}
 	g.cmd = exec.Command(o.Program[0], append(o.Program[1:len(o.Program):len(o.Program)], o.project(project))...)
-	g.cmd.Env, g.cmd.Stderr = []string{}, os.Stderr
+	g.cmd.Env, g.cmd.Stderr = []string{}, &says{g}
 	g.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // an interrupt from the terminal is for the server, which ends it
 	stdin, err := g.cmd.StdinPipe()
 	var stdout io.ReadCloser
@@ -106,6 +108,20 @@ func (g *gateway) setup() Setup {
 
 // maxSocketPath is what every system takes.
 const maxSocketPath = 100
+
+// says has what a gateway writes in the server's log.
+type says struct{ g *gateway }
+
+// colour is what terminals are told of it.
+var colour = regexp.MustCompile("\x1b\\[[0-9;]*m")
+
+// Write implements io.Writer.
+func (s *says) Write(p []byte) (int, error) {
+	for line := range strings.Lines(colour.ReplaceAllString(string(p), "")) {
+		s.g.opts.Logger.Warn("a gateway of buckets says", "project", s.g.project, "text", strings.TrimSpace(line))
+	}
+	return len(p), nil
+}
 
 // end has it end.
 func (g *gateway) end() { _ = g.stdin.Close() }

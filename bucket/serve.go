@@ -1,6 +1,7 @@
 package bucket
 
 import (
+	"context"
 	"io"
 	"net/http"
 	"net/url"
@@ -47,10 +48,12 @@ func (b *Buckets) Serve(w http.ResponseWriter, r *http.Request, project, accessK
 
 // outgoing is a request as a gateway gets it, but for its signature.
 func (b *Buckets) outgoing(r *http.Request, accessKey string, body *body) *http.Request {
+	ctx, cancel := context.WithCancel(r.Context())
+	body.abort = cancel
 	out := (&http.Request{
 		Method: r.Method, URL: &url.URL{Scheme: "http", Host: "gateway", Path: r.URL.Path, RawPath: r.URL.RawPath, RawQuery: r.URL.RawQuery},
 		Host: r.Host, Header: r.Header.Clone(), ContentLength: r.ContentLength, Body: body,
-	}).WithContext(r.Context())
+	}).WithContext(ctx)
 	for _, name := range []string{"Connection", "Keep-Alive", "Te", "Trailer", "Transfer-Encoding", "Upgrade", "Proxy-Authorization", "Expect"} {
 		out.Header.Del(name)
 	}
@@ -61,6 +64,8 @@ func (b *Buckets) outgoing(r *http.Request, accessKey string, body *body) *http.
 	}
 	if r.ContentLength == 0 {
 		out.Body = http.NoBody
+	} else {
+		out.Close = true // what a gateway leaves unread of a body is not to be the next request
 	}
 	out.Header.Set(PrincipalHeader, accessKey)
 	out.Header.Set(RemoteHeader, hostOf(r.RemoteAddr))
@@ -76,14 +81,15 @@ func hostOf(addr string) string {
 
 // unsigned is a query without what presigned it.
 func unsigned(query string) string {
-	if !strings.Contains(query, "X-Amz-Signature=") {
+	if !strings.Contains(query, "Signature=") {
 		return query
 	}
 	var kept []string
 	for pair := range strings.SplitSeq(query, "&") {
 		name, _, _ := strings.Cut(pair, "=")
 		switch name {
-		case "X-Amz-Algorithm", "X-Amz-Credential", "X-Amz-Date", "X-Amz-Expires", "X-Amz-SignedHeaders", "X-Amz-Signature", "X-Amz-Security-Token", "X-Amz-Content-Sha256":
+		case "X-Amz-Algorithm", "X-Amz-Credential", "X-Amz-Date", "X-Amz-Expires", "X-Amz-SignedHeaders", "X-Amz-Signature", "X-Amz-Security-Token", "X-Amz-Content-Sha256",
+			"AWSAccessKeyId", "Signature", "Expires": // of S3's older form
 		default:
 			kept = append(kept, pair)
 		}
@@ -93,6 +99,7 @@ func unsigned(query string) string {
 
 // pass has a project's gateway answer.
 func (b *Buckets) pass(w http.ResponseWriter, r, out *http.Request, project string, body *body, sign func(*gateway) error) error {
+	defer body.abort()
 	g, err := b.use(r.Context(), project)
 	if err != nil {
 		return err

@@ -33,6 +33,17 @@ func (s *Server) openBuckets(ctx context.Context) (err error) {
 
 const bucketsDir = "buckets"
 
+// s3 is what AWS's face of buckets stands on.
+func (s *Server) s3() aws.Buckets {
+	return aws.Buckets{
+		Serve: s.buckets.Serve, Exists: s.buckets.Exists, Triggers: s.triggers,
+		Function: func(n lambent.Name) error {
+			_, err := s.control.Resolve(n)
+			return err
+		},
+	}
+}
+
 // serveForm answers browsers that upload a file by a form, which is signed inside.
 func (s *Server) serveForm(w http.ResponseWriter, r *http.Request) {
 	err := s.buckets.ServeForm(w, r, func(key string) (string, error) {

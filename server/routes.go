@@ -11,10 +11,10 @@ import (
 	"time"
 
 	"lambent"
+	"lambent/api/aws"
 	"lambent/api/web"
 	"lambent/auth"
 	"lambent/bucket"
-	"lambent/internal/sigv4"
 )
 
 // A route is one row of the face: what answers where, and who may ask.
@@ -91,7 +91,7 @@ func (s *Server) handler() http.Handler {
 			http.Error(w, fmt.Sprintf("this server is not called %.100q; start it with --host to allow the name", host), http.StatusMisdirectedRequest)
 			return
 		}
-		if sigv4.IsSigned(r) {
+		if aws.IsSigned(r) {
 			// What a path means is the service's to say, and no page of another origin has
 			// a key to sign with.
 			s.aws.ServeHTTP(w, r)

@@ -21,6 +21,7 @@ import (
 
 	"lambent"
 	"lambent/auth"
+	"lambent/internal/sigv2"
 	"lambent/internal/sigv4"
 )
 
@@ -49,7 +50,10 @@ type face struct {
 	names string // of the services
 }
 
-// New returns the handler of all requests for which [sigv4.IsSigned] holds.
+// IsSigned reports whether a request is one for the handler that New returns.
+func IsSigned(r *http.Request) bool { return sigv4.IsSigned(r) || sigv2.IsPresigned(r) }
+
+// New returns the handler of all requests for which [IsSigned] holds.
 func New(c Config) http.Handler {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
@@ -60,6 +64,12 @@ func New(c Config) http.Handler {
 // ServeHTTP implements http.Handler.
 func (f *face) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set(requestIDHeader, lambent.NewID())
+	if !sigv4.IsSigned(r) {
+		if err := f.servePresigned(w, r); err != nil {
+			f.refuse(w, r, s3Protocol, err)
+		}
+		return
+	}
 	signature, err := sigv4.Parse(r)
 	if err != nil {
 		f.refuse(w, r, protocolOf(r, ""), err)
@@ -89,6 +99,18 @@ func (f *face) serve(w http.ResponseWriter, r *http.Request, signature *sigv4.Si
 		return err
 	}
 	return service(w, r, who)
+}
+
+// servePresigned answers for S3 what was presigned in its older form.
+func (f *face) servePresigned(w http.ResponseWriter, r *http.Request) error {
+	secret, who, err := f.AccessKey(sigv2.AccessKey(r))
+	if err == nil {
+		err = sigv2.Verify(r, secret, time.Now())
+	}
+	if err != nil {
+		return err
+	}
+	return f.Services["s3"](w, r, who)
 }
 
 // because gives an error AWS's word for it.

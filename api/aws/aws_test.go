@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -15,7 +16,12 @@ import (
 	"lambent/server/servertest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if code, is := servertest.Gateway(); is {
+		os.Exit(code)
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // key makes an access key on a server.
 func key(t testing.TB, s *servertest.Server, project, role string) *client.NewToken {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"os"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/service/s3"
@@ -85,13 +84,12 @@ func (b *watched) PutObject(ctx context.Context, in s3response.PutObjectInput) (
 	if err := checkKey(in.Key); err != nil {
 		return out, err
 	}
-	event := "s3:ObjectCreated:Put"
+	event, length := "s3:ObjectCreated:Put", in.ContentLength
 	if r, _ := ctx.Value(asker{}).(request); r.form {
-		event = "s3:ObjectCreated:Post"
+		event, length = "s3:ObjectCreated:Post", nil // the form ends by itself
 	}
 	err = b.announce(ctx, one(event, in.Bucket, in.Key), func(changes []object.Change) ([]object.Change, error) {
-		// What is overwritten is not lost for what is not on disk yet.
-		if out, err = b.PutObjectWithPostFunc(ctx, in, (*os.File).Sync); err == nil {
+		if out, err = b.PutObjectWithPostFunc(ctx, in, whole(length)); err == nil {
 			err = syncAt(in.Bucket, in.Key)
 		}
 		c := &changes[0]
@@ -106,7 +104,7 @@ func (b *watched) PutObject(ctx context.Context, in s3response.PutObjectInput) (
 
 // UploadPart implements backend.Backend.
 func (b *watched) UploadPart(ctx context.Context, in *s3.UploadPartInput) (*s3.UploadPartOutput, error) {
-	out, err := b.UploadPartWithPostFunc(ctx, in, (*os.File).Sync)
+	out, err := b.UploadPartWithPostFunc(ctx, in, whole(in.ContentLength))
 	return out, full(err)
 }
 
@@ -268,6 +266,9 @@ func (b *watched) HeadObject(ctx context.Context, in *s3.HeadObjectInput) (*s3.H
 
 // CreateBucket implements backend.Backend.
 func (b *watched) CreateBucket(ctx context.Context, in *s3.CreateBucketInput, acl []byte) error {
+	if !lambent.IsBucketName(text(in.Bucket)) {
+		return s3err.GetBucketErr(s3err.ErrInvalidBucketName, text(in.Bucket))
+	}
 	err := b.Posix.CreateBucket(ctx, in, acl)
 	if err == nil {
 		err = syncAt(in.Bucket, new(""))

@@ -42,6 +42,21 @@ func isOurs(key string) bool {
 	return first == posix.MetaTmpDir
 }
 
+// whole has a file on disk before it gets its name, so that what it replaces is not lost for
+// it, and refuses one that is not as long as was said: the connection broke.
+func whole(length *int64) func(*os.File) error {
+	return func(f *os.File) error {
+		info, err := f.Stat()
+		if err != nil {
+			return err
+		}
+		if length != nil && info.Size() != *length {
+			return s3err.GetAPIError(s3err.ErrIncompleteBody)
+		}
+		return f.Sync()
+	}
+}
+
 // syncAt has on disk what is, or is no more, at a key.
 func syncAt(bucket, key *string) error {
 	for p := filepath.Join(*bucket, *key); ; p = filepath.Dir(p) {

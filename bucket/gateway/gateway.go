@@ -34,6 +34,7 @@ const (
 	maxConnections = 1024
 	maxRequests    = 256 // at a time; more are told to slow down
 	maxParts       = 10_000
+	maxCopy        = 5 << 30 // bytes, as on AWS
 	bufferSize     = 256 << 10
 )
 
@@ -74,7 +75,7 @@ func Serve(in io.Reader, out io.WriteCloser) error {
 		return err
 	}
 	files, err := posix.New(setup.Objects, attributes, posix.PosixOpts{
-		VersioningDir: setup.Versions, SideCarDir: sideCar, IOBufferSize: bufferSize, Concurrency: maxRequests,
+		VersioningDir: setup.Versions, SideCarDir: sideCar, IOBufferSize: bufferSize, Concurrency: maxRequests, CopyObjectThreshold: maxCopy,
 	})
 	if err != nil {
 		return err

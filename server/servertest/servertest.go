@@ -36,7 +36,7 @@ type Server struct {
 func Start(t testing.TB, change ...func(*server.Config)) *Server {
 	t.Helper()
 	cfg := server.DefaultConfig(os.Getenv)
-	cfg.Listen, cfg.Data = "127.0.0.1:0", ""
+	cfg.Listen, cfg.Data, cfg.Gateway = "127.0.0.1:0", "", gatewayProgram
 	for _, c := range change {
 		c(&cfg)
 	}
