@@ -1,0 +1,179 @@
+package test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+
+	"lambent/client"
+	"lambent/test/daemon"
+)
+
+// notes writes down which object each event is about, under the event's id.
+const notes = `import os
+
+def handler(event, context):
+    r = event["Records"][0]
+    name = os.path.join(os.environ["NOTES"], r["s3"]["object"]["key"].replace("/", "-") + " " + r["responseElements"]["x-amz-id-2"])
+    open(name, "w").close()
+`
+
+// gatewayOf returns the process that keeps a server's buckets; 0: there is none.
+func gatewayOf(d *daemon.Daemon) (pid int) {
+	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
+	for _, stat := range stats {
+		b, _ := os.ReadFile(stat)
+		f := strings.Fields(string(b))
+		line, _ := os.ReadFile(filepath.Join(filepath.Dir(stat), "cmdline"))
+		if len(f) > 3 && f[3] == strconv.Itoa(d.PID()) && strings.HasPrefix(string(line), "lambent\x00gateway\x00") {
+			pid, _ = strconv.Atoi(f[0])
+		}
+	}
+	return pid
+}
+
+// Over any number of kill -9, of the server or of the process that keeps the buckets, each
+// object that is there has led to its event, and each event is of one that is there: be its
+// upload acknowledged, as all of these are there, or not. Events come again under one id.
+func TestBucketKillNine(t *testing.T) {
+	rounds := 20
+	if testing.Short() {
+		rounds = 4
+	}
+	dir := daemon.Dir(t)
+	data, seen := filepath.Join(dir, "data"), filepath.Join(dir, "notes")
+	if err := os.Mkdir(seen, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(seen, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	begin := func() *daemon.Daemon { return daemon.Start(t, data, "--driver", "process") }
+	d := begin()
+	r := python(upload(t, d, "app.py", notes), 0)
+	r.Env["NOTES"] = seen
+	if _, err := d.Deploy(t.Context(), "notes", r, nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.AddTrigger(t.Context(), client.TriggerRequest{Function: "notes", SourceRequest: client.SourceRequest{Bucket: &client.Bucket{Name: "uploads"}}}); err != nil {
+		t.Fatal(err)
+	}
+	key, err := d.CreateToken(t.Context(), client.TokenRequest{Kind: "access_key", Role: "admin"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	bucket := new("uploads")
+	connect := func() *s3.Client {
+		return s3.New(s3.Options{
+			BaseEndpoint: new(d.URL), Region: "us-east-1", UsePathStyle: true, RetryMaxAttempts: 1,
+			Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
+				return aws.Credentials{AccessKeyID: key.ID, SecretAccessKey: key.Secret}, nil
+			}),
+		})
+	}
+	c := connect()
+	if _, err := c.CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: bucket}); err != nil {
+		t.Fatal(err)
+	}
+	var mu sync.Mutex
+	acknowledged := map[string]bool{}
+	for round := range rounds {
+		var wg sync.WaitGroup
+		ctx, stop := context.WithCancel(t.Context())
+		for i := range 4 {
+			wg.Go(func() {
+				body := bytes.Repeat([]byte("0123456789abcdef"), 1<<(10*(i%2))) // 16 bytes or 16 KB
+				for n := 0; ctx.Err() == nil; n++ {
+					key := fmt.Sprintf("r%d-%d-%d", round, i, n)
+					if _, err := c.PutObject(ctx, &s3.PutObjectInput{Bucket: bucket, Key: &key, Body: bytes.NewReader(body)}); err != nil {
+						if round%2 == 0 {
+							return
+						}
+						time.Sleep(10 * time.Millisecond) // the server is there, and starts another gateway
+						continue
+					}
+					mu.Lock()
+					acknowledged[key] = true
+					mu.Unlock()
+				}
+			})
+		}
+		time.Sleep(time.Duration(50+rand.IntN(200)) * time.Millisecond) // the moment is any moment
+		if round%2 == 1 {
+			if pid := gatewayOf(d); pid > 0 {
+				_ = syscall.Kill(pid, syscall.SIGKILL)
+			}
+			time.Sleep(time.Duration(rand.IntN(100)) * time.Millisecond)
+		}
+		d.Kill()
+		stop()
+		wg.Wait()
+		noneLeft(t)
+		d = begin()
+		c = connect()
+	}
+	there := map[string]bool{}
+	for p := s3.NewListObjectsV2Paginator(c, &s3.ListObjectsV2Input{Bucket: bucket}); p.HasMorePages(); {
+		page, err := p.NextPage(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, o := range page.Contents {
+			there[*o.Key] = true
+		}
+	}
+	if len(acknowledged) == 0 {
+		t.Fatal("nothing was acknowledged: the test saw nothing")
+	}
+	for key := range acknowledged {
+		if !there[key] {
+			t.Errorf("%s was acknowledged, and is not there", key)
+		}
+	}
+	events := map[string]int{}
+	for deadline := time.Now().Add(30 * time.Second); ; {
+		clear(events)
+		files, err := os.ReadDir(seen)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range files {
+			key, _, _ := strings.Cut(f.Name(), " ")
+			events[key]++
+		}
+		missing := 0
+		for key := range there {
+			if events[key] == 0 {
+				missing++
+			}
+		}
+		if missing == 0 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%d of %d objects have led to no event", missing, len(there))
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	for key, n := range events {
+		if n != 1 {
+			t.Errorf("%s has %d events", key, n)
+		}
+		if !there[key] {
+			t.Errorf("%s is not there, and has an event", key)
+		}
+	}
+	t.Logf("%d kills, %d acknowledged uploads, %d objects", rounds, len(acknowledged), len(there))
+}
