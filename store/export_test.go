@@ -198,7 +198,7 @@ func (q *Queue) Messages(ctx context.Context) uint64 {
 
 // Intrude writes a frame to the log that is none.
 func (q *Queue) Intrude(ctx context.Context) error {
-	_, err := q.s.js.Publish(ctx, queueSubject, []byte("stranger"))
+	_, err := q.s.js.Publish(ctx, q.subject(), []byte("stranger"))
 	return err
 }
 

@@ -24,6 +24,9 @@ const (
 
 // QueueOptions are the bounds of a queue. Zero values are the defaults.
 type QueueOptions struct {
+	// Name tells the queue from others of the store, whose logs and bounds are their own: a
+	// word of letters and digits. "": the one without a name.
+	Name      string
 	LaneItems int   // a lane's, without dead ones; 250,000
 	LaneBytes int64 // a lane's, with dead ones: a quarter of Bytes
 	// LaneDead and LaneDeadBytes bound the dead items of a lane: of more, those that died
@@ -156,15 +159,15 @@ func (q *Queue) startOf(sequence uint64) int64 {
 	return q.frame(sequence).start
 }
 
-// OpenQueue opens the store's queue, reading the log if there is one: 3 s of processor time
-// for a million items of 1 KB, on two processors. A store has one queue open at a time; Kind: Exists.
+// OpenQueue opens a queue of the store's, reading the log if there is one: 3 s of processor time
+// for a million items of 1 KB, on two processors. One of a name is open at a time; Kind: Exists.
 func (s *Store) OpenQueue(ctx context.Context, o QueueOptions) (*Queue, error) {
 	const op = "store.OpenQueue"
 	q := newQueue(s, o)
 	q.ctx, q.cancel = context.WithCancel(context.Background())
 	q.alarm = time.AfterFunc(time.Hour, q.ring)
 	q.lazy = time.AfterFunc(time.Hour, q.hurry)
-	if !s.queue.CompareAndSwap(nil, q) {
+	if _, other := s.queues.LoadOrStore(o.Name, q); other {
 		q.stop()
 		return nil, lambent.Errorf(lambent.Exists, op, "the queue is open already")
 	}
@@ -175,7 +178,7 @@ func (s *Store) OpenQueue(ctx context.Context, o QueueOptions) (*Queue, error) {
 	if err != nil {
 		q.stop()
 		close(q.written)
-		s.queue.Store(nil)
+		s.queues.Delete(o.Name)
 		return nil, explain(op, s.dir.path, err)
 	}
 	go q.write()
@@ -461,7 +464,7 @@ func (q *Queue) Close() error {
 	giveUp.Stop()
 	q.stop()
 	q.trimmer.Wait()
-	q.s.queue.CompareAndSwap(q, nil)
+	q.s.queues.CompareAndDelete(q.opts.Name, q)
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.failed != nil {

@@ -63,6 +63,71 @@ func load(t testing.TB, w *store.Work) store.Item {
 	return it
 }
 
+// An item that is due can be taken by its id, out of its turn, and once; what is delayed can
+// be looked at.
+func TestQueueTakeID(t *testing.T) {
+	t.Parallel()
+	q := openQueue(t, t.TempDir(), store.QueueOptions{})
+	later := time.Now().Add(time.Hour)
+	add(t, q, store.Item{ID: "1", Lane: "a"}, store.Item{ID: "2", Lane: "a", Payload: []byte("two")}, store.Item{ID: "3", Lane: "a", NotBefore: later, Payload: []byte("three")}, store.Item{ID: "4", Lane: "b", NotBefore: later})
+	w, err := q.TakeID("a", "2")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if it := load(t, w); string(it.Payload) != "two" {
+		t.Errorf("taken %+v", it)
+	}
+	for _, id := range []string{"2", "3", "4"} {
+		_, err := q.TakeID("a", id)
+		wantKind(t, err, lambent.NotFound)
+	}
+	if all := q.Take("a", 3); len(all) != 1 {
+		t.Errorf("%d are left", len(all))
+	}
+	delayed := q.Delayed("a")
+	if len(delayed) != 1 || string(load(t, delayed[0]).Payload) != "three" || len(q.Delayed("c")) != 0 {
+		t.Errorf("delayed: %+v", delayed)
+	}
+	wantKind(t, delayed[0].Done(), lambent.Stale)
+	if err := w.Done(); err != nil {
+		t.Fatal(err)
+	}
+	_, err = q.TakeID("a", "2")
+	wantKind(t, err, lambent.NotFound)
+}
+
+// Queues of other names are other queues: what is in one is not in another, nor an id known.
+func TestQueuesByName(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	for round := range 2 {
+		s := open(t, dir)
+		for _, name := range []string{"", "other"} {
+			q, err := s.OpenQueue(t.Context(), store.QueueOptions{Name: name})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := s.OpenQueue(t.Context(), store.QueueOptions{Name: name}); !lambent.Is(err, lambent.Exists) {
+				t.Errorf("opened twice: %v", err)
+			}
+			if round == 0 {
+				add(t, q, store.Item{ID: "1", Lane: "a", Payload: []byte("of " + name)})
+				continue
+			}
+			all := q.Take("a", 2)
+			if len(all) != 1 {
+				t.Fatalf("%q has %d items", name, len(all))
+			}
+			if it := load(t, all[0]); string(it.Payload) != "of "+name {
+				t.Errorf("%q has %s", name, it.Payload)
+			}
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // What is given back has its place again, also after a restart.
 func TestQueueRepeat(t *testing.T) {
 	t.Parallel()

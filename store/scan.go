@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"container/heap"
 	"context"
 	"errors"
@@ -12,26 +13,22 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// The stream of the queue's log. It is the first of as many as a cluster will
-// have, each with one writer.
-const (
-	queueStreamName = "QUEUE_0"
-	queueSubject    = "queue.0"
-)
-
-var queueStream = jetstream.StreamConfig{
-	Name:        queueStreamName,
-	Subjects:    []string{queueSubject},
-	Discard:     jetstream.DiscardNew,
-	Storage:     jetstream.FileStorage,
-	Replicas:    1,
-	AllowDirect: true,
-	Duplicates:  100 * time.Millisecond, // the least: frames tell themselves apart, and the engine reads those of this window when it starts
-}
+// streamName is the name of the stream of a queue's log, and subject that of its messages.
+// A log is the first of as many as a cluster will have, each with one writer.
+func (q *Queue) streamName() string { return "QUEUE_" + cmp.Or(q.opts.Name, "0") }
+func (q *Queue) subject() string    { return "queue." + cmp.Or(q.opts.Name, "0") }
 
 // bind makes the stream, if it is not there.
 func (q *Queue) bind(ctx context.Context) (err error) {
-	q.stream, err = q.s.js.CreateOrUpdateStream(ctx, queueStream)
+	q.stream, err = q.s.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
+		Name:        q.streamName(),
+		Subjects:    []string{q.subject()},
+		Discard:     jetstream.DiscardNew,
+		Storage:     jetstream.FileStorage,
+		Replicas:    1,
+		AllowDirect: true,
+		Duplicates:  100 * time.Millisecond, // the least: frames tell themselves apart, and the engine reads those of this window when it starts
+	})
 	return err
 }
 
@@ -72,7 +69,7 @@ func (q *Queue) scan(ctx context.Context, last uint64) error {
 		case messages <- m:
 		case <-over:
 		}
-	}, nats.OrderedConsumer(), nats.HeadersOnly(), nats.BindStream(queueStreamName))
+	}, nats.OrderedConsumer(), nats.HeadersOnly(), nats.BindStream(q.streamName()))
 	if err != nil {
 		return err
 	}

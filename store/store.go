@@ -25,7 +25,6 @@ import (
 	"log/slog"
 	"os"
 	"sync"
-	"sync/atomic"
 	"syscall"
 
 	"github.com/nats-io/nats.go"
@@ -47,7 +46,7 @@ type Store struct {
 	js      jetstream.JetStream
 	records jetstream.KeyValue
 	stream  jetstream.Stream
-	queue   atomic.Pointer[Queue]
+	queues  sync.Map // those that are open, by name
 	log     *slog.Logger
 
 	// send is js.PublishMsg; tests lose acknowledgements here.
@@ -110,9 +109,10 @@ func (s *Store) Announce(address string) error { return s.dir.announce(address) 
 func (s *Store) Close() error {
 	var err error
 	s.close.Do(func() {
-		if q := s.queue.Load(); q != nil {
-			err = q.Close()
-		}
+		s.queues.Range(func(_, q any) bool {
+			err = cmp.Or(err, q.(*Queue).Close())
+			return true
+		})
 		s.end()
 		s.watchers.Wait()
 		if s.engine != nil {

@@ -89,6 +89,36 @@ func (q *Queue) Take(lane string, n int) (taken []*Work) {
 	return taken
 }
 
+// TakeID hands out the item of an id if it is due. Kind: NotFound.
+func (q *Queue) TakeID(lane, id string) (*Work, error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	it := q.items[keyOf(lane, id)]
+	if it == nil || it.state != waiting || q.closing {
+		return nil, lambent.Errorf(lambent.NotFound, "store.TakeID", "no item %s of %s is due", id, lane)
+	}
+	it.lane.due.remove(it)
+	q.count(it, running)
+	it.takes++
+	return q.work(it), nil
+}
+
+// Delayed returns the items of a lane that are not due yet, in no order: to be loaded, since
+// nobody has taken them.
+func (q *Queue) Delayed(lane string) (all []*Work) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if l := q.lanes[lane]; l == nil || l.n[delayed] == 0 {
+		return nil
+	}
+	for _, it := range q.delays {
+		if it.lane.name == lane {
+			all = append(all, q.work(it))
+		}
+	}
+	return all
+}
+
 // Dead returns the dead items of a lane, those that died first first.
 func (q *Queue) Dead(lane string) (all []*Work) {
 	q.mu.Lock()

@@ -238,7 +238,7 @@ func (d *draft) header() string {
 // that they must get, until the engine has them or has something else there. The
 // id in a frame tells which; nothing else is ever sent under it.
 func (q *Queue) store(d *draft) error {
-	m := nats.NewMsg(queueSubject)
+	m := nats.NewMsg(q.subject())
 	m.Header.Set(indexHeader, d.header())
 	m.Data = d.body
 	began := time.Now()
