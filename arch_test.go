@@ -55,6 +55,7 @@ var rules = []rule{
 	{"meter", "internal/atomicfile internal/jsonquote", "", "records in files of its own: the ledger is on the path of each call, the store is not"},
 	{"bundle", "internal/atomicfile", "", "files by digest: it knows no function"},
 	{"trigger", "store source internal/pattern", "", "everything asynchronous: it runs things by an Invoker, and knows no instance"},
+	{"queue", "store", "", "users' queues over the log of work: it runs no function, and knows no protocol"},
 	{"store", "internal/atomicfile", "", "records, and queues of work: it knows no function"},
 
 	{"bucket", "source/object internal/sigv4", "bucket/gateway", "S3 as the server has it: it starts gateways and passes on; the source of events hears of changes by it"},
