@@ -35,13 +35,13 @@ type rule struct {
 var rules = []rule{
 	{".", "", "", "the vocabulary: everyone imports it, so it imports no one"},
 	{"cmd/lambent", "server client bundle examples internal/detect internal/pattern internal/scaffold scale/replay", "", "one verb to a file; bundle packs what a directory is deployed as, before it is sent"},
-	{"server", "api/* auth bucket bucket/gateway bundle client control control/build dispatch guest guest/* internal/* logs meter runtimes runtimes/rootfs sandbox sandbox/jail sandbox/names sandbox/namespace sandbox/process source source/cron source/object store trigger", "examples runtimes/rootfstest server/servertest",
+	{"server", "api/* auth bucket bucket/gateway bundle client control control/build dispatch guest guest/* internal/* logs meter queue runtimes runtimes/rootfs sandbox sandbox/jail sandbox/names sandbox/namespace sandbox/process source source/cron source/object store trigger", "examples runtimes/rootfstest server/servertest",
 		"the wiring: the only package that names implementations"},
 
 	{"server/servertest", "server client", "", "a server in process for whoever tests with one"},
 
 	{"api/v1", "auth control logs meter trigger", "client server server/servertest", "our own API is a thin face over the core; it calls through lambent.Invoker, never dispatch"},
-	{"api/aws", "auth control internal/* logs meter trigger", "client server server/servertest", "AWS's protocols over the core: who signs, what is meant, and in which words it is refused"},
+	{"api/aws", "auth control internal/* logs meter queue trigger", "client server server/servertest", "AWS's protocols over the core: who signs, what is meant, and in which words it is refused"},
 	{"api/web", "", "auth client server server/servertest", "function URLs need an Invoker and a way to resolve names, and nothing else of ours"},
 	{"client", "", "server server/servertest", "what a user of the API may import without importing the platform"},
 

@@ -28,6 +28,16 @@ type Message struct {
 	Sender     string        // the id of whose credential it was
 }
 
+// Size is what counts for the limit of a message: its body, and its attributes' names, types
+// and values.
+func (m *Message) Size() int {
+	size := len(m.Body)
+	for name, a := range m.Attributes {
+		size += len(name) + len(a.Type) + len(a.String) + len(a.Binary)
+	}
+	return size
+}
+
 // Sent is a message that was taken, or was before.
 type Sent struct {
 	ID       string

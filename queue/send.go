@@ -88,10 +88,7 @@ func (s *Settings) notBefore(m *Message, now time.Time) time.Time {
 
 // checkMessage refuses what a message cannot be.
 func (s *Settings) checkMessage(m *Message) error {
-	size := len(m.Body)
-	for name, a := range m.Attributes {
-		size += len(name) + len(a.Type) + len(a.String) + len(a.Binary)
-	}
+	size := m.Size()
 	switch {
 	case len(m.Body) == 0:
 		return invalid(ReasonValue, "the message has no body")

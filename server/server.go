@@ -35,6 +35,7 @@ import (
 	"lambent/internal/telemetry"
 	"lambent/logs"
 	"lambent/meter"
+	"lambent/queue"
 	"lambent/runtimes"
 	"lambent/runtimes/rootfs"
 	"lambent/sandbox"
@@ -74,6 +75,7 @@ type Server struct {
 	triggers   *trigger.Broker
 	objects    *object.Source
 	buckets    *bucket.Buckets
+	queues     *queue.Queues
 	web        *web.Face
 	aws        http.Handler
 	api        http.Handler
@@ -118,7 +120,7 @@ func Open(ctx context.Context, cfg Config) (_ *Server, err error) {
 		open func(context.Context) error
 	}{
 		{"port", s.openPort}, {"store", s.openStore}, {"files", s.openFiles}, {"driver", s.openDriver},
-		{"runtimes", s.openRuntimes}, {"builds", s.openBuilds}, {"dispatch", s.openDispatch}, {"control", s.openControl}, {"triggers", s.openTriggers}, {"buckets", s.openBuckets}, {"faces", s.openFaces},
+		{"runtimes", s.openRuntimes}, {"builds", s.openBuilds}, {"dispatch", s.openDispatch}, {"control", s.openControl}, {"triggers", s.openTriggers}, {"queues", s.openQueues}, {"buckets", s.openBuckets}, {"faces", s.openFaces},
 		{"processors", s.openProcessors},
 	} {
 		begun := time.Now()
@@ -372,7 +374,7 @@ func (s *Server) openFaces(context.Context) error {
 		Runtimes:    s.describeRuntimes, AddRuntime: s.addRuntime, RemoveRuntime: s.removeRuntime, Closing: s.closing,
 		Server: s.describe,
 	})
-	s.aws = aws.New(aws.Config{AccessKey: s.keys.AccessKey, Services: map[string]aws.Service{"events": aws.Events(s.triggers.Publish), "s3": aws.Objects(s.s3())}, Logger: s.log})
+	s.aws = aws.New(aws.Config{AccessKey: s.keys.AccessKey, Services: map[string]aws.Service{"events": aws.Events(s.triggers.Publish), "s3": aws.Objects(s.s3()), "sqs": aws.SQS(s.queues)}, Logger: s.log})
 	s.openFront(s.handler())
 	return nil
 }
@@ -510,6 +512,7 @@ func (s *Server) Close(ctx context.Context) error {
 	// The port stays open until the last call has its answer, so that others are
 	// refused in words and not by a connection that is reset.
 	s.triggers.Stop()
+	s.queues.Stop()
 	err := s.dispatch.Close(ctx)
 	s.listener.Close()
 	if s.front.Shutdown(ctx) != nil {

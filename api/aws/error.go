@@ -1,6 +1,7 @@
 package aws
 
 import (
+	"cmp"
 	"encoding/json"
 	"encoding/xml"
 	"errors"
@@ -76,6 +77,18 @@ var kinds = map[lambent.Kind]struct {
 	lambent.Canceled:        {499, [protocols]string{"RequestCanceled", "RequestCanceled", "RequestCanceled", "RequestCanceled"}},
 }
 
+// queryCodes has the codes of SQS that are others in the query protocol.
+var queryCodes = map[string]string{
+	"QueueDoesNotExist":            "AWS.SimpleQueueService.NonExistentQueue",
+	"QueueNameExists":              "QueueAlreadyExists",
+	"BatchEntryIdsNotDistinct":     "AWS.SimpleQueueService.BatchEntryIdsNotDistinct",
+	"BatchRequestTooLong":          "AWS.SimpleQueueService.BatchRequestTooLong",
+	"EmptyBatchRequest":            "AWS.SimpleQueueService.EmptyBatchRequest",
+	"InvalidBatchEntryId":          "AWS.SimpleQueueService.InvalidBatchEntryId",
+	"TooManyEntriesInBatchRequest": "AWS.SimpleQueueService.TooManyEntriesInBatchRequest",
+	"MessageNotInflight":           "AWS.SimpleQueueService.MessageNotInflight",
+}
+
 // A refusal is an error in a protocol's words.
 type refusal struct {
 	status  int
@@ -107,7 +120,10 @@ func refusalOf(p protocol, err error) refusal {
 		out.status, out.code, out.query = w.status, w.codes[p], w.codes[queryProtocol]
 		return out
 	}
-	out.code, out.query = e.Reason, e.Reason
+	out.code, out.query = e.Reason, cmp.Or(queryCodes[e.Reason], e.Reason)
+	if p == queryProtocol {
+		out.code = out.query
+	}
 	if isRPC && out.status < 500 && out.status != http.StatusForbidden {
 		out.status = http.StatusBadRequest
 	}
