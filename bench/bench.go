@@ -131,13 +131,13 @@ func Children(pid int) (all []int) {
 	return all
 }
 
-// Server returns a server's process and, where it is divided, the jail that makes
-// its sandboxes.
+// Server returns a server's process, that of the jail which makes its sandboxes, where it
+// is divided, and those that keep its buckets.
 func Server(pid int) []int {
 	all := []int{pid}
 	for _, child := range Children(pid) {
 		b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", child)) // it may have ended
-		if argv := strings.Split(string(b), "\x00"); len(argv) > 1 && argv[1] == "jail" {
+		if argv := strings.Split(string(b), "\x00"); len(argv) > 1 && (argv[1] == "jail" || argv[1] == "gateway") {
 			all = append(all, child)
 		}
 	}
