@@ -35,7 +35,7 @@ type rule struct {
 var rules = []rule{
 	{".", "", "", "the vocabulary: everyone imports it, so it imports no one"},
 	{"cmd/lambent", "server client bundle examples internal/detect internal/pattern internal/scaffold scale/replay", "", "one verb to a file; bundle packs what a directory is deployed as, before it is sent"},
-	{"server", "api/* auth bucket bucket/gateway bundle client control control/build dispatch guest guest/* internal/* logs meter queue runtimes runtimes/rootfs sandbox sandbox/jail sandbox/names sandbox/namespace sandbox/process source source/cron source/object store trigger", "examples runtimes/rootfstest server/servertest",
+	{"server", "api/* auth bucket bucket/gateway bundle client control control/build dispatch guest guest/* internal/* logs meter queue runtimes runtimes/rootfs sandbox sandbox/jail sandbox/names sandbox/namespace sandbox/process source source/cron source/object source/postgres store trigger", "examples runtimes/rootfstest server/servertest",
 		"the wiring: the only package that names implementations"},
 
 	{"server/servertest", "server client", "", "a server in process for whoever tests with one"},
@@ -62,7 +62,10 @@ var rules = []rule{
 	{"bucket/gateway", "bucket source/object", "", "the process that keeps one project's buckets: it knows its server by a link"},
 
 	{"source", "", "", "the contract of what watches the world"},
-	{"source/*", "source internal/*", "", "a source knows its world and a sink: neither functions nor queues"},
+	{"source/databasetest", "", "", "database servers for whoever tests with them"},
+	{"source/*", "source internal/*", "source/databasetest", "a source knows its world and a sink: neither functions nor queues"},
+
+	{"internal/rows", "internal/jsonquote", "", "a leaf as others, that writes JSON"},
 
 	{"guest", "sandbox", "", "the contract with the code inside a sandbox"},
 	{"guest/lambda", "guest sandbox internal/http1 internal/jsonquote", "runtimes guest/guesttest guest/platformtest", "a guest sees a sandbox through its contract, whatever the driver; its suite runs through real ones"},
@@ -99,6 +102,8 @@ var modules = []rule{
 	{"github.com/versity/versitygw", "bucket/gateway", "", "S3 over files"},
 	{"github.com/gofiber/fiber", "bucket/gateway", "", "what versitygw's requests are"},
 	{"github.com/aws/aws-sdk-go-v2", "bucket/gateway", "", "S3's words, as versitygw has them; its client only in tests"},
+	{"github.com/jackc/pgx", "source/postgres source/databasetest", "", "PostgreSQL"},
+	{"github.com/jackc/pglogrepl", "source/postgres", "", "PostgreSQL's protocol of replication"},
 	{"github.com/prometheus/client_golang", "internal/telemetry", "", "metrics"},
 	{"github.com/shopspring/decimal", "meter", "", "money"},
 	{"github.com/klauspost/compress", "bundle runtimes/rootfs", "", "deflate; gzip and zstd of layers"},

@@ -20,11 +20,29 @@ type Trigger struct {
 	Bucket    *Bucket         `json:"bucket,omitempty"`    // Of kind bucket
 	Batch     *Batch          `json:"batch,omitempty"`     // How events reach the function that are in order; not there: each by itself, in no order
 	Waiting   int             `json:"waiting,omitempty"`   // Events of a trigger with a batch that have not run
+	Database  *Database       `json:"database,omitempty"`  // Of kind database; the URL is without its password
 	Enabled   bool            `json:"enabled"`
 	Deployed  bool            `json:"deployed"` // It came with the function's code: the next deploy that says what triggers there are may remove it
 	Created   time.Time       `json:"created"`
 	Next      *time.Time      `json:"next,omitempty"`  // When it will fire, where that is known
+	Lag       *Lag            `json:"lag,omitempty"`   // By how much its source is behind, where that is known
 	Error     string          `json:"error,omitempty"` // Why its source does not run now
+}
+
+// A Lag is by how much a source is behind, and what that costs.
+type Lag struct {
+	BehindMS      int64  `json:"behind_ms"`         // How old the last event was when it was accepted, while there are more; 0: there are none
+	RetainedBytes int64  `json:"retained_bytes"`    // What the database keeps of its log for the trigger
+	Warning       string `json:"warning,omitempty"` // What is to be looked after
+}
+
+// A Database is watched for changes of the rows of its tables.
+type Database struct {
+	URL        string   `json:"url"`                  // postgres://USER:PASSWORD@HOST:PORT/DATABASE, or mysql:// with the same
+	Tables     []string `json:"tables"`               // SCHEMA.TABLE, or TABLE in the schema public (PostgreSQL) or the URL's database (MySQL)
+	Columns    []string `json:"columns,omitempty"`    // Those that events have, beside the key's; not there: all
+	Operations []string `json:"operations,omitempty"` // Of insert, update, delete and truncate; not there: all
+	Snapshot   bool     `json:"snapshot,omitempty"`   // Begin with the rows that there are, each as one that is inserted
 }
 
 // A Schedule fires by the clock.
@@ -57,6 +75,7 @@ type SourceRequest struct {
 	Pattern  json.RawMessage `json:"pattern,omitempty"`  // Of events that are published in the project: what EventBridge calls an event pattern
 	Bucket   *Bucket         `json:"bucket,omitempty"`   // Of what happens to the objects of a bucket, whose events are CloudEvents of the types dev.lambent.object.created and dev.lambent.object.deleted, or a cloud's own for its functions
 	Batch    *Batch          `json:"batch,omitempty"`    // Of a source whose events are in order
+	Database *Database       `json:"database,omitempty"` // Changes of rows of a database's tables
 }
 
 // A TriggerRequest says what a trigger is to be.
@@ -82,6 +101,12 @@ func (c *Client) Triggers(ctx context.Context, function string) ([]Trigger, erro
 	var l TriggerList
 	err := c.do(ctx, http.MethodGet, "/v1/triggers", query("function", function), nil, &l)
 	return l.Triggers, err
+}
+
+// Trigger returns one.
+func (c *Client) Trigger(ctx context.Context, id string) (*Trigger, error) {
+	var t Trigger
+	return &t, c.do(ctx, http.MethodGet, "/v1/triggers/"+url.PathEscape(id), nil, nil, &t)
 }
 
 // AddTrigger has a function invoked by events of a source.

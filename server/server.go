@@ -287,6 +287,14 @@ func (s *Server) openDispatch(context.Context) error {
 			n := s.queue.Stats()
 			return map[string]int{"waiting": n.Waiting, "delayed": n.Delayed, "running": n.Running, "dead": n.Dead}
 		},
+		Lags: func() (lags []telemetry.Lag) {
+			for _, t := range s.triggers.Triggers("", "") {
+				if t.Lag != nil {
+					lags = append(lags, telemetry.Lag{Project: t.Target.Project, Function: t.Target.Function, Trigger: t.ID, Behind: t.Lag.Behind, Retained: t.Lag.Retained})
+				}
+			}
+			return lags
+		},
 	})
 	s.guests = map[string]guest.Guest{"lambda": &lambda.Guest{Limits: s.limits}, "gcf": &gcf.Guest{Limits: s.limits}}
 	s.dispatch = dispatch.New(dispatch.Config{

@@ -388,8 +388,8 @@ func (b *Broker) find(op, project, id string) (*watch, error) {
 	return nil, lambent.Errorf(lambent.NotFound, op, "project %s has no trigger %.64q", project, id).WithHint("lambent trigger list")
 }
 
-// Triggers returns those of a project, or of one of its functions, in the order in which
-// they were made.
+// Triggers returns those of a project, or of one of its functions, or all, in the order in
+// which they were made.
 func (b *Broker) Triggers(project, function string) []Status {
 	watches := b.of(project, function)
 	all := make([]Status, len(watches))
@@ -399,11 +399,11 @@ func (b *Broker) Triggers(project, function string) []Status {
 	return all
 }
 
-// of returns the watches of a project, or of one of its functions, the oldest first.
+// of returns the watches of a project, or of one of its functions, or all, the oldest first.
 func (b *Broker) of(project, function string) (watches []*watch) {
 	b.watchMu.Lock()
 	for _, w := range b.watches {
-		if t := &w.status.Target; t.Project == project && (function == "" || t.Function == function) {
+		if t := &w.status.Target; (project == "" || t.Project == project) && (function == "" || t.Function == function) {
 			watches = append(watches, w)
 		}
 	}

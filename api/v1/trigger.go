@@ -23,11 +23,29 @@ type Trigger struct {
 	Bucket    *Bucket         `json:"bucket,omitempty" doc:"Of kind bucket"`
 	Batch     *Batch          `json:"batch,omitempty" doc:"How events reach the function that are in order; not there: each by itself, in no order"`
 	Waiting   int             `json:"waiting,omitempty" doc:"Events of a trigger with a batch that have not run"`
+	Database  *Database       `json:"database,omitempty" doc:"Of kind database; the URL is without its password"`
 	Enabled   bool            `json:"enabled"`
 	Deployed  bool            `json:"deployed" doc:"It came with the function's code: the next deploy that says what triggers there are may remove it"`
 	Created   time.Time       `json:"created"`
 	Next      *time.Time      `json:"next,omitempty" doc:"When it will fire, where that is known"`
+	Lag       *Lag            `json:"lag,omitempty" doc:"By how much its source is behind, where that is known"`
 	Error     string          `json:"error,omitempty" doc:"Why its source does not run now"`
+}
+
+// A Lag is by how much a source is behind, and what that costs.
+type Lag struct {
+	BehindMS      int64  `json:"behind_ms" doc:"How old the last event was when it was accepted, while there are more; 0: there are none"`
+	RetainedBytes int64  `json:"retained_bytes" doc:"What the database keeps of its log for the trigger"`
+	Warning       string `json:"warning,omitempty" doc:"What is to be looked after"`
+}
+
+// A Database is watched for changes of the rows of its tables.
+type Database struct {
+	URL        string   `json:"url" doc:"postgres://USER:PASSWORD@HOST:PORT/DATABASE, or mysql:// with the same" example:"postgres://app:secret@db.internal/shop"`
+	Tables     []string `json:"tables" doc:"SCHEMA.TABLE, or TABLE in the schema public (PostgreSQL) or the URL's database (MySQL)" example:"[\"orders\"]"`
+	Columns    []string `json:"columns,omitempty" doc:"Those that events have, beside the key's; not there: all"`
+	Operations []string `json:"operations,omitempty" enum:"insert,update,delete,truncate" doc:"Of which kinds changes are; not there: all"`
+	Snapshot   bool     `json:"snapshot,omitempty" doc:"Begin with the rows that there are, each as one that is inserted"`
 }
 
 // A Schedule fires by the clock.
@@ -60,6 +78,7 @@ type SourceRequest struct {
 	Pattern  json.RawMessage `json:"pattern,omitempty" doc:"Of events that are published in the project: what EventBridge calls an event pattern"`
 	Bucket   *Bucket         `json:"bucket,omitempty" doc:"Of what happens to the objects of a bucket, whose events are CloudEvents of the types dev.lambent.object.created and dev.lambent.object.deleted, or a cloud's own for its functions"`
 	Batch    *Batch          `json:"batch,omitempty" doc:"Of a source whose events are in order"`
+	Database *Database       `json:"database,omitempty" doc:"Changes of rows of a database's tables"`
 }
 
 // A TriggerRequest says what a trigger is to be.
@@ -136,6 +155,12 @@ func triggerOf(st *trigger.Status) Trigger {
 	if b := st.Batch; b != nil {
 		t.Batch, t.Waiting = &Batch{Size: b.Size, WindowMS: b.Window.Milliseconds(), Parallel: b.Parallel}, st.Waiting
 	}
+	if d := st.Database; d != nil {
+		t.Database = &Database{URL: d.Masked(), Tables: d.Tables, Columns: d.Columns, Operations: d.Operations, Snapshot: d.Snapshot}
+	}
+	if l := st.Lag; l != nil {
+		t.Lag = &Lag{BehindMS: l.Behind.Milliseconds(), RetainedBytes: l.Retained, Warning: l.Warning}
+	}
 	if !st.Next.IsZero() {
 		t.Next = new(st.Next.UTC())
 	}
@@ -154,6 +179,9 @@ func (r *SourceRequest) root() (t lambent.Trigger) {
 		t.Batch = &lambent.Batch{Size: b.Size, Window: milliseconds(b.WindowMS), Parallel: b.Parallel}
 	}
 	t.Pattern = r.Pattern
+	if d := r.Database; d != nil {
+		t.Database = &lambent.Database{URL: d.URL, Tables: d.Tables, Columns: d.Columns, Operations: d.Operations, Snapshot: d.Snapshot}
+	}
 	return t
 }
 

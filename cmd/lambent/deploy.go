@@ -292,7 +292,10 @@ func (p *program) deployAll(ctx context.Context, cl *client.Client, src *source,
 
 // deployOne deploys one function.
 func (p *program) deployOne(ctx context.Context, cl *client.Client, f *detect.Function, has *client.Function, code *client.Code, d *deployFlags) (*client.Function, error) {
-	r := p.request(f, has, d, cl.Project)
+	r, err := p.request(f, has, d, cl.Project)
+	if err != nil {
+		return nil, err
+	}
 	doing := []string{}
 	switch {
 	case code == nil:

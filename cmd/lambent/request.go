@@ -13,7 +13,7 @@ import (
 
 // request says what a function is to be: what lambent.toml says, and the flags
 // over it. What neither says stays out, and so stays as it is.
-func (p *program) request(f *detect.Function, has *client.Function, d *deployFlags, project string) *client.DeployRequest {
+func (p *program) request(f *detect.Function, has *client.Function, d *deployFlags, project string) (*client.DeployRequest, error) {
 	r := &client.DeployRequest{
 		Runtime: optional(f.Runtime), Handler: optional(f.Handler),
 		Command:      append([]string{}, f.Command...), // none is said, too
@@ -40,7 +40,11 @@ func (p *program) request(f *detect.Function, has *client.Function, d *deployFla
 		r.Triggers = []client.SourceRequest{}
 	}
 	for i := range f.On {
-		r.Triggers = append(r.Triggers, sourceOf(&f.On[i]))
+		source, err := p.source(&f.On[i])
+		if err != nil {
+			return nil, err
+		}
+		r.Triggers = append(r.Triggers, source)
 	}
 	if policy := p.policy(f, has, d, project); policy != "" || f.Stream || d.changed("stream") {
 		r.URL = &client.URLRequest{Policy: optional(policy)}
@@ -51,7 +55,20 @@ func (p *program) request(f *detect.Function, has *client.Function, d *deployFla
 			}
 		}
 	}
-	return r
+	return r, nil
+}
+
+// database is what is watched, with a URL that a variable may have: it has a password,
+// which is nothing for a file beside the code.
+func (p *program) database(on *detect.On) (*client.Database, error) {
+	d := &client.Database{URL: on.Database, Tables: on.Table, Columns: on.Columns, Operations: on.Operations, Snapshot: on.Snapshot}
+	if name, ok := strings.CutPrefix(d.URL, "$"); ok {
+		name = strings.Trim(name, "{}")
+		if d.URL = p.getenv(name); d.URL == "" {
+			return nil, lambent.Errorf(lambent.Invalid, "", "%s: database is $%s, and there is no variable %s", detect.File, name, name).WithHint("export %s=postgres://USER:PASSWORD@HOST/DATABASE", name)
+		}
+	}
+	return d, nil
 }
 
 // optional is nil for what was not said.
@@ -140,8 +157,8 @@ func (p *program) policy(f *detect.Function, has *client.Function, d *deployFlag
 	return lambent.URLToken
 }
 
-// sourceOf is the source of a trigger that lambent.toml has.
-func sourceOf(on *detect.On) (r client.SourceRequest) {
+// source is that of a trigger that lambent.toml has.
+func (p *program) source(on *detect.On) (r client.SourceRequest, err error) {
 	if on.Schedule != "" {
 		r.Schedule = &client.Schedule{Expression: on.Schedule, Zone: on.Zone, JitterMS: on.Jitter.Milliseconds(), SkipMissed: on.SkipMissed}
 	}
@@ -151,8 +168,13 @@ func sourceOf(on *detect.On) (r client.SourceRequest) {
 	if on.Bucket != "" {
 		r.Bucket = &client.Bucket{Name: on.Bucket, Prefix: on.Prefix, Suffix: on.Suffix, Events: on.Events}
 	}
+	if on.Database != "" {
+		if r.Database, err = p.database(on); err != nil {
+			return r, err
+		}
+	}
 	if on.BatchSize != 0 || on.BatchWindow != 0 || on.Parallel != 0 {
 		r.Batch = &client.Batch{Size: on.BatchSize, WindowMS: on.BatchWindow.Milliseconds(), Parallel: on.Parallel}
 	}
-	return r
+	return r, nil
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"io"
 	"strings"
 	"time"
@@ -21,6 +22,7 @@ again if it fails, and kept as a dead letter if it does so for good.
   lambent trigger add bill --pattern '{"source": ["shop"]}'        see lambent events put
   lambent trigger add thumbs --bucket uploads --prefix photos/ --suffix .jpg
   lambent trigger add audit --bucket uploads --events 's3:ObjectCreated:*,s3:ObjectRemoved:*'
+  lambent trigger add ship --database postgres://app:secret@db/shop --table orders --operation insert,update
   lambent trigger list report
   lambent trigger disable ID
   lambent trigger delete ID
@@ -29,7 +31,7 @@ What lambent.toml says in [[on]] tables is added by deploy.`
 
 func triggerCommand(p *program) *cobra.Command {
 	return group(&cobra.Command{Use: "trigger", Short: "What invokes functions", Long: triggerHelp},
-		triggerAddCommand(p), triggerListCommand(p),
+		triggerAddCommand(p), triggerListCommand(p), triggerShowCommand(p),
 		triggerEnableCommand(p, "enable", "Enable a trigger", true), triggerEnableCommand(p, "disable", "Disable a trigger, which keeps it", false),
 		triggerDeleteCommand(p))
 }
@@ -40,6 +42,7 @@ func triggerAddCommand(p *program) *cobra.Command {
 	var batch client.Batch
 	var jitter, window time.Duration
 	var qualifier, events string
+	var d client.Database
 	c := &cobra.Command{
 		Use: "add NAME", Short: "Add a trigger; standard output is its id", Long: triggerHelp, Args: args(1, "NAME"), ValidArgsFunction: p.completeFunctions,
 	}
@@ -56,6 +59,11 @@ func triggerAddCommand(p *program) *cobra.Command {
 	f.IntVar(&batch.Size, "batch-size", 0, "how many events reach the function at a time, where the source has an order")
 	f.DurationVar(&window, "batch-window", 0, "how long an event may wait for others, such as 500ms")
 	f.IntVar(&batch.Parallel, "parallel", 0, "how many batches may be under way; with 1, all events are in order")
+	f.StringVar(&d.URL, "database", "", "changes of rows in a database: postgres://USER:PASSWORD@HOST/DATABASE, or mysql://")
+	f.StringSliceVar(&d.Tables, "table", nil, "which of the database's tables: TABLE or SCHEMA.TABLE; may be repeated")
+	f.StringSliceVar(&d.Columns, "column", nil, "which columns events have, beside the key's; may be repeated (default: all)")
+	f.StringSliceVar(&d.Operations, "operation", nil, "which of insert, update, delete and truncate (default: all)")
+	f.BoolVar(&d.Snapshot, "snapshot", false, "begin with the rows that there are, each as one that is inserted")
 	f.StringVar(&qualifier, "qualifier", "", "a version or an alias (default: latest)")
 	o := outputFlag(c, "name", "json", "yaml")
 	c.RunE = p.withClient(func(c *cobra.Command, cl *client.Client, args []string) (err error) {
@@ -75,6 +83,8 @@ func triggerAddCommand(p *program) *cobra.Command {
 			r.Schedule = &s
 		case b.Name != "":
 			r.Bucket = &b
+		case d.URL != "":
+			r.Database = &d
 		default:
 			if r.Pattern, err = p.pattern(events); err != nil {
 				return err
@@ -102,6 +112,7 @@ var sourceFlags = []struct {
 }{
 	{"schedule", []string{"zone", "jitter", "skip-missed"}},
 	{"bucket", []string{"prefix", "suffix", "events"}},
+	{"database", []string{"table", "column", "operation", "snapshot"}},
 	{"pattern", nil},
 }
 
@@ -184,6 +195,8 @@ func watched(t *client.Trigger) string {
 			what += " " + strings.Join(t.Bucket.Events, ",")
 		}
 		return what
+	case t.Database != nil:
+		return t.Database.URL + " " + strings.Join(t.Database.Tables, ", ")
 	case t.Schedule == nil:
 		return legible.Replace(string(t.Pattern))
 	case t.Schedule.Zone != "":
@@ -202,12 +215,36 @@ func next(t *client.Trigger) string {
 		return t.Error
 	case !t.Enabled:
 		return "disabled"
+	case t.Lag != nil:
+		return lag(t.Lag)
 	case t.Schedule == nil:
 		return ""
 	case t.Next == nil:
 		return "never"
 	}
 	return when(*t.Next)
+}
+
+// lag is by how much a source is behind.
+func lag(l *client.Lag) string {
+	s := fmt.Sprintf("%v behind, %d MB of log kept", time.Duration(l.BehindMS)*time.Millisecond, l.RetainedBytes>>20)
+	if l.Warning != "" {
+		s += ": " + l.Warning
+	}
+	return s
+}
+
+func triggerShowCommand(p *program) *cobra.Command {
+	c := &cobra.Command{Use: "show ID", Short: "Show a trigger", Args: args(1, "ID")}
+	o := outputFlag(c, "yaml", "json")
+	c.RunE = p.withClient(func(c *cobra.Command, cl *client.Client, args []string) error {
+		t, err := cl.Trigger(c.Context(), args[0])
+		if err != nil {
+			return err
+		}
+		return o.print(p.out, t, nil, nil)
+	})
+	return c
 }
 
 func triggerEnableCommand(p *program, verb, short string, enabled bool) *cobra.Command {

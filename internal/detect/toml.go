@@ -55,6 +55,7 @@ type On struct {
 	Schedule string `toml:"schedule"`
 	Pattern  string `toml:"pattern"`
 	Bucket   string `toml:"bucket"`
+	Database string `toml:"database"` // the URL, or $NAME of a variable that has it
 
 	Zone        string        `toml:"zone"`
 	Jitter      time.Duration `toml:"jitter"`
@@ -62,6 +63,10 @@ type On struct {
 	Prefix      string        `toml:"prefix"`
 	Suffix      string        `toml:"suffix"`
 	Events      []string      `toml:"events"`
+	Table       Names         `toml:"table"`
+	Columns     []string      `toml:"columns"`
+	Operations  []string      `toml:"operations"`
+	Snapshot    bool          `toml:"snapshot"`
 	BatchSize   int           `toml:"batch_size"`
 	BatchWindow time.Duration `toml:"batch_window"`
 	Parallel    int           `toml:"parallel"`
@@ -79,6 +84,22 @@ func (c *Command) UnmarshalTOML(v any) error {
 	case []any:
 		for _, word := range v {
 			*c = append(*c, word.(string))
+		}
+	}
+	return nil
+}
+
+// Names are a list, or one that stands alone.
+type Names []string
+
+// UnmarshalTOML implements toml.Unmarshaler, of a value that its rule holds for.
+func (n *Names) UnmarshalTOML(v any) error {
+	switch v := v.(type) {
+	case string:
+		*n = Names{v}
+	case []any:
+		for _, word := range v {
+			*n = append(*n, word.(string))
 		}
 	}
 	return nil
@@ -135,7 +156,7 @@ var (
 		"schedule":     {rule: rule{isText, `a schedule in quotes, such as "rate(5 minutes)"`}},
 		"pattern":      {rule: rule{isText, `an event pattern in quotes, such as '{"source": ["shop"]}'`}},
 		"bucket":       {rule: rule{isText, `the name of a bucket in quotes`}},
-		"database":     {rule: rule{isText, `a database's URL in quotes`}},
+		"database":     {rule: rule{isText, `a URL in quotes, or "$NAME" of a variable that has it where the function is deployed from`}},
 		"queue":        {rule: rule{isText, `the name of a queue in quotes`}},
 		"zone":         {rule{isText, `a time zone in quotes, such as "Europe/Berlin"`}, []string{"schedule"}},
 		"jitter":       {rule{isDuration, `a duration in quotes, such as "30s"`}, []string{"schedule"}},
@@ -143,17 +164,22 @@ var (
 		"prefix":       {rule{isText, `a prefix of keys in quotes`}, []string{"bucket"}},
 		"suffix":       {rule{isText, `a suffix of keys in quotes, such as ".jpg"`}, []string{"bucket"}},
 		"events":       {rule{isList, `a list of events as S3 names them, such as ["s3:ObjectCreated:*"]`}, []string{"bucket"}},
-		"table":        {rule{isText, `the name of a table in quotes`}, []string{"database"}},
+		"table":        {rule{isNames, `a table in quotes, such as "orders" or "shop.orders", or a list of them`}, []string{"database"}},
+		"columns":      {rule{isList, `a list of columns, such as ["id", "total"]`}, []string{"database"}},
+		"operations":   {rule{isList, `a list of some of "insert", "update", "delete" and "truncate"`}, []string{"database"}},
+		"snapshot":     {rule{isA[bool], `true or false`}, []string{"database"}},
 		"batch_size":   {rule{isA[int64], `a number of events, such as 100`}, []string{"database", "queue"}},
 		"batch_window": {rule{isDuration, `a duration in quotes, such as "500ms"`}, []string{"database", "queue"}},
 		"parallel":     {rule{isA[int64], `a number of invocations, such as 4`}, []string{"database", "queue"}},
 	}
-	futureKinds = []string{"database", "queue"} // that triggers of this release do not have
+	futureKinds = []string{"queue"} // that triggers of this release do not have
 )
 
 func isA[T any](v any) bool { _, ok := v.(T); return ok }
 
 func isText(v any) bool { s, ok := v.(string); return ok && s != "" }
+
+func isNames(v any) bool { return isText(v) || isList(v) }
 
 func isDestination(v any) bool {
 	s, ok := v.(string)
@@ -296,7 +322,7 @@ func checkOn(text string, table []string, i int, on map[string]any) error {
 	case kind == "":
 		return fail(text, table, i, `names no trigger: it needs one of http, bucket, schedule, database, queue and pattern`)
 	case slices.Contains(futureKinds, kind):
-		e := fail(text, append(table, kind), i, "asks for a trigger that this release does not have: http, schedule, pattern and bucket are there yet")
+		e := fail(text, append(table, kind), i, "asks for a trigger that this release does not have: http, schedule, pattern, bucket and database are there yet")
 		e.Kind = lambent.Unsupported
 		return e
 	}
@@ -364,6 +390,19 @@ func (s *Settings) finish(text string, table []string) error {
 		case on.Pattern != "":
 			if _, err := pattern.Parse([]byte(on.Pattern)); err != nil {
 				return fail(text, append(at("on"), "pattern"), i, "is refused: %s", lambent.UserMessage(err))
+			}
+		case on.Database != "":
+			if len(on.Table) == 0 {
+				return fail(text, append(at("on"), "database"), i, `needs a table to watch: table = "orders"`)
+			}
+			d := lambent.Database{URL: on.Database, Tables: on.Table, Columns: on.Columns, Operations: on.Operations, Snapshot: on.Snapshot}
+			if strings.HasPrefix(d.URL, "$") { // it is known where it is deployed from
+				d.URL = "postgres://user@host/database"
+			}
+			if err := d.Validate(); err != nil {
+				e := fail(text, append(at("on"), "database"), i, "is refused: %s", lambent.UserMessage(err))
+				e.Kind = lambent.KindOf(err)
+				return e
 			}
 		case on.Bucket != "":
 			if err := (&lambent.Bucket{Name: on.Bucket, Prefix: on.Prefix, Suffix: on.Suffix, Events: on.Events}).Validate(); err != nil {

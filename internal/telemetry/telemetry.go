@@ -46,6 +46,14 @@ type Options struct {
 	QueueDepth func() int              // invocations that wait for an instance
 	Async      func() map[string]int   // asynchronous ones by state, such as "dead"
 	Dropped    func() int              // dead ones that there was no room for
+	Lags       func() []Lag            // of triggers whose sources know
+}
+
+// A Lag is by how much a trigger's source is behind.
+type Lag struct {
+	Project, Function, Trigger string
+	Behind                     time.Duration
+	Retained                   int64 // bytes that the source's origin keeps
 }
 
 // Metrics are the metrics of one server. Its methods may be called concurrently.
@@ -109,7 +117,7 @@ func New(o Options) *Metrics {
 		}),
 	}
 	m.registry.MustRegister(m.invocations, m.duration, m.init, m.queue, m.cold, m.errors, m.timeouts, m.billed, m.throttle, m.builds, m.build,
-		gauges{o.Sandboxes, o.QueueDepth, o.Async, o.Dropped},
+		gauges{o},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -217,18 +225,16 @@ func (m *Metrics) known(n name) name {
 func seconds(us int64) float64 { return float64(us) / 1e6 }
 
 // gauges are read when they are asked for.
-type gauges struct {
-	sandboxes  func() map[string]int
-	queueDepth func() int
-	async      func() map[string]int
-	dropped    func() int
-}
+type gauges struct{ o Options }
 
 var (
 	sandboxesDesc  = prometheus.NewDesc("lambent_sandboxes", "Sandboxes on this node, by state.", []string{"state"}, nil)
 	queueDepthDesc = prometheus.NewDesc("lambent_queue_depth", "Invocations that wait for an instance.", nil, nil)
 	droppedDesc    = prometheus.NewDesc("lambent_dead_letters_dropped_total", "Dead letters that were removed as their function had too many.", nil, nil)
 	asyncDesc      = prometheus.NewDesc("lambent_async_invocations", "Asynchronous invocations that are kept, by state: waiting, delayed (to be tried again), running, dead.", []string{"state"}, nil)
+	behindDesc     = prometheus.NewDesc("lambent_trigger_behind_seconds", "How old the last event of a trigger's source was when it was accepted, while there are more.", lagLabels, nil)
+	retainedDesc   = prometheus.NewDesc("lambent_trigger_retained_bytes", "What a database keeps of its log for a trigger.", lagLabels, nil)
+	lagLabels      = []string{"project", "function", "trigger"}
 )
 
 // Describe implements prometheus.Collector.
@@ -237,24 +243,32 @@ func (g gauges) Describe(ch chan<- *prometheus.Desc) {
 	ch <- queueDepthDesc
 	ch <- asyncDesc
 	ch <- droppedDesc
+	ch <- behindDesc
+	ch <- retainedDesc
 }
 
 // Collect implements prometheus.Collector.
 func (g gauges) Collect(ch chan<- prometheus.Metric) {
-	if g.sandboxes != nil {
-		for state, n := range g.sandboxes() {
+	if g.o.Sandboxes != nil {
+		for state, n := range g.o.Sandboxes() {
 			ch <- prometheus.MustNewConstMetric(sandboxesDesc, prometheus.GaugeValue, float64(n), state)
 		}
 	}
-	if g.dropped != nil {
-		ch <- prometheus.MustNewConstMetric(droppedDesc, prometheus.CounterValue, float64(g.dropped()))
+	if g.o.Dropped != nil {
+		ch <- prometheus.MustNewConstMetric(droppedDesc, prometheus.CounterValue, float64(g.o.Dropped()))
 	}
-	if g.async != nil {
-		for state, n := range g.async() {
+	if g.o.Async != nil {
+		for state, n := range g.o.Async() {
 			ch <- prometheus.MustNewConstMetric(asyncDesc, prometheus.GaugeValue, float64(n), state)
 		}
 	}
-	if g.queueDepth != nil {
-		ch <- prometheus.MustNewConstMetric(queueDepthDesc, prometheus.GaugeValue, float64(g.queueDepth()))
+	if g.o.QueueDepth != nil {
+		ch <- prometheus.MustNewConstMetric(queueDepthDesc, prometheus.GaugeValue, float64(g.o.QueueDepth()))
+	}
+	if g.o.Lags != nil {
+		for _, l := range g.o.Lags() {
+			ch <- prometheus.MustNewConstMetric(behindDesc, prometheus.GaugeValue, l.Behind.Seconds(), l.Project, l.Function, l.Trigger)
+			ch <- prometheus.MustNewConstMetric(retainedDesc, prometheus.GaugeValue, float64(l.Retained), l.Project, l.Function, l.Trigger)
+		}
 	}
 }

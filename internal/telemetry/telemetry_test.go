@@ -37,8 +37,11 @@ func TestMetrics(t *testing.T) {
 	m := telemetry.New(telemetry.Options{
 		Sandboxes:  func() map[string]int { return map[string]int{"idle": 3, "busy": 1} },
 		QueueDepth: func() int { return 7 },
-		Async:      func() map[string]int { return map[string]int{"dead": 2} },
-		Dropped:    func() int { return 3 },
+		Lags: func() []telemetry.Lag {
+			return []telemetry.Lag{{Project: "p", Function: "watched", Trigger: "t1", Behind: 1500 * time.Millisecond, Retained: 7}}
+		},
+		Async:   func() map[string]int { return map[string]int{"dead": 2} },
+		Dropped: func() int { return 3 },
 	})
 	cold := usage("f", "ok")
 	cold.Cold, cold.InitUS = true, 14020
@@ -69,6 +72,8 @@ func TestMetrics(t *testing.T) {
 		`lambent_sandboxes{state="idle"} 3`,
 		`lambent_queue_depth 7`,
 		`lambent_async_invocations{state="dead"} 2`,
+		`lambent_trigger_behind_seconds{function="watched",project="p",trigger="t1"} 1.5`,
+		`lambent_trigger_retained_bytes{function="watched",project="p",trigger="t1"} 7`,
 		`lambent_dead_letters_dropped_total 3`,
 	} {
 		if !strings.Contains("\n"+got+"\n", "\n"+want+"\n") {

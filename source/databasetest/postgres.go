@@ -1,0 +1,169 @@
+package databasetest
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// A Postgres is a PostgreSQL whose superuser is postgres, with the password "secret".
+type Postgres struct{ *process }
+
+// postgresProgram finds one of PostgreSQL's programs, of the newest version there is.
+func postgresProgram(name string) string {
+	found, _ := filepath.Glob("/usr/lib/postgresql/*/bin/" + name)
+	if len(found) == 0 {
+		found = append(found, "")
+		found[0], _ = exec.LookPath(name)
+	}
+	slices.Sort(found)
+	return found[len(found)-1]
+}
+
+// initdb makes the data of a cluster that has never run.
+var initdb = sync.OnceValues(func() (string, error) {
+	dir, err := directory()
+	if err != nil {
+		return "", err
+	}
+	secret := filepath.Join(dir, "secret")
+	if err := os.WriteFile(secret, []byte("secret\n"), 0o644); err != nil {
+		return "", err
+	}
+	data := filepath.Join(dir, "data")
+	return data, run(command(dir, postgresProgram("initdb"), "-D", data, "-U", "postgres", "-N", "-A", "scram-sha-256", "--pwfile", secret, "-E", "UTF8"))
+})
+
+func newPostgres(settings ...string) (*process, error) {
+	template, err := initdb()
+	if err != nil {
+		return nil, err
+	}
+	data, err := copyOf(template)
+	if err != nil {
+		return nil, err
+	}
+	port, err := freePort()
+	if err != nil {
+		return nil, err
+	}
+	p := &process{Port: port}
+	p.start = func() (*exec.Cmd, error) {
+		args := []string{"-D", data, "-p", fmt.Sprint(port), "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", "-c", "fsync=off", "-c", "wal_level=logical",
+			"-c", "max_replication_slots=40", "-c", "max_wal_senders=40", "-c", "log_min_messages=fatal"}
+		for _, s := range settings {
+			args = append(args, "-c", s)
+		}
+		return command(data, postgresProgram("postgres"), args...), nil
+	}
+	p.alive = func(ctx context.Context) error {
+		conn, err := pgx.Connect(ctx, Postgres{p}.URL("postgres"))
+		if err != nil {
+			return err
+		}
+		return conn.Close(ctx)
+	}
+	return p, nil
+}
+
+var sharedPostgres = sync.OnceValues(func() (*process, error) {
+	p, err := newPostgres()
+	return p, share(p, err)
+})
+
+// SharedPostgres is a server for all of a package's tests, which is to have Main, or
+// skips the test.
+func SharedPostgres(t testing.TB) Postgres {
+	t.Helper()
+	if postgresProgram("postgres") == "" {
+		missing(t, "there is no PostgreSQL: apt-get install postgresql")
+	}
+	p, err := sharedPostgres()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return Postgres{p}
+}
+
+// NewPostgres is one of a test's own, with settings such as "wal_level=replica", or skips
+// the test.
+func NewPostgres(t testing.TB, settings ...string) Postgres {
+	t.Helper()
+	if postgresProgram("postgres") == "" {
+		missing(t, "there is no PostgreSQL: apt-get install postgresql")
+	}
+	p, err := newPostgres(settings...)
+	own(t, p, err)
+	return Postgres{p}
+}
+
+// URL is that of a database, for the superuser.
+func (p Postgres) URL(database string) string { return p.URLOf("postgres", database) }
+
+// URLOf is for a role whose password is "secret".
+func (p Postgres) URLOf(role, database string) string {
+	return fmt.Sprintf("postgres://%s:secret@127.0.0.1:%d/%s", role, p.Port, database)
+}
+
+// Database makes a database for a test, with tables, and returns its name.
+func (p Postgres) Database(t testing.TB, tables ...string) string {
+	t.Helper()
+	name := fmt.Sprintf("d%d", time.Now().UnixNano())
+	p.Exec(t, "postgres", "CREATE DATABASE "+name)
+	p.Exec(t, name, tables...)
+	return name
+}
+
+// Exec runs statements, one after the other.
+func (p Postgres) Exec(t testing.TB, database string, statements ...string) {
+	t.Helper()
+	conn := p.Connect(t, database)
+	defer conn.Close(context.Background())
+	for _, s := range statements {
+		if _, err := conn.Exec(context.Background(), s); err != nil {
+			t.Fatalf("%.200s: %v", s, err)
+		}
+	}
+}
+
+// Connect opens a connection, which ends with the test.
+func (p Postgres) Connect(t testing.TB, database string) *pgx.Conn {
+	t.Helper()
+	conn, err := pgx.Connect(context.Background(), p.URL(database))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close(context.Background()) })
+	return conn
+}
+
+// Value is what a query returns, as text, in one line.
+func (p Postgres) Value(t testing.TB, database, query string) string {
+	t.Helper()
+	conn := p.Connect(t, database)
+	defer conn.Close(context.Background())
+	rows, err := conn.Query(context.Background(), query, pgx.QueryExecModeSimpleProtocol)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	var values []string
+	for rows.Next() {
+		for _, v := range rows.RawValues() {
+			values = append(values, string(v))
+		}
+	}
+	if err := rows.Err(); err != nil {
+		t.Fatal(err)
+	}
+	return strings.Join(values, " ")
+}
