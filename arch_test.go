@@ -35,7 +35,7 @@ type rule struct {
 var rules = []rule{
 	{".", "", "", "the vocabulary: everyone imports it, so it imports no one"},
 	{"cmd/lambent", "server client bundle examples internal/detect internal/pattern internal/scaffold scale/replay", "", "one verb to a file; bundle packs what a directory is deployed as, before it is sent"},
-	{"server", "api/* auth bucket bucket/gateway bundle client control control/build dispatch guest guest/* internal/* logs meter queue runtimes runtimes/rootfs sandbox sandbox/jail sandbox/names sandbox/namespace sandbox/process source source/cron source/object source/postgres store trigger", "examples runtimes/rootfstest server/servertest",
+	{"server", "api/* auth bucket bucket/gateway bundle client control control/build dispatch guest guest/* internal/* logs meter queue runtimes runtimes/rootfs sandbox sandbox/jail sandbox/names sandbox/namespace sandbox/process source source/cron source/object source/postgres source/queue store trigger", "examples runtimes/rootfstest server/servertest",
 		"the wiring: the only package that names implementations"},
 
 	{"server/servertest", "server client", "", "a server in process for whoever tests with one"},
@@ -63,6 +63,7 @@ var rules = []rule{
 
 	{"source", "", "", "the contract of what watches the world"},
 	{"source/databasetest", "", "", "database servers for whoever tests with them"},
+	{"source/queue", "source queue", "store", "takes messages of users' queues"},
 	{"source/*", "source internal/*", "source/databasetest", "a source knows its world and a sink: neither functions nor queues"},
 
 	{"internal/rows", "internal/jsonquote", "", "a leaf as others, that writes JSON"},

@@ -20,6 +20,7 @@ type Trigger struct {
 	Pattern  json.RawMessage `json:"pattern,omitempty"` // of the project's events: what EventBridge calls an event pattern
 	Database *Database       `json:"database,omitempty"`
 	Bucket   *Bucket         `json:"bucket,omitempty"`
+	Queue    *Queue          `json:"queue,omitempty"`
 
 	Batch *Batch `json:"batch,omitempty"` // nil: each event is an invocation of its own, in no order
 }
@@ -30,7 +31,7 @@ func (t *Trigger) Kind() (kind string) {
 	for _, k := range []struct {
 		name string
 		is   bool
-	}{{"schedule", t.Schedule != nil}, {"pattern", t.Pattern != nil}, {"database", t.Database != nil}, {"bucket", t.Bucket != nil}} {
+	}{{"schedule", t.Schedule != nil}, {"pattern", t.Pattern != nil}, {"database", t.Database != nil}, {"bucket", t.Bucket != nil}, {"queue", t.Queue != nil}} {
 		switch {
 		case k.is && kind != "":
 			return ""

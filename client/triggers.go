@@ -18,6 +18,7 @@ type Trigger struct {
 	Schedule  *Schedule       `json:"schedule,omitempty"`  // Of kind schedule
 	Pattern   json.RawMessage `json:"pattern,omitempty"`   // Of kind pattern: what EventBridge calls an event pattern
 	Bucket    *Bucket         `json:"bucket,omitempty"`    // Of kind bucket
+	Queue     *Queue          `json:"queue,omitempty"`     // Of kind queue
 	Batch     *Batch          `json:"batch,omitempty"`     // How events reach the function that are in order; not there: each by itself, in no order
 	Waiting   int             `json:"waiting,omitempty"`   // Events of a trigger with a batch that have not run
 	Database  *Database       `json:"database,omitempty"`  // Of kind database; the URL is without its password
@@ -69,11 +70,17 @@ type Batch struct {
 	Parallel int   `json:"parallel,omitempty"`  // Invocations at a time; with 1, all events are in order. Not there: as the source has it
 }
 
+// A Queue is one whose messages the function takes.
+type Queue struct {
+	Name string `json:"name"`
+}
+
 // A SourceRequest says what is watched: one of the fields is there.
 type SourceRequest struct {
 	Schedule *Schedule       `json:"schedule,omitempty"` // Fires by the clock
 	Pattern  json.RawMessage `json:"pattern,omitempty"`  // Of events that are published in the project: what EventBridge calls an event pattern
 	Bucket   *Bucket         `json:"bucket,omitempty"`   // Of what happens to the objects of a bucket, whose events are CloudEvents of the types dev.lambent.object.created and dev.lambent.object.deleted, or a cloud's own for its functions
+	Queue    *Queue          `json:"queue,omitempty"`    // Messages of one of the project's queues, which is made if it is not there
 	Batch    *Batch          `json:"batch,omitempty"`    // Of a source whose events are in order
 	Database *Database       `json:"database,omitempty"` // Changes of rows of a database's tables
 }

@@ -120,7 +120,7 @@ func Open(ctx context.Context, cfg Config) (_ *Server, err error) {
 		open func(context.Context) error
 	}{
 		{"port", s.openPort}, {"store", s.openStore}, {"files", s.openFiles}, {"driver", s.openDriver},
-		{"runtimes", s.openRuntimes}, {"builds", s.openBuilds}, {"dispatch", s.openDispatch}, {"control", s.openControl}, {"triggers", s.openTriggers}, {"queues", s.openQueues}, {"buckets", s.openBuckets}, {"faces", s.openFaces},
+		{"runtimes", s.openRuntimes}, {"builds", s.openBuilds}, {"dispatch", s.openDispatch}, {"control", s.openControl}, {"queues", s.openQueues}, {"triggers", s.openTriggers}, {"buckets", s.openBuckets}, {"faces", s.openFaces},
 		{"processors", s.openProcessors},
 	} {
 		begun := time.Now()

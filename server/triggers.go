@@ -10,6 +10,7 @@ import (
 	"lambent/source/cron"
 	"lambent/source/object"
 	"lambent/source/postgres"
+	queues "lambent/source/queue"
 	"lambent/store"
 	"lambent/trigger"
 )
@@ -29,7 +30,7 @@ func (s *Server) openTriggers(ctx context.Context) (err error) {
 	s.onClose("objects", func() error { s.objects.Close(); return nil })
 	s.triggers, err = trigger.Open(ctx, trigger.Config{
 		Invoker: s.dispatch, Store: s.store, Queue: s.queue, History: history,
-		Sources:    map[string]source.Source{"schedule": cron.Source{}, "bucket": s.objects, "postgres": &postgres.Source{}},
+		Sources:    map[string]source.Source{"schedule": cron.Source{}, "bucket": s.objects, "postgres": &postgres.Source{}, "queue": &queues.Source{Queues: s.queues}},
 		MaxPayload: s.limits.MaxAsyncPayload, Logger: s.log,
 		Async: func(n lambent.Name) (lambent.Async, error) {
 			t, err := s.control.Resolve(n)

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"slices"
 	"strings"
 	"sync"
@@ -200,6 +201,9 @@ func (w *watch) Publish(ctx context.Context, events ...lambent.Event) error {
 // Deliver implements source.Sink.
 func (w *watch) Deliver(ctx context.Context, events ...lambent.Event) ([]string, error) {
 	t := &w.status.Trigger
+	if len(events) > 1 && !w.b.cfg.Together(t.Target) {
+		return w.deliverEach(ctx, events)
+	}
 	inv := &lambent.Invocation{ID: lambent.NewID(), TriggerID: t.ID, Source: t.Kind(), Target: t.Target, Async: true, Events: events}
 	var out outcome
 	if err := w.b.cfg.Invoker.Invoke(ctx, inv, &out); err != nil {
@@ -209,6 +213,19 @@ func (w *watch) Deliver(ctx context.Context, events ...lambent.Event) ([]string,
 		return nil, out.result.Fault
 	}
 	return out.result.FailedItems, nil
+}
+
+// deliverEach is Deliver to a function that takes one event at a time.
+func (w *watch) deliverEach(ctx context.Context, events []lambent.Event) (failed []string, err error) {
+	for i := range events {
+		if _, err := w.Deliver(ctx, events[i]); err != nil {
+			if _, fault := errors.AsType[*lambent.Fault](err); !fault && i == 0 {
+				return nil, err
+			}
+			failed = append(failed, events[i].ID)
+		}
+	}
+	return failed, nil
 }
 
 func (w *watch) positionKey() string { return positionPrefix + "." + w.status.ID }

@@ -21,6 +21,7 @@ type Trigger struct {
 	Schedule  *Schedule       `json:"schedule,omitempty" doc:"Of kind schedule"`
 	Pattern   json.RawMessage `json:"pattern,omitempty" doc:"Of kind pattern: what EventBridge calls an event pattern"`
 	Bucket    *Bucket         `json:"bucket,omitempty" doc:"Of kind bucket"`
+	Queue     *Queue          `json:"queue,omitempty" doc:"Of kind queue"`
 	Batch     *Batch          `json:"batch,omitempty" doc:"How events reach the function that are in order; not there: each by itself, in no order"`
 	Waiting   int             `json:"waiting,omitempty" doc:"Events of a trigger with a batch that have not run"`
 	Database  *Database       `json:"database,omitempty" doc:"Of kind database; the URL is without its password"`
@@ -72,11 +73,17 @@ type Batch struct {
 	Parallel int   `json:"parallel,omitempty" minimum:"0" maximum:"256" doc:"Invocations at a time; with 1, all events are in order. Not there: as the source has it" example:"8"`
 }
 
+// A Queue is one whose messages the function takes.
+type Queue struct {
+	Name string `json:"name" example:"jobs"`
+}
+
 // A SourceRequest says what is watched: one of the fields is there.
 type SourceRequest struct {
 	Schedule *Schedule       `json:"schedule,omitempty" doc:"Fires by the clock"`
 	Pattern  json.RawMessage `json:"pattern,omitempty" doc:"Of events that are published in the project: what EventBridge calls an event pattern"`
 	Bucket   *Bucket         `json:"bucket,omitempty" doc:"Of what happens to the objects of a bucket, whose events are CloudEvents of the types dev.lambent.object.created and dev.lambent.object.deleted, or a cloud's own for its functions"`
+	Queue    *Queue          `json:"queue,omitempty" doc:"Messages of one of the project's queues, which is made if it is not there"`
 	Batch    *Batch          `json:"batch,omitempty" doc:"Of a source whose events are in order"`
 	Database *Database       `json:"database,omitempty" doc:"Changes of rows of a database's tables"`
 }
@@ -149,6 +156,9 @@ func triggerOf(st *trigger.Status) Trigger {
 	if sc := st.Schedule; sc != nil {
 		t.Schedule = &Schedule{Expression: sc.Expression, Zone: sc.Zone, JitterMS: sc.Jitter.Milliseconds(), SkipMissed: sc.SkipMissed}
 	}
+	if q := st.Queue; q != nil {
+		t.Queue = new(Queue(*q))
+	}
 	if b := st.Bucket; b != nil {
 		t.Bucket = new(Bucket(*b))
 	}
@@ -171,6 +181,9 @@ func triggerOf(st *trigger.Status) Trigger {
 func (r *SourceRequest) root() (t lambent.Trigger) {
 	if sc := r.Schedule; sc != nil {
 		t.Schedule = &lambent.Schedule{Expression: sc.Expression, Zone: sc.Zone, Jitter: milliseconds(sc.JitterMS), SkipMissed: sc.SkipMissed}
+	}
+	if q := r.Queue; q != nil {
+		t.Queue = new(lambent.Queue(*q))
 	}
 	if b := r.Bucket; b != nil {
 		t.Bucket = new(lambent.Bucket(*b))

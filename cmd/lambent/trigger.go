@@ -23,6 +23,7 @@ again if it fails, and kept as a dead letter if it does so for good.
   lambent trigger add thumbs --bucket uploads --prefix photos/ --suffix .jpg
   lambent trigger add audit --bucket uploads --events 's3:ObjectCreated:*,s3:ObjectRemoved:*'
   lambent trigger add ship --database postgres://app:secret@db/shop --table orders --operation insert,update
+  lambent trigger add work --queue jobs --batch-size 10
   lambent trigger list report
   lambent trigger disable ID
   lambent trigger delete ID
@@ -41,7 +42,7 @@ func triggerAddCommand(p *program) *cobra.Command {
 	var b client.Bucket
 	var batch client.Batch
 	var jitter, window time.Duration
-	var qualifier, events string
+	var qualifier, events, queue string
 	var d client.Database
 	c := &cobra.Command{
 		Use: "add NAME", Short: "Add a trigger; standard output is its id", Long: triggerHelp, Args: args(1, "NAME"), ValidArgsFunction: p.completeFunctions,
@@ -64,6 +65,7 @@ func triggerAddCommand(p *program) *cobra.Command {
 	f.StringSliceVar(&d.Columns, "column", nil, "which columns events have, beside the key's; may be repeated (default: all)")
 	f.StringSliceVar(&d.Operations, "operation", nil, "which of insert, update, delete and truncate (default: all)")
 	f.BoolVar(&d.Snapshot, "snapshot", false, "begin with the rows that there are, each as one that is inserted")
+	f.StringVar(&queue, "queue", "", "a queue of the project whose messages the function takes; it is made if it is not there")
 	f.StringVar(&qualifier, "qualifier", "", "a version or an alias (default: latest)")
 	o := outputFlag(c, "name", "json", "yaml")
 	c.RunE = p.withClient(func(c *cobra.Command, cl *client.Client, args []string) (err error) {
@@ -85,6 +87,8 @@ func triggerAddCommand(p *program) *cobra.Command {
 			r.Bucket = &b
 		case d.URL != "":
 			r.Database = &d
+		case queue != "":
+			r.Queue = &client.Queue{Name: queue}
 		default:
 			if r.Pattern, err = p.pattern(events); err != nil {
 				return err
@@ -113,6 +117,7 @@ var sourceFlags = []struct {
 	{"schedule", []string{"zone", "jitter", "skip-missed"}},
 	{"bucket", []string{"prefix", "suffix", "events"}},
 	{"database", []string{"table", "column", "operation", "snapshot"}},
+	{"queue", nil},
 	{"pattern", nil},
 }
 
@@ -195,6 +200,8 @@ func watched(t *client.Trigger) string {
 			what += " " + strings.Join(t.Bucket.Events, ",")
 		}
 		return what
+	case t.Queue != nil:
+		return t.Queue.Name
 	case t.Database != nil:
 		return t.Database.URL + " " + strings.Join(t.Database.Tables, ", ")
 	case t.Schedule == nil:

@@ -47,10 +47,14 @@ func (in *instance) request(inv *lambent.Invocation) (*request, error) {
 		err = lambent.Errorf(lambent.Unsupported, "gcf.Invoke", "%d events at once: a function of Google's takes one", len(inv.Events))
 	case len(inv.Events) == 1:
 		e := &inv.Events[0]
-		if inv.Source == "bucket" {
-			if e, err = storageEvent(e); err != nil {
-				return nil, err
-			}
+		switch inv.Source {
+		case "bucket":
+			e, err = storageEvent(e)
+		case "queue":
+			e, err = messageEvent(e, inv.Target.Project)
+		}
+		if err != nil {
+			return nil, err
 		}
 		r = binaryMode(e, in.host())
 		if inv.Source == "schedule" { // as Cloud Scheduler calls

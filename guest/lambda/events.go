@@ -33,6 +33,10 @@ func eventsEvent(inv *lambent.Invocation) ([]byte, error) {
 		if shape, err = s3Event(inv); err != nil {
 			return nil, err
 		}
+	case inv.Source == "queue":
+		if shape, err = sqsEvent(inv); err != nil {
+			return nil, err
+		}
 	case !single(inv.Source):
 		shape = records(inv)
 	case len(inv.Events) == 1:

@@ -61,6 +61,39 @@ func TestEvents(t *testing.T) {
 	}
 }
 
+// Messages of a queue are what AWS's own types say they are, all of it.
+func TestSQSEvent(t *testing.T) {
+	t.Parallel()
+	at := time.UnixMilli(1_700_000_000_123).UTC()
+	data, err := json.Marshal(lambent.QueueMessage{
+		Queue: "jobs.fifo", ID: "m1", Body: []byte("hello"), Receipt: "r1", Sent: at, FirstReceived: at.Add(time.Second), Receives: 2, Sender: "LAKEY", Group: "g", DedupeID: "d", Sequence: "7",
+		Attributes: map[string]lambent.MessageAttribute{"n": {Type: "Number", String: "5"}, "b": {Type: "Binary", Binary: []byte{0, 255}}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := eventsEvent(&lambent.Invocation{Source: "queue", Target: lambent.Name{Project: lambent.DefaultProject, Function: "f"}, Events: []lambent.Event{{ID: "m1", Data: data}}})
+	want := `{"Records":[{"messageId":"m1","receiptHandle":"r1","body":"hello","attributes":{"ApproximateFirstReceiveTimestamp":"1700000001123","ApproximateReceiveCount":"2",` +
+		`"MessageDeduplicationId":"d","MessageGroupId":"g","SenderId":"LAKEY","SentTimestamp":"1700000000123","SequenceNumber":"7"},` +
+		`"messageAttributes":{"b":{"binaryValue":"AP8=","stringListValues":[],"binaryListValues":[],"dataType":"Binary"},"n":{"stringValue":"5","stringListValues":[],"binaryListValues":[],"dataType":"Number"}},` +
+		`"md5OfBody":"5d41402abc4b2a76b9719d911017c592","eventSource":"aws:sqs","eventSourceARN":"arn:aws:sqs:us-east-1:000000000000:jobs.fifo","awsRegion":"us-east-1"}]}`
+	if err != nil || string(got) != want {
+		t.Fatalf("got %s, %v\nwant %s", got, err, want)
+	}
+	var aws awsevents.SQSEvent
+	if err := json.Unmarshal(got, &aws); err != nil {
+		t.Fatal(err)
+	}
+	again, err := json.Marshal(aws)
+	again = []byte(strings.Replace(string(again), `"md5OfMessageAttributes":"",`, "", 1)) // SQS sums attributes up for its own clients
+	if err != nil || !equalJSON(t, again, got) {
+		t.Errorf("AWS's type makes of it %s, %v", again, err)
+	}
+	if _, err := eventsEvent(&lambent.Invocation{Source: "queue", Events: []lambent.Event{{ID: "e", Data: []byte("x")}}}); !lambent.Is(err, lambent.Invalid) {
+		t.Error(err)
+	}
+}
+
 // Of a source that has batches there is a list, of one event too.
 func TestRecords(t *testing.T) {
 	t.Parallel()

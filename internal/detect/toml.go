@@ -55,6 +55,7 @@ type On struct {
 	Schedule string `toml:"schedule"`
 	Pattern  string `toml:"pattern"`
 	Bucket   string `toml:"bucket"`
+	Queue    string `toml:"queue"`
 	Database string `toml:"database"` // the URL, or $NAME of a variable that has it
 
 	Zone        string        `toml:"zone"`
@@ -172,7 +173,6 @@ var (
 		"batch_window": {rule{isDuration, `a duration in quotes, such as "500ms"`}, []string{"database", "queue"}},
 		"parallel":     {rule{isA[int64], `a number of invocations, such as 4`}, []string{"database", "queue"}},
 	}
-	futureKinds = []string{"queue"} // that triggers of this release do not have
 )
 
 func isA[T any](v any) bool { _, ok := v.(T); return ok }
@@ -318,13 +318,8 @@ func checkOn(text string, table []string, i int, on map[string]any) error {
 			kind = key
 		}
 	}
-	switch {
-	case kind == "":
+	if kind == "" {
 		return fail(text, table, i, `names no trigger: it needs one of http, bucket, schedule, database, queue and pattern`)
-	case slices.Contains(futureKinds, kind):
-		e := fail(text, append(table, kind), i, "asks for a trigger that this release does not have: http, schedule, pattern, bucket and database are there yet")
-		e.Kind = lambent.Unsupported
-		return e
 	}
 	for _, key := range keys {
 		if with := onKeys[key].with; len(with) > 0 && !slices.Contains(with, kind) {

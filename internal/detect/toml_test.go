@@ -50,6 +50,15 @@ bucket = "uploads"
 prefix = "photos/"
 suffix = ".jpg"
 events = ["s3:ObjectCreated:*"]
+[[on]]
+queue = "jobs"
+batch_size = 5
+batch_window = "1s"
+parallel = 2
+[[on]]
+database = "$DB"
+table = "orders"
+snapshot = true
 `))
 	keep := 10 * time.Minute
 	want := []detect.Settings{{
@@ -62,6 +71,8 @@ events = ["s3:ObjectCreated:*"]
 			{Schedule: "rate(5 minutes)"}, {Schedule: "0 10 * * *", Zone: "Europe/Berlin", Jitter: 90 * time.Second, SkipMissed: true},
 			{Pattern: `{"source":["shop"]}`},
 			{Bucket: "uploads", Prefix: "photos/", Suffix: ".jpg", Events: []string{"s3:ObjectCreated:*"}},
+			{Queue: "jobs", BatchSize: 5, BatchWindow: time.Second, Parallel: 2},
+			{Database: "$DB", Table: detect.Names{"orders"}, Snapshot: true},
 		},
 	}}
 	if err != nil || !reflect.DeepEqual(got, want) {
@@ -122,7 +133,6 @@ func TestParseFileRefuses(t *testing.T) {
 		"url":                 {"url = \"all\"\n", lambent.Invalid, "line 1: url"},
 		"url iam":             {"url = \"iam\"\n", lambent.Unsupported, "line 1: url"},
 		"bucket":              {"[[on]]\nhttp = \"/\"\n[[on]]\nbucket = \"b\"\n", lambent.Invalid, `line 4: on.bucket is refused: "b" is not the name of a bucket`},
-		"queue":               {"[[on]]\nhttp = \"/\"\n[[on]]\nqueue = \"q\"\n", lambent.Unsupported, "line 4: on.queue asks for a trigger that this release does not have"},
 		"bucket, events":      {"[[on]]\nbucket = \"uploads\"\nevents = [\"s3:ObjectEaten:*\"]\n", lambent.Invalid, `line 2: on.bucket is refused: "s3:ObjectEaten:*" is no event of buckets`},
 		"schedule, and":       {"[[on]]\nschedule = \"@daily\"\nsuffix = \"x\"\n", lambent.Invalid, "line 3: on.suffix does not go with schedule: it is for bucket"},
 		"bad pattern":         {"[[on]]\npattern = '{\"source\":\"shop\"}'\n", lambent.Invalid, `line 2: on.pattern is refused: the pattern, line 1, column 11: field "source": its values stand in a list`},
@@ -144,7 +154,6 @@ func TestParseFileRefuses(t *testing.T) {
 		"functions, key":      {"[functions.b]\nhandel = \"x.y\"\n", lambent.Invalid, `line 2: functions.b.handel is not a key of lambent.toml: did you mean "handler"?`},
 		"functions, bad":      {"functions = 1\n", lambent.Invalid, "line 1: functions must be tables"},
 		"functions, scalar":   {"[functions]\nb = 1\n", lambent.Invalid, "line 2: functions.b must be a table"},
-		"functions, on":       {"[functions.a]\n[[functions.a.on]]\nqueue = \"q\"\n", lambent.Unsupported, "line 3: functions.a.on.queue"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := detect.ParseFile([]byte(c.text))
