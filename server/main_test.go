@@ -1,9 +1,17 @@
 package server_test
 
 import (
+	"os"
 	"testing"
 
 	"go.uber.org/goleak"
+
+	"lambent/server/servertest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if code, is := servertest.Gateway(); is {
+		os.Exit(code)
+	}
+	goleak.VerifyTestMain(m)
+}
