@@ -1,14 +1,17 @@
 package bucket
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
 
 	"lambent"
+	"lambent/internal/sigv4"
 )
 
 // A body is what a client uploads, on its way to a gateway, which takes it for whole only
@@ -25,9 +28,12 @@ type body struct {
 	space   []byte
 	ended   bool
 
-	mu    sync.Mutex // guards err
-	err   error      // of the client
-	abort func()     // has the gateway hear no more of the request
+	abort func() // has the gateway hear no more of the request
+	wait  func() // is called before the client is waited for, while it is
+
+	mu     sync.Mutex // guards what follows
+	err    error      // of the client
+	closed bool       // the answer is through: the connection is another request's
 }
 
 // signedBody is the body of a verified request.
@@ -51,8 +57,16 @@ func signedBody(r *http.Request) (*body, error) {
 // payload is what a gateway is told of it.
 func (*body) payload() string { return "STREAMING-UNSIGNED-PAYLOAD-TRAILER" }
 
+// fail ends the upload with an error of the client's.
 func (b *body) fail(err error) error {
 	if err != nil && err != io.EOF {
+		if _, ours := errors.AsType[*lambent.Error](err); !ours {
+			e := lambent.Errorf(lambent.Invalid, "bucket", "the body has not come to its end: %w", err)
+			if e.Reason = sigv4.ReasonIncompleteEnd; errors.Is(err, os.ErrDeadlineExceeded) {
+				e.Reason = "RequestTimeout"
+			}
+			err = e
+		}
 		b.mu.Lock()
 		b.err = err
 		b.mu.Unlock()
@@ -66,6 +80,25 @@ func (b *body) failed() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.err
+}
+
+// read reads what the client sends.
+func (b *body) read(p []byte) (int, error) {
+	b.mu.Lock()
+	if b.closed {
+		b.mu.Unlock()
+		return 0, http.ErrBodyReadAfterClose
+	}
+	b.wait()
+	b.mu.Unlock()
+	return b.in.Read(p)
+}
+
+// end has nothing be read any more.
+func (b *body) end() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.closed = true
 }
 
 // Close implements io.Closer.
@@ -83,7 +116,7 @@ func (b *body) Read(p []byte) (int, error) {
 	if b.holding {
 		p[0], at = b.held[0], 1
 	}
-	n, err := b.in.Read(p[at:])
+	n, err := b.read(p[at:])
 	n += at
 	if err == io.EOF {
 		b.holding = false
@@ -103,13 +136,13 @@ func (b *body) readOne(p []byte) (int, error) {
 		return 0, nil
 	}
 	if !b.holding {
-		if n, err := b.in.Read(b.held[:]); n == 0 || err != nil && err != io.EOF {
+		if n, err := b.read(b.held[:]); n == 0 || err != nil && err != io.EOF {
 			return 0, b.fail(err)
 		}
 		b.holding = true
 	}
 	var next [1]byte
-	n, err := b.in.Read(next[:])
+	n, err := b.read(next[:])
 	switch {
 	case n == 0 && err == nil:
 		return 0, nil
@@ -134,7 +167,7 @@ func (b *body) readChunks(p []byte) (int, error) {
 		var err error
 		for n < bufferSize && err == nil { // not io.ReadFull, whose error may be the client's too
 			var more int
-			more, err = b.in.Read(b.space[room+n : room+bufferSize])
+			more, err = b.read(b.space[room+n : room+bufferSize])
 			n += more
 		}
 		if err != nil && err != io.EOF {

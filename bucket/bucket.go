@@ -29,13 +29,14 @@ import (
 	"lambent/source/object"
 )
 
-// Options are what Buckets need. All are required but the last.
+// Options are what Buckets need. All are required but the last two.
 type Options struct {
 	Dir     string                                    // for buckets alone
 	Source  *object.Source                            // which is opened on Dir
 	Program []string                                  // that is run as a gateway, with arguments: see gateway.Serve
 	Secret  func(project, key string) (string, error) // of an access key that may do everything in the project
 	Logger  *slog.Logger
+	Stall   time.Duration // that a client may send or take nothing; 0: for ever
 	Idle    time.Duration // after which a gateway that is not used ends; 0: five minutes
 }
 

@@ -1,17 +1,20 @@
 package bucket_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -47,6 +50,7 @@ type platform struct {
 	buckets *bucket.Buckets
 	url     string
 	sink    sink
+	change  []func(*bucket.Options)
 }
 
 // A sink keeps what it is given, unless it is told to fail.
@@ -81,9 +85,9 @@ func (s *sink) take() []lambent.Event {
 // secret is that of an access key, which is PROJECT or PROJECT and a number.
 func secret(key string) string { return "secret of " + key }
 
-func start(t testing.TB) *platform {
+func start(t testing.TB, change ...func(*bucket.Options)) *platform {
 	t.Helper()
-	p := &platform{t: t, dir: filepath.Join(t.TempDir(), "buckets")}
+	p := &platform{t: t, dir: filepath.Join(t.TempDir(), "buckets"), change: change}
 	p.open()
 	srv := httptest.NewServer(http.HandlerFunc(p.serve))
 	p.url = srv.URL
@@ -101,10 +105,14 @@ func (p *platform) open() {
 		p.t.Fatal(err)
 	}
 	p.source = object.Open(p.dir)
-	p.buckets, err = bucket.Open(context.Background(), bucket.Options{
+	o := bucket.Options{
 		Dir: p.dir, Source: p.source, Program: []string{self, gatewayVerb}, Logger: slog.New(slog.DiscardHandler),
 		Secret: func(project, key string) (string, error) { return secret(key), nil },
-	})
+	}
+	for _, change := range p.change {
+		change(&o)
+	}
+	p.buckets, err = bucket.Open(context.Background(), o)
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -192,5 +200,70 @@ func TestObjects(t *testing.T) {
 	left, err := os.ReadDir(filepath.Join(p.dir, "shop", "intents"))
 	if err != nil || len(left) > 0 {
 		t.Errorf("%v, %v", left, err)
+	}
+}
+
+// A gateway that nobody uses ends, and the next request has another.
+func TestIdle(t *testing.T) {
+	t.Parallel()
+	p := start(t, func(o *bucket.Options) { o.Idle = 10 * time.Millisecond })
+	c := p.client("shop")
+	_, err := c.CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: new("uploads")})
+	p.must(nil, err)
+	lock := filepath.Join(p.dir, "shop", "lock")
+	for range 3 {
+		for begun := time.Now(); isLocked(t, lock); time.Sleep(time.Millisecond) {
+			if time.Since(begun) > 10*time.Second {
+				t.Fatal("the gateway does not end")
+			}
+		}
+		_, err := c.PutObject(t.Context(), &s3.PutObjectInput{Bucket: new("uploads"), Key: new("k"), Body: strings.NewReader("x")})
+		p.must(nil, err)
+	}
+}
+
+// isLocked reports whether a gateway is there.
+func isLocked(t *testing.T, file string) bool {
+	t.Helper()
+	f, err := os.Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	return syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) != nil
+}
+
+// A client that stops in the middle is not waited for, and has left nothing.
+func TestStall(t *testing.T) {
+	t.Parallel()
+	p := start(t, func(o *bucket.Options) { o.Stall = 500 * time.Millisecond })
+	c := p.client("shop")
+	_, err := c.CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: new("uploads")})
+	p.must(nil, err)
+	defer p.watch("shop", lambent.Bucket{Name: "uploads"})()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPut, p.url+"/uploads/k", nil)
+	p.must(nil, err)
+	p.must(nil, sigv4.Sign(r, "shop", secret("shop"), "us-east-1", "s3", sigv4.UnsignedPayload, time.Now()))
+	conn, err := net.Dial("tcp", r.URL.Host)
+	p.must(nil, err)
+	defer conn.Close()
+	p.must(nil, conn.SetDeadline(time.Now().Add(10*time.Second)))
+	var head bytes.Buffer
+	fmt.Fprintf(&head, "PUT /uploads/k HTTP/1.1\r\nHost: %s\r\nContent-Length: 8\r\n", r.URL.Host)
+	p.must(nil, r.Header.Write(&head))
+	_, err = fmt.Fprintf(conn, "%s\r\nhalf", head.Bytes())
+	p.must(nil, err)
+	resp, err := http.ReadResponse(bufio.NewReader(conn), r)
+	p.must(nil, err)
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != 400 || !strings.Contains(string(b), "has not come to its end") {
+		t.Errorf("status %d: %s, %v", resp.StatusCode, b, err)
+	}
+	if _, err := c.HeadObject(t.Context(), &s3.HeadObjectInput{Bucket: new("uploads"), Key: new("k")}); err == nil {
+		t.Error("half of it is there")
+	}
+	if e := p.sink.take(); len(e) != 0 {
+		t.Errorf("%+v", e)
 	}
 }

@@ -100,6 +100,9 @@ func unsigned(query string) string {
 // pass has a project's gateway answer.
 func (b *Buckets) pass(w http.ResponseWriter, r, out *http.Request, project string, body *body, sign func(*gateway) error) error {
 	defer body.abort()
+	deadlines := http.NewResponseController(w)
+	body.wait = func() { b.within(deadlines.SetReadDeadline) }
+	defer body.end() // the deadline stands for what is left to be read; the next request has its own
 	g, err := b.use(r.Context(), project)
 	if err != nil {
 		return err
@@ -131,6 +134,24 @@ func (b *Buckets) pass(w http.ResponseWriter, r, out *http.Request, project stri
 	}
 	h.Set("Server", "lambent")
 	w.WriteHeader(resp.StatusCode)
-	_, _ = io.CopyBuffer(struct{ io.Writer }{w}, resp.Body, make([]byte, bufferSize)) // a client that is gone finds out by itself
+	to := writing(func(p []byte) (int, error) {
+		b.within(deadlines.SetWriteDeadline)
+		return w.Write(p)
+	})
+	_, _ = io.CopyBuffer(to, resp.Body, make([]byte, bufferSize)) // a client that is gone finds out by itself
+	_ = deadlines.SetWriteDeadline(time.Time{})
 	return nil
 }
+
+// within sets a deadline of a client's.
+func (b *Buckets) within(set func(time.Time) error) {
+	if b.opts.Stall > 0 {
+		_ = set(time.Now().Add(b.opts.Stall)) // where there are none, none are needed
+	}
+}
+
+// writing is a writer that is a function.
+type writing func([]byte) (int, error)
+
+// Write implements io.Writer.
+func (w writing) Write(p []byte) (int, error) { return w(p) }

@@ -15,7 +15,7 @@ import (
 // openBuckets settles what was under way in buckets. Triggers are there already.
 func (s *Server) openBuckets(ctx context.Context) (err error) {
 	s.buckets, err = bucket.Open(ctx, bucket.Options{
-		Dir: s.path(bucketsDir), Source: s.objects, Program: s.cfg.Gateway, Logger: s.log,
+		Dir: s.path(bucketsDir), Source: s.objects, Program: s.cfg.Gateway, Stall: s.cfg.StallTimeout, Logger: s.log,
 		Secret: func(project, key string) (string, error) {
 			secret, who, err := s.keys.AccessKey(key)
 			if err == nil && !who.Allows(project, auth.RoleAdmin) {
