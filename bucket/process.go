@@ -90,7 +90,11 @@ func start(o *Options, project string) (_ *gateway, err error) {
 	g.client = &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			var d net.Dialer
-			return d.DialContext(ctx, "unix", g.socket)
+			conn, err := d.DialContext(ctx, "unix", g.socket)
+			if err != nil {
+				return nil, err
+			}
+			return patient{conn}, nil
 		},
 		MaxIdleConns: 64, MaxIdleConnsPerHost: 64, IdleConnTimeout: time.Minute,
 		DisableCompression: true, ReadBufferSize: bufferSize, WriteBufferSize: bufferSize,
@@ -108,6 +112,19 @@ func (g *gateway) setup() Setup {
 
 // maxSocketPath is what every system takes.
 const maxSocketPath = 100
+
+// A patient connection does not mind that the gateway wants no more of a body: it has
+// answered, and the answer is what counts.
+type patient struct{ net.Conn }
+
+// Write implements io.Writer.
+func (c patient) Write(p []byte) (int, error) {
+	n, err := c.Conn.Write(p)
+	if errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) {
+		return len(p), nil
+	}
+	return n, err
+}
 
 // says has what a gateway writes in the server's log.
 type says struct{ g *gateway }

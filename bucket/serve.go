@@ -64,9 +64,10 @@ func (b *Buckets) outgoing(r *http.Request, accessKey string, body *body) *http.
 	}
 	if r.ContentLength == 0 {
 		out.Body = http.NoBody
-	} else {
-		out.Close = true // what a gateway leaves unread of a body is not to be the next request
 	}
+	// What a gateway leaves unread of a body is not to be the next request, and what changes
+	// something is not sent a second time because a connection was closed that was kept.
+	out.Close = r.ContentLength != 0 || r.Method != http.MethodGet && r.Method != http.MethodHead
 	out.Header.Set(PrincipalHeader, accessKey)
 	out.Header.Set(RemoteHeader, hostOf(r.RemoteAddr))
 	return out

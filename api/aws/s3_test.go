@@ -237,6 +237,17 @@ func TestObjectsRefused(t *testing.T) {
 		}
 	}
 
+	// What is refused before its body has come is told so, and not that a connection broke.
+	large := strings.Repeat("x", 8<<20)
+	r := s.Request(t, "PUT", "/no-such-bucket/k", strings.NewReader(large))
+	r.ContentLength = int64(len(large))
+	if err := sigv4.Sign(r, k.ID, k.Secret, "us-east-1", "s3", sigv4.UnsignedPayload, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if a := servertest.Do(t, r); a.StatusCode != 404 || !strings.Contains(a.Body, "<Code>NoSuchBucket</Code>") {
+		t.Errorf("status %d: %.300s", a.StatusCode, a.Body)
+	}
+
 	// Whose it is not.
 	wrong := *k
 	wrong.Secret += "x"
