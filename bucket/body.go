@@ -31,6 +31,8 @@ type body struct {
 	abort func() // has the gateway hear no more of the request
 	wait  func() // is called before the client is waited for, while it is
 
+	reading sync.Mutex // held while the client's connection is read from; before mu
+
 	mu     sync.Mutex // guards what follows
 	err    error      // of the client
 	closed bool       // the answer is through: the connection is another request's
@@ -84,6 +86,8 @@ func (b *body) failed() error {
 
 // read reads what the client sends.
 func (b *body) read(p []byte) (int, error) {
+	b.reading.Lock()
+	defer b.reading.Unlock()
 	b.mu.Lock()
 	if b.closed {
 		b.mu.Unlock()
@@ -94,11 +98,17 @@ func (b *body) read(p []byte) (int, error) {
 	return b.in.Read(p)
 }
 
-// end has nothing be read any more.
-func (b *body) end() {
+// end has nothing be read any more: when it returns, nobody reads. Who still does, since
+// the answer came before the end of the body, is interrupted.
+func (b *body) end(interrupt func()) {
 	b.mu.Lock()
-	defer b.mu.Unlock()
 	b.closed = true
+	b.mu.Unlock()
+	if !b.reading.TryLock() {
+		interrupt()
+		b.reading.Lock()
+	}
+	b.reading.Unlock()
 }
 
 // Close implements io.Closer.

@@ -103,7 +103,10 @@ func (b *Buckets) pass(w http.ResponseWriter, r, out *http.Request, project stri
 	defer body.abort()
 	deadlines := http.NewResponseController(w)
 	body.wait = func() { b.within(deadlines.SetReadDeadline) }
-	defer body.end() // the deadline stands for what is left to be read; the next request has its own
+	defer func() {
+		body.end(func() { _ = deadlines.SetReadDeadline(time.Unix(1, 0)) })
+		body.wait() // that deadline stands for what is left to be read; the next request has its own
+	}()
 	g, err := b.use(r.Context(), project)
 	if err != nil {
 		return err
