@@ -282,6 +282,14 @@ func (b *Broker) Add(ctx context.Context, t lambent.Trigger) (Status, error) {
 func (b *Broker) Check(t lambent.Trigger) error {
 	const op = "trigger.Check"
 	src := b.source(&t)
+	if t.Kind() == "database" {
+		if err := t.Database.Validate(); err != nil {
+			return err
+		}
+		if src == nil {
+			return lambent.Errorf(lambent.Unsupported, op, "this release does not watch databases of %s yet: those of PostgreSQL it does", t.Database.Engine())
+		}
+	}
 	if t.Batch != nil {
 		if _, ok := src.(source.Ordered); !ok {
 			return lambent.Errorf(lambent.Invalid, op, "a trigger of kind %s has no batches: each event is an invocation of its own", t.Kind())
@@ -293,11 +301,6 @@ func (b *Broker) Check(t lambent.Trigger) error {
 	if t.Kind() == "pattern" {
 		_, err := pattern.Parse(t.Pattern)
 		return err
-	}
-	if t.Kind() == "database" {
-		if err := t.Database.Validate(); err != nil {
-			return err
-		}
 	}
 	if src == nil {
 		return lambent.Errorf(lambent.Invalid, op, "a trigger says of one source what it is to watch")
