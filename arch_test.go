@@ -88,7 +88,7 @@ var rules = []rule{
 	{"internal/netns", "", "sandbox/names", "a leaf as others; its tests ask for names as functions do, and somebody has to answer"},
 	{"internal/*", "", "", "leaves: each one job that knows nothing of the platform but its vocabulary"},
 	{"examples", "", "server client server/servertest", "functions as users write them; the tests run each on a server"},
-	{"bench", "client", "test/daemon runtimes sandbox sandbox/namespace", "measures from outside, as a client; and sandboxes alone, by their driver"},
+	{"bench", "client", "test/daemon runtimes sandbox sandbox/namespace source/databasetest", "measures from outside, as a client; and sandboxes alone, by their driver"},
 	{"test", "client test/daemon", "", "the whole program from outside: with nothing but a client in reach, a test cannot cheat"},
 	{"test/vm", "", "", "runs the tests of packages that it knows by name alone"},
 	{"test/*", "client", "", "the program as a process, for tests"},
