@@ -27,6 +27,7 @@ websocket_python=15.0.1
 # AWS's SDK for Python and its command line, as clients of ours; the two go together.
 boto3=1.44.8
 awscli=1.46.3
+boto3_query=1.26.165 # speaks SQS's older protocol
 
 # The kernels of test/vm, as Debian has them: the oldest that people run sandboxes
 # on, and a newer one.
@@ -167,11 +168,19 @@ install_websockets() {
 # install_aws fetches AWS's clients.
 install_aws() {
   local dir=.venv/aws-clients-$boto3
-  [ -d "$dir" ] && return
-  say "AWS's clients in $dir"
-  rm -rf "$dir.part"
-  .venv/bin/pip install --quiet --disable-pip-version-check --target "$dir.part" "boto3==$boto3" "awscli==$awscli"
-  mv "$dir.part" "$dir"
+  if [ ! -d "$dir" ]; then
+    say "AWS's clients in $dir"
+    rm -rf "$dir.part"
+    .venv/bin/pip install --quiet --disable-pip-version-check --target "$dir.part" "boto3==$boto3" "awscli==$awscli"
+    mv "$dir.part" "$dir"
+  fi
+  dir=.venv/aws-clients-query-$boto3_query
+  if [ ! -d "$dir" ]; then
+    say "an older one in $dir"
+    rm -rf "$dir.part"
+    .venv/bin/pip install --quiet --disable-pip-version-check --target "$dir.part" "boto3==$boto3_query"
+    mv "$dir.part" "$dir"
+  fi
 }
 
 # install_kernels fetches Debian's kernels, without installing them: the image and

@@ -17,9 +17,9 @@ import (
 // AWS's clients, unmodified, as their users have them.
 
 // clients returns what runs AWS's clients in Python: the interpreter and the environment.
-func clients(t testing.TB, s *servertest.Server, k *client.NewToken) (python string, env []string) {
+func clients(t testing.TB, s *servertest.Server, k *client.NewToken, which string) (python string, env []string) {
 	t.Helper()
-	installed, _ := filepath.Glob("../../.venv/aws-clients-*[0-9]")
+	installed, _ := filepath.Glob("../../.venv/" + which + "-[0-9]*[0-9]")
 	if len(installed) == 0 {
 		servertest.Missing(t, "AWS's SDK for Python and its command line: tools/setup.sh test installs them")
 	}
@@ -38,7 +38,13 @@ func clients(t testing.TB, s *servertest.Server, k *client.NewToken) (python str
 // boto3 runs a script, which has boto3, and returns what it prints.
 func boto3(t testing.TB, s *servertest.Server, k *client.NewToken, script string) string {
 	t.Helper()
-	python, env := clients(t, s, k)
+	return boto3Of(t, s, k, "aws-clients", script)
+}
+
+// boto3Of is boto3 of one of those that tools/setup.sh installs.
+func boto3Of(t testing.TB, s *servertest.Server, k *client.NewToken, which, script string) string {
+	t.Helper()
+	python, env := clients(t, s, k, which)
 	cmd := exec.CommandContext(t.Context(), python, "-c", "import boto3, json\nfrom botocore.exceptions import ClientError\n"+script)
 	cmd.Env = env
 	out, err := cmd.CombinedOutput()
@@ -51,7 +57,7 @@ func boto3(t testing.TB, s *servertest.Server, k *client.NewToken, script string
 // awscli runs AWS's command line, and returns what it prints.
 func awscli(t testing.TB, s *servertest.Server, k *client.NewToken, args ...string) (string, error) {
 	t.Helper()
-	python, env := clients(t, s, k)
+	python, env := clients(t, s, k, "aws-clients")
 	cmd := exec.CommandContext(t.Context(), python, append([]string{"-m", "awscli", "--output", "json"}, args...)...)
 	cmd.Env = env
 	out, err := cmd.CombinedOutput()
