@@ -115,14 +115,14 @@ func (w *worker) next(ctx context.Context) error {
 		events[i] = event(w.name, &messages[i])
 	}
 	failed, err := w.sink.Deliver(ctx, events...)
-	fault, own := errors.AsType[*lambent.Fault](err)
+	_, own := errors.AsType[*lambent.Fault](err)
 	switch {
-	case err != nil && !own:
+	case err != nil && !own && ctx.Err() == nil:
 		// Nobody has looked at them; their count of receives is one higher all the same, as on AWS.
 		w.giveBack(messages, 0)
 		w.rest(ctx, err)
 		return nil
-	case own && fault != nil:
+	case err != nil: // or the source ends, and the function may be at it still
 		w.pause = 0
 		return w.again(messages)
 	}
