@@ -158,3 +158,30 @@ func TestSQS(t *testing.T) {
 		})
 	}
 }
+
+// The command line needs to be told where: its version 1 has addresses of its own for queues.
+func TestSQSCLI(t *testing.T) {
+	t.Parallel()
+	s := servertest.Start(t)
+	k := key(t, s, lambent.DefaultProject, "admin")
+	run := func(args ...string) string {
+		t.Helper()
+		out, err := awscli(t, s, k, append([]string{"--endpoint-url", s.URL(), "sqs"}, args...)...)
+		if err != nil {
+			t.Fatalf("aws sqs %q: %v\n%s", args, err, out)
+		}
+		return out
+	}
+	run("create-queue", "--queue-name", "jobs.fifo", "--attributes", "FifoQueue=true,ContentBasedDeduplication=true")
+	url := strings.Trim(run("get-queue-url", "--queue-name", "jobs.fifo", "--query", "QueueUrl"), `"`)
+	run("send-message", "--queue-url", url, "--message-body", "hello", "--message-group-id", "g")
+	got := run("receive-message", "--queue-url", url, "--wait-time-seconds", "5", "--query", "Messages[0].[Body,ReceiptHandle]", "--output", "text")
+	body, receipt, _ := strings.Cut(got, "\t")
+	if body != "hello" {
+		t.Errorf("received %q", got)
+	}
+	run("delete-message", "--queue-url", url, "--receipt-handle", receipt)
+	if left := run("get-queue-attributes", "--queue-url", url, "--attribute-names", "All", "--query", "Attributes.[ApproximateNumberOfMessages,ApproximateNumberOfMessagesNotVisible]", "--output", "text"); left != "0\t0" {
+		t.Errorf("left are %q", left)
+	}
+}
