@@ -89,8 +89,12 @@ var rules = []rule{
 	{"internal/*", "", "", "leaves: each one job that knows nothing of the platform but its vocabulary"},
 	{"examples", "", "server client server/servertest", "functions as users write them; the tests run each on a server"},
 	{"bench", "client", "test/daemon runtimes sandbox sandbox/namespace source/databasetest", "measures from outside, as a client; and sandboxes alone, by their driver"},
-	{"test", "client test/daemon", "", "the whole program from outside: with nothing but a client in reach, a test cannot cheat"},
-	{"test/vm", "", "", "runs the tests of packages that it knows by name alone"},
+	{"test", "client test/daemon test/workload", "", "the whole program from outside: with nothing but a client in reach, a test cannot cheat"},
+	{"test/vm", "", "test/machine", "runs the tests of packages that it knows by name alone"},
+	{"test/power", "", "test/machine test/workload", "the same from outside a machine"},
+	{"test/power/inside", "client test/workload", "", "what is inside that"},
+	{"test/workload/recorder", "", "", "a function as users write them"},
+	{"test/machine/init", "test/machine", "", "the first program in it"},
 	{"test/*", "client", "", "the program as a process, for tests"},
 }
 
@@ -102,7 +106,8 @@ var modules = []rule{
 	{"github.com/hashicorp/cronexpr", "source/cron", "", "when an expression is due next"},
 	{"github.com/versity/versitygw", "bucket/gateway", "", "S3 over files"},
 	{"github.com/gofiber/fiber", "bucket/gateway", "", "what versitygw's requests are"},
-	{"github.com/aws/aws-sdk-go-v2", "bucket/gateway", "", "S3's words, as versitygw has them; its client only in tests"},
+	{"github.com/aws/aws-sdk-go-v2", "bucket/gateway test/workload", "", "S3's words, as versitygw has them; its clients only in tests"},
+	{"github.com/aws/aws-lambda-go", "test/workload/recorder", "", "AWS's own client in Go, for what only tests run"},
 	{"github.com/jackc/pgx", "source/postgres source/databasetest", "", "PostgreSQL"},
 	{"github.com/jackc/pglogrepl", "source/postgres", "", "PostgreSQL's protocol of replication"},
 	{"github.com/prometheus/client_golang", "internal/telemetry", "", "metrics"},
@@ -118,12 +123,12 @@ var modules = []rule{
 	{"github.com/elastic/go-seccomp-bpf", "sandbox/namespace", "", "the system call filter, from names to the kernel's instructions"},
 	{"golang.org/x/net/bpf", "sandbox/namespace", "", "those instructions as bytes"},
 	{"golang.org/x/net/dns/dnsmessage", "sandbox/names", "", "the names that functions ask for"},
-	{"golang.org/x/sys", "sandbox/* runtimes/rootfs server bucket/gateway internal/*", "", "system calls that the standard library lacks"},
+	{"golang.org/x/sys", "sandbox/* runtimes/rootfs server bucket/gateway internal/* test/machine/init test/power/inside", "", "system calls that the standard library lacks"},
 }
 
 // readsEnvironment are the packages that may read the environment: main, which
 // hands it to what configures a server, and what only tests import.
-var readsEnvironment = "cmd/lambent */*test test/*"
+var readsEnvironment = "cmd/lambent */*test test/* test/machine/init test/workload/recorder"
 
 // TestImports holds the code to rules and modules. Tests are held to what their
 // package may import and the row's further column; test-only modules are free.

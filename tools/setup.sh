@@ -4,7 +4,7 @@
 #   tools/setup.sh demo    interpreters for the functions of `make demo`
 #   tools/setup.sh test    those, what the tests compare our agents with, Google's
 #                          functions frameworks, a JDK for the one in Java, servers of
-#                          WebSockets, AWS's clients, PostgreSQL, and a virtual machine with other kernels (test/vm)
+#                          WebSockets, AWS's clients, PostgreSQL, and a virtual machine with other kernels (test/machine)
 #   tools/setup.sh ci      those, a C compiler for the race detector, and a browser
 #
 # System packages come from apt, by sudo where this is not root. Everything else
@@ -29,7 +29,7 @@ boto3=1.44.8
 awscli=1.46.3
 boto3_query=1.26.165 # speaks SQS's older protocol
 
-# The kernels of test/vm, as Debian has them: the oldest that people run sandboxes
+# The kernels of test/machine, as Debian has them: the oldest that people run sandboxes
 # on, and a newer one.
 kernels=(6.1 6.12)
 
@@ -191,10 +191,10 @@ install_kernels() {
   for version in "${kernels[@]}"; do
     dir=.venv/linux-$version
     [ -e "$dir/vmlinuz" ] && continue
-    have apt-get || { say "no Linux $version for test/vm: this is not Debian"; continue; }
+    have apt-get || { say "no Linux $version for test/machine: this is not Debian"; continue; }
     as_root apt-get update -qq
     package=$(apt-cache search --names-only "^linux-image-${version//./\\.}\\.[0-9].*-cloud-amd64\$" | cut -d' ' -f1 | sort -V | tail -1)
-    [ -n "$package" ] || { say "no Linux $version for test/vm: apt has none"; continue; }
+    [ -n "$package" ] || { say "no Linux $version for test/machine: apt has none"; continue; }
     say "$package in $dir"
     rm -rf "$dir" "$dir.part"
     mkdir -p "$dir.part"

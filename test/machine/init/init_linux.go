@@ -1,4 +1,6 @@
-package vm
+// Command init is the first program in the machines of tests: it makes a system of one, does the
+// job, says how that ended and switches off.
+package main
 
 import (
 	"errors"
@@ -10,11 +12,11 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"lambent/test/machine"
 )
 
-// beInit is the first program in the machine: it makes a system of it, does the
-// job, says how that ended and switches off.
-func beInit() {
+func main() {
 	if err := serve(); err != nil {
 		fmt.Println("init:", err) // on the console
 	}
@@ -48,7 +50,7 @@ func serve() error {
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(out, "\n%s%d\n", exitLine, status)
+	_, err = fmt.Fprintf(out, "\n%s%d\n", machine.ExitLine, status)
 	return err
 }
 
@@ -74,7 +76,7 @@ func loadModules() error {
 // cannot be pivoted away from, and drivers of sandboxes do pivot.
 func enterRoot() error {
 	const root = "/newroot"
-	for end := time.Now().Add(10 * time.Second); !exists("/dev/vda"); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(10 * time.Second); !there("/dev/vda"); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			return errors.New("there is no disk")
 		}
@@ -132,7 +134,7 @@ func do(argv []string, out *os.File) (status int, err error) {
 	}
 	p, err := os.StartProcess(argv[0], argv, &os.ProcAttr{
 		Dir: "/job", Files: []*os.File{null, out, out},
-		Env: []string{"PATH=/usr/bin:/usr/sbin", "HOME=/root", "LAMBENT_TEST_REQUIRE=1", "LAMBENT_TEST_PROBE=/job/" + probe},
+		Env: []string{"PATH=/usr/bin:/usr/sbin", "HOME=/root", "LAMBENT_TEST_REQUIRE=1"},
 	})
 	if err != nil {
 		return 0, err
@@ -150,4 +152,9 @@ func do(argv []string, out *os.File) (status int, err error) {
 			return ws.ExitStatus(), nil
 		}
 	}
+}
+
+func there(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }

@@ -1,4 +1,4 @@
-package vm
+package machine
 
 import (
 	"bytes"
@@ -21,7 +21,7 @@ var modules = []string{
 
 // writeInitrd writes what the kernel unpacks before it starts /init: that, the
 // modules, and the job. (In cpio's format "newc", which is all that it needs.)
-func (m machine) writeInitrd(path string, argv []string, files map[string]string) error {
+func (m Machine) writeInitrd(path string, argv []string, files map[string]string) error {
 	var b cpio
 	b.add("dev", fs.ModeDir|0o755, 0, nil)
 	b.add("dev/console", fs.ModeCharDevice|0o600, 5<<8|1, nil)
@@ -30,7 +30,7 @@ func (m machine) writeInitrd(path string, argv []string, files map[string]string
 	b.add("job", fs.ModeDir|0o755, 0, nil)
 	b.add("argv", 0o644, 0, []byte(strings.Join(argv, "\x00")))
 	b.copy("init", m.init)
-	paths, err := closure(filepath.Join(m.kernel, "modules"), modules)
+	paths, err := closure(filepath.Join(kernel(m.Kernel), "modules"), modules)
 	if err != nil {
 		return err
 	}

@@ -1,4 +1,4 @@
-package vm
+package machine
 
 import (
 	"os"
@@ -14,9 +14,9 @@ import (
 // libraries that they need. The rest is busybox.
 var copied = []string{"sh", "python3", "node", "nft", "curl"}
 
-// makeRoot makes the image of the machine's file system: some 200 MB in one to two
+// makeRoot makes the image of a machine's file system: some 200 MB in one to two
 // seconds, which is why it is not kept.
-func makeRoot(t *testing.T) string {
+func makeRoot(t *testing.T, programs map[string]string) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "root")
 	for _, name := range []string{"usr/bin", "usr/sbin", "usr/lib", "usr/lib64", "etc", "proc", "sys", "dev", "tmp", "run", "var/tmp", "root", "job"} {
@@ -37,15 +37,15 @@ func makeRoot(t *testing.T) string {
 
 	python := find("python3")
 	stdlib := command(t, python, "-I", "-c", "import sysconfig; print(sysconfig.get_path('stdlib'))")
-	var programs []string
+	var hosts []string
 	for _, name := range copied {
-		programs = append(programs, find(name))
+		hosts = append(hosts, find(name))
 	}
 	extensions, err := filepath.Glob(stdlib + "/lib-dynload/*.so")
 	must(t, err)
-	files := append([]string{stdlib}, programs...)
+	files := append([]string{stdlib}, hosts...)
 	// The lines of ldd that have a path: NAME => PATH (ADDRESS), or the loader's own.
-	for _, library := range regexp.MustCompile(`(?m)(/\S+) \(0x`).FindAllStringSubmatch(command(t, "ldd", append(programs, extensions...)...), -1) {
+	for _, library := range regexp.MustCompile(`(?m)(/\S+) \(0x`).FindAllStringSubmatch(command(t, "ldd", append(hosts, extensions...)...), -1) {
 		dir, err := filepath.EvalSymlinks(filepath.Dir(library[1])) // where /lib leads
 		must(t, err)
 		files = append(files, filepath.Join(dir, filepath.Base(library[1])))
@@ -70,6 +70,10 @@ func makeRoot(t *testing.T) string {
 		if !exists(path) {
 			must(t, os.Symlink("busybox", path))
 		}
+	}
+
+	for name, path := range programs {
+		command(t, "cp", path, filepath.Join(dir, "usr/bin", name))
 	}
 
 	image := dir + ".img"
