@@ -136,7 +136,8 @@ func (o *output) Write(p []byte) (int, error) {
 			return len(p), nil
 		}
 		o.part = rest
-		if o.diary.Read(string(line)) {
+		if f, ok := workload.ParseFact(string(line)); ok {
+			o.diary.Know(f)
 			select {
 			case o.news <- struct{}{}:
 			default:

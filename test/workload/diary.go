@@ -11,47 +11,38 @@ import (
 // A Diary is what is known for certain of a workload, whatever happened to its server
 // meanwhile. Its methods may be called concurrently. The zero value is empty.
 type Diary struct {
-	mu     sync.Mutex // guards what follows
-	acked  map[ID]bool
-	ran    map[ID]int
-	have   map[ID]bool // what the server said last that it has
-	first  map[int]ID  // of each worker's messages that are in order: the last that came for the first time
-	orders []string
-}
-
-// Read takes in a line as [Line] writes them. It reports false of any other.
-func (d *Diary) Read(line string) bool {
-	what, rest, _ := strings.Cut(strings.TrimSpace(line), " ")
-	f := Fact(what)
-	if f != Acknowledged && f != Ran && f != Has {
-		return false
-	}
-	id, ok := ParseID(rest)
-	if ok {
-		d.Know(f, id)
-	}
-	return ok
+	mu    sync.Mutex // guards what follows
+	acked map[ID]bool
+	have  map[ID]bool
+	ran   map[ID][]string // under which ids
+	first map[ID]ID       // of a worker's that are in order: the last that came for the first time
+	wrong []string        // what came and should not have come so
 }
 
 // Know takes in a fact.
-func (d *Diary) Know(f Fact, id ID) {
+func (d *Diary) Know(f Fact) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	switch f {
+	switch f.What {
 	case Acknowledged:
-		put(&d.acked, id, true)
+		put(&d.acked, f.ID, true)
 	case Has:
-		put(&d.have, id, true)
+		put(&d.have, f.ID, true)
 	case Ran:
-		put(&d.ran, id, d.ran[id]+1)
-		if id.Kind != ordered || d.ran[id] > 1 {
-			break
+		before := d.ran[f.ID]
+		put(&d.ran, f.ID, append(before, f.As))
+		if len(before) > 0 && before[0] != f.As {
+			d.wrong = append(d.wrong, fmt.Sprintf("%v came as %s and as %s", f.ID, before[0], f.As))
+		}
+		if !f.ID.Kind.inOrder() || len(before) > 0 {
+			return
 		}
 		// What comes again has been there before: order is of when each came first.
-		if last, ok := d.first[id.Worker]; ok && !last.before(id) {
-			d.orders = append(d.orders, fmt.Sprintf("%v came after %v", id, last))
+		key := ID{Kind: f.ID.Kind, Worker: f.ID.Worker}
+		if last, ok := d.first[key]; ok && !last.before(f.ID) {
+			d.wrong = append(d.wrong, fmt.Sprintf("%v came after %v", f.ID, last))
 		}
-		put(&d.first, id.Worker, id)
+		put(&d.first, key, f.ID)
 	}
 }
 
@@ -60,15 +51,15 @@ func (d *Diary) Waiting() (n int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for id := range d.acked {
-		if id.Kind.runs() && d.ran[id] == 0 {
+		if id.Kind.runs() && len(d.ran[id]) == 0 {
 			n++
 		}
 	}
 	return n
 }
 
-// Lost returns what was acknowledged and is not there, and what came in another order than
-// it was sent.
+// Lost returns what was acknowledged and is not there, what came in another order than it
+// was sent, and what came again as if it were another.
 func (d *Diary) Lost() (lost []string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -80,7 +71,7 @@ func (d *Diary) Lost() (lost []string) {
 	}
 	for id := range d.acked {
 		switch {
-		case id.Kind.runs() && d.ran[id] == 0:
+		case id.Kind.runs() && len(d.ran[id]) == 0:
 			lost = append(lost, fmt.Sprintf("%v did not run", id))
 		case id.Kind == object && !d.have[id]:
 			lost = append(lost, fmt.Sprintf("%v is not there", id))
@@ -89,14 +80,14 @@ func (d *Diary) Lost() (lost []string) {
 		}
 	}
 	slices.Sort(lost)
-	return append(lost, d.orders...)
+	return append(lost, d.wrong...)
 }
 
-// Unseen returns the kinds of which nothing was acknowledged.
-func (d *Diary) Unseen() (kinds []Kind) {
+// Unseen returns the kinds of which nothing was acknowledged, of all and more.
+func (d *Diary) Unseen(more ...Kind) (kinds []Kind) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for _, kind := range []Kind{call, event, message, ordered, object, deploy} {
+	for _, kind := range append(more, call, event, message, ordered, object, deploy) {
 		seen := false
 		for id := range d.acked {
 			seen = seen || id.Kind == kind
@@ -121,8 +112,8 @@ func (d *Diary) String() string {
 		words = append(words, fmt.Sprintf("%d %ss", kinds[kind], kind))
 	}
 	again := 0
-	for _, n := range d.ran {
-		again += n - 1
+	for _, ids := range d.ran {
+		again += len(ids) - 1
 	}
 	return fmt.Sprintf("acknowledged: %s; ran: %d, %d of them again", strings.Join(words, ", "), len(d.ran)+again, again)
 }

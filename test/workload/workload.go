@@ -6,6 +6,7 @@ package workload
 import (
 	"archive/zip"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -35,7 +36,11 @@ const (
 	ordered Kind = "ordered" // a message of a FIFO queue
 	object  Kind = "object"
 	deploy  Kind = "deploy"
+	Row     Kind = "row" // a change of a database's, for whoever has one
 )
+
+// inOrder reports whether those of a worker reach the function as they were sent.
+func (k Kind) inOrder() bool { return k == ordered || k == Row }
 
 // runs reports whether the function is to get it.
 func (k Kind) runs() bool { return k != deploy }
@@ -74,38 +79,73 @@ func ParseID(text string) (ID, bool) {
 	return ids[0], true
 }
 
-// A Fact is what may be known of work.
-type Fact string
+// A Fact is what is known of work.
+type Fact struct {
+	What What
+	ID   ID
+	As   string // Ran: the id under which it came
+}
+
+// What may be known.
+type What string
 
 const (
-	Acknowledged Fact = "ACK" // the server has it, it says
-	Ran          Fact = "RAN" // the function got it
-	Has          Fact = "HAS" // the server has it, as was seen
+	Acknowledged What = "ACK" // the server has it, it says
+	Ran          What = "RAN" // the function got it
+	Has          What = "HAS" // the server has it, as was seen
 )
 
-// Line writes a fact.
-func Line(f Fact, id ID) string { return string(f) + " " + id.String() }
+// String is a line, which ParseFact reads.
+func (f Fact) String() string { return fmt.Sprintf("%s %v %s", f.What, f.ID, f.As) }
+
+// ParseFact reads one.
+func ParseFact(line string) (f Fact, ok bool) {
+	words := append(strings.Split(line, " "), "")
+	f.What, f.As = What(words[0]), strings.Join(words[2:], "")
+	f.ID, ok = ParseID(words[1])
+	return f, ok && (f.What == Acknowledged || f.What == Ran || f.What == Has)
+}
 
 const (
-	function = "recorder"
-	bucket   = "uploads"
-	queue    = "jobs"
-	fifo     = "jobs.fifo"
-	workers  = 2 // for each kind
+	Function = "recorder" // what a workload's function is called
+	Workers  = 2          // for each kind
+
+	bucket = "uploads"
+	queue  = "jobs"
+	fifo   = "jobs.fifo"
 )
 
 // Recorder is an HTTP server's handler that the function tells what it got.
-func Recorder(know func(Fact, ID)) http.Handler {
+func Recorder(know func(Fact)) http.Handler {
 	return http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
 		if err != nil {
 			panic(http.ErrAbortHandler)
 		}
-		seen := map[ID]bool{}
-		for _, id := range IDs(string(body)) { // which an event of S3's has more than once
-			if !seen[id] {
-				seen[id] = true
-				know(Ran, id)
+		var list struct {
+			Records []json.RawMessage
+		}
+		if json.Unmarshal(body, &list) != nil || list.Records == nil { // one, which is the invocation itself
+			for _, id := range IDs(string(body)) {
+				know(Fact{Ran, id, r.Header.Get("Request-Id")})
+			}
+		}
+		for _, record := range list.Records {
+			var e struct {
+				MessageID, EventID string
+				ResponseElements   struct {
+					ID2 string `json:"x-amz-id-2"`
+				}
+			}
+			if err := json.Unmarshal(record, &e); err != nil {
+				panic(http.ErrAbortHandler)
+			}
+			seen := map[ID]bool{}
+			for _, id := range IDs(string(record)) {
+				if !seen[id] {
+					seen[id] = true
+					know(Fact{Ran, id, cmp.Or(e.MessageID, e.EventID, e.ResponseElements.ID2)})
+				}
 			}
 		}
 	})
@@ -114,7 +154,7 @@ func Recorder(know func(Fact, ID)) http.Handler {
 // A Load is work for one server.
 type Load struct {
 	client  *client.Client
-	know    func(Fact, ID)
+	know    func(Fact)
 	objects *s3.Client
 	queues  *sqs.Client
 	urls    map[string]*string // of queues
@@ -125,7 +165,7 @@ type Load struct {
 // New prepares for work at a server, which know is told of, concurrently. The function is
 // program, and finds a Recorder at an address. The first New of a data directory makes the
 // function and its triggers.
-func New(ctx context.Context, c *client.Client, program, recorder string, know func(Fact, ID)) (*Load, error) {
+func New(ctx context.Context, c *client.Client, program, recorder string, know func(Fact)) (*Load, error) {
 	l := &Load{client: c, know: know, urls: map[string]*string{}, env: map[string]string{"RECORDER": recorder, "LAMBENT_CRASH_TEST": "1"}}
 	if err := l.connect(ctx); err != nil {
 		return nil, err
@@ -177,13 +217,13 @@ func (l *Load) prepare(ctx context.Context, program string) error {
 		}
 		l.urls[name] = q.QueueUrl
 	}
-	if _, err := l.client.Function(ctx, function); err == nil {
+	if _, err := l.client.Function(ctx, Function); err == nil {
 		return nil
 	}
-	if _, err := l.objects.CreateBucket(ctx, &s3.CreateBucketInput{Bucket: aws.String(bucket)}); err != nil {
+	if _, err := l.objects.CreateBucket(ctx, &s3.CreateBucketInput{Bucket: new(bucket)}); err != nil {
 		return err
 	}
-	if _, err := l.deploy(ctx, function, ""); err != nil {
+	if err := l.deploy(ctx, Function, ""); err != nil {
 		return err
 	}
 	for _, source := range []client.SourceRequest{
@@ -192,66 +232,76 @@ func (l *Load) prepare(ctx context.Context, program string) error {
 		{Queue: &client.Queue{Name: queue}},
 		{Queue: &client.Queue{Name: fifo}},
 	} {
-		if _, err := l.client.AddTrigger(ctx, client.TriggerRequest{Function: function, SourceRequest: source}); err != nil {
+		if _, err := l.client.AddTrigger(ctx, client.TriggerRequest{Function: Function, SourceRequest: source}); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (l *Load) deploy(ctx context.Context, name, n string) (*client.Function, error) {
+func (l *Load) deploy(ctx context.Context, name, n string) error {
 	env := maps.Clone(l.env)
 	env["N"] = n
-	return l.client.Deploy(ctx, name, &client.DeployRequest{
+	_, err := l.client.Deploy(ctx, name, &client.DeployRequest{
 		Runtime: new("provided"), Handler: new("bootstrap"), Code: l.code, Check: new(false), Publish: true, Env: env,
 	}, nil)
+	return err
 }
 
-// Run works until ctx ends or the server is gone.
-func (l *Load) Run(ctx context.Context, round int) {
-	send := map[Kind]func(ID) error{
-		call: func(id ID) error {
-			_, err := l.client.InvokeAsync(ctx, client.InvokeRequest{Name: function, Payload: strings.NewReader(`"` + id.String() + `"`)}, "")
-			return err
-		},
-		event: func(id ID) error {
-			_, err := l.client.PublishEvent(ctx, []byte(`{"specversion": "1.0", "source": "workload", "type": "t", "id": "`+id.String()+`"}`))
-			return err
-		},
-		message: func(id ID) error {
-			_, err := l.queues.SendMessage(ctx, &sqs.SendMessageInput{QueueUrl: l.urls[queue], MessageBody: new(id.String())})
-			return err
-		},
-		ordered: func(id ID) error {
-			_, err := l.queues.SendMessage(ctx, &sqs.SendMessageInput{
-				QueueUrl: l.urls[fifo], MessageBody: new(id.String()), MessageGroupId: new(strconv.Itoa(id.Worker)), MessageDeduplicationId: new(id.String()),
-			})
-			return err
-		},
-		object: func(id ID) error {
-			_, err := l.objects.PutObject(ctx, &s3.PutObjectInput{Bucket: aws.String(bucket), Key: new(id.String()), Body: strings.NewReader(content(id))})
-			return err
-		},
-		deploy: func(id ID) error {
-			_, err := l.deploy(ctx, fmt.Sprintf("deployed-%d", id.Worker), id.String())
-			return err
-		},
+// Run works until ctx ends or the server is gone. There may be more work, in order: rows
+// that are changed in a database, say.
+func (l *Load) Run(ctx context.Context, round int, more map[Kind]func(context.Context, ID) error) {
+	all := maps.Clone(more)
+	if all == nil {
+		all = map[Kind]func(context.Context, ID) error{}
 	}
+	maps.Copy(all, map[Kind]func(context.Context, ID) error{call: l.call, event: l.publish, message: l.send, ordered: l.sendOrdered, object: l.upload, deploy: l.deployed})
 	var wg sync.WaitGroup
-	for kind, send := range send {
-		for worker := range workers {
+	for kind, do := range all {
+		for worker := range Workers {
 			wg.Go(func() {
 				for n := 0; ctx.Err() == nil; n++ {
 					id := ID{kind, round, worker, n}
-					if err := send(id); err != nil {
+					if err := do(ctx, id); err != nil {
 						return
 					}
-					l.know(Acknowledged, id)
+					l.know(Fact{What: Acknowledged, ID: id})
 				}
 			})
 		}
 	}
 	wg.Wait()
+}
+
+func (l *Load) call(ctx context.Context, id ID) error {
+	_, err := l.client.InvokeAsync(ctx, client.InvokeRequest{Name: Function, Payload: strings.NewReader(`"` + id.String() + `"`)}, "")
+	return err
+}
+
+func (l *Load) publish(ctx context.Context, id ID) error {
+	_, err := l.client.PublishEvent(ctx, []byte(`{"specversion": "1.0", "source": "workload", "type": "t", "id": "`+id.String()+`"}`))
+	return err
+}
+
+func (l *Load) send(ctx context.Context, id ID) error {
+	_, err := l.queues.SendMessage(ctx, &sqs.SendMessageInput{QueueUrl: l.urls[queue], MessageBody: new(id.String())})
+	return err
+}
+
+func (l *Load) sendOrdered(ctx context.Context, id ID) error {
+	_, err := l.queues.SendMessage(ctx, &sqs.SendMessageInput{
+		QueueUrl: l.urls[fifo], MessageBody: new(id.String()), MessageGroupId: new(strconv.Itoa(id.Worker)), MessageDeduplicationId: new(id.String()),
+	})
+	return err
+}
+
+func (l *Load) upload(ctx context.Context, id ID) error {
+	_, err := l.objects.PutObject(ctx, &s3.PutObjectInput{Bucket: new(bucket), Key: new(id.String()), Body: strings.NewReader(content(id))})
+	return err
+}
+
+func (l *Load) deployed(ctx context.Context, id ID) error {
+	return l.deploy(ctx, fmt.Sprintf("deployed-%d", id.Worker), id.String())
 }
 
 // content is what is in an object: some are large.
@@ -261,7 +311,7 @@ func content(id ID) string {
 
 // Look tells what the server has, having read all of it.
 func (l *Load) Look(ctx context.Context) error {
-	for p := s3.NewListObjectsV2Paginator(l.objects, &s3.ListObjectsV2Input{Bucket: aws.String(bucket)}); p.HasMorePages(); {
+	for p := s3.NewListObjectsV2Paginator(l.objects, &s3.ListObjectsV2Input{Bucket: new(bucket)}); p.HasMorePages(); {
 		page, err := p.NextPage(ctx)
 		if err != nil {
 			return err
@@ -271,7 +321,7 @@ func (l *Load) Look(ctx context.Context) error {
 			if !ok {
 				return fmt.Errorf("nobody has uploaded %q", *o.Key)
 			}
-			got, err := l.objects.GetObject(ctx, &s3.GetObjectInput{Bucket: aws.String(bucket), Key: o.Key})
+			got, err := l.objects.GetObject(ctx, &s3.GetObjectInput{Bucket: new(bucket), Key: o.Key})
 			if err != nil {
 				return fmt.Errorf("%v: %w", id, err)
 			}
@@ -282,7 +332,7 @@ func (l *Load) Look(ctx context.Context) error {
 			if string(body) != content(id) {
 				return fmt.Errorf("%v has other content than was uploaded, %d bytes", id, len(body))
 			}
-			l.know(Has, id)
+			l.know(Fact{What: Has, ID: id})
 		}
 	}
 	functions, err := l.client.Functions(ctx, "", 0)
@@ -290,7 +340,7 @@ func (l *Load) Look(ctx context.Context) error {
 		return err
 	}
 	for _, f := range functions.Functions {
-		if f.Name == function {
+		if f.Name == Function {
 			continue
 		}
 		var answer bytes.Buffer
@@ -302,7 +352,7 @@ func (l *Load) Look(ctx context.Context) error {
 		if !ok || o.Fault != "" {
 			return fmt.Errorf("%s answers %s %s", f.Name, &answer, o.FaultMessage)
 		}
-		l.know(Has, id)
+		l.know(Fact{What: Has, ID: id})
 	}
 	return nil
 }

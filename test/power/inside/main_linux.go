@@ -41,7 +41,7 @@ func run(ctx context.Context, round int) error {
 	if err := unix.Mount(disk, mounted, "ext4", 0, ""); err != nil {
 		return fmt.Errorf("mount %s: %w", disk, err)
 	}
-	know := func(f workload.Fact, id workload.ID) { fmt.Println(workload.Line(f, id)) } // one write(2)
+	know := func(f workload.Fact) { fmt.Println(f) } // one write(2)
 	go func() { fmt.Println("recorder:", http.ListenAndServe(recorder, workload.Recorder(know))) }()
 
 	data := filepath.Join(mounted, "lambent")
@@ -74,7 +74,7 @@ func run(ctx context.Context, round int) error {
 	}
 	fmt.Println("UP")
 	if round >= 0 {
-		l.Run(ctx, round)
+		l.Run(ctx, round, nil)
 	}
 	return server.Wait()
 }

@@ -11,6 +11,7 @@ import (
 	"os"
 
 	"github.com/aws/aws-lambda-go/lambda"
+	"github.com/aws/aws-lambda-go/lambdacontext"
 )
 
 func main() {
@@ -18,6 +19,9 @@ func main() {
 		req, err := http.NewRequestWithContext(ctx, http.MethodPost, os.Getenv("RECORDER"), bytes.NewReader(event))
 		if err != nil {
 			return "", err
+		}
+		if c, ok := lambdacontext.FromContext(ctx); ok {
+			req.Header.Set("Request-Id", c.AwsRequestID)
 		}
 		resp, err := http.DefaultClient.Do(req)
 		if err != nil {

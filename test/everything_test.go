@@ -1,0 +1,122 @@
+package test
+
+import (
+	"context"
+	"math/rand/v2"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"lambent/client"
+	"lambent/source/databasetest"
+	"lambent/test/daemon"
+	"lambent/test/workload"
+)
+
+// Over any number of kill -9, of the server, of a database or of both, while work of every
+// kind comes in, all that was acknowledged reaches its function, in order where there is
+// one, and what comes twice comes under one id. LAMBENT_TEST_KILLS=100 for longer.
+func TestEverythingKillNine(t *testing.T) {
+	rounds := 10
+	if testing.Short() {
+		rounds = 3
+	}
+	if n, err := strconv.Atoi(os.Getenv("LAMBENT_TEST_KILLS")); err == nil {
+		rounds = n
+	}
+	database := databasetest.NewPostgres(t)
+	name := database.Database(t, "CREATE TABLE work (worker int PRIMARY KEY, last text)")
+	for worker := range workload.Workers {
+		database.Exec(t, name, "INSERT INTO work VALUES ("+strconv.Itoa(worker)+", '')")
+	}
+	program := filepath.Join(t.TempDir(), "recorder")
+	build := exec.Command("go", "build", "-o", program, "lambent/test/workload/recorder")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+
+	var diary workload.Diary
+	recorder := httptest.NewServer(workload.Recorder(diary.Know))
+	t.Cleanup(recorder.Close)
+	data := filepath.Join(daemon.Dir(t), "data")
+	begin := func() (*daemon.Daemon, *workload.Load) {
+		t.Helper()
+		d := daemon.Start(t, data, "--driver", "process") // the function is to reach the recorder
+		l, err := workload.New(t.Context(), d.Client, program, recorder.URL, diary.Know)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d, l
+	}
+	d, l := begin()
+	if _, err := d.AddTrigger(t.Context(), client.TriggerRequest{Function: workload.Function, SourceRequest: client.SourceRequest{
+		Database: &client.Database{URL: database.URL(name), Tables: []string{"work"}},
+	}}); err != nil {
+		t.Fatal(err)
+	}
+	var change [workload.Workers]*pgx.Conn
+	rows := map[workload.Kind]func(context.Context, workload.ID) error{workload.Row: func(ctx context.Context, id workload.ID) error {
+		conn := &change[id.Worker]
+		if *conn == nil {
+			c, err := pgx.Connect(ctx, database.URL(name))
+			if err != nil {
+				return err
+			}
+			*conn = c
+		}
+		// Whoever waits for a commit and is told to wait no more does not know of it.
+		_, err := (*conn).Exec(context.WithoutCancel(ctx), "UPDATE work SET last = $1 WHERE worker = $2", id.String(), id.Worker)
+		if err != nil {
+			_ = (*conn).Close(context.WithoutCancel(ctx)) // it is broken
+			*conn = nil
+		}
+		return err
+	}}
+	for round := range rounds {
+		var wg sync.WaitGroup
+		ctx, stop := context.WithCancel(t.Context())
+		wg.Go(func() { l.Run(ctx, round, rows) })
+		time.Sleep(time.Duration(50+rand.IntN(500)) * time.Millisecond) // the moment is any moment
+		both := rand.IntN(4) == 0
+		if both || round%3 == 1 {
+			database.Kill()
+		}
+		if both || round%3 != 1 {
+			d.Kill()
+		}
+		stop()
+		wg.Wait()
+		if both || round%3 == 1 {
+			if err := database.Start(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if both || round%3 != 1 {
+			noneLeft(t)
+			d, l = begin()
+		}
+	}
+	if err := l.Look(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for last, since := diary.Waiting(), time.Now(); last > 0 && time.Since(since) < 30*time.Second; time.Sleep(20 * time.Millisecond) {
+		if n := diary.Waiting(); n < last {
+			last, since = n, time.Now()
+		}
+	}
+	t.Logf("%d kills; %v", rounds, &diary)
+	for _, lost := range diary.Lost() {
+		t.Error(lost)
+	}
+	if none := diary.Unseen(workload.Row); none != nil {
+		t.Errorf("nothing was acknowledged of %v: the test saw too little", none)
+	}
+}
