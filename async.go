@@ -1,6 +1,8 @@
 package lambent
 
 import (
+	"fmt"
+	"net/url"
 	"strings"
 	"time"
 )
@@ -15,8 +17,9 @@ type Async struct {
 	MaxAge   time.Duration `json:"max_age,omitempty"`  // since it was accepted: after that it is not tried any more
 
 	// OnSuccess and OnFailure are who is told of its end: nobody, a function of the project
-	// ("function:NAME", with ":QUALIFIER" or without), or who has a trigger for such events
-	// ("events"). What OnFailure is told of is no dead letter.
+	// ("function:NAME", with ":QUALIFIER" or without), one of its queues ("queue:NAME"), who
+	// has a trigger for such events ("events"), or a webhook (its URL). What OnFailure is told
+	// of is no dead letter.
 	OnSuccess AsyncDestination `json:"on_success,omitempty"`
 	OnFailure AsyncDestination `json:"on_failure,omitempty"`
 }
@@ -38,12 +41,52 @@ func (d AsyncDestination) Function(project string) (n Name, ok bool, err error) 
 	return n, true, n.Validate()
 }
 
+// Queue returns the name of the queue that the destination is, if it is one.
+func (d AsyncDestination) Queue() (name string, ok bool) {
+	return strings.CutPrefix(string(d), "queue:")
+}
+
+// Webhook returns the URL of the receiver that the destination is, if it is one.
+func (d AsyncDestination) Webhook() (url string, ok bool) {
+	s := string(d)
+	return s, strings.HasPrefix(s, "https://") || strings.HasPrefix(s, "http://")
+}
+
+// maxWebhookURL is how long the URL of a receiver may be.
+const maxWebhookURL = 1024
+
 // Validate checks the form.
 func (d AsyncDestination) Validate() error {
 	if _, ok, err := d.Function(DefaultProject); ok || d == "" || d == ToEvents {
 		return err
 	}
-	return Errorf(Invalid, "async", "destination %.80q: it is function:NAME, or events", string(d))
+	if name, ok := d.Queue(); ok {
+		if strings.HasSuffix(name, FIFO) {
+			return Errorf(Invalid, "async", "queue %.100q is in order, and what a destination is told is not", name)
+		}
+		return (&Queue{Name: name}).Validate()
+	}
+	if s, ok := d.Webhook(); ok {
+		return checkWebhook(s)
+	}
+	return Errorf(Invalid, "async", "destination %.80q: it is function:NAME, queue:NAME, events, or the URL of a webhook", string(d))
+}
+
+func checkWebhook(s string) error {
+	bad := func(why string) error { return Errorf(Invalid, "async", "webhook %.80q: %s", s, why) }
+	u, err := url.Parse(s)
+	switch {
+	case err != nil || u.Hostname() == "":
+		return bad("it is not of the form https://HOST/PATH")
+	case len(s) > maxWebhookURL:
+		return bad(fmt.Sprintf("it is longer than %d characters", maxWebhookURL))
+	case u.User != nil:
+		return Errorf(Invalid, "async", "the webhook at %s has a password in its URL, where everybody would see it: its receiver can tell by the signature who sends", u.Host).
+			WithHint("lambent token webhook")
+	case u.Fragment != "":
+		return bad("it has a fragment, which no server is told")
+	}
+	return nil
 }
 
 // WithDefaults fills what is left out as AWS Lambda does: three attempts, the second

@@ -1,6 +1,10 @@
 package lambent
 
-import "time"
+import (
+	"regexp"
+	"strings"
+	"time"
+)
 
 // EventQueueMessage is a message of a queue that a function takes. Its source is
 // /queues/QUEUE, its ID the message's, and the extension partitionkey the message's group,
@@ -10,6 +14,19 @@ const EventQueueMessage = "dev.lambent.queue.message"
 // A Queue is one of the project's whose messages a function takes.
 type Queue struct {
 	Name string `json:"name"`
+}
+
+// FIFO is what the names of queues end in whose messages are in order.
+const FIFO = ".fifo"
+
+var queueName = regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
+
+// Validate checks the name, by SQS's rule.
+func (q *Queue) Validate() error {
+	if len(q.Name) > 80 || !queueName.MatchString(strings.TrimSuffix(q.Name, FIFO)) {
+		return Errorf(Invalid, "queue", "%.100q is not the name of a queue: 1 to 80 letters, digits, '-' and '_', and %s behind them for one in order", q.Name, FIFO)
+	}
+	return nil
 }
 
 // A QueueMessage is a message that a function has for a while: it is deleted when the

@@ -124,6 +124,59 @@ func (d Destination) String() string {
 	return s
 }
 
+// NotPublic is what the internet is not: the parts of IANA's registry of
+// special-purpose addresses (IPv4) that are not globally reachable, and one that is on
+// nobody's list, Azure's for its machines' secrets. In order, and apart.
+var NotPublic = prefixes("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "168.63.129.16/32", "169.254.0.0/16", "172.16.0.0/12",
+	"192.0.0.0/24", "192.0.2.0/24", "192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/3")
+
+// notByName are those that may be opened by number only: whoever answers for a name must
+// not choose them. The last three are where clouds tell machines their secrets: Alibaba's,
+// Oracle's, and Azure's, which looks public.
+var notByName = prefixes("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3", "100.100.100.200/32", "192.0.0.192/32", "168.63.129.16/32")
+
+func prefixes(s ...string) []netip.Prefix {
+	var out []netip.Prefix
+	for _, p := range s {
+		out = append(out, netip.MustParsePrefix(p))
+	}
+	return out
+}
+
+func within(list []netip.Prefix, a netip.Addr) bool {
+	return slices.ContainsFunc(list, func(p netip.Prefix) bool { return p.Contains(a) })
+}
+
+// ByName reports whether an address may be opened by a name that leads to it.
+func ByName(a netip.Addr) bool { return !within(notByName, a) }
+
+// Allows reports whether n opens an address and port (IPv4) to who asked for host, a name
+// or the address itself.
+func (n Network) Allows(host string, to netip.AddrPort) bool {
+	a := to.Addr().Unmap()
+	if !a.Is4() {
+		return false
+	}
+	if n.Internet() && !within(NotPublic, a) {
+		return true
+	}
+	destinations, err := n.Destinations()
+	if err != nil {
+		return false
+	}
+	host = strings.TrimSuffix(strings.ToLower(host), ".")
+	return slices.ContainsFunc(destinations, func(d Destination) bool {
+		switch {
+		case d.Port != 0 && d.Port != to.Port():
+			return false
+		case d.Host != "":
+			return d.Host == host && ByName(a)
+		default:
+			return d.Prefix.Contains(a)
+		}
+	})
+}
+
 var (
 	hostRule  = regexp.MustCompile(`^([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\.)*[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?$`)
 	digitsEnd = regexp.MustCompile(`(^|\.)[0-9]+$`) // an address, or a slip of the pen in one

@@ -66,6 +66,14 @@ func (k *Keys) accessSecret(id string) string {
 	return base64.RawURLEncoding.EncodeToString(h.Sum(nil)[:accessSecretLen])
 }
 
+// WebhookSecret is what the webhooks of a project are signed with, as Standard Webhooks
+// writes it. It is kept nowhere, as the secrets of access keys.
+func (k *Keys) WebhookSecret(project string) string {
+	h := hmac.New(sha256.New, k.signing)
+	h.Write([]byte("webhooks of " + project))
+	return "whsec_" + base64.StdEncoding.EncodeToString(h.Sum(nil))
+}
+
 // openSigningKey reads the signing key, making it if there is none.
 func openSigningKey(dir string) ([]byte, error) {
 	path := filepath.Join(dir, signingKeyFile)

@@ -32,6 +32,11 @@ type TokenRequest struct {
 	ExpiresInS int64  `json:"expires_in_s,omitempty"` // 0: never
 }
 
+// A WebhookSecret is what a project's webhooks are signed with.
+type WebhookSecret struct {
+	Secret string `json:"secret"` // as Standard Webhooks has it: whsec_...
+}
+
 // A TokenList is those of a project.
 type TokenList struct {
 	Tokens []Token `json:"tokens"` // the oldest first
@@ -53,4 +58,11 @@ func (c *Client) CreateToken(ctx context.Context, r TokenRequest) (*NewToken, er
 // RevokeToken makes a token or an access key worthless, at once.
 func (c *Client) RevokeToken(ctx context.Context, id string) error {
 	return c.do(ctx, http.MethodDelete, "/v1/tokens/"+url.PathEscape(id), nil, nil, nil)
+}
+
+// WebhookSecret returns what the project's webhooks are signed with.
+func (c *Client) WebhookSecret(ctx context.Context) (string, error) {
+	var s WebhookSecret
+	err := c.do(ctx, http.MethodGet, "/v1/webhook-secret", nil, nil, &s)
+	return s.Secret, err
 }

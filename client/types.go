@@ -60,7 +60,7 @@ type Async struct {
 	BackoffMS int64                    `json:"backoff_ms"`           // From the first failure to the second attempt, and up to a fifth more
 	Factor    float64                  `json:"factor"`               // Of each further wait to the one before
 	MaxAgeMS  int64                    `json:"max_age_ms"`           // Since it was accepted: after that it is not tried any more
-	OnSuccess lambent.AsyncDestination `json:"on_success,omitempty"` // Who is told that it did well: function:NAME, with :QUALIFIER or without, or events; empty: nobody
+	OnSuccess lambent.AsyncDestination `json:"on_success,omitempty"` // Who is told that it did well: function:NAME, with :QUALIFIER or without, queue:NAME, events, or the URL of a webhook; empty: nobody
 	OnFailure lambent.AsyncDestination `json:"on_failure,omitempty"` // Who is told that it is not tried any more, likewise; then it is no dead letter
 }
 

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -63,8 +62,6 @@ type Info struct {
 	Delayed int
 }
 
-var nameRule = regexp.MustCompile(`^[A-Za-z0-9_-]{1,80}$`)
-
 // invalid is a refusal of what somebody has said, with AWS's word for it.
 func invalid(reason, format string, args ...any) error {
 	e := lambent.Errorf(lambent.Invalid, "queue", format, args...)
@@ -83,11 +80,10 @@ const (
 
 // check refuses settings that cannot be. The caller holds changing.
 func (qs *Queues) check(project, name string, s *Settings) error {
-	base, isFIFO := strings.CutSuffix(name, ".fifo")
-	if !nameRule.MatchString(base) || len(name) > 80 {
-		return invalid(ReasonValue, "queue %.100q: a name is 1 to 80 letters, digits, '-' or '_', and of a FIFO queue ends with .fifo", name)
+	if err := (&lambent.Queue{Name: name}).Validate(); err != nil {
+		return invalid(ReasonValue, "%s", lambent.UserMessage(err))
 	}
-	if isFIFO != s.FIFO {
+	if strings.HasSuffix(name, lambent.FIFO) != s.FIFO {
 		return invalid(ReasonValue, "queue %q: the name of a FIFO queue ends with .fifo, and no other does", name)
 	}
 	if !s.FIFO && (s.ContentDedupe || s.DedupePerGroup) {

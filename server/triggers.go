@@ -2,10 +2,16 @@ package server
 
 import (
 	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"slices"
 	"time"
 
 	"lambent"
 	"lambent/guest"
+	"lambent/internal/webhook"
+	"lambent/queue"
 	"lambent/source"
 	"lambent/source/cron"
 	"lambent/source/object"
@@ -31,7 +37,7 @@ func (s *Server) openTriggers(ctx context.Context) (err error) {
 	s.triggers, err = trigger.Open(ctx, trigger.Config{
 		Invoker: s.dispatch, Store: s.store, Queue: s.queue, History: history,
 		Sources:    map[string]source.Source{"schedule": cron.Source{}, "bucket": s.objects, "postgres": &postgres.Source{}, "queue": &queues.Source{Queues: s.queues}},
-		MaxPayload: s.limits.MaxAsyncPayload, Logger: s.log,
+		MaxPayload: s.limits.MaxAsyncPayload, Logger: s.log, Send: s.sendMessage, Post: s.postWebhook,
 		Async: func(n lambent.Name) (lambent.Async, error) {
 			t, err := s.control.Resolve(n)
 			if err != nil {
@@ -53,6 +59,38 @@ func (s *Server) openTriggers(ctx context.Context) (err error) {
 		return s.triggers.Close(ctx)
 	})
 	return nil
+}
+
+// sendMessage puts one into a queue.
+func (s *Server) sendMessage(ctx context.Context, project, name string, body []byte) error {
+	_, errs, err := s.queues.Send(ctx, project, name, queue.Message{Body: body})
+	return errors.Join(append(errs, err)...)
+}
+
+// postWebhook tells a receiver of a function's, as far as the function itself gets.
+func (s *Server) postWebhook(ctx context.Context, n lambent.Name, url, id string, body []byte) error {
+	var network lambent.Network
+	if t, err := s.control.Resolve(n); err == nil { // it may be gone by now
+		network = t.Revision.Network
+	}
+	return webhook.Send(ctx, webhook.Message{
+		URL: url, ID: id, Secret: s.keys.WebhookSecret(n.Project), Body: body,
+		Reach: func(host string, to netip.AddrPort) bool {
+			return s.driverName == driverProcess || network.Allows(host, to) && !isOurs(to.Addr())
+		},
+	})
+}
+
+// isOurs reports whether an address is one of this machine, which functions do not reach.
+func isOurs(a netip.Addr) bool {
+	addresses, err := net.InterfaceAddrs()
+	if err != nil {
+		return true
+	}
+	return slices.ContainsFunc(addresses, func(one net.Addr) bool {
+		p, err := netip.ParsePrefix(one.String())
+		return err == nil && p.Addr().Unmap() == a.Unmap()
+	})
 }
 
 // batches reports whether a revision's code may have several events in one invocation.

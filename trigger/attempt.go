@@ -29,6 +29,7 @@ type part struct {
 	*attempt
 	w   *store.Work
 	inv *lambent.Invocation // of it alone
+	to  string              // the receiver that it is posted to, by its URL; empty: the function is invoked
 }
 
 // maxBatchBytes is how much data the events of an attempt have together: under what a
@@ -47,7 +48,10 @@ func (b *Broker) attempt(l *lane, works []*store.Work) {
 // load reads what is to run together, and gives back the rest. It reports whether there
 // is anything.
 func (a *attempt) load(works []*store.Work) bool {
-	policy, policyErr := a.b.cfg.Async(functionOf(a.l.name))
+	policy, policyErr := webhookPolicy, error(nil)
+	if a.l.name != webhookLane(functionOf(a.l.name)) {
+		policy, policyErr = a.b.cfg.Async(functionOf(a.l.name))
+	}
 	a.policy = policy.WithDefaults()
 	bytes := 0
 	for i, w := range works {
@@ -84,7 +88,7 @@ func (a *attempt) load(works []*store.Work) bool {
 func (p *part) load() error {
 	it, err := p.w.Load(p.b.ctx)
 	if err == nil {
-		p.inv, err = decode(it)
+		p.inv, p.to, err = decode(it)
 	}
 	return err
 }
@@ -105,6 +109,10 @@ func (a *attempt) giveBack(from int) {
 }
 
 func (a *attempt) run() {
+	if p := a.parts[0]; p.to != "" {
+		p.post()
+		return
+	}
 	// Stop takes away what waits, and leaves what runs.
 	ctx, cancel := context.WithCancel(context.WithoutCancel(a.b.ctx))
 	defer cancel()

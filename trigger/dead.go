@@ -57,7 +57,7 @@ func letter(ctx context.Context, w *store.Work) (DeadLetter, error) {
 		return DeadLetter{}, err
 	}
 	d := DeadLetter{ID: it.ID, Function: functionOf(w.Lane), Attempts: w.Attempt, Accepted: w.Added, Died: w.Since, Reason: w.Note, Payload: it.Payload}
-	if inv, err := decode(it); err == nil { // otherwise that is its reason
+	if inv, _, err := decode(it); err == nil { // otherwise that is its reason
 		d.Function, d.Trigger = inv.Target, inv.TriggerID
 		if len(inv.Events) == 1 {
 			d.Payload, err = inv.Events[0].Structured()

@@ -81,7 +81,7 @@ func (p *part) tell(to lambent.AsyncDestination, condition, note string) error {
 		return nil
 	}
 	record := p.record(condition, note)
-	body := record.fit(p.b.cfg.MaxPayload)
+	body := record.fit(p.b.cfg.MaxPayload - maxEnvelope)
 	for pause, begun := firstPause, time.Now(); ; pause *= 2 {
 		err := p.tellOnce(to, condition, body)
 		left := lastPause - time.Since(begun)
@@ -110,6 +110,12 @@ func (p *part) tellOnce(to lambent.AsyncDestination, condition string, body []by
 	// One that is redriven and ends again has ended twice.
 	id := lambent.IDOf(fmt.Sprintf("destination %s %s %d %s", p.w.Lane, p.inv.ID, p.w.Added.UnixMilli(), condition))
 	project := p.inv.Target.Project
+	if url, ok := to.Webhook(); ok {
+		return p.b.mail(ctx, id, p.inv, url, condition, body)
+	}
+	if name, ok := to.Queue(); ok {
+		return p.b.cfg.Send(ctx, project, name, body)
+	}
 	n, isFunction, err := to.Function(project)
 	if err != nil {
 		return err

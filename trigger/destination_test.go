@@ -145,6 +145,100 @@ func TestDestinationsThatFail(t *testing.T) {
 	}
 }
 
+// lastSent waits for what goes to a queue or a receiver, and returns what is behind a prefix.
+func (p *platform) lastSent(prefix string) (rest string) {
+	p.t.Helper()
+	p.until(prefix+" is told", func() bool {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		for _, one := range p.sent {
+			if after, ok := strings.CutPrefix(one, prefix); ok {
+				rest = after
+			}
+		}
+		return rest != ""
+	})
+	return rest
+}
+
+func TestQueuesAsDestinations(t *testing.T) {
+	t.Parallel()
+	p := newPlatform(t, mixed)
+	p.set(func() {
+		p.async["good"] = lambent.Async{OnSuccess: "queue:done"}
+		p.async["fails"] = lambent.Async{Attempts: 1, OnFailure: "queue:gone"}
+	})
+	p.accept(lambent.Invocation{ID: "g", Raw: []byte("1"), Target: name("good")})
+	if r := read(t, []byte(p.lastSent("default/done "))); r.RequestContext.RequestID != "g" || string(r.RequestPayload) != "1" {
+		t.Errorf("%+v", r)
+	}
+	p.accept(lambent.Invocation{ID: "f", Raw: []byte("1"), Target: name("fails")})
+	p.until("it is dead", func() bool { return len(p.dead("fails")) == 1 })
+	if r := p.dead("fails")[0].Reason; r != `ValueError: no; and queue:gone could not be told: queue "gone" does not exist` {
+		t.Error(r)
+	}
+}
+
+// Receivers are told until they take it, across restarts, and the function has nothing
+// to do with that.
+func TestWebhooks(t *testing.T) {
+	t.Parallel()
+	p := newPlatform(t, mixed)
+	p.post = func(url string) error {
+		switch url {
+		case "https://away.example/":
+			return lambent.Errorf(lambent.Unavailable, "test", "nobody answers")
+		case "https://gone.example/":
+			return lambent.Errorf(lambent.NotFound, "test", "410 Gone")
+		}
+		return nil
+	}
+	p.set(func() {
+		p.async["good"] = lambent.Async{OnSuccess: "https://here.example/"}
+		p.async["fails"] = lambent.Async{Attempts: 1, OnFailure: "https://gone.example/"}
+		p.async["other"] = lambent.Async{OnSuccess: "https://away.example/"}
+	})
+	p.accept(lambent.Invocation{ID: "g", Raw: []byte("1"), Target: name("good")})
+	id, body, _ := strings.Cut(p.lastSent("good https://here.example/ "), " ")
+	var told struct {
+		Type, Timestamp string
+		Data            json.RawMessage
+	}
+	if err := json.Unmarshal([]byte(body), &told); err != nil || told.Type != "lambent.invocation.succeeded" || told.Timestamp == "" || id == "g" {
+		t.Errorf("%s %s: %v", id, body, err)
+	}
+	if r := read(t, told.Data); r.RequestContext.RequestID != "g" {
+		t.Errorf("%s", body)
+	}
+
+	// One that wants no more of it has a dead letter, which is told and not run again.
+	p.accept(lambent.Invocation{ID: "f", Raw: []byte("1"), Target: name("fails")})
+	p.until("it is dead", func() bool { return len(p.dead("fails")) == 1 })
+	if d := p.dead("fails")[0]; d.Reason != "410 Gone" {
+		t.Errorf("%+v", d)
+	}
+	p.set(func() { p.sent, p.ran = nil, nil })
+	if n, err := p.broker.Redrive(t.Context(), name("fails"), ""); n != 1 || err != nil {
+		t.Fatal(n, err)
+	}
+	p.lastSent("fails https://gone.example/ ")
+	if p.until("it is dead again", func() bool { return len(p.dead("fails")) == 1 }); len(p.ran) != 0 {
+		t.Errorf("the function ran again: %+v", p.ran)
+	}
+
+	// One that is away is told later, under the same id, whatever becomes of the function.
+	p.accept(lambent.Invocation{ID: "o", Raw: []byte("1"), Target: name("other")})
+	first := p.lastSent("other https://away.example/ ")
+	p.until("it waits", func() bool { return p.queue.Stats().Delayed == 1 })
+	p.close()
+	p.set(func() { p.sent, p.gone["other"], p.post = nil, true, nil })
+	p.open()
+	if again := p.lastSent("other https://away.example/ "); again != first {
+		t.Errorf("at first %s, and then %s", first, again)
+	}
+	p.until("nothing is left but the dead letter", func() bool { s := p.queue.Stats(); return s.Running+s.Waiting+s.Delayed == 0 })
+}
+
 // What is too old was not run, and its destination is told so.
 func TestDestinationOfTheAged(t *testing.T) {
 	t.Parallel()
@@ -167,7 +261,9 @@ func TestDestinationForms(t *testing.T) {
 	t.Parallel()
 	for d, ok := range map[lambent.AsyncDestination]bool{
 		"": true, "events": true, "function:f": true, "function:f:live": true,
-		"f": false, "function:": false, "function:a b": false, "function:f:a b": false, "http://example.com": false,
+		"f": false, "function:": false, "function:a b": false, "function:f:a b": false,
+		"queue:jobs": true, "queue:": false, "queue:a b": false, "queue:jobs.fifo": false,
+		"https://example.com/hook?a=b": true, "http://example.com": true, "https://": false, "https:///x": false, "https://a:b@example.com": false, "https://example.com/#x": false, "ftp://example.com": false,
 	} {
 		if err := (lambent.Async{OnSuccess: d}).Validate(); (err == nil) != ok {
 			t.Errorf("%q: %v", d, err)

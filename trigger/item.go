@@ -20,6 +20,7 @@ type meta struct {
 	Hops          int            `json:"h,omitempty"`
 	ClientContext []byte         `json:"c,omitempty"`
 	Event         *lambent.Event `json:"v,omitempty"` // whose data the payload is
+	Webhook       string         `json:"w,omitempty"` // who the payload is posted to; the function is only whose it is
 }
 
 // laneOf is the name of a function's lane. Names have no slash.
@@ -41,6 +42,10 @@ func orderedLane(t *lambent.Trigger, e *lambent.Event) string {
 func laneOfPart(t *lambent.Trigger, i int) string {
 	return laneOf(t.Target) + "/" + t.ID + "/" + strconv.Itoa(i)
 }
+
+// webhookLane is the name of the lane of what a function's receivers are told: they may be
+// slow, and away for days.
+func webhookLane(n lambent.Name) string { return laneOf(n) + "/webhook" }
 
 // functionOf is the function of a lane.
 func functionOf(lane string) lambent.Name {
@@ -79,12 +84,13 @@ func encode(inv *lambent.Invocation) (store.Item, error) {
 	return it, nil
 }
 
-func decode(it store.Item) (*lambent.Invocation, error) {
+// decode reads an item; to is the receiver of a webhook's, and else empty.
+func decode(it store.Item) (inv *lambent.Invocation, to string, err error) {
 	var m meta
 	if err := json.Unmarshal(it.Meta, &m); err != nil {
-		return nil, lambent.Errorf(lambent.Invalid, "trigger", "what was kept of the invocation cannot be read: %w", err)
+		return nil, "", lambent.Errorf(lambent.Invalid, "trigger", "what was kept of the invocation cannot be read: %w", err)
 	}
-	inv := &lambent.Invocation{
+	inv = &lambent.Invocation{
 		ID: it.ID, TriggerID: m.Trigger, Source: m.Source, Entry: m.Entry, Trace: m.Trace, Hops: m.Hops, Attempt: it.Attempt,
 		Target: functionOf(it.Lane), Async: true, ClientContext: m.ClientContext,
 	}
@@ -94,9 +100,9 @@ func decode(it store.Item) (*lambent.Invocation, error) {
 		if inv.Raw == nil {
 			inv.Raw = []byte{} // it is what the invocation carries, empty or not
 		}
-		return inv, nil
+		return inv, m.Webhook, nil
 	}
 	m.Event.Data = it.Payload
 	inv.Events = []lambent.Event{*m.Event}
-	return inv, nil
+	return inv, "", nil
 }

@@ -31,7 +31,15 @@ type Config struct {
 	Async      func(lambent.Name) (lambent.Async, error) // how a function wants it; Kind: NotFound
 	Together   func(lambent.Name) bool                   // whether a function takes several events in one invocation
 	MaxPayload int                                       // bytes of an asynchronous invocation
-	Logger     *slog.Logger
+
+	// Send puts a message into a queue of a project's.
+	Send func(ctx context.Context, project, queue string, body []byte) error
+
+	// Post tells a receiver of a function's outcomes, once: the message has an id, and is
+	// JSON. Its kind of error says whether it may take it later (Unavailable), or never will.
+	Post func(ctx context.Context, function lambent.Name, url, id string, body []byte) error
+
+	Logger *slog.Logger
 }
 
 // A Broker is the Invoker of all faces. Its methods may be called concurrently.

@@ -33,12 +33,14 @@ type platform struct {
 	keeper  keeper
 	run     func(context.Context, *lambent.Invocation) (*lambent.Fault, error)
 	failed  func(*lambent.Invocation) []string // which of its events a function says have failed; nil: none
+	post    func(url string) error             // what a receiver does; nil: takes it
 
 	mu     sync.Mutex // guards what follows
 	async  map[string]lambent.Async
 	bodies map[string]string // that functions answer with
 	gone   map[string]bool
 	ran    []lambent.Invocation
+	sent   []string      // to queues and receivers: where, and what
 	told   chan struct{} // one for each that ended
 }
 
@@ -69,6 +71,20 @@ func (p *platform) open() {
 	p.broker, err = trigger.Open(context.Background(), trigger.Config{
 		Invoker: p, Store: p.store, Queue: p.queue, History: p.history, Sources: map[string]source.Source{"schedule": src, "postgres": &p.keeper}, MaxPayload: 1 << 20, Logger: slog.New(slog.DiscardHandler),
 		Together: func(lambent.Name) bool { return true },
+		Send: func(_ context.Context, project, queue string, body []byte) error {
+			if queue == "gone" {
+				return lambent.Errorf(lambent.NotFound, "test", "queue %q does not exist", queue)
+			}
+			p.set(func() { p.sent = append(p.sent, project+"/"+queue+" "+string(body)) })
+			return nil
+		},
+		Post: func(_ context.Context, n lambent.Name, url, id string, body []byte) error {
+			p.set(func() { p.sent = append(p.sent, n.Function+" "+url+" "+id+" "+string(body)) })
+			if p.post == nil {
+				return nil
+			}
+			return p.post(url)
+		},
 		Async: func(n lambent.Name) (lambent.Async, error) {
 			p.mu.Lock()
 			defer p.mu.Unlock()

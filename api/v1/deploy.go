@@ -71,7 +71,7 @@ type AsyncRequest struct {
 	BackoffMS *int64                    `json:"backoff_ms,omitempty" doc:"From the first failure to the second attempt" example:"60000"`
 	Factor    *float64                  `json:"factor,omitempty" doc:"Of each further wait to the one before: 1 to 10" example:"2"`
 	MaxAgeMS  *int64                    `json:"max_age_ms,omitempty" doc:"Since it was accepted: after that it is not tried any more" example:"21600000"`
-	OnSuccess *lambent.AsyncDestination `json:"on_success,omitempty" doc:"Who is told that it did well, as AWS tells a destination: function:NAME, with :QUALIFIER or without, or events, those who have a trigger with a pattern for it. Empty: nobody" example:"function:audit"`
+	OnSuccess *lambent.AsyncDestination `json:"on_success,omitempty" doc:"Who is told that it did well, as AWS tells a destination: function:NAME, with :QUALIFIER or without; queue:NAME; events, those who have a trigger with a pattern for it; or the URL of a webhook, which is signed as Standard Webhooks has it. Empty: nobody" example:"function:audit"`
 	OnFailure *lambent.AsyncDestination `json:"on_failure,omitempty" doc:"Who is told that it is not tried any more, likewise; then it is no dead letter" example:"events"`
 }
 

@@ -62,7 +62,7 @@ type Async struct {
 	BackoffMS int64                    `json:"backoff_ms" doc:"From the first failure to the second attempt, and up to a fifth more" example:"60000"`
 	Factor    float64                  `json:"factor" doc:"Of each further wait to the one before" example:"2"`
 	MaxAgeMS  int64                    `json:"max_age_ms" doc:"Since it was accepted: after that it is not tried any more" example:"21600000"`
-	OnSuccess lambent.AsyncDestination `json:"on_success,omitempty" doc:"Who is told that it did well, as AWS tells a destination: function:NAME, with :QUALIFIER or without, or events, those who have a trigger with a pattern for it. Empty: nobody" example:"function:audit"`
+	OnSuccess lambent.AsyncDestination `json:"on_success,omitempty" doc:"Who is told that it did well, as AWS tells a destination: function:NAME, with :QUALIFIER or without; queue:NAME; events, those who have a trigger with a pattern for it; or the URL of a webhook, which is signed as Standard Webhooks has it. Empty: nobody" example:"function:audit"`
 	OnFailure lambent.AsyncDestination `json:"on_failure,omitempty" doc:"Who is told that it is not tried any more, likewise; then it is no dead letter" example:"events"`
 }
 

@@ -36,6 +36,11 @@ type TokenRequest struct {
 	ExpiresInS int64  `json:"expires_in_s,omitempty" minimum:"1" maximum:"3153600000" doc:"Not there: never" example:"43200"`
 }
 
+// A WebhookSecret is what a project's webhooks are signed with.
+type WebhookSecret struct {
+	Secret string `json:"secret" doc:"As Standard Webhooks has it" example:"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"`
+}
+
 // A TokenList is those of a project.
 type TokenList struct {
 	Tokens []Token `json:"tokens" doc:"The oldest first"`
@@ -52,6 +57,7 @@ type (
 	}
 	tokenListOutput struct{ Body TokenList }
 	newTokenOutput  struct{ Body NewToken }
+	secretOutput    struct{ Body WebhookSecret }
 )
 
 func (s *service) tokenOperations(api huma.API) {
@@ -67,6 +73,10 @@ func (s *service) tokenOperations(api huma.API) {
 	operation(s, api, huma.Operation{
 		OperationID: "revoke-token", Method: http.MethodDelete, Path: path + "/{id}", Tags: tags, Summary: "Make a token or an access key worthless, at once",
 	}, s.revokeToken)
+	operation(s, api, huma.Operation{
+		OperationID: "get-webhook-secret", Method: http.MethodGet, Path: "/v1/webhook-secret", Tags: tags, Summary: "Get what a project's webhooks are signed with",
+		Description: "Receivers of outcomes check signatures with it, by any library of Standard Webhooks.",
+	}, s.getWebhookSecret)
 }
 
 func tokenOf(t auth.Token) Token {
@@ -114,6 +124,14 @@ func (s *service) createToken(ctx context.Context, in *createTokenInput) (*newTo
 		return nil, err
 	}
 	return &newTokenOutput{NewToken{tokenOf(made), secret}}, nil
+}
+
+func (s *service) getWebhookSecret(ctx context.Context, in *Scope) (*secretOutput, error) {
+	project, err := in.project(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &secretOutput{WebhookSecret{s.Keys.WebhookSecret(project)}}, nil
 }
 
 func (s *service) revokeToken(ctx context.Context, in *tokenInput) (*struct{}, error) {

@@ -75,7 +75,7 @@ func deployCommand(p *program) *cobra.Command {
 	f.DurationVar(&d.backoff, "backoff", 0, "how long after its first failure it is tried again (default 1m)")
 	f.Float64Var(&d.factor, "backoff-factor", 0, "of each further wait to the one before (default 2)")
 	f.DurationVar(&d.maxAge, "max-age", 0, "how old it may be to be tried at all (default 6h)")
-	f.StringVar((*string)(&d.onSuccess), "on-success", "", "who is told that an asynchronous invocation did well: function:NAME, or events, those who have a trigger with a pattern")
+	f.StringVar((*string)(&d.onSuccess), "on-success", "", "who is told that an asynchronous invocation did well: function:NAME, queue:NAME, events, those who have a trigger with a pattern, or the URL of a webhook, which is signed (lambent token webhook)")
 	f.StringVar((*string)(&d.onFailure), "on-failure", "", "who is told that one is not tried any more, likewise; then it is no dead letter")
 	f.StringVar(&d.url, "url", "", "who may call the function by HTTP: public, token or none (default: for a new function, from a terminal, public in the default project, token in others)")
 	f.BoolVar(&d.stream, "stream", false, "the URL passes on what is written as it is written")

@@ -13,16 +13,18 @@ const tokenHelp = `Make, list and revoke the credentials of a project. The role 
 functions, publish events, and send and receive messages; admin may do everything
 in the project. A token goes into LAMBENT_TOKEN, or the header Authorization; an
 access key is for AWS's clients, which sign what they ask for (see lambent env aws).
+The webhook secret is what receivers of outcomes check our signatures with.
 
   lambent token create --note "the till"
   lambent token create --role admin --expires 720h --project shop
   lambent token create --access-key
   lambent token list
-  lambent token revoke ID`
+  lambent token revoke ID
+  lambent token webhook`
 
 func tokenCommand(p *program) *cobra.Command {
 	return group(&cobra.Command{Use: "token", Short: "The credentials of a project", Long: tokenHelp},
-		tokenCreateCommand(p), tokenListCommand(p), tokenRevokeCommand(p))
+		tokenCreateCommand(p), tokenListCommand(p), tokenRevokeCommand(p), tokenWebhookCommand(p))
 }
 
 func tokenCreateCommand(p *program) *cobra.Command {
@@ -104,6 +106,21 @@ func tokenRevokeCommand(p *program) *cobra.Command {
 			if err == nil {
 				p.note("revoked %s", args[0])
 			}
+			return err
+		}),
+	}
+}
+
+func tokenWebhookCommand(p *program) *cobra.Command {
+	return &cobra.Command{
+		Use: "webhook", Short: "Print what the project's webhooks are signed with", Args: args(0),
+		Long: "Print the secret that the project's webhooks are signed with, as Standard Webhooks has it:\nany of its libraries checks the signature with it.",
+		RunE: p.withClient(func(c *cobra.Command, cl *client.Client, _ []string) error {
+			secret, err := cl.WebhookSecret(c.Context())
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintln(p.out, secret)
 			return err
 		}),
 	}

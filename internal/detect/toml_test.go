@@ -137,7 +137,7 @@ func TestParseFileRefuses(t *testing.T) {
 		"schedule, and":       {"[[on]]\nschedule = \"@daily\"\nsuffix = \"x\"\n", lambent.Invalid, "line 3: on.suffix does not go with schedule: it is for bucket"},
 		"bad pattern":         {"[[on]]\npattern = '{\"source\":\"shop\"}'\n", lambent.Invalid, `line 2: on.pattern is refused: the pattern, line 1, column 11: field "source": its values stand in a list`},
 		"pattern, and":        {"[[on]]\npattern = '{\"source\":[\"shop\"]}'\nsuffix = \"x\"\n", lambent.Invalid, "line 3: on.suffix does not go with pattern: it is for bucket"},
-		"on_success":          {"on_success = \"audit\"\n", lambent.Invalid, `line 1: on_success must be "function:NAME" or "events"`},
+		"on_success":          {"on_success = \"audit\"\n", lambent.Invalid, `line 1: on_success must be "function:NAME", "queue:NAME", "events" or the URL of a webhook`},
 		"schedule, nothing":   {"[[on]]\nschedule = \"\"\n", lambent.Invalid, "line 2: on.schedule must be a schedule in quotes"},
 		"batch of a schedule": {"[[on]]\nschedule = \"@daily\"\nbatch_size = 2\n", lambent.Invalid, "line 3: on.batch_size does not go with schedule: it is for database and queue"},
 		"zone alone":          {"[[on]]\nzone = \"UTC\"\n", lambent.Invalid, "line 1: on names no trigger"},

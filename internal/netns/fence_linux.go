@@ -12,6 +12,8 @@ import (
 	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
+
+	"lambent"
 )
 
 // maxFlows is how many connections of one sandbox the host keeps track of at a
@@ -117,7 +119,7 @@ func (f *fence) raise(guarded map[int]bool) error {
 		for i, s := range []struct {
 			set      *nftables.Set
 			elements []nftables.SetElement
-		}{{f.special, intervals(notPublic)}, {flows, nil}, {f.policies, nil}, {f.verdicts, nil}, {f.hosts, nil}, {f.services, nil}, {f.guarded, indexes(guarded)}} {
+		}{{f.special, intervals(lambent.NotPublic)}, {flows, nil}, {f.policies, nil}, {f.verdicts, nil}, {f.hosts, nil}, {f.services, nil}, {f.guarded, indexes(guarded)}} {
 			s.set.ID = uint32(i + 1) // in this alteration; or the library would count them in a variable that all fences share
 			if err := c.AddSet(s.set, s.elements); err != nil {
 				return err
@@ -178,21 +180,6 @@ func (f *fence) raise(guarded map[int]bool) error {
 		rule(masquerade, sourceAddress(1), isIn(f.from), []expr.Any{&expr.Masq{}})
 		return nil
 	})
-}
-
-// notPublic is what the internet is not: the parts of IANA's registry of
-// special-purpose addresses (IPv4) that are not globally reachable. Addresses of
-// the host itself are not on its forwarding path and need no list. One is of
-// nobody else's list: Azure's for its machines' secrets. In order.
-var notPublic = prefixes("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "168.63.129.16/32", "169.254.0.0/16", "172.16.0.0/12",
-	"192.0.0.0/24", "192.0.2.0/24", "192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/3")
-
-func prefixes(s ...string) []netip.Prefix {
-	var out []netip.Prefix
-	for _, p := range s {
-		out = append(out, netip.MustParsePrefix(p))
-	}
-	return out
 }
 
 // intervals are prefixes, in order and apart, as a set has them.

@@ -119,19 +119,12 @@ func (p *Policy) Open(name string, addresses []netip.Addr) error {
 	return nil
 }
 
-// notByName are addresses that a policy may open by number only: whoever answers
-// for a name must not choose them. The host's own the fence refuses.
-var notByName = append(prefixes("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3", addresses.String()), metadata...)
-
-// metadata are addresses outside of 169.254.0.0/16 at which clouds tell machines
-// their secrets: Alibaba's, Oracle's, and Azure's, which looks public.
-var metadata = prefixes("100.100.100.200/32", "192.0.0.192/32", "168.63.129.16/32")
-
-// byName returns those of the addresses that a name may open, each once.
+// byName returns those of the addresses that a name may open, each once. The host's own
+// the fence refuses.
 func byName(found []netip.Addr) []netip.Addr {
 	var out []netip.Addr
 	for _, a := range found {
-		if a.Is4() && !slices.ContainsFunc(notByName, func(p netip.Prefix) bool { return p.Contains(a) }) {
+		if a.Is4() && lambent.ByName(a) && !addresses.Contains(a) {
 			out = append(out, a)
 		}
 	}

@@ -46,11 +46,7 @@ func (*Source) Batch() lambent.Batch { return lambent.Batch{Size: 10, Parallel: 
 
 // Check implements source.Source.
 func (s *Source) Check(t lambent.Trigger) error {
-	name := t.Queue.Name
-	if name == "" || len(name) > 80 || strings.Trim(strings.TrimSuffix(name, ".fifo"), "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_") != "" {
-		return lambent.Errorf(lambent.Invalid, "queue", "%.100q is not the name of a queue: 1 to 80 letters, digits, '-' and '_', and .fifo behind them for one in order", name)
-	}
-	return nil
+	return t.Queue.Validate()
 }
 
 // Prepare implements source.Preparer: a queue that is not there is made.
@@ -58,7 +54,7 @@ func (s *Source) Prepare(ctx context.Context, t lambent.Trigger, _ source.Sink) 
 	_, err := s.Queues.Get(t.Target.Project, t.Queue.Name)
 	if lambent.Is(err, lambent.NotFound) {
 		settings := queue.DefaultSettings()
-		settings.FIFO = strings.HasSuffix(t.Queue.Name, ".fifo")
+		settings.FIFO = strings.HasSuffix(t.Queue.Name, lambent.FIFO)
 		_, err = s.Queues.Create(ctx, t.Target.Project, t.Queue.Name, settings, nil)
 	}
 	return err

@@ -1,0 +1,115 @@
+package test
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+	standard "github.com/standard-webhooks/standard-webhooks/libraries/go"
+
+	"lambent"
+	"lambent/client"
+	"lambent/test/daemon"
+)
+
+// Outcomes reach a receiver that checks signatures with the standard's own library, and a
+// queue that AWS's client reads.
+func TestOutcomesAreTold(t *testing.T) {
+	t.Parallel()
+	d := daemon.Start(t, filepath.Join(daemon.Dir(t), "data"), "--driver", "process")
+	secret, err := d.WebhookSecret(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	checker, err := standard.NewWebhook(secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	told := make(chan string, 10)
+	receiver := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err := errors.Join(err, checker.Verify(body, r.Header)); err != nil {
+			t.Error(err)
+		}
+		told <- string(body)
+	}))
+	t.Cleanup(receiver.Close)
+	key, err := d.CreateToken(t.Context(), client.TokenRequest{Kind: "access_key", Role: "admin"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	queues := sqs.New(sqs.Options{BaseEndpoint: &d.URL, Region: "us-east-1", Credentials: credentials.NewStaticCredentialsProvider(key.ID, key.Secret, "")})
+	failed, err := queues.CreateQueue(t.Context(), &sqs.CreateQueueInput{QueueName: aws.String("failed")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := python(upload(t, d, "app.py", "def handler(event, context):\n    return {'half': 1 / event}\n"), 0)
+	r.Async = &client.AsyncRequest{Attempts: new(1), OnSuccess: new(lambent.AsyncDestination(receiver.URL + "/hook")), OnFailure: new(lambent.AsyncDestination("queue:failed"))}
+	if _, err := d.Deploy(t.Context(), "divide", r, nil); err != nil {
+		t.Fatal(err)
+	}
+	for _, payload := range []string{"2", "0"} {
+		if _, err := d.InvokeAsync(t.Context(), client.InvokeRequest{Name: "divide", Payload: strings.NewReader(payload)}, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var outcome struct {
+		Type string
+		Data struct{ ResponsePayload json.RawMessage }
+	}
+	if body := <-told; json.Unmarshal([]byte(body), &outcome) != nil || outcome.Type != "lambent.invocation.succeeded" || string(outcome.Data.ResponsePayload) != `{"half":0.5}` {
+		t.Errorf("the receiver was told %s", body)
+	}
+	got, err := queues.ReceiveMessage(t.Context(), &sqs.ReceiveMessageInput{QueueUrl: failed.QueueUrl, WaitTimeSeconds: 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(got.Messages) != 1 || !strings.Contains(*got.Messages[0].Body, `"errorType":"ZeroDivisionError"`) {
+		t.Errorf("in the queue is %v", got.Messages)
+	}
+}
+
+// Who may deploy a function has the server knock on no door that the function could not.
+func TestWebhookReachesWhatItsFunctionDoes(t *testing.T) {
+	if runtime.GOOS != "linux" || os.Geteuid() != 0 {
+		t.Skip("needs Linux and root, for functions that are isolated")
+	}
+	t.Parallel()
+	receiver := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("it was reached") }))
+	t.Cleanup(receiver.Close)
+	d := daemon.Start(t, filepath.Join(daemon.Dir(t), "data"))
+	r := python(upload(t, d, "app.py", handler), 0)
+	r.Async = &client.AsyncRequest{OnSuccess: new(lambent.AsyncDestination(receiver.URL))}
+	if _, err := d.Deploy(t.Context(), "knocks", r, nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.InvokeAsync(t.Context(), client.InvokeRequest{Name: "knocks", Payload: strings.NewReader("{}")}, ""); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		list, err := d.DeadLetters(t.Context(), "knocks", 10)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(list.DeadLetters) == 1 {
+			if reason := list.DeadLetters[0].Reason; !strings.Contains(reason, "may not reach") {
+				t.Error(reason)
+			}
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("there is no dead letter")
+		}
+	}
+}
