@@ -378,8 +378,8 @@ func (s *Server) openFaces(context.Context) error {
 		Control: s.control, Invoker: invoker, Triggers: s.triggers, Limits: s.limits, Logger: s.log,
 		Authenticate: s.identify, Keys: s.keys, HasCode: s.code.Has, CanRun: s.canRun, FixedEnv: s.fixedEnv, Framework: s.framework,
 		PutCode: s.putCode, Zip: s.code.Zip, Build: s.build, BuildLog: s.builder.Log, Logs: s.logs, Ledger: s.ledger,
-		FunctionURL: s.functionURL,
-		Runtimes:    s.describeRuntimes, AddRuntime: s.addRuntime, RemoveRuntime: s.removeRuntime, Closing: s.closing,
+		FunctionURL: s.functionURL, Notify: s.objects.Notify,
+		Runtimes: s.describeRuntimes, AddRuntime: s.addRuntime, RemoveRuntime: s.removeRuntime, Closing: s.closing,
 		Server: s.describe,
 	})
 	s.aws = aws.New(aws.Config{AccessKey: s.keys.AccessKey, Services: map[string]aws.Service{"events": aws.Events(s.triggers.Publish), "s3": aws.Objects(s.s3()), "sqs": aws.SQS(s.queues)}, Logger: s.log})

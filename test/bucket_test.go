@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -176,4 +177,58 @@ func TestBucketKillNine(t *testing.T) {
 		}
 	}
 	t.Logf("%d kills, %d acknowledged uploads, %d objects", rounds, len(acknowledged), len(there))
+}
+
+// A bucket elsewhere tells of an upload, by the password that it was given.
+func TestNotificationFromElsewhere(t *testing.T) {
+	t.Parallel()
+	dir := daemon.Dir(t)
+	seen := filepath.Join(dir, "notes")
+	if err := os.Mkdir(seen, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(seen, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	d := daemon.Start(t, filepath.Join(dir, "data"), "--driver", "process")
+	r := python(upload(t, d, "app.py", notes), 0)
+	r.Env["NOTES"] = seen
+	if _, err := d.Deploy(t.Context(), "notes", r, nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.AddTrigger(t.Context(), client.TriggerRequest{Function: "notes", SourceRequest: client.SourceRequest{Bucket: &client.Bucket{Name: "elsewhere"}}}); err != nil {
+		t.Fatal(err)
+	}
+	token, err := d.CreateToken(t.Context(), client.TokenRequest{Role: "invoke"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const document = `{"Records":[{"eventName":"s3:ObjectCreated:Put","eventTime":"2026-11-01T10:00:00Z","s3":{"bucket":{"name":"elsewhere"},"object":{"key":"a.txt","size":1}}}]}`
+	for password, want := range map[string]int{"guessed": http.StatusUnauthorized, token.Secret: http.StatusAccepted} {
+		req, err := http.NewRequest(http.MethodPost, d.URL+"/v1/notifications/s3", strings.NewReader(document))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.SetBasicAuth("ceph", password)
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != want {
+			t.Fatalf("status %s, not %d", resp.Status, want)
+		}
+	}
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		files, err := os.ReadDir(seen)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(files) == 1 && strings.HasPrefix(files[0].Name(), "a.txt ") {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the function was not invoked: %v", files)
+		}
+	}
 }

@@ -114,6 +114,12 @@ type plainHandler func(w http.ResponseWriter, r *http.Request, project string) e
 
 // plain adds a plain operation that needs a role, with its documentation.
 func (s *service) plain(api huma.API, op *huma.Operation, need auth.Role, h plainHandler) {
+	s.document(api, op)
+	s.mux.HandleFunc(op.Method+" "+op.Path, s.answer(need, h))
+}
+
+// document adds a plain operation to the document.
+func (s *service) document(api huma.API, op *huma.Operation) {
 	if !op.Hidden {
 		op.Parameters = append(op.Parameters,
 			param("header", projectHeader, "The project; without one, that of the credential, or default"),
@@ -122,7 +128,11 @@ func (s *service) plain(api huma.API, op *huma.Operation, need auth.Role, h plai
 		op.Security = nil
 		api.OpenAPI().AddOperation(op)
 	}
-	s.mux.HandleFunc(op.Method+" "+op.Path, func(w http.ResponseWriter, r *http.Request) {
+}
+
+// answer has a plain operation answer whoever may.
+func (s *service) answer(need auth.Role, h plainHandler) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
 		_, p, err := s.authorize(r, need)
 		if err == nil {
 			err = h(w, r, p)
@@ -130,7 +140,7 @@ func (s *service) plain(api huma.API, op *huma.Operation, need auth.Role, h plai
 		if err != nil {
 			s.refuse(w, r, err)
 		}
-	})
+	}
 }
 
 // gone makes the error of writing to a client one that is not answered: the

@@ -98,6 +98,49 @@ func (s *service) eventOperations(api huma.API) {
 	}, s.replayEvents)
 }
 
+// notificationOperation is the address that buckets elsewhere are given. What some of them
+// can send is a user and a password: the token is the password.
+func (s *service) notificationOperation(api huma.API) {
+	op := &huma.Operation{
+		OperationID: "notify-buckets", Method: http.MethodPost, Path: "/v1/notifications/s3", Tags: []string{"events"},
+		Summary: "Tell of what has happened in buckets elsewhere",
+		Description: "What S3 (by Amazon SNS), MinIO and Ceph send to a webhook. The project's triggers of buckets of these names invoke their functions as if the buckets were here; " +
+			"what no trigger is about is left out. Where only a user and a password can be given, the password is the token.",
+		RequestBody: &huma.RequestBody{
+			Required: true, Description: "A notification, at most 1 MB",
+			Content: map[string]*huma.MediaType{"application/json": {Schema: &huma.Schema{Type: huma.TypeObject}}},
+		},
+		Responses: map[string]*huma.Response{"202": {
+			Description: "They are kept, and functions will be invoked",
+			Content:     map[string]*huma.MediaType{"application/json": {Schema: schema[Accepted](api)}},
+		}},
+	}
+	s.document(api, op)
+	answer := s.answer(auth.RoleInvoke, s.notify)
+	s.mux.HandleFunc(op.Method+" "+op.Path, func(w http.ResponseWriter, r *http.Request) {
+		if _, token, ok := r.BasicAuth(); ok {
+			r.Header.Set("Authorization", "Bearer "+token)
+		}
+		answer(w, r)
+	})
+}
+
+func (s *service) notify(w http.ResponseWriter, r *http.Request, project string) error {
+	buf := payloads.Get().(*[]byte)
+	defer putPayload(buf)
+	var err error
+	if *buf, err = readPayload((*buf)[:0], w, r, s.Limits.MaxAsyncPayload); err != nil {
+		return err
+	}
+	n, err := s.Notify(r.Context(), project, *buf)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(http.StatusAccepted)
+	return writeJSON(w, Accepted{Events: n})
+}
+
 func (s *service) listEvents(ctx context.Context, in *listEventsInput) (*eventListOutput, error) {
 	project, err := in.project(ctx)
 	if err != nil {

@@ -76,6 +76,9 @@ type Config struct {
 	// Triggers has the triggers, and the invocations that are not tried any more.
 	Triggers *trigger.Broker
 
+	// Notify takes what buckets elsewhere tell of, and returns how many events there are.
+	Notify func(ctx context.Context, project string, document []byte) (int, error)
+
 	// FunctionURL returns the address of a function's URL.
 	FunctionURL func(lambent.Name) string
 
@@ -105,6 +108,7 @@ func New(c Config) http.Handler {
 	s := &service{Config: c, mux: http.NewServeMux()}
 	api := s.newAPI()
 	s.codeOperations(api)
+	s.notificationOperation(api)
 	s.functionOperations(api)
 	s.versionOperations(api)
 	s.aliasOperations(api)

@@ -8,6 +8,8 @@
 // is there after the next start, for its keeper to say whether the change has happened.
 // The same change published again has the same event id, and counts once.
 //
+// Buckets elsewhere can tell of their changes, too ([Source.Notify]).
+//
 // What it does not do: it does not know what is in a bucket.
 package object
 
@@ -158,7 +160,7 @@ func (s *Source) Done(ctx context.Context, project, id string, changes []Change)
 			c.Time = time.Now().UTC()
 		}
 	}
-	err := s.publish(ctx, project, id, changes)
+	err := s.publish(ctx, project, id, changes, true)
 	if err == nil {
 		return s.Cancel(project, id)
 	}
@@ -172,7 +174,7 @@ func (s *Source) Done(ctx context.Context, project, id string, changes []Change)
 				timer.Stop()
 				return
 			}
-			err := s.publish(s.ctx, project, id, changes)
+			err := s.publish(s.ctx, project, id, changes, true)
 			if err == nil {
 				err = s.Cancel(project, id)
 			}
@@ -213,8 +215,9 @@ func (s *Source) Cancel(project, id string) error { return s.intents.remove(proj
 // under way when the last one ended.
 func (s *Source) Pending(project string) ([]Intent, error) { return s.intents.list(project) }
 
-// publish hands events to all who watch for them.
-func (s *Source) publish(ctx context.Context, project, id string, changes []Change) error {
+// publish hands events to all who watch for them; with since, to those alone who have done
+// so when they happened.
+func (s *Source) publish(ctx context.Context, project, id string, changes []Change, since bool) error {
 	events := map[*binding][]lambent.Event{}
 	for i := range changes {
 		c := &changes[i]
@@ -223,7 +226,7 @@ func (s *Source) publish(ctx context.Context, project, id string, changes []Chan
 			name = lambent.IDOf(fmt.Sprint(id, " ", i))
 		}
 		for _, b := range s.watching(project, c.Bucket) {
-			if b.trigger.Bucket.Wants(c.Event, c.Key) && !c.Time.Before(b.trigger.Since) {
+			if b.trigger.Bucket.Wants(c.Event, c.Key) && !(since && c.Time.Before(b.trigger.Since)) {
 				c := *c
 				c.Configuration = cmp.Or(b.trigger.Bucket.Label, b.trigger.ID)
 				events[b] = append(events[b], event(name, &c))

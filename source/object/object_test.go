@@ -231,3 +231,97 @@ func TestFailure(t *testing.T) {
 		}
 	})
 }
+
+// Buckets elsewhere tell of their changes in S3's words, each in a way of its own.
+func TestNotify(t *testing.T) {
+	t.Parallel()
+	s := object.Open(t.TempDir())
+	defer s.Close()
+	var got, others sink
+	later := watching("photos", ".jpg")
+	later.Since = time.Now().Add(time.Hour) // clocks differ
+	s.Bind(later, &got)
+	elsewhere := watching("photos", "")
+	elsewhere.Target.Project = "other"
+	s.Bind(elsewhere, &others)
+
+	notify := func(document string) int {
+		t.Helper()
+		n, err := s.Notify(t.Context(), "p", []byte(document))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	minio := `{"EventName":"s3:ObjectCreated:Put","Key":"photos/summer+day/a%26b.jpg","Records":[{"eventVersion":"2.0","eventSource":"minio:s3","awsRegion":"",` +
+		`"eventTime":"2026-11-01T10:00:00.123Z","eventName":"s3:ObjectCreated:Put","userIdentity":{"principalId":"minioadmin"},"requestParameters":{"principalId":"minioadmin","region":"","sourceIPAddress":"10.0.0.1"},` +
+		`"responseElements":{"x-amz-id-2":"i","x-amz-request-id":"17A","x-minio-deployment-id":"d"},"s3":{"s3SchemaVersion":"1.0","configurationId":"Config","bucket":{"name":"photos","ownerIdentity":{"principalId":"minioadmin"},"arn":"arn:aws:s3:::photos"},` +
+		`"object":{"key":"summer+day%2Fa%26b.jpg","size":5,"eTag":"5d41402a","contentType":"image/jpeg","userMetadata":{"content-type":"image/jpeg"},"sequencer":"17AF"}},"source":{"host":"10.0.0.1","port":"","userAgent":"x"}}]}`
+	if n := notify(minio); n != 1 {
+		t.Errorf("%d events", n)
+	}
+	events := got.take()
+	if len(events) != 1 {
+		t.Fatalf("%v", events)
+	}
+	first := events[0]
+	var o lambent.ObjectEvent
+	if err := json.Unmarshal(first.Data, &o); err != nil {
+		t.Fatal(err)
+	}
+	if first.Type != lambent.EventObjectCreated || first.Subject != "summer day/a&b.jpg" || first.Source != "/buckets/photos" || first.Time.Format(time.RFC3339Nano) != "2026-11-01T10:00:00.123Z" ||
+		o.Event != "s3:ObjectCreated:Put" || o.Size != 5 || o.ETag != "5d41402a" || o.ContentType != "image/jpeg" || o.Sequencer != "17AF" || o.Principal != "minioadmin" || o.RemoteIP != "10.0.0.1" || o.RequestID != "17A" || o.Configuration == "" {
+		t.Errorf("%+v %+v", first, o)
+	}
+	if notify(minio); got.take()[0].ID != first.ID {
+		t.Error("the same record has another id")
+	}
+
+	// Ceph has it without s3:, and what nobody's trigger is about.
+	ceph := `{"Records":[{"eventVersion":"2.2","eventSource":"ceph:s3","eventTime":"2026-11-01T10:00:00.123456Z","eventName":"ObjectRemoved:Delete","userIdentity":{"principalId":"tester"},` +
+		`"s3":{"bucket":{"name":"photos","id":"b"},"object":{"key":"x.jpg","size":0,"eTag":"","versionId":"","sequencer":"F"}},"eventId":"1","opaqueData":""},` +
+		`{"eventName":"ObjectCreated:CompleteMultipartUpload","eventTime":"2026-11-01T10:00:01Z","s3":{"bucket":{"name":"photos"},"object":{"key":"y.jpg","size":9}}},` +
+		`{"eventName":"ObjectLifecycle:Expiration:Current","s3":{"bucket":{"name":"photos"},"object":{"key":"z.jpg"}}}]}`
+	if n := notify(ceph); n != 2 {
+		t.Errorf("%d events", n)
+	}
+	if events := got.take(); len(events) != 1 || events[0].Subject != "y.jpg" { // what was removed is for who asks for that
+		t.Errorf("%v", events)
+	}
+
+	// S3 itself has SNS tell.
+	message, err := json.Marshal(`{"Records":[{"eventName":"ObjectCreated:Put","eventTime":"2026-11-01T10:00:00Z","s3":{"bucket":{"name":"photos"},"object":{"key":"s.jpg"}}}]}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := notify(`{"Type":"Notification","TopicArn":"arn:aws:sns:eu-west-1:1:t","Message":` + string(message) + `}`); n != 1 {
+		t.Errorf("%d events", n)
+	}
+	if events := got.take(); len(events) != 1 || events[0].Subject != "s.jpg" {
+		t.Errorf("%v", events)
+	}
+	if n := notify(`{"Service":"Amazon S3","Event":"s3:TestEvent","Time":"2026-11-01T10:00:00Z","Bucket":"photos"}`); n != 0 {
+		t.Errorf("%d events", n)
+	}
+	if events := others.take(); events != nil {
+		t.Errorf("another project got %v", events)
+	}
+
+	// Nothing of what is not understood is done.
+	for document, want := range map[string]string{
+		`no`:                        "it is no notification",
+		`{"a":1}`:                   "it has no Records",
+		`{"Records":[1]}`:           "record 0",
+		`{"Records":[{"s3":null}]}`: "it names no event, bucket or key",
+		`{"Records":[{"eventName":"ObjectCreated:Put","s3":{"bucket":{"name":"photos"},"object":{"key":"a.jpg"}}},{"eventName":"ObjectCreated:Put","s3":{"bucket":{"name":"photos"},"object":{"key":"%zz"}}}]}`: "record 1",
+		`{"Type":"SubscriptionConfirmation","SubscribeURL":"https://sns.eu-west-1.amazonaws.com/?Action=ConfirmSubscription&Token=x"}`:                                                                          "open https://sns.eu-west-1.amazonaws.com/?Action=ConfirmSubscription&Token=x",
+	} {
+		n, err := s.Notify(t.Context(), "p", []byte(document))
+		if n != 0 || !lambent.Is(err, lambent.Invalid) || !strings.Contains(lambent.UserMessage(err), want) {
+			t.Errorf("%s: %d, %v", document, n, err)
+		}
+	}
+	if events := got.take(); events != nil {
+		t.Errorf("there are events: %v", events)
+	}
+}
