@@ -122,6 +122,7 @@ var modules = []rule{
 	{"github.com/google/nftables", "internal/netns", "", "the kernel's packet filter"},
 	{"github.com/elastic/go-seccomp-bpf", "sandbox/namespace", "", "the system call filter, from names to the kernel's instructions"},
 	{"golang.org/x/net/bpf", "sandbox/namespace", "", "those instructions as bytes"},
+	{"golang.org/x/net/netutil", "server", "", "a bound on connections"},
 	{"golang.org/x/net/dns/dnsmessage", "sandbox/names", "", "the names that functions ask for"},
 	{"golang.org/x/sys", "sandbox/* runtimes/rootfs server bucket/gateway internal/* test/machine/init test/power/inside", "", "system calls that the standard library lacks"},
 }

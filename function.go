@@ -292,13 +292,14 @@ func validCommand(command []string) error {
 }
 
 // reservedEnv reports whether AWS forbids a user to set k
-// (docs: "Using Lambda environment variables", reserved).
+// (docs: "Using Lambda environment variables", reserved). The credentials are not among
+// it here: AWS has roles for whoever has others, and a function that is to reach AWS
+// itself has to be given some.
 func reservedEnv(k string) bool {
 	switch k {
 	case "_HANDLER", "_X_AMZN_TRACE_ID", "AWS_DEFAULT_REGION", "AWS_REGION", "AWS_EXECUTION_ENV", "AWS_LAMBDA_FUNCTION_NAME",
 		"AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "AWS_LAMBDA_FUNCTION_VERSION", "AWS_LAMBDA_INITIALIZATION_TYPE", "AWS_LAMBDA_LOG_GROUP_NAME",
-		"AWS_LAMBDA_LOG_STREAM_NAME", "AWS_LAMBDA_RUNTIME_API", "AWS_ACCESS_KEY", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY",
-		"AWS_SESSION_TOKEN", "LAMBDA_TASK_ROOT", "LAMBDA_RUNTIME_DIR":
+		"AWS_LAMBDA_LOG_STREAM_NAME", "AWS_LAMBDA_RUNTIME_API", "LAMBDA_TASK_ROOT", "LAMBDA_RUNTIME_DIR":
 		return true
 	}
 	return false

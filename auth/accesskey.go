@@ -21,9 +21,17 @@ const signingKeyFile = "signing-key"
 
 const (
 	accessKeyPrefix = "LA" // of ids, as AWS's begin with AK
+	sessionPrefix   = "LS" // of ids of sandboxes' keys, as AWS's begin with AS
 	accessKeyLen    = 20   // of ids
 	accessSecretLen = 30   // bytes: 40 characters, as many as AWS's have
 )
+
+// An AccessKey is what a client signs its requests with.
+type AccessKey struct {
+	ID, Secret string
+	Session    string // a token that has to come with the signature; "": none may
+	Who        Identity
+}
 
 // IsAccessKey reports whether the token is an access key, for signatures, and not one
 // for the Authorization header.
@@ -43,20 +51,38 @@ func (k *Keys) CreateAccessKey(want Token) (secret string, made Token, err error
 	return k.accessSecret(id), made, nil
 }
 
-// AccessKey returns the secret of an access key, and who it stands for. Kind:
-// Unauthenticated.
-func (k *Keys) AccessKey(id string) (secret string, who Identity, err error) {
+// AccessKey returns the access key of an id. Kind: Unauthenticated.
+func (k *Keys) AccessKey(id string) (AccessKey, error) {
 	k.mu.RLock()
 	t, ok := k.tokens[id]
 	k.mu.RUnlock()
 	switch {
+	case strings.HasPrefix(id, sessionPrefix):
+		return AccessKey{}, lambent.Errorf(lambent.Unauthenticated, "auth", "access key %.40q is of an instance of a function: it is known in its sandbox alone, and as long as that is there", id).
+			WithHint(`eval "$(lambent env aws)"`)
 	case !ok || !t.IsAccessKey():
-		return "", Identity{}, lambent.Errorf(lambent.Unauthenticated, "auth", "access key %.40q is not known: it was mistyped, revoked, or is another server's", id).
+		return AccessKey{}, lambent.Errorf(lambent.Unauthenticated, "auth", "access key %.40q is not known: it was mistyped, revoked, or is another server's", id).
 			WithHint(`eval "$(lambent env aws)"`)
 	case t.isExpired(time.Now()):
-		return "", Identity{}, t.expired().WithHint(`eval "$(lambent env aws)"`)
+		return AccessKey{}, t.expired().WithHint(`eval "$(lambent env aws)"`)
 	}
-	return k.accessSecret(id), t.identity(), nil
+	return AccessKey{ID: id, Secret: k.accessSecret(id), Who: t.identity()}, nil
+}
+
+// Session returns the access key of a sandbox, by its id: the same for as long as the
+// server runs, and another the next time. It is nobody's yet, and AccessKey does not know
+// it: only who serves that sandbox can tell that it is meant.
+func (k *Keys) Session(sandbox string) AccessKey {
+	of := func(what string) []byte {
+		h := hmac.New(sha256.New, k.session)
+		h.Write([]byte(what + " " + sandbox))
+		return h.Sum(nil)
+	}
+	return AccessKey{
+		ID:      sessionPrefix + base32.StdEncoding.EncodeToString(of("id"))[:accessKeyLen-len(sessionPrefix)],
+		Secret:  base64.RawURLEncoding.EncodeToString(of("secret")[:accessSecretLen]),
+		Session: base64.RawURLEncoding.EncodeToString(of("token")),
+	}
 }
 
 // accessSecret is the secret of an access key: it is made of the id, and kept nowhere.

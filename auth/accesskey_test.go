@@ -28,15 +28,15 @@ func TestAccessKeys(t *testing.T) {
 		t.Fatalf("a token: %+v, %v", tokenMade, err)
 	}
 	for _, k := range []*auth.Keys{k, open(t, dir)} {
-		got, who, err := k.AccessKey(made.ID)
-		if err != nil || got != secret || who != (auth.Identity{Project: "shop", Role: auth.RoleInvoke, Token: made.ID}) {
-			t.Errorf("the key is %+v, %v", who, err)
+		got, err := k.AccessKey(made.ID)
+		if want := (auth.AccessKey{ID: made.ID, Secret: secret, Who: auth.Identity{Project: "shop", Role: auth.RoleInvoke, Token: made.ID}}); err != nil || got != want {
+			t.Errorf("the key is %+v, %v", got.Who, err)
 		}
 		if l := k.List("shop"); len(l) != 3 {
 			t.Errorf("tokens of shop: %+v", l)
 		}
 		for _, bad := range []string{"", "LA", made.ID + "A", tokenMade.ID, token} {
-			if _, _, err := k.AccessKey(bad); !lambent.Is(err, lambent.Unauthenticated) {
+			if _, err := k.AccessKey(bad); !lambent.Is(err, lambent.Unauthenticated) {
 				t.Errorf("%.20q is taken for an access key: %v", bad, err)
 			}
 		}
@@ -62,7 +62,7 @@ func TestAccessKeys(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, k := range []*auth.Keys{k, open(t, dir)} {
-		if _, _, err := k.AccessKey(made.ID); !lambent.Is(err, lambent.Unauthenticated) {
+		if _, err := k.AccessKey(made.ID); !lambent.Is(err, lambent.Unauthenticated) {
 			t.Errorf("a revoked access key: %v", err)
 		}
 	}
@@ -83,7 +83,7 @@ func TestAccessKeys(t *testing.T) {
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
-	if got, _, err := open(t, dir).AccessKey(otherMade.ID); err != nil || got == other {
+	if got, err := open(t, dir).AccessKey(otherMade.ID); err != nil || got.Secret == other {
 		t.Errorf("without the signing key there is a new one: %v", err)
 	}
 }
@@ -102,7 +102,7 @@ func TestExpiredIsForgotten(t *testing.T) {
 			left  int
 		}{{time.Hour, 2}, {23 * time.Hour, 3}, {2 * time.Hour, 3}} {
 			time.Sleep(c.after)
-			if _, _, err := k.AccessKey(made.ID); !lambent.Is(err, lambent.Unauthenticated) {
+			if _, err := k.AccessKey(made.ID); !lambent.Is(err, lambent.Unauthenticated) {
 				t.Errorf("an expired access key: %v", err)
 			}
 			if _, _, err := k.Create(auth.Token{Project: "p", Role: auth.RoleInvoke}); err != nil || len(k.List("p")) != c.left {
@@ -110,4 +110,23 @@ func TestExpiredIsForgotten(t *testing.T) {
 			}
 		}
 	})
+}
+
+// The key of a sandbox is its own, for as long as the server runs, and known to nobody who
+// looks it up.
+func TestSessions(t *testing.T) {
+	dir := t.TempDir()
+	k := open(t, dir)
+	a := k.Session("a")
+	if a != k.Session("a") || len(a.ID) != 20 || len(a.Secret) != 40 || a.Session == "" || a.Who != (auth.Identity{}) {
+		t.Errorf("the key of a sandbox: %d, %d and %d characters, of %+v", len(a.ID), len(a.Secret), len(a.Session), a.Who)
+	}
+	for _, other := range []auth.AccessKey{k.Session("b"), open(t, dir).Session("a")} {
+		if a.ID == other.ID || a.Secret == other.Secret || a.Session == other.Session {
+			t.Error("two sandboxes have something in common")
+		}
+	}
+	if _, err := k.AccessKey(a.ID); !lambent.Is(err, lambent.Unauthenticated) || !strings.Contains(err.Error(), "in its sandbox alone") {
+		t.Errorf("it is looked up: %v", err)
+	}
 }

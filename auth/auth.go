@@ -68,6 +68,7 @@ type Keys struct {
 	admin [sha256.Size]byte // of the admin token
 
 	signing []byte // of which the secrets of access keys are made
+	session []byte // and all of sandboxes' keys
 
 	mu     sync.RWMutex // guards tokens, and the file that holds them
 	tokens map[string]Token
@@ -76,7 +77,8 @@ type Keys struct {
 // Open reads the tokens in a data directory, which exists, making the admin token
 // if there is none.
 func Open(dir string) (*Keys, error) {
-	k := &Keys{dir: dir}
+	k := &Keys{dir: dir, session: make([]byte, secretBytes)}
+	rand.Read(k.session) // does not fail: it ends the program instead
 	token, err := readToken(filepath.Join(dir, TokenFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		token = newToken()

@@ -75,11 +75,11 @@ func (g *guarded) Assign(ctx context.Context, t Task) error {
 	return err
 }
 
-func (g *guarded) Listen() (l net.Listener, err error) {
+func (g *guarded) Listen(port int) (l net.Listener, err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	err = g.do("sandbox.Listen", func() error {
-		l, err = g.Sandbox.Listen()
+		l, err = g.Sandbox.Listen(port)
 		return err
 	})
 	return l, err

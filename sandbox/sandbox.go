@@ -109,9 +109,11 @@ type Sandbox interface {
 	// or nil for runtimes without an agent. Always the same value.
 	Agent() net.Conn
 
-	// Listen opens a TCP listener that the inside of the sandbox can reach. Its
-	// Addr is what the inside must dial.
-	Listen() (net.Listener, error)
+	// Listen opens a TCP listener that the inside of the sandbox can reach: at that port
+	// of the platform's address there, [RuntimeAPI] or [Endpoint], or, where the sandbox
+	// has no network of its own, at another. Its Addr is what the inside must dial. There
+	// is one for each port at a time; at one that has none nobody is met.
+	Listen(port int) (net.Listener, error)
 
 	// Dial connects to a port of 127.0.0.1 inside.
 	Dial(ctx context.Context, port int) (net.Conn, error)
@@ -137,6 +139,12 @@ type Sandbox interface {
 	// back. Calling it again does nothing and returns nil.
 	Destroy() error
 }
+
+// The ports at which the platform listens in a sandbox.
+const (
+	RuntimeAPI = 9001 // as on Lambda
+	Endpoint   = 9002 // of AWS's services
+)
 
 // A Settler is a Sandbox whose code gets more of the processor while it starts
 // than afterwards.

@@ -17,11 +17,11 @@ func (s *Server) openBuckets(ctx context.Context) (err error) {
 	s.buckets, err = bucket.Open(ctx, bucket.Options{
 		Dir: s.path(bucketsDir), Source: s.objects, Program: s.cfg.Gateway, Stall: s.cfg.StallTimeout, Logger: s.log,
 		Secret: func(project, key string) (string, error) {
-			secret, who, err := s.keys.AccessKey(key)
-			if err == nil && !who.Allows(project, auth.RoleAdmin) {
+			k, err := s.keys.AccessKey(key)
+			if err == nil && !k.Who.Allows(project, auth.RoleAdmin) {
 				err = lambent.Errorf(lambent.Forbidden, "auth", "access key %s is not for everything in project %s", key, project)
 			}
-			return secret, err
+			return k.Secret, err
 		},
 	})
 	if err != nil {
@@ -47,8 +47,8 @@ func (s *Server) s3() aws.Buckets {
 // serveForm answers browsers that upload a file by a form, which is signed inside.
 func (s *Server) serveForm(w http.ResponseWriter, r *http.Request) {
 	err := s.buckets.ServeForm(w, r, func(key string) (string, error) {
-		_, who, err := s.keys.AccessKey(key)
-		return who.Project, err
+		k, err := s.keys.AccessKey(key)
+		return k.Who.Project, err
 	})
 	if err != nil {
 		aws.Refuse(w, r, "s3", err)

@@ -77,7 +77,7 @@ type Server struct {
 	buckets    *bucket.Buckets
 	queues     *queue.Queues
 	web        *web.Face
-	aws        http.Handler
+	aws        *aws.Face
 	api        http.Handler
 	front      *http1.Server // of calls
 	http       *http.Server  // of all else
@@ -88,6 +88,7 @@ type Server struct {
 	background context.Context // ends with stop
 	stop       context.CancelFunc
 	running    sync.WaitGroup // what runs in the background
+	opened     chan struct{}  // closed when Open has done all
 	closing    chan struct{}  // closed when Close begins
 	serving    sync.RWMutex   // held for reading by each request, and by Close to wait for the last
 	closers    []closer       // in the order of opening
@@ -108,7 +109,7 @@ func Open(ctx context.Context, cfg Config) (_ *Server, err error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	s := &Server{cfg: cfg, limits: lambent.DefaultLimits(), started: time.Now(), log: cfg.Logger, closing: make(chan struct{})}
+	s := &Server{cfg: cfg, limits: lambent.DefaultLimits(), started: time.Now(), log: cfg.Logger, opened: make(chan struct{}), closing: make(chan struct{})}
 	s.background, s.stop = context.WithCancel(context.WithoutCancel(ctx))
 	defer func() {
 		if err != nil {
@@ -129,6 +130,7 @@ func Open(ctx context.Context, cfg Config) (_ *Server, err error) {
 		}
 		s.log.Debug("opened", "part", step.name, "took", time.Since(begun))
 	}
+	close(s.opened)
 	s.running.Go(func() { s.collect(s.background) })
 	s.running.Go(func() { s.sweep(s.background) })
 	s.running.Go(func() { s.keepLearnt(s.background) })
@@ -296,7 +298,7 @@ func (s *Server) openDispatch(context.Context) error {
 			return lags
 		},
 	})
-	s.guests = map[string]guest.Guest{"lambda": &lambda.Guest{Limits: s.limits}, "gcf": &gcf.Guest{Limits: s.limits}}
+	s.guests = map[string]guest.Guest{"lambda": &lambda.Guest{Limits: s.limits, Endpoint: s.openEndpoint}, "gcf": &gcf.Guest{Limits: s.limits}}
 	s.dispatch = dispatch.New(dispatch.Config{
 		Resolve: func(n lambent.Name) (lambent.Target, error) { return s.control.Resolve(n) },
 		Usage: func(u *lambent.Usage) error {

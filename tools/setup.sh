@@ -28,6 +28,7 @@ websocket_python=15.0.1
 boto3=1.44.8
 awscli=1.46.3
 boto3_query=1.26.165 # speaks SQS's older protocol
+aws_node=3.1175.0    # its clients have versions of their own: this is of S3's
 
 # The kernels of test/machine, as Debian has them: the oldest that people run sandboxes
 # on, and a newer one.
@@ -179,6 +180,15 @@ install_aws() {
     say "an older one in $dir"
     rm -rf "$dir.part"
     .venv/bin/pip install --quiet --disable-pip-version-check --target "$dir.part" "boto3==$boto3_query"
+    mv "$dir.part" "$dir"
+  fi
+  dir=.venv/aws-clients-node-$aws_node
+  if [ ! -d "$dir" ]; then
+    say "AWS's clients for Node.js in $dir"
+    rm -rf "$dir.part"
+    mkdir -p "$dir.part"
+    npm install --silent --no-audit --no-fund --ignore-scripts --prefix "$dir.part" "@aws-sdk/client-s3@$aws_node" @aws-sdk/client-sqs@3.1175.0 @aws-sdk/client-eventbridge@3.1169.0
+    rm "$dir.part"/package*.json
     mv "$dir.part" "$dir"
   fi
 }

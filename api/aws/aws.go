@@ -12,6 +12,7 @@
 package aws
 
 import (
+	"crypto/subtle"
 	"log/slog"
 	"maps"
 	"net/http"
@@ -33,9 +34,8 @@ type Service func(w http.ResponseWriter, r *http.Request, who auth.Identity) err
 // A Config is what the server plugs in. All of it must be there, and may be called
 // concurrently.
 type Config struct {
-	// AccessKey returns the secret of an access key and who it stands for. Kind:
-	// Unauthenticated.
-	AccessKey func(id string) (secret string, who auth.Identity, err error)
+	// AccessKey returns the access key of an id. Kind: Unauthenticated.
+	AccessKey func(id string) (auth.AccessKey, error)
 
 	Services map[string]Service // by their names in signatures, such as s3
 	Logger   *slog.Logger       // internal errors go there; nil: nowhere
@@ -44,8 +44,8 @@ type Config struct {
 // maxBody bounds what is held in memory to be hashed: S3's clients say the hash before.
 const maxBody = 4 << 20
 
-// face answers signed requests.
-type face struct {
+// A Face answers signed requests: all for which [IsSigned] holds.
+type Face struct {
 	Config
 	names string // of the services
 }
@@ -53,16 +53,28 @@ type face struct {
 // IsSigned reports whether a request is one for the handler that New returns.
 func IsSigned(r *http.Request) bool { return sigv4.IsSigned(r) || sigv2.IsPresigned(r) }
 
-// New returns the handler of all requests for which [IsSigned] holds.
-func New(c Config) http.Handler {
+// New returns the face of some services.
+func New(c Config) *Face {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &face{c, strings.Join(slices.Sorted(maps.Keys(c.Services)), ", ")}
+	return &Face{c, strings.Join(slices.Sorted(maps.Keys(c.Services)), ", ")}
+}
+
+// For is the same face for who has one access key, and knows no other.
+func (f *Face) For(k auth.AccessKey) *Face {
+	c := f.Config
+	c.AccessKey = func(id string) (auth.AccessKey, error) {
+		if id != k.ID {
+			return auth.AccessKey{}, lambent.Errorf(lambent.Unauthenticated, "aws", "access key %.40q is not the one that is known here, %s", id, k.ID)
+		}
+		return k, nil
+	}
+	return &Face{c, f.names}
 }
 
 // ServeHTTP implements http.Handler.
-func (f *face) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (f *Face) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set(requestIDHeader, lambent.NewID())
 	if !sigv4.IsSigned(r) {
 		if err := f.servePresigned(w, r); err != nil {
@@ -80,37 +92,47 @@ func (f *face) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func (f *face) serve(w http.ResponseWriter, r *http.Request, signature *sigv4.Signature) error {
+func (f *Face) serve(w http.ResponseWriter, r *http.Request, signature *sigv4.Signature) error {
 	service := f.Services[signature.Service]
 	if service == nil {
 		return lambent.Errorf(lambent.Unsupported, "aws", "%.40q is not among the services of AWS's that this server has: %s", signature.Service, f.names)
 	}
-	secret, who, err := f.AccessKey(signature.AccessKey)
-	if err == nil && signature.SessionToken != "" {
-		err = because(sigv4.ReasonNoSession, lambent.Errorf(lambent.Unauthenticated, "aws", "access key %.40s comes with a session token, and has none: unset AWS_SESSION_TOKEN", signature.AccessKey))
-	}
+	key, err := f.key(signature.AccessKey, signature.SessionToken)
 	if err != nil {
 		return err
 	}
 	if signature.Service != "s3" {
 		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 	}
-	if err := signature.Verify(r, secret, time.Now()); err != nil {
+	if err := signature.Verify(r, key.Secret, time.Now()); err != nil {
 		return err
 	}
-	return service(w, r, who)
+	return service(w, r, key.Who)
 }
 
 // servePresigned answers for S3 what was presigned in its older form.
-func (f *face) servePresigned(w http.ResponseWriter, r *http.Request) error {
-	secret, who, err := f.AccessKey(sigv2.AccessKey(r))
+func (f *Face) servePresigned(w http.ResponseWriter, r *http.Request) error {
+	key, err := f.key(sigv2.AccessKey(r), sigv2.SessionToken(r))
 	if err == nil {
-		err = sigv2.Verify(r, secret, time.Now())
+		err = sigv2.Verify(r, key.Secret, time.Now())
 	}
 	if err != nil {
 		return err
 	}
-	return f.Services["s3"](w, r, who)
+	return f.Services["s3"](w, r, key.Who)
+}
+
+// key is the access key of an id, which comes with the session token that it has.
+func (f *Face) key(id, session string) (auth.AccessKey, error) {
+	key, err := f.AccessKey(id)
+	if err != nil || subtle.ConstantTimeCompare([]byte(key.Session), []byte(session)) == 1 {
+		return key, err
+	}
+	why := "without its session token, AWS_SESSION_TOKEN, or with another's"
+	if key.Session == "" {
+		why = "with a session token, and has none: unset AWS_SESSION_TOKEN"
+	}
+	return key, because(sigv4.ReasonNoSession, lambent.Errorf(lambent.Unauthenticated, "aws", "access key %.40s comes %s", id, why))
 }
 
 // because gives an error AWS's word for it.

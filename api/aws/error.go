@@ -131,7 +131,7 @@ func refusalOf(p protocol, err error) refusal {
 }
 
 // refuse answers with an error.
-func (f *face) refuse(w http.ResponseWriter, r *http.Request, p protocol, err error) {
+func (f *Face) refuse(w http.ResponseWriter, r *http.Request, p protocol, err error) {
 	if lambent.KindOf(err) == lambent.Internal {
 		f.Logger.Error("a request failed", "method", r.Method, "path", r.URL.Path, "target", r.Header.Get("X-Amz-Target"), "error", err)
 	}

@@ -12,8 +12,7 @@ import (
 
 // environment returns what AWS documents that a function finds
 // (docs: "Defined runtime environment variables"), the user's own variables and
-// the secrets on top. Credentials are not among it yet: there is no service to
-// use them with.
+// the secrets on top.
 func (in *instance) environment() map[string]string {
 	u := in.unit
 	c := u.Revision.Config
@@ -52,6 +51,7 @@ func (in *instance) environment() map[string]string {
 	if c.Concurrency > 1 {
 		env["AWS_LAMBDA_MAX_CONCURRENCY"] = strconv.Itoa(c.Concurrency)
 	}
+	in.addEndpoint(env)
 	for k, v := range in.runtime.Env {
 		if _, ours := env[k]; !ours {
 			env[k] = v

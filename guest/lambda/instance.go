@@ -34,6 +34,7 @@ type instance struct {
 	runtime  lambent.Runtime
 	limits   lambent.Limits
 	listener net.Listener // nil for agents
+	endpoint Endpoint     // set by Attach, if there is one
 	api      string       // AWS_LAMBDA_RUNTIME_API
 	unit     guest.Unit   // set by Init
 	arn      string
@@ -42,6 +43,8 @@ type instance struct {
 	dead chan struct{} // closed once nothing can be invoked any more
 
 	mu       sync.Mutex
+	name     lambent.Name  // of the function, once it is known
+	known    bool          // at the endpoint
 	conns    []*http1.Conn // open connections, closed by Stop
 	waiting  []waiting     // connections that asked for the next invocation
 	arrived  chan struct{} // has a token while connections wait that some invocation may not know of
@@ -421,6 +424,9 @@ func (in *instance) end() {
 	in.mu.Unlock()
 	if in.listener != nil {
 		in.listener.Close()
+	}
+	if in.endpoint.Close != nil {
+		_ = in.endpoint.Close() // what it had is gone either way
 	}
 	for _, c := range conns {
 		c.Close()

@@ -37,6 +37,11 @@ var errGreeting = errors.New("that is another protocol")
 type Guest struct {
 	// Limits bound payloads; the response limit is AWS's 100 bytes over MaxPayload.
 	Limits lambent.Limits
+
+	// Endpoint has AWS's clients in a sandbox answered, at a listener that is open inside;
+	// who is whose code asks. nil: there is no endpoint, and nothing of one in the code's
+	// environment.
+	Endpoint func(sandbox string, l net.Listener, who func() (Caller, error)) Endpoint
 }
 
 // Check implements guest.Checker.
@@ -57,33 +62,51 @@ func (g *Guest) Batches() bool { return true }
 
 // Attach implements guest.Guest.
 func (g *Guest) Attach(ctx context.Context, sb sandbox.Sandbox, rt lambent.Runtime) (guest.Instance, error) {
-	const op = "lambda.Attach"
 	in := newInstance(sb, rt, g.Limits)
-	if rt.BootLate {
-		return in, nil
+	err := in.attach(ctx)
+	if err == nil && g.Endpoint != nil {
+		err = in.openEndpoint(g.Endpoint)
 	}
-	if agent := sb.Agent(); agent != nil {
-		stop := context.AfterFunc(ctx, func() { sb.Destroy() })
+	if err != nil {
+		in.end()
+		return nil, err
+	}
+	return in, nil
+}
+
+// attach waits for the agent, or opens the Runtime API for a program that has no agent.
+func (in *instance) attach(ctx context.Context) error {
+	const op = "lambda.Attach"
+	if in.runtime.BootLate {
+		return nil
+	}
+	if agent := in.sandbox.Agent(); agent != nil {
+		stop := context.AfterFunc(ctx, func() { in.sandbox.Destroy() })
 		hello := make([]byte, len(agentHello))
 		n, err := io.ReadFull(agent, hello)
 		if !stop() {
-			return nil, context.Cause(ctx)
+			return context.Cause(ctx)
 		}
 		if err == nil && string(hello) != agentHello {
 			err = errGreeting
 		}
 		if err != nil {
-			return nil, lambent.Errorf(lambent.Internal, op, "the agent of %s does not get ready: it said %q: %w", rt.Name, hello[:n], err)
+			return lambent.Errorf(lambent.Internal, op, "the agent of %s does not get ready: it said %q: %w", in.runtime.Name, hello[:n], err)
 		}
-		return in, nil
+		return nil
 	}
-	l, err := sb.Listen()
+	return in.openAPI()
+}
+
+// openAPI opens the Runtime API to whoever connects.
+func (in *instance) openAPI() error {
+	l, err := in.sandbox.Listen(sandbox.RuntimeAPI)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	in.listener, in.api = l, l.Addr().String()
 	go in.accept(l)
-	return in, nil
+	return nil
 }
 
 // accept serves the connections of programs that bring their own client.

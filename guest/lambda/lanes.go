@@ -17,13 +17,8 @@ func (in *instance) openLanes() error {
 	if in.sandbox.Agent() == nil || in.unit.Revision.Config.Concurrency <= 1 {
 		return nil
 	}
-	l, err := in.sandbox.Listen()
-	if err != nil {
-		return err
-	}
-	in.listener, in.api, in.wide, in.lanes = l, l.Addr().String(), true, 1
-	go in.accept(l)
-	return nil
+	in.wide, in.lanes = true, 1
+	return in.openAPI()
 }
 
 // widenLocked counts one lane more if there are more invocations than lanes, and

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"strconv"
 	"sync"
 	"syscall"
 	"time"
@@ -13,24 +14,52 @@ import (
 	"lambent"
 )
 
-// A door is a socket inside at which the platform listens. It is opened once, as
-// the namespace has to be entered for that; listeners on it come and go.
+// A door is a socket inside at which the platform listens. It is made once, as the
+// namespace has to be entered for that, and shut until somebody listens; listeners on it
+// come and go.
 type door struct {
 	socket *net.TCPListener
 
 	mu   sync.Mutex // guards what follows
+	open bool
 	last *listener
 }
 
 // openDoor must be called in the namespace.
-func openDoor(port string) (*door, error) {
+func openDoor(port int) (*door, error) {
 	var c net.ListenConfig
 	c.SetMultipathTCP(false) // needless here, and its sockets cannot be emptied
-	l, err := c.Listen(context.Background(), "tcp4", net.JoinHostPort(platform, port))
+	l, err := c.Listen(context.Background(), "tcp4", net.JoinHostPort(platform, strconv.Itoa(port)))
 	if err != nil {
 		return nil, err
 	}
-	return &door{socket: l.(*net.TCPListener)}, nil
+	d := &door{socket: l.(*net.TCPListener), open: true}
+	return d, d.set(false)
+}
+
+// set opens the door, so that connections wait to be accepted, or shuts it: then whoever
+// connects is refused, and every connection ends that nobody has accepted. A socket that is
+// shut twice has none any more that could be read from.
+func (d *door) set(open bool) error {
+	if open == d.open {
+		return nil
+	}
+	raw, err := d.socket.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var failed error
+	err = raw.Control(func(fd uintptr) {
+		if open {
+			failed = unix.Listen(int(fd), unix.SOMAXCONN)
+		} else {
+			failed = unix.Shutdown(int(fd), unix.SHUT_RD)
+		}
+	})
+	if err = errors.Join(err, failed); err == nil {
+		d.open = open
+	}
+	return err
 }
 
 func (d *door) listen() (net.Listener, error) {
@@ -45,13 +74,16 @@ func (d *door) listen() (net.Listener, error) {
 	if err := d.socket.SetDeadline(time.Time{}); err != nil {
 		return nil, lambent.Errorf(lambent.Unavailable, "netns.Listen", "the network is closed: %w", err)
 	}
+	if err := d.set(true); err != nil {
+		return nil, lambent.Errorf(lambent.Internal, "netns.Listen", "%w", err)
+	}
 	d.last = &listener{door: d, conns: map[*conn]struct{}{}}
 	return d.last, nil
 }
 
 // reset ends every connection: those accepted, those that wait, and those that
 // are being made, whose requests the next listener would take for its own
-// function's. The socket stays: shut down it drops all it has, and listens again.
+// function's. The socket stays: shut down it drops all it has.
 func (d *door) reset() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -59,15 +91,7 @@ func (d *door) reset() error {
 		d.last.Close()
 		d.last = nil
 	}
-	raw, err := d.socket.SyscallConn()
-	if err != nil {
-		return err
-	}
-	var again error
-	err = raw.Control(func(fd uintptr) {
-		again = errors.Join(unix.Shutdown(int(fd), unix.SHUT_RD), unix.Listen(int(fd), unix.SOMAXCONN))
-	})
-	return errors.Join(err, again)
+	return d.set(false)
 }
 
 func (d *door) close() {

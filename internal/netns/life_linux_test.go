@@ -282,7 +282,7 @@ func TestHammer(t *testing.T) {
 func hammer(t *testing.T, n *netns.Net, relay *names.Relay, round int) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	l, err := n.Listen()
+	l, err := n.Listen(9001)
 	if err != nil {
 		t.Error(err)
 		return

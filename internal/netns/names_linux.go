@@ -19,13 +19,16 @@ type names struct {
 
 // openNames must be called in the namespace.
 func openNames() (*names, error) {
-	streams, err := openDoor("53")
+	streams, err := openDoor(53)
 	if err != nil {
 		return nil, err
 	}
 	s := &names{streams: streams}
 	var c net.ListenConfig
 	udp, err := c.ListenPacket(context.Background(), "udp4", net.JoinHostPort(platform, "53"))
+	if err == nil {
+		err = streams.set(true)
+	}
 	if err == nil {
 		s.datagrams = udp.(*net.UDPConn)
 		err = s.datagrams.SetReadBuffer(64 << 10)
@@ -55,7 +58,7 @@ func (s *names) reset() error {
 	if err == nil && full {
 		err = errors.New("queries without end")
 	}
-	return errors.Join(err, s.streams.reset())
+	return errors.Join(err, s.streams.reset(), s.streams.set(true))
 }
 
 func (s *names) close() {

@@ -26,7 +26,7 @@ type Net struct {
 	slot  int
 	index int      // of the interface on the host
 	file  *os.File // the namespace
-	door  *door
+	doors map[int]*door
 	names *names
 
 	mu     sync.Mutex // guards what follows, and is held while the fence changes for this network
@@ -98,8 +98,11 @@ func (n *Net) furnish(ns *os.File) error {
 	if n.index, err = n.nets.link(n.slot, ns); err != nil {
 		return err
 	}
-	if n.door, err = openDoor("9001"); err != nil {
-		return err
+	n.doors = map[int]*door{}
+	for _, port := range doorPorts {
+		if n.doors[port], err = openDoor(port); err != nil {
+			return err
+		}
 	}
 	n.names, err = openNames()
 	return err
@@ -121,10 +124,21 @@ func (n *Net) Dial(ctx context.Context, port int) (net.Conn, error) {
 	return conn, nil
 }
 
-// Listen returns the listener of the platform inside, at 169.254.100.1:9001. The
+// doorPorts are those of the platform inside, at 169.254.100.1: as the Runtime API has it on
+// Lambda, and for AWS's services.
+var doorPorts = []int{9001, 9002}
+
+// Listen returns the listener of the platform inside, at one of its ports. The
 // socket is as old as the network: closing the listener stops accepting and ends
-// the connections that it accepted. There is one at a time.
-func (n *Net) Listen() (net.Listener, error) { return n.door.listen() }
+// the connections that it accepted. There is one for each port at a time; who connects
+// to one that never had any is refused.
+func (n *Net) Listen(port int) (net.Listener, error) {
+	d := n.doors[port]
+	if d == nil {
+		return nil, lambent.Errorf(lambent.Invalid, "netns.Listen", "port %d is not one of the platform's inside: %v", port, doorPorts)
+	}
+	return d.listen()
+}
 
 // Reset makes the network as new, for another sandbox; the processes of the last
 // must be dead. After an error, [ErrUsed] among them, the network must be closed.
@@ -135,7 +149,11 @@ func (n *Net) Reset() error {
 	} else if used {
 		return ErrUsed
 	}
-	if err := errors.Join(n.door.reset(), n.names.reset(), n.forget()); err != nil {
+	err := errors.Join(n.names.reset(), n.forget())
+	for _, d := range n.doors {
+		err = errors.Join(err, d.reset())
+	}
+	if err != nil {
 		return lambent.Errorf(lambent.Internal, op, "cannot close what was open to the sandbox: %w", err)
 	}
 	return nil
@@ -199,8 +217,8 @@ func (n *Net) release() (used, first bool) {
 		out, err := n.used()
 		used = out || err != nil
 	}
-	if n.door != nil {
-		n.door.close()
+	for _, d := range n.doors {
+		d.close()
 	}
 	if n.names != nil {
 		n.names.close()

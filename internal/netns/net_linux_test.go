@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"lambent"
 	"lambent/internal/netns"
 )
 
@@ -72,14 +73,33 @@ func dialFrom(t testing.TB, ns *os.File, address string) (net.Conn, error) {
 
 func TestListen(t *testing.T) {
 	n := mk(t, open(t, 0), 7)
-	l, err := n.Listen()
+	refused := func(what string) {
+		t.Helper()
+		for _, port := range []string{"9001", "9002"} {
+			if _, err := dialFrom(t, n.File(), "169.254.100.1:"+port); !errors.Is(err, unix.ECONNREFUSED) {
+				t.Errorf("port %s %s: %v", port, what, err)
+			}
+		}
+	}
+	refused("of a new network")
+	other, err := n.Listen(9002)
+	must(t, err)
+	defer func() {
+		must(t, other.Close())
+		must(t, n.Reset())
+		refused("after a reset")
+	}()
+	if _, err := n.Listen(9003); !lambent.Is(err, lambent.Invalid) {
+		t.Errorf("listening at another port: %v", err)
+	}
+	l, err := n.Listen(9001)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if got := l.Addr().String(); got != "169.254.100.1:9001" {
 		t.Errorf("the listener's address is %s", got)
 	}
-	if _, err := n.Listen(); err == nil {
+	if _, err := n.Listen(9001); err == nil {
 		t.Error("there are two listeners")
 	}
 	c, err := dialFrom(t, n.File(), l.Addr().String())
@@ -134,7 +154,7 @@ func TestDial(t *testing.T) {
 func TestResetDropsRequests(t *testing.T) {
 	n := mk(t, open(t, 0), 1)
 	for round := range 20 {
-		l, err := n.Listen()
+		l, err := n.Listen(9001)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -160,7 +180,7 @@ func TestResetDropsRequests(t *testing.T) {
 		if err := n.Reset(); err != nil {
 			t.Fatal(err)
 		}
-		next, err := n.Listen()
+		next, err := n.Listen(9001)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -247,4 +267,24 @@ func BenchmarkDial(b *testing.B) {
 		_ = c.(*net.TCPConn).SetLinger(0)
 		c.Close()
 	}
+}
+
+// A network that served sandboxes without a listener is as good as a new one to those
+// that have one: what they accept can be read from, whenever something comes.
+func TestListenAfterResets(t *testing.T) {
+	n := mk(t, open(t, 0), 3)
+	for range 3 {
+		must(t, n.Reset())
+	}
+	l, err := n.Listen(9002)
+	must(t, err)
+	c, err := dialFrom(t, n.File(), l.Addr().String())
+	must(t, err)
+	s, err := l.Accept()
+	must(t, err)
+	must(t, s.SetReadDeadline(time.Now().Add(20*time.Millisecond)))
+	if _, err := s.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("nothing has come, and it is read as %v", err)
+	}
+	must(t, c.Close())
 }

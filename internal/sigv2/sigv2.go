@@ -13,6 +13,7 @@ import (
 	"crypto/hmac"
 	"crypto/sha1"
 	"encoding/base64"
+	"maps"
 	"net/http"
 	"slices"
 	"strconv"
@@ -38,6 +39,11 @@ func IsPresigned(r *http.Request) bool {
 // AccessKey is whose signature it is said to be.
 func AccessKey(r *http.Request) string { return r.URL.Query().Get("AWSAccessKeyId") }
 
+// SessionToken is what comes with the signature of a key that is somebody's for a while.
+func SessionToken(r *http.Request) string { return r.URL.Query().Get(sessionToken) }
+
+const sessionToken = "x-amz-security-token"
+
 // Verify holds a request to its signature, at a time. Kinds: Invalid, Forbidden.
 func Verify(r *http.Request, secret string, now time.Time) error {
 	query := r.URL.Query()
@@ -51,15 +57,17 @@ func Verify(r *http.Request, secret string, now time.Time) error {
 		return fail(lambent.Invalid, sigv4.ReasonIncomplete, "Expires is %.40q: seconds since 1970", query.Get("Expires"))
 	}
 	text := strings.Join([]string{r.Method, r.Header.Get("Content-Md5"), r.Header.Get("Content-Type"), query.Get("Expires")}, "\n") + "\n"
-	var names []string
-	for name := range r.Header {
+	fields := map[string]string{}
+	for name, values := range r.Header {
 		if strings.HasPrefix(name, "X-Amz-") {
-			names = append(names, name)
+			fields[strings.ToLower(name)] = strings.Join(values, ",")
 		}
 	}
-	slices.Sort(names)
-	for _, name := range names {
-		text += strings.ToLower(name) + ":" + strings.Join(r.Header[name], ",") + "\n"
+	if token := SessionToken(r); token != "" { // it stands for the header
+		fields[sessionToken] = token
+	}
+	for _, name := range slices.Sorted(maps.Keys(fields)) {
+		text += name + ":" + fields[name] + "\n"
 	}
 	text += r.URL.EscapedPath()
 	var chosen []string

@@ -173,11 +173,11 @@ func (b *Box) Paths(t sandbox.Task) sandbox.Paths {
 }
 
 // Listen implements sandbox.Sandbox.
-func (b *Box) Listen() (net.Listener, error) { return net.Listen("tcp", "127.0.0.1:0") }
+func (b *Box) Listen(int) (net.Listener, error) { return net.Listen("tcp", "127.0.0.1:0") }
 
 // Port implements sandbox.Sublet: the network is the host's.
 func (b *Box) Port(int) (int, error) {
-	l, err := b.Listen()
+	l, err := b.Listen(0)
 	if err != nil {
 		return 0, err
 	}

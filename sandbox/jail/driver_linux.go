@@ -230,11 +230,11 @@ type box struct {
 	ended  sync.Once
 	gone   sync.Once
 
-	mu       sync.Mutex // guards what follows
-	listener net.Listener
-	closed   bool // the meter is
-	cpuUS    int64
-	peak     int64
+	mu        sync.Mutex // guards what follows
+	listeners []net.Listener
+	closed    bool // the meter is
+	cpuUS     int64
+	peak      int64
 }
 
 // take takes over what the jail hands over.
@@ -303,8 +303,8 @@ func (b *box) Terminate() error {
 }
 
 // Listen implements sandbox.Sandbox.
-func (b *box) Listen() (net.Listener, error) {
-	f, err := b.one(request{Op: listen})
+func (b *box) Listen(port int) (net.Listener, error) {
+	f, err := b.one(request{Op: listen, Port: port})
 	if err != nil {
 		return nil, err
 	}
@@ -314,7 +314,7 @@ func (b *box) Listen() (net.Listener, error) {
 		return nil, lambent.Errorf(lambent.Internal, "jail.Listen", "%w", err)
 	}
 	b.mu.Lock()
-	b.listener = l
+	b.listeners = append(b.listeners, l)
 	b.mu.Unlock()
 	return l, nil
 }
@@ -394,8 +394,8 @@ func (b *box) Destroy() (err error) {
 	b.gone.Do(func() {
 		// First, so that nothing of the slot's next sandbox is accepted or read.
 		b.mu.Lock()
-		if b.listener != nil {
-			b.listener.Close()
+		for _, l := range b.listeners {
+			l.Close()
 		}
 		b.mu.Unlock()
 		closeAll(b.names)

@@ -19,7 +19,7 @@ import (
 )
 
 const (
-	version    = 5
+	version    = 6
 	maxMessage = 64 << 10 // an environment has 4 KB, an event does not come this way
 	maxFiles   = 8        // descriptors with one message
 )
@@ -40,7 +40,7 @@ type request struct {
 	Sandbox uint64           `json:",omitempty"` // the number of its park
 	Runtime *lambent.Runtime `json:",omitempty"` // of park
 	Task    *sandbox.Task    `json:",omitempty"` // of assign
-	Port    int              `json:",omitempty"` // of dial
+	Port    int              `json:",omitempty"` // of listen and dial
 	Name    string           `json:",omitempty"` // of open
 	LeadsTo []netip.Addr     `json:",omitempty"`
 	Part    float64          `json:",omitempty"` // of share
@@ -118,7 +118,7 @@ func (r *request) check(l *lambent.Limits) error {
 		return bad("memory of %d MB", r.Task.MemoryMB)
 	case r.Op == assign && (r.Task.TmpMB < 1 || r.Task.TmpMB > l.MaxTmpMB):
 		return bad("a disk of %d MB", r.Task.TmpMB)
-	case r.Op == dial && (r.Port < 1 || r.Port > 65535):
+	case (r.Op == listen || r.Op == dial) && (r.Port < 1 || r.Port > 65535):
 		return bad("port %d", r.Port)
 	case r.Op == share && !(r.Part > 0 && r.Part <= 1):
 		return bad("a part of %v", r.Part)

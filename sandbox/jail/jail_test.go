@@ -397,7 +397,7 @@ func (b *ableBox) Destroy() error {
 // panic, does not hang, and no sandbox is left.
 func FuzzJail(f *testing.F) {
 	f.Add([]byte(`{"Number":7,"Op":"park","Runtime":{"name":"r","boot":["a"]}}`), []byte(`{"Number":2,"Op":"destroy","Sandbox":7}`))
-	f.Add([]byte(`{"Number":2,"Op":"listen","Sandbox":1}`), []byte(`{"Number":2,"Op":"freeze","Sandbox":1}`))
+	f.Add([]byte(`{"Number":2,"Op":"listen","Port":9001,"Sandbox":1}`), []byte(`{"Number":2,"Op":"freeze","Sandbox":1}`))
 	f.Add([]byte(`{"Number":2,"Op":"assign","Sandbox":1,"Task":{"Code":"/","MemoryMB":128,"TmpMB":512,"Start":{"Argv":["x"],"Env":["A=1"]}}}`), []byte(`{`))
 	f.Add([]byte(`{"Number":2,"Op":"open","Sandbox":1,"Name":"a.example","LeadsTo":["10.1.2.3"]}`), []byte(`{"Number":3,"Op":"destroy","Sandbox":1}`))
 	f.Add([]byte(`{"Number":2,"Op":"open","Sandbox":1,"Name":"","LeadsTo":["::1"]}`), []byte(`{"Number":3,"Op":"open","Sandbox":1,"Name":"a","LeadsTo":[1]}`))

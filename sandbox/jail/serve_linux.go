@@ -100,7 +100,7 @@ type jail struct {
 // A held sandbox is one that the other side knows by number.
 type held struct {
 	sandbox.Sandbox
-	listener net.Listener // guarded by the jail's lock
+	listeners []net.Listener // guarded by the jail's lock
 }
 
 // serve has as many readers as there are processors, each of which takes the next
@@ -273,12 +273,12 @@ func (j *jail) do(r *request, out *response) ([]syscall.Conn, error) {
 	case assign:
 		return nil, h.Assign(j.ctx, *r.Task)
 	case listen:
-		l, err := h.Listen()
+		l, err := h.Listen(r.Port)
 		if err != nil {
 			return nil, err
 		}
 		j.mu.Lock()
-		h.listener = l // it stays open: closing it would end what the other side accepts
+		h.listeners = append(h.listeners, l) // it stays open: closing it would end what the other side accepts
 		j.mu.Unlock()
 		return []syscall.Conn{l.(syscall.Conn)}, nil
 	case dial:

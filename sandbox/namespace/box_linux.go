@@ -369,7 +369,7 @@ func (b *box) limit() error {
 }
 
 // Listen implements sandbox.Sandbox.
-func (b *box) Listen() (net.Listener, error) { return b.net.Listen() }
+func (b *box) Listen(port int) (net.Listener, error) { return b.net.Listen(port) }
 
 // Terminate implements sandbox.Terminator. Process 1 is the init, which lets signals
 // be: the code's first process is number 2 to itself, and a child of the init.

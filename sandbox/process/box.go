@@ -157,7 +157,7 @@ func (b *box) wait(cmd *exec.Cmd) {
 func (b *box) end() { b.finish.Do(func() { close(b.done) }) }
 
 // Listen implements sandbox.Sandbox: there is one network, the host's.
-func (b *box) Listen() (net.Listener, error) { return net.Listen("tcp", "127.0.0.1:0") }
+func (b *box) Listen(int) (net.Listener, error) { return net.Listen("tcp", "127.0.0.1:0") }
 
 // Port implements sandbox.Sublet.
 func (b *box) Port(int) (int, error) {

@@ -348,6 +348,9 @@ func (e *escape) network() []probe {
 		do("", "connect", "169.254.100.1", e.port).that(oneOf(unreached...)),
 		do("", "connect", "169.254.100.2", e.port).named("connect to the way out").that(oneOf(unreached...)),
 	}
+	for _, port := range []int{22, 52, 54, 80, 443, sandbox.RuntimeAPI - 1, sandbox.RuntimeAPI, sandbox.Endpoint, sandbox.Endpoint + 1} { // nobody listens there
+		list = append(list, do("ECONNREFUSED", "connect", "169.254.100.1", strconv.Itoa(port)))
+	}
 	for _, a := range e.addresses {
 		list = append(list, do("", "connect", a, e.port).that(oneOf(unreached...)))
 	}

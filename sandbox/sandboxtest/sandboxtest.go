@@ -339,7 +339,7 @@ func (s suite) listen(t *testing.T, d sandbox.Driver) {
 	}
 	defer b.Output().Close()
 	defer b.Destroy()
-	l, err := b.Listen()
+	l, err := b.Listen(sandbox.RuntimeAPI)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -515,7 +515,7 @@ func (s suite) guard(t *testing.T, d sandbox.Driver) {
 		t.Fatal("Assign of a tree that is not there is accepted")
 	}
 	await(t, b)
-	if _, err := b.Listen(); !lambent.Is(err, lambent.Unavailable) {
+	if _, err := b.Listen(sandbox.Endpoint); !lambent.Is(err, lambent.Unavailable) {
 		t.Errorf("Listen on a dead sandbox: %v, want unavailable", err)
 	}
 }
