@@ -23,6 +23,10 @@ type Event struct {
 	DataSchema      string            `json:"dataschema,omitempty"`
 	Extensions      map[string]string `json:"extensions,omitempty"` // such as traceparent
 	Data            []byte            `json:"data,omitempty"`
+
+	// Hops are the functions that led to it, for loop detection. It is no attribute of the
+	// envelope: neither the code nor whoever publishes sees it.
+	Hops int `json:"hops,omitempty"`
 }
 
 // Types of the events that sources of ours make.

@@ -11,7 +11,8 @@ import (
 // A Network says what a function may connect to. Empty is the default: what its
 // project says, and where that says nothing the internet, but neither this machine
 // nor private networks. ["internet"] is just that, whatever the project says, and
-// ["none"] is nothing. Otherwise exactly what its entries name, all of the form
+// ["none"] is nothing. (What the platform has inside the sandbox is no matter of its
+// network.) Otherwise exactly what its entries name, all of the form
 // "10.1.2.0/24", "10.1.2.0/24:5432", "db.internal" or "db.internal:5432", beside the
 // internet if one of them is "internet". Make one with [ParseNetwork].
 type Network []string

@@ -137,7 +137,7 @@ func (p *platform) serve(w http.ResponseWriter, r *http.Request) {
 		if err != nil {
 			return err
 		}
-		return p.buckets.Serve(w, r, s.AccessKey, s.AccessKey)
+		return p.buckets.Serve(w, r, s.AccessKey, s.AccessKey, 0)
 	}()
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)

@@ -37,7 +37,7 @@ func (b *Buckets) ServeForm(w http.ResponseWriter, r *http.Request, project func
 		return err
 	}
 	body := &body{in: io.NopCloser(in), from: r}
-	return b.pass(w, r, b.outgoing(r, key, body), name, body, func(*gateway) error { return nil })
+	return b.pass(w, r, b.outgoing(r, key, 0, body), name, body, func(*gateway) error { return nil })
 }
 
 // credential returns the access key that a form names before its file.

@@ -19,18 +19,19 @@ const bufferSize = 128 << 10
 const (
 	PrincipalHeader = "X-Lambent-Principal" // the access key
 	RemoteHeader    = "X-Lambent-Remote"    // the address
+	HopsHeader      = "X-Lambent-Hops"      // functions that led to the request
 )
 
 // Serve answers a request of S3's, by path, that was verified to be signed by an access
 // key which may do everything in a project; its body fails where it is not what was
 // signed, and then nothing has happened. Of an error nothing was answered. Kinds: those
 // of the body, Unavailable, Canceled.
-func (b *Buckets) Serve(w http.ResponseWriter, r *http.Request, project, accessKey string) error {
+func (b *Buckets) Serve(w http.ResponseWriter, r *http.Request, project, accessKey string, hops int) error {
 	body, err := signedBody(r)
 	if err != nil {
 		return err
 	}
-	out := b.outgoing(r, accessKey, body)
+	out := b.outgoing(r, accessKey, hops, body)
 	for _, name := range []string{"Authorization", "X-Amz-Security-Token", "X-Amz-Date", "X-Amz-Content-Sha256", "X-Amz-Decoded-Content-Length"} {
 		out.Header.Del(name)
 	}
@@ -47,7 +48,7 @@ func (b *Buckets) Serve(w http.ResponseWriter, r *http.Request, project, accessK
 }
 
 // outgoing is a request as a gateway gets it, but for its signature.
-func (b *Buckets) outgoing(r *http.Request, accessKey string, body *body) *http.Request {
+func (b *Buckets) outgoing(r *http.Request, accessKey string, hops int, body *body) *http.Request {
 	ctx, cancel := context.WithCancel(r.Context())
 	body.abort = cancel
 	out := (&http.Request{
@@ -69,6 +70,7 @@ func (b *Buckets) outgoing(r *http.Request, accessKey string, body *body) *http.
 	// something is not sent a second time because a connection was closed that was kept.
 	out.Close = r.ContentLength != 0 || r.Method != http.MethodGet && r.Method != http.MethodHead
 	out.Header.Set(PrincipalHeader, accessKey)
+	out.Header.Set(HopsHeader, strconv.Itoa(hops))
 	out.Header.Set(RemoteHeader, hostOf(r.RemoteAddr))
 	return out
 }

@@ -26,6 +26,7 @@ type Message struct {
 	Group      string        // FIFO: 1 to 128 characters; else a name that means nothing
 	DedupeID   string        // FIFO: "": that of the body, where the queue says so
 	Sender     string        // the id of whose credential it was
+	Hops       int           // functions that led to it
 }
 
 // Size is what counts for the limit of a message: its body, and its attributes' names, types
@@ -65,6 +66,7 @@ type head struct {
 	Group      string               `json:"group,omitempty"`
 	DedupeID   string               `json:"dedupe,omitempty"`
 	Attributes map[string]Attribute `json:"attrs,omitempty"`
+	Hops       int                  `json:"hops,omitempty"`
 	From       string               `json:"from,omitempty"`  // the queue that it was moved from
 	Moves      int                  `json:"moves,omitempty"` // between queues: each is another item
 	BodyBytes  int                  `json:"n,omitempty"`     // the rest of the payload is a head in full

@@ -209,7 +209,7 @@ func received(it *store.Item, w *store.Work) (r Received, err error) {
 	}
 	r = Received{
 		Sent:    Sent{h.ID, h.Sequence},
-		Message: Message{Body: body, Attributes: h.Attributes, Trace: h.Trace, Group: h.Group, DedupeID: h.DedupeID, Sender: h.Sender},
+		Message: Message{Body: body, Attributes: h.Attributes, Trace: h.Trace, Group: h.Group, DedupeID: h.DedupeID, Sender: h.Sender, Hops: h.Hops},
 		SentAt:  time.UnixMilli(h.SentMS), FirstReceived: time.Now(), Receives: w.Attempt + 1, DeadLetterOf: h.From,
 	}
 	if ms, err := strconv.ParseInt(w.Note, 10, 64); err == nil {

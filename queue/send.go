@@ -71,7 +71,7 @@ func (q *queue) lane() string {
 }
 
 func (m *Message) head(now time.Time) *head {
-	return &head{ID: lambent.NewID(), SentMS: now.UnixMilli(), Sender: m.Sender, Trace: m.Trace, Attributes: m.Attributes}
+	return &head{ID: lambent.NewID(), SentMS: now.UnixMilli(), Sender: m.Sender, Trace: m.Trace, Hops: m.Hops, Attributes: m.Attributes}
 }
 
 // notBefore is when a message can be received; zero: at once.

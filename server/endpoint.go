@@ -22,7 +22,7 @@ const (
 // openEndpoint has AWS's clients in a sandbox answered by the face that the port has for
 // them, and by nothing else of it. They have one access key, of this sandbox, which is known
 // here alone; what it is good for is the project's whose function is in there.
-func (s *Server) openEndpoint(sandbox string, l net.Listener, who func() (lambda.Caller, error)) lambda.Endpoint {
+func (s *Server) openEndpoint(sandbox string, l net.Listener, who lambda.Who) lambda.Endpoint {
 	key := s.keys.Session(sandbox)
 	underWay := make(chan struct{}, endpointRequests)
 	h := &http.Server{
@@ -45,7 +45,7 @@ func (s *Server) openEndpoint(sandbox string, l net.Listener, who func() (lambda
 }
 
 // serveInside answers a request from inside a sandbox.
-func (s *Server) serveInside(w http.ResponseWriter, r *http.Request, key auth.AccessKey, who func() (lambda.Caller, error)) {
+func (s *Server) serveInside(w http.ResponseWriter, r *http.Request, key auth.AccessKey, who lambda.Who) {
 	select {
 	case <-s.opened: // code may start before all of the server has
 	case <-r.Context().Done():
@@ -55,7 +55,7 @@ func (s *Server) serveInside(w http.ResponseWriter, r *http.Request, key auth.Ac
 	defer s.serving.RUnlock()
 	s.processors.enter(light)
 	defer s.processors.leave(light)
-	caller, err := who()
+	caller, err := who(r.Header.Get("X-Amzn-Trace-Id"))
 	if err == nil && !aws.IsSigned(r) {
 		err = lambent.Errorf(lambent.Forbidden, "serve", "AWS's services are here, for requests that are signed with the access key in the function's environment")
 	}
@@ -63,7 +63,7 @@ func (s *Server) serveInside(w http.ResponseWriter, r *http.Request, key auth.Ac
 		aws.Refuse(w, r, "", err)
 	} else {
 		key.Who = auth.Identity{Project: caller.Function.Project, Role: auth.RoleAdmin, Token: key.ID}
-		s.aws.For(key).ServeHTTP(w, r)
+		s.aws.For(key, caller.Hops).ServeHTTP(w, r)
 	}
 	linger(w, r)
 }

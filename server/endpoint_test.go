@@ -3,6 +3,7 @@ package server_test
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"io/fs"
 	"net/http"
 	"os"
@@ -297,4 +298,76 @@ func TestEndpointOfOnesOwn(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A function that does what it is invoked by is cut off, in each way, and that is said where its owner looks.
+func TestLoops(t *testing.T) {
+	for _, driver := range []string{"namespace", "process"} {
+		t.Run(driver, func(t *testing.T) {
+			if driver == "namespace" && os.Geteuid() != 0 {
+				servertest.Missing(t, "the driver namespace needs Linux and root")
+			}
+			s := servertest.Start(t, func(cfg *server.Config) { cfg.Driver = driver })
+			deployRuns(t, s, "default", "starts")
+			run[any](t, s, "starts", `out = [s3.create_bucket(Bucket="loop"), sqs.create_queue(QueueName="loop")] and None`)
+			for name, c := range map[string]struct {
+				does        string
+				by          client.SourceRequest
+				concurrency int
+			}{
+				"bucket":     {`s3.put_object(Bucket="loop", Key="k", Body=b"x")`, client.SourceRequest{Bucket: &client.Bucket{Name: "loop"}}, 1},
+				"queue":      {`sqs.send_message(QueueUrl=sqs.get_queue_url(QueueName="loop")["QueueUrl"], MessageBody="x")`, client.SourceRequest{Queue: &client.Queue{Name: "loop"}}, 1},
+				"events":     {`events.put_events(Entries=[{"Source": "loop", "DetailType": "d", "Detail": "{}"}])`, client.SourceRequest{Pattern: []byte(`{"source": ["loop"]}`)}, 1},
+				"concurrent": {`events.put_events(Entries=[{"Source": "concurrent", "DetailType": "d", "Detail": "{}"}])`, client.SourceRequest{Pattern: []byte(`{"source": ["concurrent"]}`)}, 4},
+			} {
+				t.Run(name, func(t *testing.T) {
+					t.Parallel()
+					files := clientsOf(t, "aws-clients")
+					files["app.py"] = "import boto3\ns3, sqs, events = (boto3.client(name) for name in ('s3', 'sqs', 'events'))\n\ndef handler(event, context):\n    " + c.does + "\n"
+					r := client.DeployRequest{Runtime: new(s.Newest(t, "python")), Handler: new("app.handler"), MemoryMB: new(512), TimeoutMS: new(int64(30_000)), Concurrency: &c.concurrency}
+					if _, err := s.Deploy(t.Context(), t, name, files, r); err != nil {
+						t.Fatal(err)
+					}
+					if _, err := s.Client.AddTrigger(t.Context(), client.TriggerRequest{Function: name, SourceRequest: c.by}); err != nil {
+						t.Fatal(err)
+					}
+					o, err := s.Client.Invoke(t.Context(), client.InvokeRequest{Name: name, Payload: strings.NewReader("{}"), Length: -1, Log: true}, io.Discard)
+					if err != nil || o.Fault != "" {
+						t.Fatalf("%v, %s", err, o.LogTail)
+					}
+					var dead *client.DeadLetterList
+					var ran *client.InvocationList // whose records come a moment after their answers
+					for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+						if dead, err = s.Client.DeadLetters(t.Context(), name, 0); err != nil {
+							t.Fatal(err)
+						}
+						if ran, err = s.Client.Invocations(t.Context(), name, client.Period{}, 100); err != nil {
+							t.Fatal(err)
+						}
+						if dead.Total > 0 && len(ran.Invocations) >= 16 || time.Now().After(deadline) {
+							break
+						}
+					}
+					if dead.Total != 1 || !strings.HasPrefix(dead.DeadLetters[0].Reason, "16 functions have led to one another by now, which is taken for a loop") {
+						t.Errorf("dead letters: %+v", dead)
+					}
+					if len(ran.Invocations) != 16 {
+						t.Errorf("it ran %d times", len(ran.Invocations))
+					}
+					lines := 0
+					for line, err := range s.Client.Logs(t.Context(), name, client.LogQuery{Grep: "LOOP RequestId: "}) {
+						if err != nil {
+							t.Fatal(err)
+						}
+						if lines++; !strings.Contains(line.Text, "taken for a loop") {
+							t.Errorf("line %q", line.Text)
+						}
+					}
+					if lines != 1 {
+						t.Errorf("the log has %d lines of it", lines)
+					}
+				})
+			}
+		})
+	}
 }

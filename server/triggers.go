@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net"
@@ -38,6 +39,11 @@ func (s *Server) openTriggers(ctx context.Context) (err error) {
 		Invoker: s.dispatch, Store: s.store, Queue: s.queue, History: history,
 		Sources:    map[string]source.Source{"schedule": cron.Source{}, "bucket": s.objects, "postgres": &postgres.Source{}, "queue": &queues.Source{Queues: s.queues}},
 		MaxPayload: s.limits.MaxAsyncPayload, Logger: s.log, Send: s.sendMessage, Post: s.postWebhook,
+		Line: func(n lambent.Name, id, text string) {
+			version := cmp.Or(n.Qualifier, lambent.Latest)
+			n.Qualifier = ""
+			s.logs.Function(n).Line(time.Now(), version, id, []byte(text))
+		},
 		Async: func(n lambent.Name) (lambent.Async, error) {
 			t, err := s.control.Resolve(n)
 			if err != nil {
@@ -62,8 +68,8 @@ func (s *Server) openTriggers(ctx context.Context) (err error) {
 }
 
 // sendMessage puts one into a queue.
-func (s *Server) sendMessage(ctx context.Context, project, name string, body []byte) error {
-	_, errs, err := s.queues.Send(ctx, project, name, queue.Message{Body: body})
+func (s *Server) sendMessage(ctx context.Context, project, name string, hops int, body []byte) error {
+	_, errs, err := s.queues.Send(ctx, project, name, queue.Message{Body: body, Hops: hops})
 	return errors.Join(append(errs, err)...)
 }
 

@@ -68,6 +68,10 @@ func (a *attempt) load(works []*store.Work) bool {
 			p.kill(err.Error())
 			continue
 		}
+		if p.inv.Hops >= maxHops {
+			p.cut()
+			continue
+		}
 		if age := time.Since(w.Added); age > a.policy.MaxAge {
 			p.dies(aged, fmt.Sprintf("it is %v old, over the limit of %v: %s", age.Round(time.Millisecond), a.policy.MaxAge, cmp.Or(w.Note, a.b.refusal(a.l), "it never began")))
 			continue
@@ -89,6 +93,9 @@ func (p *part) load() error {
 	it, err := p.w.Load(p.b.ctx)
 	if err == nil {
 		p.inv, p.to, err = decode(it)
+	}
+	if err == nil && p.inv.Hops >= maxHops && (p.w.Note == redriven || p.w.Attempt > 1) { // somebody wants it all the same
+		p.inv.Hops = 0
 	}
 	return err
 }

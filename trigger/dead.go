@@ -102,7 +102,7 @@ func (b *Broker) dead(n lambent.Name) (all []*store.Work) {
 // Redrive has dead letters run again, from their first attempt on: one, or with an empty
 // id all that the function has. It returns how many. Kinds: NotFound, Unavailable.
 func (b *Broker) Redrive(ctx context.Context, n lambent.Name, id string) (int, error) {
-	return b.each(ctx, "trigger.Redrive", n, id, func(w *store.Work) error { return w.Retry(time.Time{}, 1, "") })
+	return b.each(ctx, "trigger.Redrive", n, id, func(w *store.Work) error { return w.Retry(time.Time{}, 1, redriven) })
 }
 
 // Purge removes dead letters, as Redrive has them run.

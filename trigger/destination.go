@@ -17,10 +17,6 @@ const (
 	aged      = "EventAgeExceeded"
 )
 
-// maxHops is how many functions may lead to one another before that is taken for a loop,
-// as on AWS.
-const maxHops = 16
-
 // A record is what a destination is told
 // (https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-retain-records.html).
 type record struct {
@@ -114,7 +110,7 @@ func (p *part) tellOnce(to lambent.AsyncDestination, condition string, body []by
 		return p.b.mail(ctx, id, p.inv, url, condition, body)
 	}
 	if name, ok := to.Queue(); ok {
-		return p.b.cfg.Send(ctx, project, name, body)
+		return p.b.cfg.Send(ctx, project, name, p.inv.Hops+1, body)
 	}
 	n, isFunction, err := to.Function(project)
 	if err != nil {
@@ -132,9 +128,9 @@ func (p *part) tellOnce(to lambent.AsyncDestination, condition string, body []by
 	if condition != success {
 		what = "Failure"
 	}
-	_, err = p.b.publish(ctx, project, p.inv.Hops+1, lambent.Event{
+	_, err = p.b.Publish(ctx, project, lambent.Event{
 		ID: id, Source: "lambda", Type: "Lambda Function Invocation Result - " + what, Subject: p.inv.Target.Function,
-		Time: time.Now().UTC(), DataContentType: "application/json", Data: body,
+		Time: time.Now().UTC(), DataContentType: "application/json", Data: body, Hops: p.inv.Hops + 1,
 	})
 	return err
 }

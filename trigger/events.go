@@ -27,11 +27,6 @@ type eventPattern struct {
 // returns how many invocations there are to be. Kinds: Invalid, TooLarge, and those of
 // the queue.
 func (b *Broker) Publish(ctx context.Context, project string, events ...lambent.Event) (int, error) {
-	return b.publish(ctx, project, 0, events...)
-}
-
-// publish is Publish of what so many functions have led to.
-func (b *Broker) publish(ctx context.Context, project string, hops int, events ...lambent.Event) (int, error) {
 	const op = "trigger.Publish"
 	if len(events) > maxEvents {
 		return 0, lambent.Errorf(lambent.TooLarge, op, "%d events are over the limit of %d at a time", len(events), maxEvents)
@@ -47,7 +42,7 @@ func (b *Broker) publish(ctx context.Context, project string, hops int, events .
 	}
 	adding := &adder{b: b, ctx: ctx}
 	for i := range events {
-		if err := b.match(adding, project, &events[i], "", hops); err != nil {
+		if err := b.match(adding, project, &events[i], ""); err != nil {
 			return 0, err
 		}
 	}
@@ -63,7 +58,7 @@ func (b *Broker) publish(ctx context.Context, project string, hops int, events .
 
 // match adds what an event of a project is to invoke; again is what tells that from what
 // it has invoked before.
-func (b *Broker) match(adding *adder, project string, e *lambent.Event, again string, hops int) error {
+func (b *Broker) match(adding *adder, project string, e *lambent.Event, again string) error {
 	doc, err := document(project, e)
 	if err != nil {
 		return err
@@ -79,7 +74,7 @@ func (b *Broker) match(adding *adder, project string, e *lambent.Event, again st
 		case !matches:
 			continue
 		}
-		it, err := eventItem(&p.trigger, e, e.Source+"\x00"+e.ID+again, hops)
+		it, err := eventItem(&p.trigger, e, e.Source+"\x00"+e.ID+again)
 		if err != nil {
 			return err
 		}
@@ -145,10 +140,10 @@ func (a *adder) flush() {
 
 // eventItem is the invocation that a trigger makes of an event; name is what tells that
 // from others of the trigger.
-func eventItem(t *lambent.Trigger, e *lambent.Event, name string, hops int) (store.Item, error) {
+func eventItem(t *lambent.Trigger, e *lambent.Event, name string) (store.Item, error) {
 	it, err := encode(&lambent.Invocation{
 		ID: lambent.IDOf("event " + t.ID + " " + name), TriggerID: t.ID, Source: t.Kind(), Target: t.Target,
-		Trace: e.Extensions["traceparent"], Hops: hops, Events: []lambent.Event{*e},
+		Trace: e.Extensions["traceparent"], Hops: e.Hops, Events: []lambent.Event{*e},
 	})
 	if t.Batch != nil {
 		it.Lane = orderedLane(t, e)

@@ -122,7 +122,7 @@ func (b *Broker) Replay(ctx context.Context, project string, q EventQuery, dry b
 	for i := range events {
 		k := &events[i]
 		if k.Trigger == "" {
-			if err := b.match(adding, project, &k.Event, again, 0); err != nil {
+			if err := b.match(adding, project, &k.Event, again); err != nil {
 				return 0, 0, err
 			}
 			continue
@@ -131,7 +131,7 @@ func (b *Broker) Replay(ctx context.Context, project string, q EventQuery, dry b
 		if lambent.Is(err, lambent.NotFound) {
 			continue
 		}
-		it, err := eventItem(&w.status.Trigger, &k.Event, k.Event.ID+again, 0)
+		it, err := eventItem(&w.status.Trigger, &k.Event, k.Event.ID+again)
 		if err != nil {
 			return 0, 0, err
 		}

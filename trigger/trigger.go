@@ -32,12 +32,15 @@ type Config struct {
 	Together   func(lambent.Name) bool                   // whether a function takes several events in one invocation
 	MaxPayload int                                       // bytes of an asynchronous invocation
 
-	// Send puts a message into a queue of a project's.
-	Send func(ctx context.Context, project, queue string, body []byte) error
+	// Send puts a message into a queue of a project's, that so many functions have led to.
+	Send func(ctx context.Context, project, queue string, hops int, body []byte) error
 
 	// Post tells a receiver of a function's outcomes, once: the message has an id, and is
 	// JSON. Its kind of error says whether it may take it later (Unavailable), or never will.
 	Post func(ctx context.Context, function lambent.Name, url, id string, body []byte) error
+
+	// Line puts a line of the platform's into a function's log, of an invocation.
+	Line func(n lambent.Name, id, text string)
 
 	Logger *slog.Logger
 }

@@ -41,6 +41,7 @@ type platform struct {
 	gone   map[string]bool
 	ran    []lambent.Invocation
 	sent   []string      // to queues and receivers: where, and what
+	lines  []string      // in functions' logs
 	told   chan struct{} // one for each that ended
 }
 
@@ -71,7 +72,7 @@ func (p *platform) open() {
 	p.broker, err = trigger.Open(context.Background(), trigger.Config{
 		Invoker: p, Store: p.store, Queue: p.queue, History: p.history, Sources: map[string]source.Source{"schedule": src, "postgres": &p.keeper}, MaxPayload: 1 << 20, Logger: slog.New(slog.DiscardHandler),
 		Together: func(lambent.Name) bool { return true },
-		Send: func(_ context.Context, project, queue string, body []byte) error {
+		Send: func(_ context.Context, project, queue string, hops int, body []byte) error {
 			if queue == "gone" {
 				return lambent.Errorf(lambent.NotFound, "test", "queue %q does not exist", queue)
 			}
@@ -84,6 +85,9 @@ func (p *platform) open() {
 				return nil
 			}
 			return p.post(url)
+		},
+		Line: func(n lambent.Name, id, text string) {
+			p.set(func() { p.lines = append(p.lines, n.Function+" "+id+" "+text) })
 		},
 		Async: func(n lambent.Name) (lambent.Async, error) {
 			p.mu.Lock()

@@ -123,7 +123,7 @@ func (w *watch) Publish(ctx context.Context, events ...lambent.Event) error {
 		if err := w.b.check(&events[i]); err != nil {
 			return err
 		}
-		it, err := eventItem(&w.status.Trigger, &events[i], events[i].ID, 0)
+		it, err := eventItem(&w.status.Trigger, &events[i], events[i].ID)
 		if err != nil {
 			return err
 		}
@@ -142,10 +142,17 @@ func (w *watch) Publish(ctx context.Context, events ...lambent.Event) error {
 // Deliver implements source.Sink.
 func (w *watch) Deliver(ctx context.Context, events ...lambent.Event) ([]string, error) {
 	t := &w.status.Trigger
+	events, err := w.cutLoops(ctx, events)
+	if err != nil || len(events) == 0 {
+		return nil, err
+	}
 	if len(events) > 1 && !w.b.cfg.Together(t.Target) {
 		return w.deliverEach(ctx, events)
 	}
 	inv := &lambent.Invocation{ID: lambent.NewID(), TriggerID: t.ID, Source: t.Kind(), Target: t.Target, Async: true, Events: events}
+	for i := range events {
+		inv.Hops = max(inv.Hops, events[i].Hops)
+	}
 	var out outcome
 	if err := w.b.cfg.Invoker.Invoke(ctx, inv, &out); err != nil {
 		return nil, err

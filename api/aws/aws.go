@@ -26,10 +26,16 @@ import (
 	"lambent/internal/sigv4"
 )
 
+// A Caller is who asks something of a service.
+type Caller struct {
+	auth.Identity
+	Hops int // functions that led to the request, for loop detection
+}
+
 // A Service answers requests of one of AWS's services, that were signed by who. It returns
 // an error only while nothing has been answered: the face words it. The body is what was
 // signed, and an error of reading it is one to return.
-type Service func(w http.ResponseWriter, r *http.Request, who auth.Identity) error
+type Service func(w http.ResponseWriter, r *http.Request, who Caller) error
 
 // A Config is what the server plugs in. All of it must be there, and may be called
 // concurrently.
@@ -48,6 +54,7 @@ const maxBody = 4 << 20
 type Face struct {
 	Config
 	names string // of the services
+	hops  int    // of who asks
 }
 
 // IsSigned reports whether a request is one for the handler that New returns.
@@ -58,11 +65,12 @@ func New(c Config) *Face {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Face{c, strings.Join(slices.Sorted(maps.Keys(c.Services)), ", ")}
+	return &Face{Config: c, names: strings.Join(slices.Sorted(maps.Keys(c.Services)), ", ")}
 }
 
-// For is the same face for who has one access key, and knows no other.
-func (f *Face) For(k auth.AccessKey) *Face {
+// For is the same face for who has one access key, and knows no other; so many functions
+// have led to what is asked.
+func (f *Face) For(k auth.AccessKey, hops int) *Face {
 	c := f.Config
 	c.AccessKey = func(id string) (auth.AccessKey, error) {
 		if id != k.ID {
@@ -70,7 +78,7 @@ func (f *Face) For(k auth.AccessKey) *Face {
 		}
 		return k, nil
 	}
-	return &Face{c, f.names}
+	return &Face{c, f.names, hops}
 }
 
 // ServeHTTP implements http.Handler.
@@ -107,7 +115,7 @@ func (f *Face) serve(w http.ResponseWriter, r *http.Request, signature *sigv4.Si
 	if err := signature.Verify(r, key.Secret, time.Now()); err != nil {
 		return err
 	}
-	return service(w, r, key.Who)
+	return service(w, r, Caller{key.Who, f.hops})
 }
 
 // servePresigned answers for S3 what was presigned in its older form.
@@ -119,7 +127,7 @@ func (f *Face) servePresigned(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return f.Services["s3"](w, r, key.Who)
+	return f.Services["s3"](w, r, Caller{key.Who, f.hops})
 }
 
 // key is the access key of an id, which comes with the session token that it has.
@@ -142,7 +150,7 @@ func because(reason string, e *lambent.Error) error {
 }
 
 // allow refuses who may not do what needs a role.
-func allow(who auth.Identity, need auth.Role) error {
+func allow(who Caller, need auth.Role) error {
 	if !who.Allows(who.Project, need) {
 		return lambent.Errorf(lambent.Forbidden, "aws", "access key %s is for role %q: this needs %q", who.Token, who.Role, need)
 	}

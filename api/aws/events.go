@@ -19,7 +19,7 @@ const maxEntries = 10
 // trigger.Broker.Publish), which has what it takes on disk when it returns nil, and counts an
 // event once that is published again.
 func Events(publish func(ctx context.Context, project string, e ...lambent.Event) (int, error)) Service {
-	return func(w http.ResponseWriter, r *http.Request, who auth.Identity) error {
+	return func(w http.ResponseWriter, r *http.Request, who Caller) error {
 		if operation := operationOf(r); operation != "PutEvents" {
 			return noOperation("EventBridge", operation, "PutEvents")
 		}
@@ -33,7 +33,7 @@ func Events(publish func(ctx context.Context, project string, e ...lambent.Event
 		if n := len(in.Entries); n == 0 || n > maxEntries {
 			return lambent.Errorf(lambent.Invalid, "aws.PutEvents", "there are %d entries: 1 to %d at a time", n, maxEntries)
 		}
-		return answerJSON(w, r, in.publish(r.Context(), who.Project, publish))
+		return answerJSON(w, r, in.publish(r.Context(), who, publish))
 	}
 }
 
@@ -66,7 +66,7 @@ type eventResults struct {
 
 // publish publishes the entries that are events, all at once; if that fails one by one, so
 // that each gets the answer that is its own.
-func (in *putEvents) publish(ctx context.Context, project string, publish func(context.Context, string, ...lambent.Event) (int, error)) (out eventResults) {
+func (in *putEvents) publish(ctx context.Context, who Caller, publish func(context.Context, string, ...lambent.Event) (int, error)) (out eventResults) {
 	out.Entries = make([]eventResult, len(in.Entries))
 	events, at := []lambent.Event{}, []int{}
 	fail := func(i int, err error) {
@@ -80,17 +80,17 @@ func (in *putEvents) publish(ctx context.Context, project string, publish func(c
 			fail(i, err)
 			continue
 		}
-		out.Entries[i].EventID = e.ID
+		e.Hops, out.Entries[i].EventID = who.Hops, e.ID
 		events, at = append(events, e), append(at, i)
 	}
 	if len(events) == 0 {
 		return out
 	}
-	if _, err := publish(ctx, project, events...); err == nil {
+	if _, err := publish(ctx, who.Project, events...); err == nil {
 		return out
 	}
 	for i, e := range events {
-		if _, err := publish(ctx, project, e); err != nil {
+		if _, err := publish(ctx, who.Project, e); err != nil {
 			fail(at[i], err)
 		}
 	}

@@ -11,8 +11,8 @@ import (
 
 // Buckets are what S3 is made of.
 type Buckets struct {
-	Serve    func(w http.ResponseWriter, r *http.Request, project, accessKey string) error // see bucket.Buckets.Serve
-	Exists   func(project, bucket string) error                                            // Kind: NotFound
+	Serve    func(w http.ResponseWriter, r *http.Request, project, accessKey string, hops int) error // see bucket.Buckets.Serve
+	Exists   func(project, bucket string) error                                                      // Kind: NotFound
 	Triggers *trigger.Broker
 	Function func(lambent.Name) error // Kind: NotFound
 }
@@ -20,7 +20,7 @@ type Buckets struct {
 // Objects is S3, for who may do everything in a project.
 func Objects(b Buckets) Service {
 	n := &notifications{Buckets: b}
-	return func(w http.ResponseWriter, r *http.Request, who auth.Identity) error {
+	return func(w http.ResponseWriter, r *http.Request, who Caller) error {
 		if err := allow(who, auth.RoleAdmin); err != nil {
 			return err
 		}
@@ -28,6 +28,6 @@ func Objects(b Buckets) Service {
 		if query := r.URL.Query(); key == "" && name != "" && query.Has("notification") {
 			return n.serve(w, r, who.Project, name)
 		}
-		return b.Serve(w, r, who.Project, who.Token)
+		return b.Serve(w, r, who.Project, who.Token, who.Hops)
 	}
 }

@@ -19,7 +19,7 @@ import (
 // functions may send and receive; queues are an administrator's to make.
 func SQS(queues *queue.Queues) Service {
 	s := &sqs{queues}
-	return func(w http.ResponseWriter, r *http.Request, who auth.Identity) error {
+	return func(w http.ResponseWriter, r *http.Request, who Caller) error {
 		c := &sqsCall{ctx: r.Context(), who: who, url: queueURL(r, who.Project)}
 		isQuery := protocolOf(r, "sqs") == queryProtocol
 		name := operationOf(r)
@@ -85,7 +85,7 @@ type sqs struct{ queues *queue.Queues }
 // An sqsCall is a request that is being served.
 type sqsCall struct {
 	ctx  context.Context
-	who  auth.Identity
+	who  Caller
 	url  func(name string) string
 	name string // of the queue
 	in   sqsRequest

@@ -12,7 +12,6 @@ import (
 	"unicode/utf8"
 
 	"lambent"
-	"lambent/auth"
 	"lambent/queue"
 )
 
@@ -26,7 +25,7 @@ type sqsAttribute struct {
 const maxMessageAttributes = 10
 
 // message is an entry as a message.
-func (e *sqsEntry) message(who auth.Identity) (m queue.Message, err error) {
+func (e *sqsEntry) message(who Caller) (m queue.Message, err error) {
 	bad := func(reason, format string, args ...any) (queue.Message, error) {
 		return m, because(reason, lambent.Errorf(lambent.Invalid, "aws", format, args...))
 	}
@@ -39,7 +38,7 @@ func (e *sqsEntry) message(who auth.Identity) (m queue.Message, err error) {
 	if e.DelaySeconds != nil && *e.DelaySeconds < 0 {
 		return bad(queue.ReasonValue, "DelaySeconds is %d: 0 to 900", *e.DelaySeconds)
 	}
-	m = queue.Message{Body: []byte(*e.MessageBody), Delay: e.DelaySeconds.seconds(), Group: e.MessageGroupID, DedupeID: e.MessageDeduplicationID, Sender: who.Token}
+	m = queue.Message{Body: []byte(*e.MessageBody), Delay: e.DelaySeconds.seconds(), Group: e.MessageGroupID, DedupeID: e.MessageDeduplicationID, Sender: who.Token, Hops: who.Hops}
 	if trace := e.MessageSystemAttributes["AWSTraceHeader"].StringValue; trace != nil {
 		m.Trace = *trace
 	}

@@ -33,7 +33,7 @@ func (b *watched) announce(ctx context.Context, changes []object.Change, do func
 	r, _ := ctx.Value(asker{}).(request)
 	for i := range changes {
 		c := &changes[i]
-		c.Principal, c.RemoteIP, c.RequestID = r.principal, r.remote, r.id
+		c.Principal, c.RemoteIP, c.RequestID, c.Hops = r.principal, r.remote, r.id, r.hops
 	}
 	begun, err := b.link.Begin(changes)
 	if err != nil {

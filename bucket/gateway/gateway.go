@@ -15,6 +15,7 @@ import (
 	"io"
 	"net/rpc"
 	"os"
+	"strconv"
 	"sync"
 	"syscall"
 
@@ -144,12 +145,15 @@ type asker struct{}
 // A request is what events say of one.
 type request struct {
 	principal, remote, id string
+	hops                  int
 	form                  bool
 }
 
 // remember keeps who a request is from.
 func remember(ctx fiber.Ctx) error {
+	hops, _ := strconv.Atoi(ctx.Get(bucket.HopsHeader)) // it is the server's
 	ctx.Locals(asker{}, request{
+		hops:      hops,
 		principal: ctx.Get(bucket.PrincipalHeader), remote: ctx.Get(bucket.RemoteHeader), id: fmt.Sprint(utils.ContextKeyRequestID.Get(ctx)), form: ctx.Method() == fiber.MethodPost,
 	})
 	return ctx.Next()

@@ -18,10 +18,15 @@ type Endpoint struct {
 // A Caller is who asks something at an endpoint.
 type Caller struct {
 	Function lambent.Name
+	Hops     int // functions that led to what is asked, this one among them
 }
 
+// Who returns whose code asks something at an endpoint now, by the header of X-Ray that AWS's
+// clients send for an invocation. Kinds: Unavailable, Forbidden.
+type Who func(trace string) (Caller, error)
+
 // openEndpoint opens the endpoint of a sandbox, while nobody waits for that.
-func (in *instance) openEndpoint(open func(sandbox string, l net.Listener, who func() (Caller, error)) Endpoint) error {
+func (in *instance) openEndpoint(open func(sandbox string, l net.Listener, who Who) Endpoint) error {
 	l, err := in.sandbox.Listen(sandbox.Endpoint)
 	if err == nil {
 		in.endpoint = open(in.sandbox.ID(), l, in.caller)
@@ -29,8 +34,8 @@ func (in *instance) openEndpoint(open func(sandbox string, l net.Listener, who f
 	return err
 }
 
-// caller is who asks something at the endpoint now. Kinds: Unavailable, Forbidden.
-func (in *instance) caller() (Caller, error) {
+// caller is the instance's Who.
+func (in *instance) caller(trace string) (Caller, error) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	switch {
@@ -39,7 +44,27 @@ func (in *instance) caller() (Caller, error) {
 	case !in.known:
 		return Caller{}, lambent.Errorf(lambent.Forbidden, "lambda.Endpoint", "function %s says itself who it is to AWS's clients: it is not known here", in.name.Function)
 	}
-	return Caller{in.name}, nil
+	return Caller{in.name, in.hopsLocked(trace) + 1}, nil
+}
+
+// hopsLocked is how many functions have led to the invocation that asks something: to the
+// one of that trace or, where that is none's, to whichever under way the most have led to;
+// code that goes on after its answer is taken for that of the last one.
+func (in *instance) hopsLocked(trace string) int {
+	root, named, most := traceRoot(trace), -1, -1
+	for _, cl := range in.calls {
+		most = max(most, cl.hops)
+		if root != "" && cl.root == root {
+			named = max(named, cl.hops)
+		}
+	}
+	switch {
+	case named >= 0:
+		return named
+	case most >= 0:
+		return most
+	}
+	return in.last
 }
 
 // addEndpoint adds to an environment what leads to the endpoint, unless the function says

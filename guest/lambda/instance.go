@@ -45,6 +45,7 @@ type instance struct {
 	mu       sync.Mutex
 	name     lambent.Name  // of the function, once it is known
 	known    bool          // at the endpoint
+	last     int           // hops of the last invocation
 	conns    []*http1.Conn // open connections, closed by Stop
 	waiting  []waiting     // connections that asked for the next invocation
 	arrived  chan struct{} // has a token while connections wait that some invocation may not know of
@@ -70,6 +71,8 @@ type waiting struct {
 // A call is one invocation that the code has.
 type call struct {
 	id       string
+	root     string         // of its trace
+	hops     int            // functions that led to it
 	response chan *response // of capacity 1
 	gone     bool           // nobody waits for it; guarded by the instance's mu
 }
@@ -306,7 +309,7 @@ func (in *instance) take(ctx context.Context, cl *call) (*http1.Writer, error) {
 		if n := len(in.waiting); n > 0 && !in.ended {
 			w := in.waiting[n-1].out
 			in.waiting = in.waiting[:n-1]
-			in.calls = append(in.calls, cl)
+			in.calls, in.last = append(in.calls, cl), cl.hops
 			if in.short > 0 && n > 1 { // a token may have stood for several
 				in.signalLocked()
 			}

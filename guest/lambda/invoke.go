@@ -20,7 +20,7 @@ var errEnded = errors.New("lambda: the runtime ended during the invocation")
 
 // Invoke implements guest.Instance.
 func (in *instance) Invoke(ctx context.Context, inv *lambent.Invocation, out lambent.Reply) error {
-	cl := &call{id: inv.ID, response: make(chan *response, 1)}
+	cl := &call{id: inv.ID, hops: inv.Hops, response: make(chan *response, 1)}
 	if err := in.hand(ctx, cl, inv); err != nil {
 		return err
 	}
@@ -49,6 +49,7 @@ func (in *instance) hand(ctx context.Context, cl *call, inv *lambent.Invocation)
 	buf := events.Get().(*[]byte)
 	defer events.Put(buf)
 	trace := traceID(inv)
+	cl.root = traceRoot(trace)
 	event, err := in.event((*buf)[:0], inv, trace)
 	if err != nil {
 		return err

@@ -38,10 +38,9 @@ type Guest struct {
 	// Limits bound payloads; the response limit is AWS's 100 bytes over MaxPayload.
 	Limits lambent.Limits
 
-	// Endpoint has AWS's clients in a sandbox answered, at a listener that is open inside;
-	// who is whose code asks. nil: there is no endpoint, and nothing of one in the code's
-	// environment.
-	Endpoint func(sandbox string, l net.Listener, who func() (Caller, error)) Endpoint
+	// Endpoint has AWS's clients in a sandbox answered, at a listener that is open inside.
+	// nil: there is no endpoint, and nothing of one in the code's environment.
+	Endpoint func(sandbox string, l net.Listener, who Who) Endpoint
 }
 
 // Check implements guest.Checker.

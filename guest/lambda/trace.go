@@ -31,6 +31,13 @@ func traceID(inv *lambent.Invocation) string {
 	return string(append(b, ";Sampled=0"...))
 }
 
+// traceRoot is what the parts of a trace have in common; it is empty for what is none.
+func traceRoot(trace string) string {
+	_, root, _ := strings.Cut(trace, "Root=")
+	root, _, _ = strings.Cut(root, ";")
+	return root
+}
+
 // appendHex appends the lowest so many hexadecimal digits of v.
 func appendHex(b []byte, v uint64, digits int) []byte {
 	for digits > 0 {

@@ -339,34 +339,40 @@ func (s suite) listen(t *testing.T, d sandbox.Driver) {
 	}
 	defer b.Output().Close()
 	defer b.Destroy()
-	l, err := b.Listen(sandbox.RuntimeAPI)
-	if err != nil {
-		t.Fatal(err)
+	ports := []int{sandbox.RuntimeAPI, sandbox.Endpoint}
+	accepted := make(chan error, len(ports))
+	script := "#!/bin/sh\n"
+	for _, port := range ports {
+		l, err := b.Listen(port)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		script += "curl -s telnet://" + l.Addr().String() + " </dev/null\n"
+		go func() {
+			c, err := l.Accept()
+			if err == nil {
+				c.Close()
+			}
+			accepted <- err
+		}()
 	}
-	defer l.Close()
 	code := s.codeDir(t)
-	script := "#!/bin/sh\nexec curl -s telnet://" + l.Addr().String() + " </dev/null\n"
 	if err := os.WriteFile(filepath.Join(code, "bootstrap"), []byte(script), 0o555); err != nil {
 		t.Fatal(err)
 	}
 	if err := b.Assign(t.Context(), bootstrap(code)); err != nil {
 		t.Fatal(err)
 	}
-	accepted := make(chan error, 1)
-	go func() {
-		c, err := l.Accept()
-		if err == nil {
-			c.Close()
+	for range ports {
+		select {
+		case err := <-accepted:
+			if err != nil {
+				t.Error(err)
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatal("nobody connects")
 		}
-		accepted <- err
-	}()
-	select {
-	case err := <-accepted:
-		if err != nil {
-			t.Error(err)
-		}
-	case <-time.After(10 * time.Second):
-		t.Error("nobody connects")
 	}
 }
 

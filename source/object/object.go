@@ -58,6 +58,7 @@ type binding struct {
 type Change struct {
 	lambent.ObjectEvent
 	Time time.Time // when it happened; zero: now
+	Hops int       // functions that led to it
 }
 
 // Open returns a Source that keeps its intents in DIR/PROJECT/intents.
@@ -257,6 +258,6 @@ func event(id string, c *Change) lambent.Event {
 	}
 	return lambent.Event{
 		ID: id, Source: "/buckets/" + c.Bucket, Type: kind, Subject: c.Key, Time: c.Time.UTC(), DataContentType: "application/json",
-		Extensions: map[string]string{lambent.PartitionKey: c.Bucket + "/" + key}, Data: data,
+		Extensions: map[string]string{lambent.PartitionKey: c.Bucket + "/" + key}, Data: data, Hops: c.Hops,
 	}
 }

@@ -217,7 +217,7 @@ func event(name string, r *queue.Received) lambent.Event {
 		panic("queue: a message always has a JSON form: " + err.Error())
 	}
 	e := lambent.Event{
-		ID: r.ID, Source: "/queues/" + name, Type: lambent.EventQueueMessage, Subject: name, Time: m.Sent, DataContentType: "application/json", Data: data,
+		ID: r.ID, Source: "/queues/" + name, Type: lambent.EventQueueMessage, Subject: name, Time: m.Sent, DataContentType: "application/json", Data: data, Hops: r.Hops,
 	}
 	if r.Group != "" {
 		e.Extensions = map[string]string{lambent.PartitionKey: r.Group}
