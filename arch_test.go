@@ -62,7 +62,7 @@ var rules = []rule{
 	{"bucket/gateway", "bucket source/object", "", "the process that keeps one project's buckets: it knows its server by a link"},
 
 	{"source", "", "", "the contract of what watches the world"},
-	{"source/databasetest", "", "", "database servers for whoever tests with them"},
+	{"source/databasetest", "source", "", "database servers for whoever tests with them, and what all sources of databases do"},
 	{"source/queue", "source queue", "store", "takes messages of users' queues"},
 	{"source/*", "source internal/*", "source/databasetest", "a source knows its world and a sink: neither functions nor queues"},
 

@@ -146,6 +146,18 @@ func (p Postgres) Connect(t testing.TB, database string) *pgx.Conn {
 	return conn
 }
 
+// Session returns what runs statements in one session, which ends with the test.
+func (p Postgres) Session(t testing.TB, database string) (exec func(sql string)) {
+	t.Helper()
+	conn := p.Connect(t, database)
+	return func(sql string) {
+		t.Helper()
+		if _, err := conn.Exec(context.Background(), sql); err != nil {
+			t.Errorf("%.200s: %v", sql, err)
+		}
+	}
+}
+
 // Value is what a query returns, as text, in one line.
 func (p Postgres) Value(t testing.TB, database, query string) string {
 	t.Helper()

@@ -1,9 +1,8 @@
-package postgres_test
+package databasetest
 
 import (
 	"context"
 	"encoding/json"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -12,72 +11,69 @@ import (
 
 	"lambent"
 	"lambent/source"
-	"lambent/source/databasetest"
-	"lambent/source/postgres"
 )
 
-func TestMain(m *testing.M) { os.Exit(databasetest.Main(m)) }
-
-// A sink keeps what it is given.
-type sink struct {
+// A Sink keeps what it is given.
+type Sink struct {
 	source.Sink // what it has not is not called
 
 	mu       sync.Mutex // guards what follows
-	events   []lambent.Event
+	Events   []lambent.Event
+	Repeats  int // of events that came before
+	Limit    int // bytes of an event's data; 0: any
+	Most     int // events that are taken, and one batch; 0: any
 	ids      map[string]bool
-	repeats  int
 	position []byte
-	limit    int // bytes of an event's data; 0: any
-	most     int // events that are taken, and one batch; 0: any
 }
 
-func (s *sink) Publish(ctx context.Context, events ...lambent.Event) error {
+func (s *Sink) Publish(ctx context.Context, events ...lambent.Event) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.most > 0 && len(s.events) >= s.most {
+	if s.Most > 0 && len(s.Events) >= s.Most {
 		return lambent.Errorf(lambent.Throttled, "test", "the lane is full")
 	}
 	for _, e := range events {
 		if err := e.Validate(); err != nil {
 			return err
 		}
-		if s.limit > 0 && len(e.Data) > s.limit {
+		if s.Limit > 0 && len(e.Data) > s.Limit {
 			return lambent.Errorf(lambent.TooLarge, "test", "%d bytes", len(e.Data))
 		}
 		if s.ids == nil {
 			s.ids = map[string]bool{}
 		}
 		if s.ids[e.ID] {
-			s.repeats++
+			s.Repeats++
 			continue
 		}
 		s.ids[e.ID] = true
-		s.events = append(s.events, e)
+		s.Events = append(s.Events, e)
 	}
 	return ctx.Err()
 }
 
-func (s *sink) Position(context.Context) ([]byte, error) {
+func (s *Sink) Position(context.Context) ([]byte, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.position, nil
 }
 
-func (s *sink) SetPosition(_ context.Context, b []byte) error {
+func (s *Sink) SetPosition(_ context.Context, b []byte) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.position = slices.Clone(b)
 	return nil
 }
 
-func (s *sink) set(f func()) {
+// Set has a function change what the Sink is, or look at it.
+func (s *Sink) Set(f func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	f()
 }
 
-// data is what an event has, as its documentation says.
-type data struct {
+// Data is what an event has, as its documentation says.
+type Data struct {
 	Operation, Schema, Table        string
 	Key, Old, New                   map[string]json.RawMessage
 	Unchanged, Omitted              []string
@@ -86,55 +82,64 @@ type data struct {
 	Snapshot                        bool
 }
 
-// A watched is a trigger whose source runs, as the broker has it run.
-type watched struct {
-	*sink
+// A DatabaseSource is a source of databases.
+type DatabaseSource interface {
+	source.Source
+	source.Preparer
+	source.Gauge
+}
+
+// A Watched is a trigger whose source runs, as the broker has it run.
+type Watched struct {
+	*Sink
 	t       *testing.T
-	trigger lambent.Trigger
-	source  *postgres.Source
-	stop    func()
+	Trigger lambent.Trigger
+	Source  DatabaseSource
+	Stop    func()
 	mu      sync.Mutex // guards err
 	err     error      // that it ended with last
 }
 
-func newTrigger(d lambent.Database) lambent.Trigger {
+// NewTrigger returns one of a database.
+func NewTrigger(d lambent.Database) lambent.Trigger {
 	now := time.Now()
 	return lambent.Trigger{ID: lambent.NewID(), Target: lambent.Name{Project: "default", Function: "f"}, Created: now, Since: now, Database: &d}
 }
 
-// watch adds a trigger and runs it until the test ends.
-func watch(t *testing.T, d lambent.Database) *watched {
+// Watch adds a trigger and runs it until the test ends.
+func Watch(t *testing.T, src DatabaseSource, d lambent.Database) *Watched {
 	t.Helper()
-	return watchMost(t, d, 0)
+	return WatchMost(t, src, d, 0)
 }
 
-// watchMost has the sink take so many, about.
-func watchMost(t *testing.T, d lambent.Database, most int) *watched {
+// WatchMost has the sink take so many, about.
+func WatchMost(t *testing.T, src DatabaseSource, d lambent.Database, most int) *Watched {
 	t.Helper()
-	w := &watched{sink: &sink{most: most}, t: t, trigger: newTrigger(d), source: &postgres.Source{}}
-	if err := w.source.Check(w.trigger); err != nil {
+	w := &Watched{Sink: &Sink{Most: most}, t: t, Trigger: NewTrigger(d), Source: src}
+	if err := w.Source.Check(w.Trigger); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.source.Prepare(t.Context(), w.trigger, w.sink); err != nil {
+	if err := w.Source.Prepare(t.Context(), w.Trigger, w.Sink); err != nil {
 		t.Fatal(err)
 	}
-	w.start()
+	w.Start()
 	t.Cleanup(func() {
-		w.stop()
+		w.Stop()
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
-		_ = w.source.Forget(ctx, w.trigger)
+		_ = w.Source.Forget(ctx, w.Trigger)
 	})
 	return w
 }
 
-func (w *watched) start() {
+// Start has it run again.
+func (w *Watched) Start() {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		for ctx.Err() == nil {
-			err := w.source.Run(ctx, w.trigger, w.sink)
+			err := w.Source.Run(ctx, w.Trigger, w.Sink)
 			if ctx.Err() != nil {
 				if err != nil {
 					w.t.Errorf("at its end: %v", err)
@@ -150,19 +155,21 @@ func (w *watched) start() {
 			}
 		}
 	}()
-	w.stop = sync.OnceFunc(func() {
+	w.Stop = sync.OnceFunc(func() {
 		cancel()
 		<-done
 	})
 }
 
-func (w *watched) failure() error {
+// Failure is the error that it ended with last.
+func (w *Watched) Failure() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.err
 }
 
-func until(t *testing.T, what string, holds func() bool) {
+// Until waits until something holds.
+func Until(t *testing.T, what string, holds func() bool) {
 	t.Helper()
 	for begun := time.Now(); !holds(); time.Sleep(5 * time.Millisecond) {
 		if time.Since(begun) > 20*time.Second {
@@ -171,20 +178,20 @@ func until(t *testing.T, what string, holds func() bool) {
 	}
 }
 
-// wait returns the first n events' data.
-func (w *watched) wait(n int) []data {
+// Wait returns the first n events' data.
+func (w *Watched) Wait(n int) []Data {
 	w.t.Helper()
-	count := func() (c int) { w.set(func() { c = len(w.events) }); return c }
+	count := func() (c int) { w.Set(func() { c = len(w.Events) }); return c }
 	begun := time.Now()
 	for count() < n {
 		if time.Sleep(2 * time.Millisecond); time.Since(begun) > 20*time.Second {
-			w.t.Fatalf("%d events have come in 20 s, want %d; %v", count(), n, w.failure())
+			w.t.Fatalf("%d events have come in 20 s, want %d; %v", count(), n, w.Failure())
 		}
 	}
-	var all []data
-	w.set(func() {
-		for _, e := range w.events {
-			var d data
+	var all []Data
+	w.Set(func() {
+		for _, e := range w.Events {
+			var d Data
 			if err := json.Unmarshal(e.Data, &d); err != nil {
 				w.t.Fatalf("%s: %v", e.Data, err)
 			}
@@ -194,8 +201,8 @@ func (w *watched) wait(n int) []data {
 	return all
 }
 
-// row is a row in one line.
-func row(columns map[string]json.RawMessage) string {
+// Row is a row in one line.
+func Row(columns map[string]json.RawMessage) string {
 	if columns == nil {
 		return "-"
 	}
@@ -206,8 +213,9 @@ func row(columns map[string]json.RawMessage) string {
 	return string(b)
 }
 
-func (d *data) String() string {
-	s := d.Operation + " " + d.Table + " " + row(d.Key) + " " + row(d.Old) + " " + row(d.New)
+// String is a change in one line.
+func (d *Data) String() string {
+	s := d.Operation + " " + d.Table + " " + Row(d.Key) + " " + Row(d.Old) + " " + Row(d.New)
 	for name, l := range map[string][]string{"unchanged": d.Unchanged, "omitted": d.Omitted} {
 		if l != nil {
 			s += " " + name + " " + strings.Join(l, ",")
@@ -216,9 +224,10 @@ func (d *data) String() string {
 	return s
 }
 
-func (w *watched) want(lines ...string) {
+// Want compares what comes with events in one line each.
+func (w *Watched) Want(lines ...string) {
 	w.t.Helper()
-	all := w.wait(len(lines))
+	all := w.Wait(len(lines))
 	for i := range all {
 		if i >= len(lines) || all[i].String() != lines[i] {
 			w.t.Errorf("%d: %s, want %q", i, &all[i], lines[min(i, len(lines)-1)])
@@ -226,4 +235,4 @@ func (w *watched) want(lines ...string) {
 	}
 }
 
-var _ source.Sink = (*sink)(nil)
+var _ source.Sink = (*Sink)(nil)
