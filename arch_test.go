@@ -35,7 +35,7 @@ type rule struct {
 var rules = []rule{
 	{".", "", "", "the vocabulary: everyone imports it, so it imports no one"},
 	{"cmd/lambent", "server client bundle examples internal/detect internal/pattern internal/scaffold scale/replay", "", "one verb to a file; bundle packs what a directory is deployed as, before it is sent"},
-	{"server", "api/* auth bucket bucket/gateway bundle client control control/build dispatch guest guest/* internal/* logs meter queue runtimes runtimes/rootfs sandbox sandbox/jail sandbox/names sandbox/namespace sandbox/process source source/cron source/object source/postgres source/queue store trigger", "examples runtimes/rootfstest server/servertest",
+	{"server", "api/* auth bucket bucket/gateway bundle client control control/build dispatch guest guest/* internal/* logs meter queue runtimes runtimes/rootfs sandbox sandbox/jail sandbox/names sandbox/namespace sandbox/process source source/cron source/mysql source/object source/postgres source/queue store trigger", "examples runtimes/rootfstest server/servertest",
 		"the wiring: the only package that names implementations"},
 
 	{"server/servertest", "server client", "", "a server in process for whoever tests with one"},
@@ -108,6 +108,8 @@ var modules = []rule{
 	{"github.com/gofiber/fiber", "bucket/gateway", "", "what versitygw's requests are"},
 	{"github.com/aws/aws-sdk-go-v2", "bucket/gateway test/workload", "", "S3's words, as versitygw has them; its clients only in tests"},
 	{"github.com/aws/aws-lambda-go", "test/workload/recorder", "", "AWS's own client in Go, for what only tests run"},
+	{"github.com/go-mysql-org/go-mysql", "source/mysql source/databasetest", "", "MySQL's protocol, and its log"},
+	{"golang.org/x/text", "source/mysql", "", "MySQL's character sets"},
 	{"github.com/jackc/pgx", "source/postgres source/databasetest", "", "PostgreSQL"},
 	{"github.com/jackc/pglogrepl", "source/postgres", "", "PostgreSQL's protocol of replication"},
 	{"github.com/prometheus/client_golang", "internal/telemetry", "", "metrics"},

@@ -92,7 +92,7 @@ func (b *Broker) Check(t lambent.Trigger) error {
 			return err
 		}
 		if src == nil {
-			return lambent.Errorf(lambent.Unsupported, op, "this release does not watch databases of %s yet: those of PostgreSQL it does", t.Database.Engine())
+			return lambent.Errorf(lambent.Unsupported, op, "this server does not watch databases of %s", t.Database.Engine())
 		}
 	}
 	if t.Batch != nil {
