@@ -16,10 +16,7 @@ import (
 
 // A MySQL is a server of MariaDB or of MySQL, with an administrator "admin" whose
 // password is "secret". Its log has rows, whole, and the names of their columns.
-type MySQL struct {
-	*process
-	Data string
-}
+type MySQL struct{ *process }
 
 // A Flavour is whose server a MySQL is.
 type Flavour struct {
@@ -77,7 +74,7 @@ func newFlavour(f *Flavour, install func(program, data string) []string) *Flavou
 		return filepath.Join(dir, "data"), run(command(dir, args[0], args[1:]...))
 	})
 	f.shared = sync.OnceValues(func() (*MySQL, error) {
-		m, err := f.new("", "")
+		m, err := f.new()
 		if err != nil {
 			return nil, err
 		}
@@ -86,16 +83,18 @@ func newFlavour(f *Flavour, install func(program, data string) []string) *Flavou
 	return f
 }
 
-// new prepares a server, with the data of another if that is said, on its port.
-func (f *Flavour) new(data, id string, settings ...string) (*MySQL, error) {
-	if data == "" {
-		template, err := f.data()
-		if err != nil {
-			return nil, err
-		}
-		if data, err = copyOf(template); err != nil {
-			return nil, err
-		}
+// new prepares a server.
+func (f *Flavour) new(settings ...string) (*MySQL, error) {
+	template, err := f.data()
+	if err != nil {
+		return nil, err
+	}
+	data, err := copyOf(template)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.RemoveAll(filepath.Join(data, "auto.cnf")); err != nil { // MySQL's identity
+		return nil, err
 	}
 	port, err := freePort()
 	if err != nil {
@@ -111,7 +110,7 @@ func (f *Flavour) new(data, id string, settings ...string) (*MySQL, error) {
 		return nil, err
 	}
 	p := &process{Port: port}
-	m := &MySQL{process: p, Data: data}
+	m := &MySQL{p}
 	p.start = func() (*exec.Cmd, error) {
 		args := []string{"--no-defaults", "--datadir=" + data, fmt.Sprint("--port=", p.Port), "--bind-address=127.0.0.1", "--socket=" + filepath.Join(dir, "socket"), "--pid-file=" + filepath.Join(dir, "pid"),
 			"--tmpdir=" + dir, "--init-file=" + first, fmt.Sprint("--server-id=", port), "--log-bin=" + filepath.Join(data, "bin"), "--binlog-format=ROW", "--binlog-row-metadata=FULL",
@@ -155,7 +154,7 @@ func (f *Flavour) Shared(t testing.TB) *MySQL {
 func (f *Flavour) New(t testing.TB, settings ...string) *MySQL {
 	t.Helper()
 	f.need(t)
-	m, err := f.new("", "", settings...)
+	m, err := f.new(settings...)
 	if err != nil {
 		t.Fatal(err)
 	}

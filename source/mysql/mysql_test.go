@@ -172,3 +172,340 @@ func TestFilters(t *testing.T) {
 		w.Want(`update orders {"id":1} {"note":"a"} {"note":"b"}`, `delete orders {"id":1} {"note":"a"} -`)
 	})
 }
+
+// A schema may change while changes are on their way.
+func TestSchemaChange(t *testing.T) {
+	each(t, func(t *testing.T, f *databasetest.Flavour) {
+		s := f.Shared(t)
+		db := s.Database(t, orders)
+		w := watch(t, lambent.Database{URL: s.URL(db), Tables: []string{"orders"}})
+		w.Stop()
+		s.Exec(t, db, `INSERT INTO orders VALUES (1, 'a', 1)`, `ALTER TABLE orders ADD COLUMN tag varchar(9) DEFAULT 'x'`, `INSERT INTO orders VALUES (2, 'b', 2, 'y')`, `ALTER TABLE orders DROP COLUMN note`,
+			`INSERT INTO orders (id) VALUES (3)`, `ALTER TABLE orders RENAME COLUMN total TO sum`, `ALTER TABLE orders MODIFY sum bigint unsigned FIRST`, `INSERT INTO orders (id, sum) VALUES (4, 5)`)
+		w.Start()
+		w.Want(`insert orders {"id":1} - {"id":1,"note":"a","total":"1.00"}`, `insert orders {"id":2} - {"id":2,"note":"b","tag":"y","total":"2.00"}`,
+			`insert orders {"id":3} - {"id":3,"tag":"x","total":null}`, `insert orders {"id":4} - {"id":4,"sum":5,"tag":"x"}`)
+	})
+}
+
+// Where the log does not name columns, they are named as they were known, or as they
+// are, and by their places where neither can be.
+func TestSchemaAhead(t *testing.T) {
+	each(t, func(t *testing.T, f *databasetest.Flavour) {
+		s := f.New(t, "--binlog-row-metadata=MINIMAL")
+		db := s.Database(t, orders, `CREATE TABLE other (a int)`)
+		w := watch(t, lambent.Database{URL: s.URL(db), Tables: []string{"orders"}})
+		databasetest.Until(t, "it is told", func() bool {
+			lag, known := w.Source.Lag(w.Trigger)
+			return known && strings.Contains(lag.Warning, "SET GLOBAL binlog_row_metadata = FULL")
+		})
+		s.Exec(t, db, `INSERT INTO orders VALUES (1, 'a', 1)`, `ALTER TABLE orders ADD COLUMN tag varchar(9) DEFAULT 'x'`, `INSERT INTO orders VALUES (2, 'b', 2, 'y')`)
+		w.Wait(2)
+		w.Stop()
+		s.Exec(t, db, `INSERT INTO orders VALUES (3, 'c', 3, 'z')`, `TRUNCATE other`, `ALTER TABLE orders DROP COLUMN note`, `INSERT INTO orders VALUES (4, 4, 'z')`, `ALTER TABLE orders ADD COLUMN n int`, `INSERT INTO orders VALUES (5, 5, 'z', 1)`)
+		w.Start()
+		w.Want(`insert orders {"id":1} - {"id":1,"note":"a","total":"1.00"}`, `insert orders {"id":2} - {"id":2,"note":"b","tag":"y","total":"2.00"}`, `insert orders {"id":3} - {"id":3,"note":"c","tag":"z","total":"3.00"}`,
+			`insert orders - - {"@1":4,"@2":"4.00","@3":"z"}`, `insert orders {"id":5} - {"id":5,"n":1,"tag":"z","total":"5.00"}`)
+	})
+}
+
+// What a session leaves out of the log is taken from the row before, or named.
+func TestPartialRows(t *testing.T) {
+	each(t, func(t *testing.T, f *databasetest.Flavour) {
+		s := f.Shared(t)
+		db := s.Database(t, orders)
+		w := watch(t, lambent.Database{URL: s.URL(db), Tables: []string{"orders"}})
+		s.Exec(t, db, `INSERT INTO orders VALUES (1, 'a', 1)`, `SET SESSION binlog_row_image = 'MINIMAL'`, `UPDATE orders SET note = 'b'`, `DELETE FROM orders`)
+		w.Want(`insert orders {"id":1} - {"id":1,"note":"a","total":"1.00"}`, `update orders {"id":1} {"id":1} {"id":1,"note":"b"} unchanged total`, `delete orders {"id":1} {"id":1} -`)
+	})
+}
+
+// A log that is thrown away is an error that says so, and a trigger that is enabled again
+// begins anew.
+func TestPurged(t *testing.T) {
+	each(t, func(t *testing.T, f *databasetest.Flavour) {
+		s := f.New(t, "--loose-slave-connections-needed-for-purge=0")
+		db := s.Database(t, orders)
+		w := watch(t, lambent.Database{URL: s.URL(db), Tables: []string{"orders"}})
+		s.Exec(t, db, `INSERT INTO orders VALUES (1, '', 0)`)
+		w.Wait(1)
+		w.Stop()
+		s.Exec(t, db, `INSERT INTO orders VALUES (2, '', 0)`, `FLUSH BINARY LOGS`, `INSERT INTO orders VALUES (3, '', 0)`, `FLUSH BINARY LOGS`)
+		databasetest.Until(t, "it is thrown away", func() bool { // which it is not as long as somebody is about to read it
+			s.Exec(t, db, `PURGE BINARY LOGS TO 'bin.000003'`)
+			return !strings.Contains(s.Value(t, db, `SHOW BINARY LOGS`), "bin.000002")
+		})
+		w.Start()
+		databasetest.Until(t, "it is told", func() bool {
+			err := w.Failure()
+			return err != nil && strings.Contains(lambent.UserMessage(err), "lambent trigger disable "+w.Trigger.ID+" && lambent trigger enable "+w.Trigger.ID)
+		})
+		w.Stop()
+		if err := w.Source.Forget(t.Context(), w.Trigger); err != nil {
+			t.Error(err)
+		}
+		w.Trigger.Since = time.Now()
+		if err := w.Source.Prepare(t.Context(), w.Trigger, w.Sink); err != nil {
+			t.Fatal(err)
+		}
+		w.Start()
+		s.Exec(t, db, `INSERT INTO orders VALUES (4, '', 0)`)
+		w.Wait(2)
+	})
+}
+
+// A server that has forgotten what it told is not gone on with.
+func TestForgetful(t *testing.T) {
+	each(t, func(t *testing.T, f *databasetest.Flavour) {
+		s := f.New(t)
+		db := s.Database(t, orders)
+		w := watch(t, lambent.Database{URL: s.URL(db), Tables: []string{"orders"}})
+		s.Exec(t, db, `INSERT INTO orders VALUES (1, '', 0)`)
+		w.Wait(1)
+		w.Stop()
+		reset := `RESET MASTER`
+		if f == databasetest.Oracle {
+			reset = `RESET BINARY LOGS AND GTIDS`
+		}
+		s.Exec(t, db, reset, `INSERT INTO orders VALUES (2, '', 0)`)
+		w.Start()
+		databasetest.Until(t, "it is told", func() bool {
+			err := w.Failure()
+			return err != nil && lambent.Is(err, lambent.Stale) && strings.Contains(lambent.UserMessage(err), "lambent trigger disable "+w.Trigger.ID)
+		})
+	})
+}
+
+// An idle trigger is not behind, whatever else is written there, and its position goes on.
+func TestIdle(t *testing.T) {
+	each(t, func(t *testing.T, f *databasetest.Flavour) {
+		s := f.New(t)
+		db := s.Database(t, orders, `CREATE TABLE other (v text)`)
+		w := watch(t, lambent.Database{URL: s.URL(db), Tables: []string{"orders"}})
+		before, _ := w.Position(t.Context())
+		for range 10 {
+			s.Exec(t, db, `INSERT INTO other SELECT repeat('x', 1000)`)
+		}
+		databasetest.Until(t, "it has gone on", func() bool {
+			after, _ := w.Position(t.Context())
+			lag, known := w.Source.Lag(w.Trigger)
+			return string(after) != string(before) && known && lag.Retained < 5000
+		})
+		if lag, known := w.Source.Lag(w.Trigger); !known || lag.Behind != 0 || lag.Warning != "" {
+			t.Errorf("%+v, %v", lag, known)
+		}
+	})
+}
+
+// A trigger that its function holds up is behind, and the log that it needs is counted.
+func TestBehind(t *testing.T) {
+	each(t, func(t *testing.T, f *databasetest.Flavour) {
+		s := f.New(t, "--binlog-expire-logs-seconds=2")
+		db := s.Database(t, `CREATE TABLE t (id int PRIMARY KEY, v text)`)
+		w := watch(t, lambent.Database{URL: s.URL(db), Tables: []string{"t"}})
+		w.Set(func() { w.Most = 1 })
+		s.Exec(t, db, `INSERT INTO t VALUES (1, '')`)
+		w.Wait(1)
+		for i := range 20 {
+			s.Exec(t, db, fmt.Sprintf(`INSERT INTO t VALUES (%d, repeat('x', 10000))`, i+2))
+		}
+		databasetest.Until(t, "it is told", func() bool {
+			lag, known := w.Source.Lag(w.Trigger)
+			return known && lag.Retained > 200_000 && strings.Contains(lag.Warning, "SET GLOBAL binlog_expire_logs_seconds")
+		})
+		w.Set(func() { w.Most = 0 })
+		w.Wait(21)
+	})
+}
+
+// Another server that has the same transactions is gone on with.
+func TestFailover(t *testing.T) {
+	each(t, func(t *testing.T, f *databasetest.Flavour) {
+		primary := f.New(t)
+		replica := f.New(t, "--log-slave-updates=ON")
+		db := primary.Database(t, orders)
+		follow := fmt.Sprintf(`CHANGE MASTER TO master_host = '127.0.0.1', master_port = %d, master_user = 'admin', master_password = 'secret', master_use_gtid = slave_pos`, primary.Port)
+		start, stop := `START SLAVE`, `STOP SLAVE`
+		if f == databasetest.Oracle {
+			follow = fmt.Sprintf(`CHANGE REPLICATION SOURCE TO source_host = '127.0.0.1', source_port = %d, source_user = 'admin', source_password = 'secret', source_auto_position = 1, get_source_public_key = 1`, primary.Port)
+			start, stop = `START REPLICA`, `STOP REPLICA`
+		}
+		replica.Exec(t, "", follow, start)
+		w := watch(t, lambent.Database{URL: primary.URL(db), Tables: []string{"orders"}})
+		primary.Exec(t, db, `INSERT INTO orders VALUES (1, 'a', 1)`, `INSERT INTO orders VALUES (2, 'a', 1)`)
+		w.Wait(2)
+		w.Stop()
+		primary.Exec(t, db, `INSERT INTO orders VALUES (3, 'a', 1)`)
+		for _, has := range []string{`information_schema.TABLES WHERE TABLE_SCHEMA = '` + db + `'`, db + `.orders WHERE id = 3`} {
+			databasetest.Until(t, "the replica has it", func() bool { return replica.Value(t, "", `SELECT COUNT(*) FROM `+has) == "1" })
+		}
+		primary.Kill()
+		replica.Exec(t, db, stop, `INSERT INTO orders VALUES (4, 'a', 1)`)
+		replica.Kill()
+		replica.Port = primary.Port
+		if err := replica.Start(); err != nil {
+			t.Fatal(err)
+		}
+		w.Start()
+		for i, d := range w.Wait(4) {
+			if want := fmt.Sprint(i + 1); string(d.New["id"]) != want {
+				t.Errorf("%s, want %s", &d, want)
+			}
+		}
+		if w.Repeats > 0 {
+			t.Error(w.Repeats)
+		}
+	})
+}
+
+// What cannot be watched is refused before it is kept, with what mends it.
+func TestRefusals(t *testing.T) {
+	each(t, func(t *testing.T, f *databasetest.Flavour) {
+		s := f.Shared(t)
+		db := s.Database(t, orders, `CREATE TABLE bare (v int)`, `CREATE VIEW seen AS SELECT * FROM orders`, `CREATE TABLE old (id int PRIMARY KEY) ENGINE = MyISAM`)
+		url := s.URL(db)
+		tables := []string{"orders"}
+		check := func(d lambent.Database, want string) {
+			t.Helper()
+			err := (&mysql.Source{}).Check(databasetest.NewTrigger(d))
+			if want == "" {
+				if err != nil {
+					t.Error(err)
+				}
+				return
+			}
+			if err == nil || !strings.Contains(lambent.UserMessage(err), want) || strings.Contains(err.Error(), "cret@") || strings.Contains(err.Error(), "cret:") {
+				t.Errorf("%+v: %v, want %q", d, err, want)
+			}
+		}
+		for _, c := range []struct {
+			d    lambent.Database
+			want string
+		}{
+			{lambent.Database{URL: "mysql://admin:secret@127.0.0.1:1/" + db, Tables: tables}, "does not answer"},
+			{lambent.Database{URL: strings.Replace(url, "secret", "se%40cret", 1), Tables: tables}, "Access denied for user 'admin'"},
+			{lambent.Database{URL: s.URL("nosuch"), Tables: tables}, "Unknown database 'nosuch'"},
+			{lambent.Database{URL: url, Tables: []string{"order"}}, "there is no table " + db + ".order. There are: " + db + ".bare, " + db + ".old, " + db + ".orders"},
+			{lambent.Database{URL: url, Tables: []string{"nosuch.order"}}, "there is no table nosuch.order. There are: "},
+			{lambent.Database{URL: url, Tables: []string{"seen"}}, "it is of the kind view"},
+			{lambent.Database{URL: url, Tables: []string{"old"}}, ""},
+			{lambent.Database{URL: url, Tables: []string{"old"}, Snapshot: true}, "ALTER TABLE `" + db + "`.`old` ENGINE = InnoDB"},
+			{lambent.Database{URL: url, Tables: []string{"bare"}}, ""},
+			{lambent.Database{URL: strings.Replace(url, "mysql:", "mariadb:", 1), Tables: tables}, ""},
+			{lambent.Database{URL: url, Tables: tables, Columns: []string{"amount"}}, "table " + db + ".orders has id, note, total"},
+			{lambent.Database{URL: url + "?allowAllFiles=true", Tables: tables}, `parameter "allowAllFiles"`},
+			{lambent.Database{URL: url + "?ssl-mode=verify_identity", Tables: tables}, "does not answer"},
+		} {
+			check(c.d, c.want)
+		}
+
+		// What the error says is what mends it.
+		user := fmt.Sprint("u", time.Now().UnixNano())
+		s.Exec(t, db, `CREATE USER `+user+`@'%' IDENTIFIED BY 'secret'`, `GRANT SELECT ON bare TO `+user)
+		d := lambent.Database{URL: s.URLOf(user, db), Tables: tables, Snapshot: true}
+		wants := []string{"GRANT SELECT ON `" + db + "`.`orders` TO '" + user + "'@'%'"}
+		if f == databasetest.Oracle {
+			wants = append(wants, "GRANT LOCK TABLES ON `"+db+"`.* TO '"+user+"'@'%'")
+		}
+		for _, want := range append(wants, `GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO '`+user+`'@'%'`) {
+			check(d, want)
+			if strings.Contains(want, "REPLICATION") { // one without the other is not enough
+				s.Exec(t, db, `GRANT REPLICATION CLIENT ON *.* TO '`+user+`'@'%'`)
+				check(d, want)
+			}
+			s.Exec(t, db, want)
+		}
+		s.Exec(t, db, `INSERT INTO orders VALUES (1, 'a', 1)`)
+		w := watch(t, d)
+		w.Wait(1)
+		s.Exec(t, db, `INSERT INTO orders VALUES (2, 'a', 1)`)
+		w.Want(`insert orders {"id":1} - {"id":1,"note":"a","total":"1.00"}`, `insert orders {"id":2} - {"id":2,"note":"a","total":"1.00"}`)
+	})
+}
+
+// A server whose log does not do is refused, with the setting that mends it.
+func TestSettings(t *testing.T) {
+	each(t, func(t *testing.T, f *databasetest.Flavour) {
+		f.Shared(t)
+		cases := map[string]string{"--skip-log-bin": "Add log_bin = ON", "--binlog-format=MIXED": "SET GLOBAL binlog_format = ROW", "--binlog-row-image=MINIMAL": "SET GLOBAL binlog_row_image = FULL"}
+		if f == databasetest.Oracle {
+			cases["--gtid-mode=OFF"] = "SET GLOBAL gtid_mode = ON_PERMISSIVE"
+			cases["--binlog-row-value-options=PARTIAL_JSON"] = "SET GLOBAL binlog_row_value_options = ''"
+		}
+		for setting, want := range cases {
+			t.Run(setting, func(t *testing.T) {
+				t.Parallel()
+				s := f.New(t, setting)
+				tr := databasetest.NewTrigger(lambent.Database{URL: s.URL(s.Database(t, orders)), Tables: []string{"orders"}})
+				err := (&mysql.Source{}).Check(tr)
+				if err == nil || !strings.Contains(lambent.UserMessage(err), want) {
+					t.Fatalf("%v, want %q", err, want)
+				}
+				if _, sql, ok := strings.Cut(lambent.UserMessage(err), "As an administrator: "); ok {
+					sql, _, _ = strings.Cut(sql, ", and")
+					s.Exec(t, "", strings.Split(sql, "; ")...)
+					if err := (&mysql.Source{}).Check(tr); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+		}
+	})
+}
+
+// Logs that are compressed are read all the same.
+func TestCompressed(t *testing.T) {
+	each(t, func(t *testing.T, f *databasetest.Flavour) {
+		setting := "--log-bin-compress=ON"
+		if f == databasetest.Oracle {
+			setting = "--binlog-transaction-compression=ON"
+		}
+		s := f.New(t, setting)
+		db := s.Database(t, orders, `CREATE TABLE other (v text)`)
+		w := watch(t, lambent.Database{URL: s.URL(db), Tables: []string{"orders"}})
+		s.Exec(t, db, `INSERT INTO orders VALUES (1, repeat('a', 1000), 1)`, `INSERT INTO other VALUES (repeat('b', 1000))`, `UPDATE orders SET note = 'a'`, `DELETE FROM orders`, `TRUNCATE TABLE orders`)
+		a := strings.Repeat("a", 1000)
+		w.Want(`insert orders {"id":1} - {"id":1,"note":"`+a+`","total":"1.00"}`, `update orders {"id":1} {"id":1,"note":"`+a+`","total":"1.00"} {"id":1,"note":"a","total":"1.00"}`,
+			`delete orders {"id":1} {"id":1,"note":"a","total":"1.00"} -`, `truncate orders - - -`)
+	})
+}
+
+// Two triggers that would be the same replica are not.
+func TestReplicas(t *testing.T) {
+	each(t, func(t *testing.T, f *databasetest.Flavour) {
+		s := f.New(t)
+		db := s.Database(t, orders)
+		first := watch(t, lambent.Database{URL: s.URL(db), Tables: []string{"orders"}})
+		second := databasetest.Watch(t, &mysql.Source{}, lambent.Database{URL: s.URL(db), Tables: []string{"orders"}})
+		for i := range 3 {
+			s.Exec(t, db, fmt.Sprintf(`INSERT INTO orders VALUES (%d, '', 0)`, i))
+			first.Wait(i + 1)
+			second.Wait(i + 1)
+		}
+		list := `SHOW SLAVE HOSTS`
+		if f == databasetest.Oracle {
+			list = `SHOW REPLICAS`
+		}
+		replicas := s.Value(t, "", list)
+		for _, w := range []*databasetest.Watched{first, second} {
+			if err := w.Failure(); err != nil || !strings.Contains(replicas, w.Trigger.ID) {
+				t.Error(err, replicas)
+			}
+		}
+	})
+}
+
+// Transactions in two phases are told as well.
+func TestXA(t *testing.T) {
+	each(t, func(t *testing.T, f *databasetest.Flavour) {
+		s := f.Shared(t)
+		db := s.Database(t, orders)
+		w := watch(t, lambent.Database{URL: s.URL(db), Tables: []string{"orders"}})
+		s.Exec(t, db, `XA START 'a'`, `INSERT INTO orders VALUES (1, 'a', 1)`, `XA END 'a'`, `XA PREPARE 'a'`, `XA COMMIT 'a'`, `XA START 'b'`, `INSERT INTO orders VALUES (2, 'a', 1)`, `XA END 'b'`, `XA COMMIT 'b' ONE PHASE`, `INSERT INTO orders VALUES (3, 'a', 1)`)
+		for i, d := range w.Wait(3) {
+			if string(d.New["id"]) != fmt.Sprint(i+1) || d.Index != 0 {
+				t.Errorf("%+v", d)
+			}
+		}
+	})
+}
