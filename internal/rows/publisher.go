@@ -3,6 +3,7 @@ package rows
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"sync"
 	"time"
 
@@ -63,7 +64,7 @@ func NewPublisher[P any](t *lambent.Trigger, sink Sink, from P) *Publisher[P] {
 }
 
 // Add has a change published; nil: nothing, before the position is at. It reports false,
-// and does nothing, while there is no room: that may be so until Room has something.
+// and does nothing, while there is no room.
 func (p *Publisher[P]) Add(c *Change, at P) bool {
 	p.mu.Lock()
 	full := p.bytes > maxPending
@@ -86,6 +87,31 @@ func (p *Publisher[P]) Add(c *Change, at P) bool {
 	return true
 }
 
+// Put has a change published as Add does, and waits while there is no room for it. Each
+// second meanwhile is called, whose error ends that; nil: nothing is.
+func (p *Publisher[P]) Put(ctx context.Context, c *Change, at P, meanwhile func() error) error {
+	if p.Add(c, at) {
+		return nil
+	}
+	second := time.NewTicker(time.Second)
+	defer second.Stop()
+	for !p.Add(c, at) {
+		select {
+		case <-p.room:
+		case <-second.C:
+			if meanwhile == nil {
+				continue
+			}
+			if err := meanwhile(); err != nil {
+				return err
+			}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
 // size is about what an entry takes in memory.
 func size[P any](e *entry[P]) int { return 200 + len(e.event.Data) }
 
@@ -95,9 +121,6 @@ func signal(c chan struct{}) {
 	default:
 	}
 }
-
-// Room has something when Add may have room again.
-func (p *Publisher[P]) Room() <-chan struct{} { return p.room }
 
 // Reached returns where what was published ends, and whether nothing is to be published.
 func (p *Publisher[P]) Reached() (at P, idle bool) {
@@ -115,6 +138,27 @@ func (p *Publisher[P]) Behind() (time.Duration, string) {
 		return 0, ""
 	}
 	return p.behind, p.refused
+}
+
+// While publishes what read adds, until that returns, or what is to be published is
+// refused for good, which ends its context. Nothing is published any more when it returns.
+func (p *Publisher[P]) While(ctx context.Context, read func(context.Context) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		if err := p.Run(ctx); err != nil {
+			cancel(err)
+		}
+	}()
+	err := read(ctx)
+	refused := context.Cause(ctx)
+	cancel(nil)
+	<-ended
+	if refused != nil && !errors.Is(refused, context.Canceled) {
+		return refused
+	}
+	return err
 }
 
 // Run publishes until ctx ends, or what it is to publish is refused for good.

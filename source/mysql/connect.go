@@ -95,7 +95,7 @@ func configuration(d *lambent.Database) (*config, error) {
 }
 
 // session is how values are written for us, and for how long we are waited for.
-const session = "SET NAMES utf8mb4, SESSION time_zone = '+00:00', SESSION sql_mode = '', SESSION net_write_timeout = 3600, SESSION lock_wait_timeout = 5"
+const session = "SET NAMES utf8mb4, SESSION time_zone = '+00:00', SESSION sql_mode = '', SESSION net_write_timeout = 3600, SESSION wait_timeout = 3600, SESSION lock_wait_timeout = 5"
 
 var errSlow = fmt.Errorf("no answer in %v", connectTimeout)
 

@@ -15,7 +15,7 @@ import (
 type relation struct {
 	rows.Table
 	columns []field
-	keys    []int // of the columns of its primary key
+	keys    []string // columns of its primary key
 }
 
 // A field is a column of a table.
@@ -59,7 +59,7 @@ func (w *watch) relate(m *replication.TableMapEvent) (*relation, error) {
 		}
 		r.columns = append(r.columns, field{name, t.form()})
 		if slices.Contains(m.PrimaryKey, uint64(i)) || names == nil && i < len(columns) && columns[i].Key {
-			r.keys = append(r.keys, i)
+			r.keys = append(r.keys, name)
 		}
 	}
 	w.relations[m.TableID] = r
@@ -198,8 +198,8 @@ func (w *watch) row(r *relation, values []any, skipped []int, before []rows.Colu
 		}
 		name, from := r.columns[i].name, len(buf)
 		if slices.Contains(skipped, i) {
-			if n := slices.IndexFunc(before, func(c rows.Column) bool { return c.Name == name }); n >= 0 {
-				row = append(row, before[n])
+			if was, ok := rows.Find(before, name); ok {
+				row = append(row, was)
 			} else {
 				unchanged = append(unchanged, name)
 			}
@@ -230,19 +230,6 @@ func sizeOf(values []any) (size int) {
 	return size
 }
 
-// keyOf is the key of a row, or of that before where it is not told of this one.
-func (r *relation) keyOf(all ...[]rows.Column) (key []rows.Column) {
-	for _, i := range r.keys {
-		for _, row := range all {
-			if n := slices.IndexFunc(row, func(c rows.Column) bool { return c.Name == r.columns[i].name }); n >= 0 {
-				key = append(key, row[n])
-				break
-			}
-		}
-	}
-	return key
-}
-
 // An image is a row as it was told.
 type image struct {
 	values  []any
@@ -258,10 +245,7 @@ func (w *watch) change(r *relation, operation string, before, after *image) *row
 	if after != nil {
 		c.New, c.Unchanged = w.row(r, after.values, after.skipped, c.Old)
 	}
-	c.Key = r.keyOf(c.New, c.Old)
-	c.Old, c.New = rows.Select(c.Old, w.d.Columns), rows.Select(c.New, w.d.Columns)
-	if len(w.d.Columns) > 0 {
-		c.Unchanged = slices.DeleteFunc(c.Unchanged, func(name string) bool { return !slices.Contains(w.d.Columns, name) })
-	}
+	c.Identify(r.keys)
+	c.Narrow(w.d.Columns)
 	return c
 }

@@ -23,8 +23,14 @@ func lockAll(tables []table) string {
 // GTIDs of what it sees.
 func (w *watch) freeze(ctx context.Context, tables []table) (string, error) {
 	const begin = "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY"
-	if _, err := ask(w.sql, "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"); err != nil {
-		return "", err
+	limit := "max_execution_time"
+	if w.from.MariaDB {
+		limit = "max_statement_time"
+	}
+	for _, sql := range []string{"SET SESSION " + limit + " = 0", "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"} {
+		if _, err := ask(w.sql, sql); err != nil {
+			return "", err
+		}
 	}
 	if w.from.MariaDB { // it knows where in its log a snapshot is
 		if _, err := ask(w.sql, begin); err != nil {
@@ -88,7 +94,7 @@ func (w *watch) snapshot(ctx context.Context) error {
 	}
 	from.Snapshot, from.Tables = false, w.tables
 	w.from = from
-	return w.wait(ctx, nil, from)
+	return w.out.Put(ctx, nil, from, nil)
 }
 
 // readTable publishes the rows of a table.
@@ -101,7 +107,7 @@ func (w *watch) readTable(ctx context.Context, t *table, at position, index *int
 		values = append(values, value)
 		r.columns = append(r.columns, field{c.Name, form})
 		if c.Key {
-			r.keys = append(r.keys, i)
+			r.keys = append(r.keys, c.Name)
 		}
 	}
 	row := make([]any, len(values))
@@ -112,7 +118,7 @@ func (w *watch) readTable(ctx context.Context, t *table, at position, index *int
 		c := w.change(r, "insert", nil, &image{values: row})
 		c.Position, c.Index, c.Committed = at.GTIDs, *index, at.Time
 		*index++
-		return w.wait(ctx, c, at)
+		return w.out.Put(ctx, c, at, nil)
 	}
 	return safely(func() error {
 		var r mysql.Result

@@ -94,31 +94,18 @@ func (w *watch) run(ctx context.Context) (err error) {
 		w.known[name] = knowledge{columns, true}
 	}
 	w.tables, w.from.File = w.from.Tables, "" // another server may have others
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
 	w.out = rows.NewPublisher(w.t, w.sink, w.from)
 	w.mu.Lock()
 	w.working = w.out
 	w.mu.Unlock()
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		if err := w.out.Run(ctx); err != nil {
-			cancel(err)
+	return w.out.While(ctx, func(ctx context.Context) error {
+		if w.from.Snapshot {
+			if err := w.snapshot(ctx); err != nil {
+				return err
+			}
 		}
-	}()
-	defer func() { <-ended }()
-	defer cancel(nil)
-	if w.from.Snapshot {
-		err = w.snapshot(ctx)
-	}
-	if err == nil {
-		err = w.stream(ctx)
-	}
-	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
-		return cause
-	}
-	return err
+		return w.stream(ctx)
+	})
 }
 
 // checkPosition refuses a server that is not one on which the trigger can go on.
@@ -448,34 +435,8 @@ func (s *stream) happened(ctx context.Context, r *relation, operation string, be
 
 // add has a change published, and waits while there is no room for it.
 func (s *stream) add(ctx context.Context, c *rows.Change, at position) error {
-	if s.out.Add(c, at) {
-		return nil
-	}
-	beat := time.NewTicker(tick)
-	defer beat.Stop()
-	for !s.out.Add(c, at) {
-		select {
-		case <-s.out.Room():
-		case <-beat.C:
-			s.heard = time.Now() // nobody has listened
-			if err := s.beat(ctx); err != nil {
-				return err
-			}
-		case <-ctx.Done():
-			return nil
-		}
-	}
-	return nil
-}
-
-// wait adds a change once there is room.
-func (w *watch) wait(ctx context.Context, c *rows.Change, at position) error {
-	for !w.out.Add(c, at) {
-		select {
-		case <-w.out.Room():
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-	return nil
+	return s.out.Put(ctx, c, at, func() error {
+		s.heard = time.Now() // nobody has listened
+		return s.beat(ctx)
+	})
 }

@@ -18,21 +18,18 @@ import (
 	"encoding/json"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/jackc/pglogrepl"
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"lambent"
+	"lambent/internal/rows"
 	"lambent/source"
 )
 
 // A Source watches databases. The zero value is ready.
-type Source struct {
-	mu   sync.Mutex        // guards what follows
-	runs map[string]*watch // by the trigger's id
-}
+type Source struct{ running rows.Running[*watch] }
 
 var (
 	_ source.Source   = (*Source)(nil)
@@ -161,13 +158,10 @@ func (*Source) Forget(ctx context.Context, t lambent.Trigger) error {
 
 // Lag implements source.Gauge.
 func (s *Source) Lag(t lambent.Trigger) (source.Lag, bool) {
-	s.mu.Lock()
-	w := s.runs[t.ID]
-	s.mu.Unlock()
-	if w == nil {
-		return source.Lag{}, false
+	if w, ok := s.running.Of(t.ID); ok {
+		return w.now()
 	}
-	return w.now()
+	return source.Lag{}, false
 }
 
 // Run implements source.Source.
@@ -185,17 +179,7 @@ func (s *Source) Run(ctx context.Context, t lambent.Trigger, sink source.Sink) e
 	if !w.from.Since.Equal(t.Since) {
 		return w.lost("where the trigger has come to is not known")
 	}
-	s.mu.Lock()
-	if s.runs == nil {
-		s.runs = map[string]*watch{}
-	}
-	s.runs[t.ID] = w
-	s.mu.Unlock()
-	defer func() {
-		s.mu.Lock()
-		delete(s.runs, t.ID)
-		s.mu.Unlock()
-	}()
+	defer s.running.Enter(t.ID, w)()
 	if err := w.run(ctx); err != nil && ctx.Err() == nil {
 		return explain(w.d, err)
 	}

@@ -14,7 +14,7 @@ import (
 type relation struct {
 	rows.Table
 	columns []field
-	keys    []int // of the columns that identify a row
+	keys    []string // columns that identify a row
 	wanted  bool
 }
 
@@ -37,10 +37,10 @@ func (w *watch) relate(ctx context.Context, m *pglogrepl.RelationMessage) error 
 	if err := w.learn(ctx, types); err != nil {
 		return err
 	}
-	for i, c := range m.Columns {
+	for _, c := range m.Columns {
 		r.columns = append(r.columns, field{c.Name, w.types[c.DataType], c.Flags&1 != 0})
 		if c.Flags&1 != 0 {
-			r.keys = append(r.keys, i)
+			r.keys = append(r.keys, c.Name)
 		}
 	}
 	if m.ReplicaIdentity == 'f' || m.ReplicaIdentity == 'n' { // the key is not what is told
@@ -51,7 +51,7 @@ func (w *watch) relate(ctx context.Context, m *pglogrepl.RelationMessage) error 
 		r.keys = nil
 		for i := range r.columns {
 			if slices.Contains(names, r.columns[i].name) {
-				r.keys = append(r.keys, i)
+				r.keys = append(r.keys, r.columns[i].name)
 			}
 		}
 	}
@@ -129,12 +129,11 @@ func (w *watch) row(r *relation, t *pglogrepl.TupleData, key bool, before []rows
 		case pglogrepl.TupleDataTypeNull:
 			buf = append(buf, "null"...)
 		case pglogrepl.TupleDataTypeToast:
-			n := slices.IndexFunc(before, func(c rows.Column) bool { return c.Name == name })
-			if n < 0 {
+			if was, ok := rows.Find(before, name); ok {
+				row = append(row, was)
+			} else {
 				unchanged = append(unchanged, name)
-				continue
 			}
-			row = append(row, before[n])
 			continue
 		default:
 			buf = r.columns[i].form(buf, c.Data)
@@ -142,19 +141,6 @@ func (w *watch) row(r *relation, t *pglogrepl.TupleData, key bool, before []rows
 		row = append(row, rows.Column{Name: name, Value: buf[from:len(buf):len(buf)]})
 	}
 	return row, unchanged
-}
-
-// keyOf is the key of a row, or of that before where it is not told of this one.
-func (r *relation) keyOf(all ...[]rows.Column) (key []rows.Column) {
-	for _, i := range r.keys {
-		for _, row := range all {
-			if n := slices.IndexFunc(row, func(c rows.Column) bool { return c.Name == r.columns[i].name }); n >= 0 {
-				key = append(key, row[n])
-				break
-			}
-		}
-	}
-	return key
 }
 
 // change makes a change of what is told: the row before and the one after.
@@ -166,10 +152,7 @@ func (w *watch) change(r *relation, operation string, before *pglogrepl.TupleDat
 	if after != nil {
 		c.New, c.Unchanged = w.row(r, after, false, c.Old)
 	}
-	c.Key = r.keyOf(c.New, c.Old)
-	c.Old, c.New = rows.Select(c.Old, w.d.Columns), rows.Select(c.New, w.d.Columns)
-	if len(w.d.Columns) > 0 {
-		c.Unchanged = slices.DeleteFunc(c.Unchanged, func(name string) bool { return !slices.Contains(w.d.Columns, name) })
-	}
+	c.Identify(r.keys)
+	c.Narrow(w.d.Columns)
 	return c
 }

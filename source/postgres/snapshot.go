@@ -7,8 +7,6 @@ import (
 	"time"
 
 	"github.com/jackc/pglogrepl"
-
-	"lambent/internal/rows"
 )
 
 // snapshot makes the slot, and publishes the rows that are there as of where it begins:
@@ -49,7 +47,7 @@ func (w *watch) snapshot(ctx context.Context) error {
 	}
 	from.Snapshot = false
 	w.from = from
-	return w.wait(ctx, nil, from)
+	return w.out.Put(ctx, nil, from, nil)
 }
 
 // readTable publishes the rows of a table.
@@ -88,7 +86,7 @@ func (w *watch) readTable(ctx context.Context, t *table, at position, now time.T
 	for i, name := range t.columns {
 		r.columns = append(r.columns, field{name: name, form: w.types[types[i]]})
 		if slices.Contains(keys, name) {
-			r.keys = append(r.keys, i)
+			r.keys = append(r.keys, name)
 		}
 	}
 	results := w.sql.Exec(ctx, query) // as text
@@ -108,22 +106,10 @@ func (w *watch) readTable(ctx context.Context, t *table, at position, now time.T
 			c := w.change(r, "insert", nil, false, tuple)
 			c.Position, c.Index, c.Committed = at.LSN.String(), *index, now
 			*index++
-			if err := w.wait(ctx, c, at); err != nil {
+			if err := w.out.Put(ctx, c, at, nil); err != nil {
 				return err
 			}
 		}
 	}
 	return results.Close()
-}
-
-// wait adds a change once there is room.
-func (w *watch) wait(ctx context.Context, c *rows.Change, at position) error {
-	for !w.out.Add(c, at) {
-		select {
-		case <-w.out.Room():
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-	return nil
 }

@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strconv"
 	"sync"
@@ -88,31 +87,18 @@ func (w *watch) run(ctx context.Context) (err error) {
 	if lsn, err := pglogrepl.ParseLSN(end[0]); err != nil || lsn < w.from.LSN { // it has forgotten what it had told, and counts anew
 		return w.lost(fmt.Sprintf("the log of PostgreSQL ends at %s, before %s to which the trigger has come", end[0], w.from.LSN))
 	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
 	w.out = rows.NewPublisher(w.t, w.sink, w.from)
 	w.mu.Lock()
 	w.working = w.out
 	w.mu.Unlock()
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		if err := w.out.Run(ctx); err != nil {
-			cancel(err)
+	return w.out.While(ctx, func(ctx context.Context) error {
+		if w.from.Snapshot {
+			if err := w.snapshot(ctx); err != nil {
+				return err
+			}
 		}
-	}()
-	defer func() { <-ended }()
-	defer cancel(nil)
-	if w.from.Snapshot {
-		err = w.snapshot(ctx)
-	}
-	if err == nil {
-		err = w.stream(ctx)
-	}
-	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
-		return cause
-	}
-	return err
+		return w.stream(ctx)
+	})
 }
 
 // stream reads the log.
@@ -141,7 +127,7 @@ func (w *watch) stream(ctx context.Context) error {
 			return w.slotError(err)
 		default:
 			s.heard = time.Now()
-			if err := s.message(ctx, m); err != nil {
+			if err := s.message(ctx, m); err != nil && ctx.Err() == nil {
 				return err
 			}
 		}
@@ -314,22 +300,8 @@ func (s *stream) changed(ctx context.Context, table uint32, operation string, be
 
 // add has a change published, and waits while there is no room for it.
 func (s *stream) add(ctx context.Context, c *rows.Change) error {
-	if s.out.Add(c, s.at) {
-		return nil
-	}
-	beat := time.NewTicker(tick)
-	defer beat.Stop()
-	for !s.out.Add(c, s.at) {
-		select {
-		case <-s.out.Room():
-		case <-beat.C:
-			s.heard = time.Now() // nobody has listened
-			if err := s.beat(ctx); err != nil {
-				return err
-			}
-		case <-ctx.Done():
-			return nil
-		}
-	}
-	return nil
+	return s.out.Put(ctx, c, s.at, func() error {
+		s.heard = time.Now() // nobody has listened
+		return s.beat(ctx)
+	})
 }
