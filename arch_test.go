@@ -87,7 +87,7 @@ var rules = []rule{
 	{"internal/detect", "internal/pattern", "", "what a file of settings says is judged where its lines are known"},
 	{"internal/netns", "", "sandbox/names", "a leaf as others; its tests ask for names as functions do, and somebody has to answer"},
 	{"internal/*", "", "", "leaves: each one job that knows nothing of the platform but its vocabulary"},
-	{"examples", "", "server client server/servertest", "functions as users write them; the tests run each on a server"},
+	{"examples", "", "server client server/servertest source/databasetest", "functions as users write them; the tests run each on a server"},
 	{"bench", "client", "test/daemon runtimes sandbox sandbox/namespace source/databasetest", "measures from outside, as a client; and sandboxes alone, by their driver"},
 	{"test", "client test/daemon test/workload source/databasetest", "", "the whole program from outside: with nothing but a client in reach, a test cannot cheat"},
 	{"test/vm", "", "test/machine", "runs the tests of packages that it knows by name alone"},

@@ -37,35 +37,48 @@ type example struct {
 var cases = map[string]struct {
 	needs []string // programs, of the machine or the family of a runtime
 	check func(*testing.T, *example)
+	own   func(*testing.T) *platform // a server with what it needs, or nil for the one of all
 }{
-	"aws-go-hello":      {[]string{"go"}, hello("go")},
-	"aws-node-hello":    {[]string{"nodejs"}, hello("nodejs")},
-	"aws-node-stream":   {[]string{"nodejs"}, stream},
-	"aws-python-errors": {[]string{"python"}, failures},
-	"aws-python-hello":  {[]string{"python"}, hello("python")},
-	"aws-shell-hello":   {[]string{"curl"}, hello("sh")},
+	"aws-go-hello":         {needs: []string{"go"}, check: hello("go")},
+	"aws-node-audit":       {needs: []string{"nodejs", "npm"}, check: audit, own: withDatabase},
+	"aws-node-hello":       {needs: []string{"nodejs"}, check: hello("nodejs")},
+	"aws-node-queue":       {needs: []string{"nodejs"}, check: takes},
+	"aws-node-stream":      {needs: []string{"nodejs"}, check: stream},
+	"aws-python-errors":    {needs: []string{"python"}, check: failures},
+	"aws-python-hello":     {needs: []string{"python"}, check: hello("python")},
+	"aws-python-rule":      {needs: []string{"python"}, check: matches},
+	"aws-python-schedule":  {needs: []string{"python"}, check: fires},
+	"aws-python-thumbnail": {needs: []string{"python"}, check: shrinks},
+	"aws-shell-hello":      {needs: []string{"curl"}, check: hello("sh")},
 
-	"gcp-go-events": {[]string{"google-go"}, events("go-ordered",
+	"gcp-go-events": {needs: []string{"google-go"}, check: events("go-ordered",
 		heard{"go-stored", "stored.json", "google.cloud.storage.object.v1.finalized: photos/cat.jpg"},
 		heard{"go-received", "published.json", "received: two teas"})},
-	"gcp-go-hello":  {[]string{"google-go"}, hello("go")},
-	"gcp-go-stream": {[]string{"google-go"}, streams},
-	"gcp-java-events": {[]string{"google-java", "javac"}, events("java-ordered",
+	"gcp-go-hello":  {needs: []string{"google-go"}, check: hello("go")},
+	"gcp-go-stream": {needs: []string{"google-go"}, check: streams},
+	"gcp-java-events": {needs: []string{"google-java", "javac"}, check: events("java-ordered",
 		heard{"java-stored", "stored.json", "google.cloud.storage.object.v1.finalized of objects/cat.jpg: {"},
 		heard{"java-received", "published.json", "google.pubsub.topic.publish: two teas"})},
-	"gcp-java-hello": {[]string{"google-java", "javac"}, javaHello},
-	"gcp-node-events": {[]string{"nodejs"}, events("",
+	"gcp-java-hello": {needs: []string{"google-java", "javac"}, check: javaHello},
+	"gcp-node-events": {needs: []string{"nodejs"}, check: events("",
 		heard{"node-stored", "stored.json", "google.cloud.storage.object.v1.finalized: photos/cat.jpg"},
 		heard{"node-published", "published.json", "2: two teas"},
 		heard{"node-received", "published.json", "google.pubsub.topic.publish 2: two teas"})},
-	"gcp-node-hello":  {[]string{"nodejs"}, hello("nodejs")},
-	"gcp-node-stream": {[]string{"nodejs"}, streams},
-	"gcp-python-events": {[]string{"python"}, events("python-ordered",
+	"gcp-node-hello":  {needs: []string{"nodejs"}, check: hello("nodejs")},
+	"gcp-node-stream": {needs: []string{"nodejs"}, check: streams},
+	"gcp-python-events": {needs: []string{"python"}, check: events("python-ordered",
 		heard{"python-published", "published.json", "2: two teas"},
 		heard{"python-received", "published.json", "google.pubsub.topic.publish 2: two teas"})},
-	"gcp-python-hello":  {[]string{"python"}, hello("python")},
-	"gcp-python-stream": {[]string{"python"}, streams},
-	"gcp-python-upload": {[]string{"python"}, events("", heard{"gcp-python-upload", "upload.json", "google.cloud.storage.object.v1.finalized: photos/cat.jpg"})},
+	"gcp-python-hello":  {needs: []string{"python"}, check: hello("python")},
+	"gcp-python-stream": {needs: []string{"python"}, check: streams},
+	"gcp-python-upload": {needs: []string{"python"}, check: events("", heard{"gcp-python-upload", "upload.json", "google.cloud.storage.object.v1.finalized: photos/cat.jpg"})},
+}
+
+func TestMain(m *testing.M) {
+	if code, is := servertest.Gateway(); is {
+		os.Exit(code)
+	}
+	os.Exit(m.Run())
 }
 
 func TestExamples(t *testing.T) {
@@ -85,6 +98,10 @@ func TestExamples(t *testing.T) {
 			t.Parallel()
 			for _, needed := range cases[dir].needs {
 				p.need(t, needed)
+			}
+			p := p
+			if own := cases[dir].own; own != nil {
+				p = own(t)
 			}
 			cases[dir].check(t, p.deploy(t, dir))
 		})
@@ -315,17 +332,19 @@ func compile(t *testing.T, dir string) {
 type platform struct {
 	server  *servertest.Server
 	program string
+	env     map[string]string // of who deploys, and of what is deployed
+	shop    *shop             // nil: there is none
 }
 
-func start(t *testing.T) *platform {
+func start(t *testing.T, change ...func(*server.Config)) *platform {
 	t.Helper()
 	program := filepath.Join(t.TempDir(), "lambent")
 	if out, err := exec.Command("go", "build", "-o", program, "lambent/cmd/lambent").CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, out)
 	}
-	return &platform{program: program, server: servertest.Start(t, func(c *server.Config) {
+	return &platform{program: program, server: servertest.Start(t, append(change, func(c *server.Config) {
 		c.GoCache = goEnv(t, "GOCACHE") // compiled packages are this machine's, modules the server's own
-	})}
+	})...)}
 }
 
 // deploy deploys a directory as its README says. Of Google's nothing is started until it
@@ -337,9 +356,12 @@ func (p *platform) deploy(t *testing.T, dir string) *example {
 	if !aws {
 		args = []string{"deploy", installed(t, dir), "--check=false"}
 	}
+	for name, value := range p.env {
+		args = append(args, "--env", name+"="+value)
+	}
 	out, _ := p.lambent(t, 0, args...)
 	e := &example{platform: p, dir: dir, name: name}
-	if strings.HasSuffix(dir, "-events") { // several functions
+	if strings.HasSuffix(dir, "-events") || len(out) == 0 { // several functions, or one that only events invoke
 		return e
 	}
 	var err error
@@ -355,6 +377,9 @@ func (p *platform) lambent(t *testing.T, status int, args ...string) (stdout []b
 	var out, errs bytes.Buffer
 	cmd := exec.CommandContext(t.Context(), p.program, args...)
 	cmd.Env = append(os.Environ(), "LAMBENT_URL="+p.server.URL(), "LAMBENT_TOKEN="+p.server.Token, "LAMBENT_DATA=", "NO_COLOR=1")
+	for name, value := range p.env {
+		cmd.Env = append(cmd.Env, name+"="+value)
+	}
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	err := cmd.Run()
 	if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {
