@@ -103,12 +103,30 @@ func takes(t *testing.T, e *example) {
 	}
 }
 
-func shrinks(t *testing.T, e *example) {
+// bucket makes one, and returns a client of it.
+func (e *example) bucket(t *testing.T, name string) *s3.Client {
+	t.Helper()
 	c := s3.New(s3.Options{BaseEndpoint: aws.String(e.server.URL()), Region: "us-east-1", UsePathStyle: true, Credentials: e.key(t)})
-	photos := aws.String("photos")
-	if _, err := c.CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: photos}); err != nil {
+	if _, err := c.CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: &name}); err != nil {
 		t.Fatal(err)
 	}
+	return c
+}
+
+func hears(t *testing.T, e *example) {
+	c := e.bucket(t, "inbox")
+	for _, key := range []string{"photo.jpg", "a note.txt"} {
+		if _, err := c.PutObject(t.Context(), &s3.PutObjectInput{Bucket: aws.String("inbox"), Key: &key, Body: strings.NewReader("hello")}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if log := e.said(t, "ObjectCreated:Put: a note.txt in inbox, 5 bytes"); strings.Contains(log, "photo.jpg") {
+		t.Errorf("it heard of a photo:\n%s", log)
+	}
+}
+
+func shrinks(t *testing.T, e *example) {
+	c, photos := e.bucket(t, "photos"), aws.String("photos")
 	var photo bytes.Buffer
 	if err := png.Encode(&photo, image.NewRGBA(image.Rect(0, 0, 640, 480))); err != nil {
 		t.Fatal(err)

@@ -9,7 +9,7 @@ import (
 	"os"
 )
 
-//go:embed aws-node-stream aws-python-errors aws-shell-hello
+//go:embed aws-node-queue aws-node-stream aws-python-errors aws-python-rule aws-python-schedule aws-python-upload aws-shell-hello
 var embedded embed.FS
 
 // Write copies one example below dir, into a directory of its name. Programs are

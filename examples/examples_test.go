@@ -49,6 +49,7 @@ var cases = map[string]struct {
 	"aws-python-rule":      {needs: []string{"python"}, check: matches},
 	"aws-python-schedule":  {needs: []string{"python"}, check: fires},
 	"aws-python-thumbnail": {needs: []string{"python"}, check: shrinks},
+	"aws-python-upload":    {needs: []string{"python"}, check: hears},
 	"aws-shell-hello":      {needs: []string{"curl"}, check: hello("sh")},
 
 	"gcp-go-events": {needs: []string{"google-go"}, check: events("go-ordered",

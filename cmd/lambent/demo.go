@@ -22,7 +22,8 @@ import (
 
 const demoHelp = `Show the main job, end to end, on a throw-away server: deploy a function in every
 language that this machine has, call each by command and by HTTP, cold and warm;
-a stream, a failure, a timeout, a rollback, the log, and what it all costs. Each
+a stream, a failure, a timeout, a rollback, the log, and what it all costs; events
+that invoke functions: your own, the clock, a queue's messages, an upload. Each
 line that begins with $ is a command that you could type.
 
 Nothing is left behind. The exit status is 0 only if all of it went as it should.
@@ -153,7 +154,7 @@ func (d *demo) show(ctx context.Context) error {
 	if len(d.deployed) == 0 {
 		return lambent.Errorf(lambent.Unavailable, "demo", "no language was found on this machine").WithHint("lambent doctor")
 	}
-	for _, chapter := range []func(context.Context) error{d.rollback, d.tail, d.bill} {
+	for _, chapter := range []func(context.Context) error{d.events, d.rollback, d.tail, d.bill} {
 		if err := chapter(ctx); err != nil {
 			return err
 		}
