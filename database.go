@@ -9,7 +9,8 @@ import (
 // A Database is watched for changes of the rows of some tables, which are committed
 // there by whomever.
 type Database struct {
-	// URL is postgres://USER:PASSWORD@HOST:PORT/DATABASE, or mysql:// with the same.
+	// URL is postgres://USER:PASSWORD@HOST:PORT/DATABASE, or mysql:// or mariadb:// with the
+	// same.
 	// [Database.Masked] is what people may see of it.
 	URL string `json:"url"`
 
@@ -38,8 +39,9 @@ var DatabaseOperations = []string{"insert", "update", "delete", "truncate"}
 //	 "position": "0/16B3748", "index": 0, "transaction": "748",
 //	 "committed": "2026-11-27T17:00:00.123456Z", "snapshot": true}
 //
-// old is the row before, or what the database tells of it, and new the row after; they
-// are null where there is none. unchanged names columns that are missing in new as their
+// position is an LSN of PostgreSQL's, or the GTID of MySQL's or MariaDB's transaction,
+// which is what transaction is there, too. old is the row before, or what the database
+// tells of it, and new the row after; they are null where there is none. unchanged names columns that are missing in new as their
 // value has stayed and the database did not tell it, omitted those that are missing as
 // the event would have been too large. They and snapshot are there where they say something.
 const (

@@ -14,13 +14,34 @@ import (
 	"lambent/test/daemon"
 )
 
-// watchRows has a function take the rows of a new table, and returns the database.
-func watchRows(b *testing.B) (d *daemon.Daemon, p databasetest.Postgres, database string) {
+// databases are what rows come from: a server, what its URLs say of TLS, and an orders
+// table.
+var databases = map[string]struct {
+	start  func(testing.TB) databasetest.Server
+	plain  string
+	orders string
+}{
+	"postgres": {func(t testing.TB) databasetest.Server { return databasetest.NewPostgres(t) }, "?sslmode=disable", "CREATE TABLE orders (id bigserial PRIMARY KEY, body text NOT NULL)"},
+	"mariadb":  {func(t testing.TB) databasetest.Server { return databasetest.MariaDB.New(t) }, "?ssl-mode=disabled", "CREATE TABLE orders (id bigint AUTO_INCREMENT PRIMARY KEY, body text NOT NULL)"},
+}
+
+// each runs a benchmark with each database, whose rows a function takes.
+func each(b *testing.B, run func(b *testing.B, d *daemon.Daemon, session func() func(sql string))) {
+	for name, db := range databases {
+		b.Run(name, func(b *testing.B) {
+			server := db.start(b)
+			database := server.Database(b, db.orders)
+			d := watchRows(b, server.URL(database)+db.plain)
+			run(b, d, func() func(string) { return server.Session(b, database) })
+		})
+	}
+}
+
+// watchRows has a function take the rows of a table.
+func watchRows(b *testing.B, url string) *daemon.Daemon {
 	b.Helper()
-	p = databasetest.NewPostgres(b)
-	database = p.Database(b, "CREATE TABLE orders (id bigserial PRIMARY KEY, body text NOT NULL)")
 	l := languages[0]
-	d = daemon.Start(b, filepath.Join(daemon.Dir(b), "data"))
+	d := daemon.Start(b, filepath.Join(daemon.Dir(b), "data"))
 	z := archive(b, filepath.Join("testdata", "python", "app.py"))
 	code, err := d.PutCode(b.Context(), z, int64(z.Len()))
 	if err != nil {
@@ -30,25 +51,23 @@ func watchRows(b *testing.B) (d *daemon.Daemon, p databasetest.Postgres, databas
 		b.Fatal(err)
 	}
 	r := client.TriggerRequest{Function: "rows"}
-	r.Database = &client.Database{URL: p.URL(database) + "?sslmode=disable", Tables: []string{"orders"}}
+	r.Database = &client.Database{URL: url, Tables: []string{"orders"}}
 	if _, err := d.AddTrigger(b.Context(), r); err != nil {
 		b.Fatal(err)
 	}
-	return d, p, database
+	return d
 }
 
 // BenchmarkRowToStart is how long it is from the end of a COMMIT to the start of the
 // function that takes the row, one at a time.
-func BenchmarkRowToStart(b *testing.B) {
-	d, p, database := watchRows(b)
-	conn := p.Connect(b, database)
-	defer conn.Close(b.Context())
+func BenchmarkRowToStart(b *testing.B) { each(b, benchmarkRowToStart) }
+
+func benchmarkRowToStart(b *testing.B, d *daemon.Daemon, session func() func(sql string)) {
+	exec := session()
 	var committed []time.Time
 	b.ResetTimer()
 	for range min(b.N, 2000) + 5 { // the first ones start instances
-		if _, err := conn.Exec(b.Context(), "INSERT INTO orders (body) VALUES ('x')"); err != nil {
-			b.Fatal(err)
-		}
+		exec("INSERT INTO orders (body) VALUES ('x')")
 		committed = append(committed, time.Now())
 		time.Sleep(25 * time.Millisecond)
 	}
@@ -75,21 +94,18 @@ func BenchmarkRowToStart(b *testing.B) {
 
 // BenchmarkRows is how many rows of 1 KB a second a function takes, that four clients
 // insert, a hundred in a transaction.
-func BenchmarkRows(b *testing.B) {
-	d, p, database := watchRows(b)
+func BenchmarkRows(b *testing.B) { each(b, benchmarkRows) }
+
+func benchmarkRows(b *testing.B, d *daemon.Daemon, session func() func(sql string)) {
 	const clients, together = 4, 100
-	insert := fmt.Sprintf("INSERT INTO orders (body) SELECT '%s' FROM generate_series(1, %d)", strings.Repeat("x", 1000), together)
+	insert := "INSERT INTO orders (body) VALUES " + strings.Repeat(fmt.Sprintf(", ('%s')", strings.Repeat("x", 1000)), together)[2:]
 	var wg sync.WaitGroup
 	b.ResetTimer()
 	for range clients {
-		conn := p.Connect(b, database)
-		defer conn.Close(b.Context())
+		exec := session()
 		wg.Go(func() {
 			for range max(1, b.N/together/clients) {
-				if _, err := conn.Exec(b.Context(), insert); err != nil {
-					b.Error(err)
-					return
-				}
+				exec(insert)
 			}
 		})
 	}

@@ -12,8 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"lambent/client"
 	"lambent/source/databasetest"
 	"lambent/test/daemon"
@@ -31,10 +29,10 @@ func TestEverythingKillNine(t *testing.T) {
 	if n, err := strconv.Atoi(os.Getenv("LAMBENT_TEST_KILLS")); err == nil {
 		rounds = n
 	}
-	database := databasetest.NewPostgres(t)
-	name := database.Database(t, "CREATE TABLE work (worker int PRIMARY KEY, last text)")
-	for worker := range workload.Workers {
-		database.Exec(t, name, "INSERT INTO work VALUES ("+strconv.Itoa(worker)+", '')")
+	databases := []databasetest.Server{databasetest.NewPostgres(t), databasetest.MariaDB.New(t)}
+	names := make([]string, len(databases))
+	for i, database := range databases {
+		names[i] = database.Database(t, "CREATE TABLE work (id text)") // without a key, all in order
 	}
 	program := filepath.Join(t.TempDir(), "recorder")
 	build := exec.Command("go", "build", "-o", program, "lambent/test/workload/recorder")
@@ -57,25 +55,27 @@ func TestEverythingKillNine(t *testing.T) {
 		return d, l
 	}
 	d, l := begin()
-	if _, err := d.AddTrigger(t.Context(), client.TriggerRequest{Function: workload.Function, SourceRequest: client.SourceRequest{
-		Database: &client.Database{URL: database.URL(name), Tables: []string{"work"}},
-	}}); err != nil {
-		t.Fatal(err)
+	for i, database := range databases {
+		if _, err := d.AddTrigger(t.Context(), client.TriggerRequest{Function: workload.Function, SourceRequest: client.SourceRequest{
+			Database: &client.Database{URL: database.URL(names[i]), Tables: []string{"work"}, Operations: []string{"insert"}},
+		}}); err != nil {
+			t.Fatal(err)
+		}
 	}
-	var change [workload.Workers]*pgx.Conn
+	var change [workload.Workers]*databasetest.Conn
 	rows := map[workload.Kind]func(context.Context, workload.ID) error{workload.Row: func(ctx context.Context, id workload.ID) error {
-		conn := &change[id.Worker]
+		conn, i := &change[id.Worker], id.Worker%len(databases) // each worker has a database
 		if *conn == nil {
-			c, err := pgx.Connect(ctx, database.URL(name))
+			c, err := databases[i].Dial(ctx, names[i])
 			if err != nil {
 				return err
 			}
 			*conn = c
 		}
 		// Whoever waits for a commit and is told to wait no more does not know of it.
-		_, err := (*conn).Exec(context.WithoutCancel(ctx), "UPDATE work SET last = $1 WHERE worker = $2", id.String(), id.Worker)
+		err := (*conn).Exec("INSERT INTO work VALUES ('" + id.String() + "')")
 		if err != nil {
-			_ = (*conn).Close(context.WithoutCancel(ctx)) // it is broken
+			(*conn).Close() // it is broken
 			*conn = nil
 		}
 		return err
@@ -86,6 +86,7 @@ func TestEverythingKillNine(t *testing.T) {
 		wg.Go(func() { l.Run(ctx, round, rows) })
 		time.Sleep(time.Duration(50+rand.IntN(500)) * time.Millisecond) // the moment is any moment
 		both := rand.IntN(4) == 0
+		database := databases[rand.IntN(len(databases))]
 		if both || round%3 == 1 {
 			database.Kill()
 		}

@@ -4,7 +4,7 @@
 #   tools/setup.sh demo    interpreters for the functions of `make demo`
 #   tools/setup.sh test    those, what the tests compare our agents with, Google's
 #                          functions frameworks, a JDK for the one in Java, servers of
-#                          WebSockets, AWS's clients, PostgreSQL, and a virtual machine with other kernels (test/machine)
+#                          WebSockets, AWS's clients, PostgreSQL, MariaDB, and a virtual machine with other kernels (test/machine)
 #   tools/setup.sh ci      those, a C compiler for the race detector, and a browser
 #
 # System packages come from apt, by sudo where this is not root. Everything else
@@ -47,6 +47,7 @@ apt_packages() {
   python3 -c 'import ensurepip, venv' 2>/dev/null || echo python3-venv
   have npm || echo npm
   compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || have postgres || echo postgresql
+  [ -x /usr/sbin/mariadbd ] || have mariadbd || echo mariadb-server-core mariadb-client-core
   have java && have javac || echo default-jdk-headless
   have mvn || echo maven
   # As root, functions run under users of their own: they reach the system's

@@ -60,7 +60,7 @@ func triggerAddCommand(p *program) *cobra.Command {
 	f.IntVar(&batch.Size, "batch-size", 0, "how many events reach the function at a time, where the source has an order")
 	f.DurationVar(&window, "batch-window", 0, "how long an event may wait for others, such as 500ms")
 	f.IntVar(&batch.Parallel, "parallel", 0, "how many batches may be under way; with 1, all events are in order")
-	f.StringVar(&d.URL, "database", "", "changes of rows in a database: postgres://USER:PASSWORD@HOST/DATABASE, or mysql://")
+	f.StringVar(&d.URL, "database", "", "changes of rows in a database: postgres://USER:PASSWORD@HOST/DATABASE, mysql:// or mariadb://")
 	f.StringSliceVar(&d.Tables, "table", nil, "which of the database's tables: TABLE or SCHEMA.TABLE; may be repeated")
 	f.StringSliceVar(&d.Columns, "column", nil, "which columns events have, beside the key's; may be repeated (default: all)")
 	f.StringSliceVar(&d.Operations, "operation", nil, "which of insert, update, delete and truncate (default: all)")

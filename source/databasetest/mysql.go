@@ -199,17 +199,20 @@ func (m *MySQL) Exec(t testing.TB, database string, statements ...string) {
 // Session returns what runs statements in one session, which ends with the test.
 func (m *MySQL) Session(t testing.TB, database string) (exec func(sql string)) {
 	t.Helper()
-	conn, err := m.connect(context.Background(), database)
+	return session(t, m, database)
+}
+
+// Dial opens a session.
+func (m *MySQL) Dial(ctx context.Context, database string) (*Conn, error) {
+	conn, err := m.connect(ctx, database)
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
-	t.Cleanup(func() { conn.Close() })
-	return func(sql string) {
-		t.Helper()
-		if _, err := conn.Execute(sql); err != nil {
-			t.Errorf("%.200s: %v", sql, err)
-		}
+	exec := func(sql string) error {
+		_, err := conn.Execute(sql)
+		return err
 	}
+	return &Conn{exec, func() { conn.Close() }}, nil
 }
 
 // Value is what a query returns, as text, in one line.

@@ -149,13 +149,20 @@ func (p Postgres) Connect(t testing.TB, database string) *pgx.Conn {
 // Session returns what runs statements in one session, which ends with the test.
 func (p Postgres) Session(t testing.TB, database string) (exec func(sql string)) {
 	t.Helper()
-	conn := p.Connect(t, database)
-	return func(sql string) {
-		t.Helper()
-		if _, err := conn.Exec(context.Background(), sql); err != nil {
-			t.Errorf("%.200s: %v", sql, err)
-		}
+	return session(t, p, database)
+}
+
+// Dial opens a session.
+func (p Postgres) Dial(ctx context.Context, database string) (*Conn, error) {
+	conn, err := pgx.Connect(ctx, p.URL(database))
+	if err != nil {
+		return nil, err
 	}
+	exec := func(sql string) error {
+		_, err := conn.Exec(context.Background(), sql)
+		return err
+	}
+	return &Conn{exec, func() { conn.Close(context.Background()) }}, nil
 }
 
 // Value is what a query returns, as text, in one line.

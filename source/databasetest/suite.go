@@ -16,8 +16,31 @@ type Server interface {
 	Database(t testing.TB, statements ...string) string
 	Exec(t testing.TB, database string, statements ...string)
 	Session(t testing.TB, database string) (exec func(sql string))
+	Dial(ctx context.Context, database string) (*Conn, error)
 	Kill()
 	Start() error
+}
+
+// A Conn is a session with a server, for who expects errors.
+type Conn struct {
+	Exec  func(sql string) error
+	Close func()
+}
+
+// session is one with a server that ends with the test, which its errors fail.
+func session(t testing.TB, s Server, database string) (exec func(sql string)) {
+	t.Helper()
+	conn, err := s.Dial(context.Background(), database)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(conn.Close)
+	return func(sql string) {
+		t.Helper()
+		if err := conn.Exec(sql); err != nil {
+			t.Errorf("%.200s: %v", sql, err)
+		}
+	}
 }
 
 // A Kind is a source, and the servers that it watches.
