@@ -87,18 +87,32 @@ func (s *server) check() error {
 	return nil
 }
 
-// checkRights refuses a user who may not read the log. Whether the log can be read try
-// tells.
-func (s *server) checkRights(c *conn) error {
+// checkRights refuses a user who may not look after the log, and one that leaves out
+// tables. Whether it can be read try tells.
+func (s *server) checkRights(c *conn, tables []table) error {
 	if _, err := ask(c, "SHOW BINARY LOGS"); codeOf(err) == mysql.ER_SPECIFIC_ACCESS_DENIED_ERROR {
 		return s.noReplication(err)
 	} else if err != nil {
 		return err
 	}
+	status := "SHOW MASTER STATUS"
+	if !s.mariadb && s.version >= 80200 {
+		status = "SHOW BINARY LOG STATUS"
+	}
+	filters, err := ask(c, status)
+	if err != nil {
+		return err
+	}
+	for i := range tables {
+		schema := tables[i].Schema
+		if only, but := strings.Split(filters[0][2], ","), strings.Split(filters[0][3], ","); filters[0][2] != "" && !slices.Contains(only, schema) || slices.Contains(but, schema) {
+			return refuse("%s's log leaves out the database %s: binlog_do_db and binlog_ignore_db in its configuration say so. Have them not, and restart it", s, schema)
+		}
+	}
 	if s.variables["log_slave_updates"] != "OFF" && s.variables["log_replica_updates"] != "OFF" {
 		return nil
 	}
-	status := "SHOW SLAVE STATUS"
+	status = "SHOW SLAVE STATUS"
 	if !s.mariadb && s.version >= 80022 {
 		status = "SHOW REPLICA STATUS"
 	}

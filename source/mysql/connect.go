@@ -97,7 +97,7 @@ func configuration(d *lambent.Database) (*config, error) {
 // session is how values are written for us, and for how long we are waited for.
 const session = "SET NAMES utf8mb4, SESSION time_zone = '+00:00', SESSION sql_mode = '', SESSION net_write_timeout = 3600, SESSION wait_timeout = 3600, SESSION lock_wait_timeout = 5"
 
-var errSlow = fmt.Errorf("no answer in %v", connectTimeout)
+var errSlow = fmt.Errorf("it takes more than %v", connectTimeout)
 
 // hang returns a context for connections that are to end with ctx, when end is called,
 // or if they are not made in time, which made says of them.
@@ -233,7 +233,13 @@ func line(err error) string {
 	if e, ok := errors.AsType[*mysql.MyError](err); ok {
 		return e.Message
 	}
-	return strings.Join(strings.Fields(err.Error()), " ")
+	s, _, _ := strings.Cut(err.Error(), "\nstack:")
+	s = strings.Join(strings.Fields(s), " ")
+	const most = 300 // it may have rows in it
+	if len(s) > most {
+		s = strings.ToValidUTF8(s[:most], "") + "..."
+	}
+	return s
 }
 
 // explain is an error of MySQL for people.

@@ -108,7 +108,7 @@ func examine(ctx context.Context, t *lambent.Trigger) (at position, err error) {
 	if err != nil {
 		return at, explain(d, err)
 	}
-	if err := s.checkRights(conn); err != nil {
+	if err := s.checkRights(conn, tables); err != nil {
 		return at, explain(d, err)
 	}
 	at = position{Since: t.Since, MariaDB: s.mariadb, Snapshot: d.Snapshot, Time: time.Now()}

@@ -44,11 +44,14 @@ func (w *watch) freeze(ctx context.Context, tables []table) (string, error) {
 		for _, v := range r {
 			at[strings.ToLower(v[0])] = v[1]
 		}
-		gtids, err := first(ask(w.sql, "SELECT BINLOG_GTID_POS(?, ?)", at["binlog_snapshot_file"], at["binlog_snapshot_position"]))
+		gtids, err := ask(w.sql, "SELECT BINLOG_GTID_POS(?, ?), BINLOG_GTID_POS(?, ?) IS NULL", at["binlog_snapshot_file"], at["binlog_snapshot_position"], at["binlog_snapshot_file"], at["binlog_snapshot_position"])
 		if err != nil {
 			return "", err
 		}
-		return gtids[0], nil
+		if gtids[0][1] != "0" {
+			return "", lambent.Errorf(lambent.Internal, "mysql", "MariaDB does not say where in its log the snapshot is: %v", at)
+		}
+		return gtids[0][0], nil
 	}
 	// While nobody writes to the tables, what MySQL says that it has is what the snapshot has
 	// of them.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -47,7 +48,8 @@ type watch struct {
 
 	mu       sync.Mutex // guards what follows
 	lag      source.Lag
-	measured bool
+	lagKnown bool
+	doubt    string                    // what may have been missed
 	working  *rows.Publisher[position] // out, once there is one
 }
 
@@ -62,10 +64,13 @@ func (w *watch) now() (source.Lag, bool) {
 			lag.Warning = refused
 		}
 	}
-	if w.measured && lag.Warning == "" && !w.server.names() {
+	if lag.Warning == "" {
+		lag.Warning = w.doubt
+	}
+	if w.lagKnown && lag.Warning == "" && !w.server.names() {
 		lag.Warning = "the log does not name columns, and what was written around a change of a table may have wrong names: SET GLOBAL binlog_row_metadata = FULL"
 	}
-	return lag, w.measured
+	return lag, w.lagKnown
 }
 
 // run watches until ctx ends, or one of the connections does.
@@ -150,9 +155,11 @@ func charsetsOf(c *conn, s *server) (map[uint64]string, error) {
 	return all, nil
 }
 
+func (w *watch) tableOf(name string) rows.Table { return rows.ParseTable(name, w.config.database) }
+
 // wants reports whether a table is watched.
 func (w *watch) wants(t rows.Table) bool {
-	return slices.ContainsFunc(w.d.Tables, func(name string) bool { return rows.ParseTable(name, w.config.database) == t })
+	return slices.ContainsFunc(w.d.Tables, func(name string) bool { return w.tableOf(name) == t })
 }
 
 // stream reads the log.
@@ -192,7 +199,7 @@ func (w *watch) stream(ctx context.Context) error {
 		}
 		if now := time.Now(); !now.Before(next) {
 			next = now.Add(tick)
-			if err := s.beat(ctx); err != nil {
+			if err := s.beat(); err != nil {
 				return err
 			}
 		}
@@ -216,20 +223,20 @@ type stream struct {
 }
 
 // beat asks the server now and then, and keeps where we are.
-func (s *stream) beat(ctx context.Context) error {
+func (s *stream) beat() error {
 	if time.Since(s.heard) > silence {
 		return lambent.Errorf(lambent.Unavailable, "mysql", "MySQL at %s has said nothing for %v", s.d.Masked(), silence)
 	}
 	if time.Since(s.measured) < measureEvery {
 		return nil
 	}
-	if s.ahead && s.gtid == "" { // what is not for us is done with, too
+	if s.ahead && (s.gtid == "" || s.index == 0) { // what is not for us is done with, too
 		s.out.Add(nil, s.here())
 	}
 	return s.measure()
 }
 
-// here is where we are, between transactions.
+// here is where the last transaction ends.
 func (s *stream) here() position {
 	if s.ahead {
 		s.at.GTIDs, s.ahead = s.set.String(), false
@@ -269,7 +276,7 @@ func (s *stream) measure() error {
 		lag.Warning = fmt.Sprintf("the trigger is %v behind, and %s throws its log away after %v: SET GLOBAL binlog_expire_logs_seconds", behind.Round(time.Minute), s.server, keeps)
 	}
 	s.mu.Lock()
-	s.lag, s.watch.measured = lag, true
+	s.lag, s.lagKnown = lag, true
 	s.mu.Unlock()
 	return nil
 }
@@ -318,7 +325,8 @@ func (s *stream) told(ctx context.Context, e *replication.BinlogEvent) error {
 	return nil
 }
 
-// begin takes in the beginning of a transaction, and of the end of one that did not say.
+// begin takes in the beginning of a transaction, and the end of one before it that did
+// not say so.
 func (s *stream) begin(ctx context.Context, m mysql.BinlogGTIDEvent, h *replication.EventHeader) error {
 	if err := s.end(ctx, nil); err != nil {
 		return err
@@ -376,10 +384,11 @@ func (s *stream) statement(ctx context.Context, m *replication.QueryEvent, h *re
 	case "BEGIN", "XA START":
 		s.alone = false
 		return nil
-	case "COMMIT", "ROLLBACK":
+	case "COMMIT", "ROLLBACK", "XA COMMIT", "XA ROLLBACK":
 		return s.end(ctx, h)
 	}
 	if !s.alone {
+		s.suspect(words, string(m.Query))
 		return nil
 	}
 	s.forget()
@@ -389,6 +398,21 @@ func (s *stream) statement(ctx context.Context, m *replication.QueryEvent, h *re
 		}
 	}
 	return s.end(ctx, h)
+}
+
+// suspect warns of a statement that stands for changes of rows, of which nothing is known
+// but that it names one of the tables: a session may have what is logged of it be that.
+func (s *stream) suspect(words []string, sql string) {
+	if len(words) == 0 || !slices.Contains([]string{"INSERT", "UPDATE", "DELETE", "REPLACE"}, strings.ToUpper(words[0])) {
+		return
+	}
+	for _, name := range s.d.Tables {
+		if t := s.tableOf(name); strings.Contains(sql, t.Name) {
+			s.mu.Lock()
+			s.doubt = "a session has had a statement logged in place of the rows that it changed, with a binlog_format of its own: what it did to " + t.String() + " was not told"
+			s.mu.Unlock()
+		}
+	}
 }
 
 // changed takes in changes of a table's rows.
@@ -437,6 +461,6 @@ func (s *stream) happened(ctx context.Context, r *relation, operation string, be
 func (s *stream) add(ctx context.Context, c *rows.Change, at position) error {
 	return s.out.Put(ctx, c, at, func() error {
 		s.heard = time.Now() // nobody has listened
-		return s.beat(ctx)
+		return s.beat()
 	})
 }

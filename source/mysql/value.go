@@ -304,7 +304,7 @@ func enum(names []string) form {
 			return text(b, v)
 		case n == 0:
 			return append(b, `""`...)
-		case n > int64(len(names)):
+		case n < 0 || n > int64(len(names)):
 			return number(b, v)
 		}
 		return jsonquote.Append(b, names[n-1])
