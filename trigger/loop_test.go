@@ -31,8 +31,13 @@ func TestLoopsAreCut(t *testing.T) {
 		return e
 	}
 
+	p.set(func() { p.async["f"] = lambent.Async{OnSuccess: "queue:q"} })
 	p.accept(lambent.Invocation{ID: "last", Raw: []byte("1"), Target: name("f"), Hops: 15})
-	p.wait(1)
+	p.until("its queue is told", func() (told bool) {
+		p.set(func() { told = slices.Equal(p.hops, []int{16}) })
+		return told
+	})
+	p.set(func() { p.async["f"] = lambent.Async{} })
 	p.accept(lambent.Invocation{ID: "called", Raw: []byte("1"), Target: name("f"), Hops: 16})
 	if _, err := p.broker.Publish(t.Context(), "default", of("published", 16)); err != nil {
 		t.Fatal(err)

@@ -41,6 +41,7 @@ type platform struct {
 	gone   map[string]bool
 	ran    []lambent.Invocation
 	sent   []string      // to queues and receivers: where, and what
+	hops   []int         // of those to queues
 	lines  []string      // in functions' logs
 	told   chan struct{} // one for each that ended
 }
@@ -76,7 +77,7 @@ func (p *platform) open() {
 			if queue == "gone" {
 				return lambent.Errorf(lambent.NotFound, "test", "queue %q does not exist", queue)
 			}
-			p.set(func() { p.sent = append(p.sent, project+"/"+queue+" "+string(body)) })
+			p.set(func() { p.sent, p.hops = append(p.sent, project+"/"+queue+" "+string(body)), append(p.hops, hops) })
 			return nil
 		},
 		Post: func(_ context.Context, n lambent.Name, url, id string, body []byte) error {
