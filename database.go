@@ -61,14 +61,7 @@ func (d *Database) Engine() string {
 }
 
 // Masked is the URL without its password.
-func (d *Database) Masked() string {
-	u, err := url.Parse(d.URL)
-	if err != nil || u.User == nil {
-		return d.Engine() + "://"
-	}
-	u.RawQuery = "" // nothing that is secret belongs there, but who knows
-	return u.Redacted()
-}
+func (d *Database) Masked() string { return maskedURL(d.URL, d.Engine()) }
 
 // Validate checks what can be known without asking the database. Kinds: Invalid,
 // Unsupported.

@@ -21,6 +21,7 @@ type Trigger struct {
 	Database *Database       `json:"database,omitempty"`
 	Bucket   *Bucket         `json:"bucket,omitempty"`
 	Queue    *Queue          `json:"queue,omitempty"`
+	Broker   *Broker         `json:"broker,omitempty"`
 
 	Batch *Batch `json:"batch,omitempty"` // nil: each event is an invocation of its own, in no order
 }
@@ -31,7 +32,7 @@ func (t *Trigger) Kind() (kind string) {
 	for _, k := range []struct {
 		name string
 		is   bool
-	}{{"schedule", t.Schedule != nil}, {"pattern", t.Pattern != nil}, {"database", t.Database != nil}, {"bucket", t.Bucket != nil}, {"queue", t.Queue != nil}} {
+	}{{"schedule", t.Schedule != nil}, {"pattern", t.Pattern != nil}, {"database", t.Database != nil}, {"bucket", t.Bucket != nil}, {"queue", t.Queue != nil}, {"broker", t.Broker != nil}} {
 		switch {
 		case k.is && kind != "":
 			return ""

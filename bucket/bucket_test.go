@@ -70,6 +70,7 @@ func (s *sink) Publish(_ context.Context, e ...lambent.Event) error {
 	return nil
 }
 
+func (s *sink) Refuse(context.Context, lambent.Event, string) error         { return nil }
 func (s *sink) Deliver(context.Context, ...lambent.Event) ([]string, error) { return nil, nil }
 func (s *sink) Position(context.Context) ([]byte, error)                    { return nil, nil }
 func (s *sink) SetPosition(context.Context, []byte) error                   { return nil }

@@ -19,6 +19,7 @@ type Trigger struct {
 	Pattern   json.RawMessage `json:"pattern,omitempty"`   // Of kind pattern: what EventBridge calls an event pattern
 	Bucket    *Bucket         `json:"bucket,omitempty"`    // Of kind bucket
 	Queue     *Queue          `json:"queue,omitempty"`     // Of kind queue
+	Broker    *Broker         `json:"broker,omitempty"`    // Of kind broker; the URL is without its password
 	Batch     *Batch          `json:"batch,omitempty"`     // How events reach the function that are in order; not there: each by itself, in no order
 	Waiting   int             `json:"waiting,omitempty"`   // Events of a trigger with a batch that have not run
 	Database  *Database       `json:"database,omitempty"`  // Of kind database; the URL is without its password
@@ -33,6 +34,7 @@ type Trigger struct {
 // A Lag is by how much a source is behind, and what that costs.
 type Lag struct {
 	BehindMS      int64  `json:"behind_ms"`         // How old the last event was when it was accepted, while there are more; 0: there are none
+	Waiting       int64  `json:"waiting,omitempty"` // Messages that the broker has for the trigger
 	RetainedBytes int64  `json:"retained_bytes"`    // What the database keeps of its log for the trigger
 	Warning       string `json:"warning,omitempty"` // What is to be looked after
 }
@@ -75,12 +77,21 @@ type Queue struct {
 	Name string `json:"name"`
 }
 
+// A Broker is one outside whose messages the function takes.
+type Broker struct {
+	URL   string `json:"url"`             // nats://, kafka://, amqp://, mqtt:// or redis://, USER:PASSWORD@HOST:PORT; kafkas, amqps, mqtts and rediss are with TLS
+	Topic string `json:"topic"`           // Kafka's topic, a subject of NATS that a stream keeps, a queue of RabbitMQ, a topic filter of MQTT, a stream of Redis
+	Group string `json:"group,omitempty"` // Whom messages are shared with; not there: a group of the trigger's own, which gets everything
+	From  string `json:"from,omitempty"`  // With what a group begins that is new, of new and earliest; not there: new
+}
+
 // A SourceRequest says what is watched: one of the fields is there.
 type SourceRequest struct {
 	Schedule *Schedule       `json:"schedule,omitempty"` // Fires by the clock
 	Pattern  json.RawMessage `json:"pattern,omitempty"`  // Of events that are published in the project: what EventBridge calls an event pattern
 	Bucket   *Bucket         `json:"bucket,omitempty"`   // Of what happens to the objects of a bucket, whose events are CloudEvents of the types dev.lambent.object.created and dev.lambent.object.deleted, or a cloud's own for its functions
 	Queue    *Queue          `json:"queue,omitempty"`    // Messages of one of the project's queues, which is made if it is not there
+	Broker   *Broker         `json:"broker,omitempty"`   // Messages of a broker outside
 	Batch    *Batch          `json:"batch,omitempty"`    // Of a source whose events are in order
 	Database *Database       `json:"database,omitempty"` // Changes of rows of a database's tables
 }

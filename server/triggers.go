@@ -14,11 +14,13 @@ import (
 	"lambent/internal/webhook"
 	"lambent/queue"
 	"lambent/source"
+	"lambent/source/broker"
 	"lambent/source/cron"
 	"lambent/source/mysql"
 	"lambent/source/object"
 	"lambent/source/postgres"
 	queues "lambent/source/queue"
+	"lambent/source/redis"
 	"lambent/store"
 	"lambent/trigger"
 )
@@ -38,7 +40,10 @@ func (s *Server) openTriggers(ctx context.Context) (err error) {
 	s.onClose("objects", func() error { s.objects.Close(); return nil })
 	s.triggers, err = trigger.Open(ctx, trigger.Config{
 		Invoker: s.dispatch, Store: s.store, Queue: s.queue, History: history,
-		Sources:    map[string]source.Source{"schedule": cron.Source{}, "bucket": s.objects, "postgres": &postgres.Source{}, "mysql": &mysql.Source{}, "queue": &queues.Source{Queues: s.queues}},
+		Sources: map[string]source.Source{
+			"schedule": cron.Source{}, "bucket": s.objects, "postgres": &postgres.Source{}, "mysql": &mysql.Source{}, "queue": &queues.Source{Queues: s.queues},
+			"redis": broker.New(redis.Driver{}),
+		},
 		MaxPayload: s.limits.MaxAsyncPayload, Logger: s.log, Send: s.sendMessage, Post: s.postWebhook,
 		Line: func(n lambent.Name, id, text string) {
 			version := cmp.Or(n.Qualifier, lambent.Latest)

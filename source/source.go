@@ -56,6 +56,7 @@ type Gauge interface {
 // A Lag is by how much a source is behind, and what that costs.
 type Lag struct {
 	Behind   time.Duration // how old the last is that was published; 0: there is nothing to publish
+	Waiting  int64         // messages that the origin has for it
 	Retained int64         // bytes that the origin keeps for it
 	Warning  string        // what is to be looked after, in one line; empty: nothing
 }
@@ -75,6 +76,11 @@ type Sink interface {
 	// Publish returns once the events are durable, all of them. One whose ID was published
 	// before, lately, counts once.
 	Publish(context.Context, ...lambent.Event) error
+
+	// Refuse keeps an event that Publish finds too large, without what made it so: it is a
+	// dead letter, or told to whoever is told of failures, with the reason, and runs no code.
+	// It is durable when it returns, and one whose ID was published before counts once.
+	Refuse(ctx context.Context, e lambent.Event, reason string) error
 
 	// Deliver has the function take events now, together, and waits for that. It is for
 	// what the source keeps itself until it is done with: nothing becomes durable, and

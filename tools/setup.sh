@@ -20,6 +20,9 @@ framework_node=5.0.5
 framework_python=3.10.2
 invoker_java=1.4.1
 
+# A broker of the tests; the others are Debian's.
+kafka=4.1.0
+
 # What web servers of the tests speak WebSocket with.
 websocket_node=8.23.0
 websocket_python=15.0.1
@@ -48,6 +51,9 @@ apt_packages() {
   have npm || echo npm
   compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || have postgres || echo postgresql
   [ -x /usr/sbin/mariadbd ] || have mariadbd || echo mariadb-server-core mariadb-client-core
+  have redis-server || echo redis-server
+  have mosquitto || [ -x /usr/sbin/mosquitto ] || echo mosquitto
+  [ -x /usr/lib/rabbitmq/bin/rabbitmq-server ] || echo rabbitmq-server
   have java && have javac || echo default-jdk-headless
   have mvn || echo maven
   # As root, functions run under users of their own: they reach the system's
@@ -147,6 +153,23 @@ install_invoker() {
   rm -rf "$dir.part"
 }
 
+# install_kafka fetches Kafka's broker, which is jars of Maven's.
+install_kafka() {
+  local dir=.venv/kafka-$kafka
+  [ -d "$dir" ] && return
+  say "Kafka in $dir"
+  rm -rf "$dir.part"
+  mkdir -p "$dir.part"
+  cat >"$dir.part/pom.xml" <<POM
+<project><modelVersion>4.0.0</modelVersion><groupId>lambent</groupId><artifactId>kafka</artifactId><version>1</version>
+<dependencies><dependency><groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>$kafka</version></dependency></dependencies></project>
+POM
+  (cd "$dir.part" && mvn -q -B -C "-Dmaven.repo.local=$PWD/repository" org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy-dependencies \
+    -DincludeScope=runtime "-DoutputDirectory=$PWD/done")
+  mv "$dir.part/done" "$dir"
+  rm -rf "$dir.part"
+}
+
 # install_websockets fetches what web servers speak WebSocket with, in the same way.
 install_websockets() {
   local dir=.venv/websocket-node-$websocket_node
@@ -228,6 +251,7 @@ case "${1:-}" in
     install_node
     install_frameworks
     install_invoker
+    install_kafka
     install_websockets
     install_aws
     install_kernels ;;

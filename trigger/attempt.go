@@ -27,9 +27,10 @@ type attempt struct {
 // A part is one item of an attempt.
 type part struct {
 	*attempt
-	w   *store.Work
-	inv *lambent.Invocation // of it alone
-	to  string              // the receiver that it is posted to, by its URL; empty: the function is invoked
+	w     *store.Work
+	inv   *lambent.Invocation // of it alone
+	to    string              // the receiver that it is posted to, by its URL; empty: the function is invoked
+	unfit string              // why it is never to run; empty: it is
 }
 
 // maxBatchBytes is how much data the events of an attempt have together: under what a
@@ -68,6 +69,10 @@ func (a *attempt) load(works []*store.Work) bool {
 			p.kill(err.Error())
 			continue
 		}
+		if p.unfit != "" {
+			p.dies(exhausted, p.unfit)
+			continue
+		}
 		if p.inv.Hops >= maxHops {
 			p.cut()
 			continue
@@ -92,7 +97,9 @@ func (a *attempt) load(works []*store.Work) bool {
 func (p *part) load() error {
 	it, err := p.w.Load(p.b.ctx)
 	if err == nil {
-		p.inv, p.to, err = decode(it)
+		var m meta
+		p.inv, m, err = decode(it)
+		p.to, p.unfit = m.Webhook, m.Refused
 	}
 	if err == nil && p.inv.Hops >= maxHops && (p.w.Note == redriven || p.w.Attempt > 1) { // somebody wants it all the same
 		p.inv.Hops = 0

@@ -21,6 +21,7 @@ type meta struct {
 	ClientContext []byte         `json:"c,omitempty"`
 	Event         *lambent.Event `json:"v,omitempty"` // whose data the payload is
 	Webhook       string         `json:"w,omitempty"` // who the payload is posted to; the function is only whose it is
+	Refused       string         `json:"r,omitempty"` // why it is never to run
 }
 
 // laneOf is the name of a function's lane. Names have no slash.
@@ -84,11 +85,10 @@ func encode(inv *lambent.Invocation) (store.Item, error) {
 	return it, nil
 }
 
-// decode reads an item; to is the receiver of a webhook's, and else empty.
-func decode(it store.Item) (inv *lambent.Invocation, to string, err error) {
-	var m meta
+// decode reads an item: its invocation, and what else is said of it.
+func decode(it store.Item) (inv *lambent.Invocation, m meta, err error) {
 	if err := json.Unmarshal(it.Meta, &m); err != nil {
-		return nil, "", lambent.Errorf(lambent.Invalid, "trigger", "what was kept of the invocation cannot be read: %w", err)
+		return nil, m, lambent.Errorf(lambent.Invalid, "trigger", "what was kept of the invocation cannot be read: %w", err)
 	}
 	inv = &lambent.Invocation{
 		ID: it.ID, TriggerID: m.Trigger, Source: m.Source, Entry: m.Entry, Trace: m.Trace, Hops: m.Hops, Attempt: it.Attempt,
@@ -100,9 +100,9 @@ func decode(it store.Item) (inv *lambent.Invocation, to string, err error) {
 		if inv.Raw == nil {
 			inv.Raw = []byte{} // it is what the invocation carries, empty or not
 		}
-		return inv, m.Webhook, nil
+		return inv, m, nil
 	}
 	m.Event.Data = it.Payload
 	inv.Events = []lambent.Event{*m.Event}
-	return inv, "", nil
+	return inv, m, nil
 }

@@ -27,7 +27,7 @@ type Config struct {
 	Store      *store.Store
 	Queue      *store.Queue                              // the store's
 	History    *store.History                            // the store's
-	Sources    map[string]source.Source                  // by the kind of triggers, and those of databases by their engine
+	Sources    map[string]source.Source                  // by the kind of triggers, and those of databases and brokers by their engine
 	Async      func(lambent.Name) (lambent.Async, error) // how a function wants it; Kind: NotFound
 	Together   func(lambent.Name) bool                   // whether a function takes several events in one invocation
 	MaxPayload int                                       // bytes of an asynchronous invocation

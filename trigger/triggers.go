@@ -62,8 +62,11 @@ func (b *Broker) load(ctx context.Context) error {
 // source is what watches for a trigger; nil: nothing does.
 func (b *Broker) source(t *lambent.Trigger) source.Source {
 	kind := t.Kind()
-	if kind == "database" {
+	switch kind {
+	case "database":
 		kind = t.Database.Engine()
+	case "broker":
+		kind = t.Broker.Engine()
 	}
 	return b.cfg.Sources[kind]
 }
@@ -93,6 +96,11 @@ func (b *Broker) Check(t lambent.Trigger) error {
 		}
 		if src == nil {
 			return lambent.Errorf(lambent.Unsupported, op, "this server does not watch databases of %s", t.Database.Engine())
+		}
+	}
+	if t.Kind() == "broker" {
+		if err := t.Broker.Validate(); err != nil {
+			return err
 		}
 	}
 	if t.Batch != nil {

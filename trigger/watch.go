@@ -2,6 +2,7 @@ package trigger
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"sync"
 	"time"
@@ -137,6 +138,25 @@ func (w *watch) Publish(ctx context.Context, events ...lambent.Event) error {
 		w.b.remember(w.status.Target.Project, w.status.ID, &events[i])
 	}
 	return nil
+}
+
+// Refuse implements source.Sink.
+func (w *watch) Refuse(ctx context.Context, e lambent.Event, reason string) error {
+	if err := w.b.check(&e); err != nil {
+		return err
+	}
+	it, err := eventItem(&w.status.Trigger, &e, e.ID)
+	if err != nil {
+		return err
+	}
+	var m meta
+	if err := json.Unmarshal(it.Meta, &m); err != nil {
+		return err
+	}
+	m.Refused = reason
+	it.Meta = marshal(&m)
+	_, err = w.b.cfg.Queue.Add(ctx, it) // and not in the history: it is not to be replayed
+	return err
 }
 
 // Deliver implements source.Sink.

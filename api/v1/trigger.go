@@ -22,6 +22,7 @@ type Trigger struct {
 	Pattern   json.RawMessage `json:"pattern,omitempty" doc:"Of kind pattern: what EventBridge calls an event pattern"`
 	Bucket    *Bucket         `json:"bucket,omitempty" doc:"Of kind bucket"`
 	Queue     *Queue          `json:"queue,omitempty" doc:"Of kind queue"`
+	Broker    *Broker         `json:"broker,omitempty" doc:"Of kind broker; the URL is without its password"`
 	Batch     *Batch          `json:"batch,omitempty" doc:"How events reach the function that are in order; not there: each by itself, in no order"`
 	Waiting   int             `json:"waiting,omitempty" doc:"Events of a trigger with a batch that have not run"`
 	Database  *Database       `json:"database,omitempty" doc:"Of kind database; the URL is without its password"`
@@ -36,6 +37,7 @@ type Trigger struct {
 // A Lag is by how much a source is behind, and what that costs.
 type Lag struct {
 	BehindMS      int64  `json:"behind_ms" doc:"How old the last event was when it was accepted, while there are more; 0: there are none"`
+	Waiting       int64  `json:"waiting,omitempty" doc:"Messages that the broker has for the trigger"`
 	RetainedBytes int64  `json:"retained_bytes" doc:"What the database keeps of its log for the trigger"`
 	Warning       string `json:"warning,omitempty" doc:"What is to be looked after"`
 }
@@ -78,12 +80,21 @@ type Queue struct {
 	Name string `json:"name" example:"jobs"`
 }
 
+// A Broker is one outside whose messages the function takes.
+type Broker struct {
+	URL   string `json:"url" doc:"nats://, kafka://, amqp://, mqtt:// or redis://, USER:PASSWORD@HOST:PORT; kafkas, amqps, mqtts and rediss are with TLS" example:"kafka://app:secret@kafka.internal:9092"`
+	Topic string `json:"topic" doc:"Kafka's topic, a subject of NATS that a stream keeps, a queue of RabbitMQ, a topic filter of MQTT, a stream of Redis" example:"orders"`
+	Group string `json:"group,omitempty" doc:"Whom messages are shared with; not there: a group of the trigger's own, which gets everything" example:"billing"`
+	From  string `json:"from,omitempty" enum:"new,earliest" doc:"With what a group begins that is new; not there: new"`
+}
+
 // A SourceRequest says what is watched: one of the fields is there.
 type SourceRequest struct {
 	Schedule *Schedule       `json:"schedule,omitempty" doc:"Fires by the clock"`
 	Pattern  json.RawMessage `json:"pattern,omitempty" doc:"Of events that are published in the project: what EventBridge calls an event pattern"`
 	Bucket   *Bucket         `json:"bucket,omitempty" doc:"Of what happens to the objects of a bucket, whose events are CloudEvents of the types dev.lambent.object.created and dev.lambent.object.deleted, or a cloud's own for its functions"`
 	Queue    *Queue          `json:"queue,omitempty" doc:"Messages of one of the project's queues, which is made if it is not there"`
+	Broker   *Broker         `json:"broker,omitempty" doc:"Messages of a broker outside"`
 	Batch    *Batch          `json:"batch,omitempty" doc:"Of a source whose events are in order"`
 	Database *Database       `json:"database,omitempty" doc:"Changes of rows of a database's tables"`
 }
@@ -159,6 +170,9 @@ func triggerOf(st *trigger.Status) Trigger {
 	if q := st.Queue; q != nil {
 		t.Queue = new(Queue(*q))
 	}
+	if b := st.Broker; b != nil {
+		t.Broker = &Broker{URL: b.Masked(), Topic: b.Topic, Group: b.Group, From: b.From}
+	}
 	if b := st.Bucket; b != nil {
 		t.Bucket = new(Bucket(*b))
 	}
@@ -169,7 +183,7 @@ func triggerOf(st *trigger.Status) Trigger {
 		t.Database = &Database{URL: d.Masked(), Tables: d.Tables, Columns: d.Columns, Operations: d.Operations, Snapshot: d.Snapshot}
 	}
 	if l := st.Lag; l != nil {
-		t.Lag = &Lag{BehindMS: l.Behind.Milliseconds(), RetainedBytes: l.Retained, Warning: l.Warning}
+		t.Lag = &Lag{BehindMS: l.Behind.Milliseconds(), Waiting: l.Waiting, RetainedBytes: l.Retained, Warning: l.Warning}
 	}
 	if !st.Next.IsZero() {
 		t.Next = new(st.Next.UTC())
@@ -184,6 +198,9 @@ func (r *SourceRequest) root() (t lambent.Trigger) {
 	}
 	if q := r.Queue; q != nil {
 		t.Queue = new(lambent.Queue(*q))
+	}
+	if b := r.Broker; b != nil {
+		t.Broker = new(lambent.Broker(*b))
 	}
 	if b := r.Bucket; b != nil {
 		t.Bucket = new(lambent.Bucket(*b))

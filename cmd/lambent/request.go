@@ -61,14 +61,21 @@ func (p *program) request(f *detect.Function, has *client.Function, d *deployFla
 // database is what is watched, with a URL that a variable may have: it has a password,
 // which is nothing for a file beside the code.
 func (p *program) database(on *detect.On) (*client.Database, error) {
-	d := &client.Database{URL: on.Database, Tables: on.Table, Columns: on.Columns, Operations: on.Operations, Snapshot: on.Snapshot}
-	if name, ok := strings.CutPrefix(d.URL, "$"); ok {
-		name = strings.Trim(name, "{}")
-		if d.URL = p.getenv(name); d.URL == "" {
-			return nil, lambent.Errorf(lambent.Invalid, "", "%s: database is $%s, and there is no variable %s", detect.File, name, name).WithHint("export %s=postgres://USER:PASSWORD@HOST/DATABASE", name)
-		}
+	url, err := p.secretURL("database", on.Database, "postgres://USER:PASSWORD@HOST/DATABASE")
+	return &client.Database{URL: url, Tables: on.Table, Columns: on.Columns, Operations: on.Operations, Snapshot: on.Snapshot}, err
+}
+
+// secretURL is that of a key of [[on]], or of the variable that it names.
+func (p *program) secretURL(key, url, form string) (string, error) {
+	name, ok := strings.CutPrefix(url, "$")
+	if !ok {
+		return url, nil
 	}
-	return d, nil
+	name = strings.Trim(name, "{}")
+	if url = p.getenv(name); url == "" {
+		return "", lambent.Errorf(lambent.Invalid, "", "%s: %s is $%s, and there is no variable %s", detect.File, key, name, name).WithHint("export %s=%s", name, form)
+	}
+	return url, nil
 }
 
 // optional is nil for what was not said.
@@ -172,6 +179,13 @@ func (p *program) source(on *detect.On) (r client.SourceRequest, err error) {
 		if r.Database, err = p.database(on); err != nil {
 			return r, err
 		}
+	}
+	if on.Broker != "" {
+		url, err := p.secretURL("broker", on.Broker, "kafka://USER:PASSWORD@HOST")
+		if err != nil {
+			return r, err
+		}
+		r.Broker = &client.Broker{URL: url, Topic: on.Topic, Group: on.Group, From: on.From}
 	}
 	if on.Queue != "" {
 		r.Queue = &client.Queue{Name: on.Queue}

@@ -24,6 +24,8 @@ again if it fails, and kept as a dead letter if it does so for good.
   lambent trigger add audit --bucket uploads --events 's3:ObjectCreated:*,s3:ObjectRemoved:*'
   lambent trigger add ship --database postgres://app:secret@db/shop --table orders --operation insert,update
   lambent trigger add work --queue jobs --batch-size 10
+  lambent trigger add bill --broker kafka://app:secret@kafka:9092 --topic orders
+  lambent trigger add warn --broker mqtt://broker --topic 'sensors/+/alarm' --parallel 1
   lambent trigger list report
   lambent trigger disable ID
   lambent trigger delete ID
@@ -44,6 +46,7 @@ func triggerAddCommand(p *program) *cobra.Command {
 	var jitter, window time.Duration
 	var qualifier, events, queue string
 	var d client.Database
+	var broker client.Broker
 	c := &cobra.Command{
 		Use: "add NAME", Short: "Add a trigger; standard output is its id", Long: triggerHelp, Args: args(1, "NAME"), ValidArgsFunction: p.completeFunctions,
 	}
@@ -66,6 +69,10 @@ func triggerAddCommand(p *program) *cobra.Command {
 	f.StringSliceVar(&d.Operations, "operation", nil, "which of insert, update, delete and truncate (default: all)")
 	f.BoolVar(&d.Snapshot, "snapshot", false, "begin with the rows that there are, each as one that is inserted")
 	f.StringVar(&queue, "queue", "", "a queue of the project whose messages the function takes; it is made if it is not there")
+	f.StringVar(&broker.URL, "broker", "", "messages of a broker: nats://, kafka://, amqp://, mqtt:// or redis://USER:PASSWORD@HOST")
+	f.StringVar(&broker.Topic, "topic", "", "the broker's topic, subject, queue, topic filter or stream")
+	f.StringVar(&broker.Group, "group", "", "whom messages are shared with (default: nobody, the trigger gets everything)")
+	f.StringVar(&broker.From, "from", "", "with what it begins: new or earliest (default: new)")
 	f.StringVar(&qualifier, "qualifier", "", "a version or an alias (default: latest)")
 	o := outputFlag(c, "name", "json", "yaml")
 	c.RunE = p.withClient(func(c *cobra.Command, cl *client.Client, args []string) (err error) {
@@ -87,6 +94,8 @@ func triggerAddCommand(p *program) *cobra.Command {
 			r.Bucket = &b
 		case d.URL != "":
 			r.Database = &d
+		case broker.URL != "":
+			r.Broker = &broker
 		case queue != "":
 			r.Queue = &client.Queue{Name: queue}
 		default:
@@ -118,6 +127,7 @@ var sourceFlags = []struct {
 	{"bucket", []string{"prefix", "suffix", "events"}},
 	{"database", []string{"table", "column", "operation", "snapshot"}},
 	{"queue", nil},
+	{"broker", []string{"topic", "group", "from"}},
 	{"pattern", nil},
 }
 
@@ -202,6 +212,8 @@ func watched(t *client.Trigger) string {
 		return what
 	case t.Queue != nil:
 		return t.Queue.Name
+	case t.Broker != nil:
+		return strings.TrimSpace(t.Broker.URL + " " + t.Broker.Topic + " " + t.Broker.Group)
 	case t.Database != nil:
 		return t.Database.URL + " " + strings.Join(t.Database.Tables, ", ")
 	case t.Schedule == nil:
@@ -223,7 +235,7 @@ func next(t *client.Trigger) string {
 	case !t.Enabled:
 		return "disabled"
 	case t.Lag != nil:
-		return lag(t.Lag)
+		return lag(t)
 	case t.Schedule == nil:
 		return ""
 	case t.Next == nil:
@@ -233,8 +245,14 @@ func next(t *client.Trigger) string {
 }
 
 // lag is by how much a source is behind.
-func lag(l *client.Lag) string {
-	s := fmt.Sprintf("%v behind, %d MB of log kept", time.Duration(l.BehindMS)*time.Millisecond, l.RetainedBytes>>20)
+func lag(t *client.Trigger) string {
+	l := t.Lag
+	s := fmt.Sprintf("%v behind", time.Duration(l.BehindMS)*time.Millisecond)
+	if t.Database != nil {
+		s += fmt.Sprintf(", %d MB of log kept", l.RetainedBytes>>20)
+	} else {
+		s += fmt.Sprintf(", %d waiting", l.Waiting)
+	}
 	if l.Warning != "" {
 		s += ": " + l.Warning
 	}

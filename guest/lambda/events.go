@@ -37,6 +37,10 @@ func eventsEvent(inv *lambent.Invocation) ([]byte, error) {
 		if shape, err = sqsEvent(inv); err != nil {
 			return nil, err
 		}
+	case inv.Source == "broker":
+		if shape, err = brokerEvent(inv); err != nil {
+			return nil, err
+		}
 	case !single(inv.Source):
 		shape = records(inv)
 	case len(inv.Events) == 1:

@@ -181,8 +181,10 @@ func TestFailedItems(t *testing.T) {
 		`{"batchItemFailures":[{"itemIdentifier":null}]}`:                               {""},
 		`{"batchItemFailures":[{}]}`:                                                    {""},
 		`{"batchItemFailures":[{"itemIdentifier":""}]}`:                                 {""},
+		`{"batchItemFailures":[{"itemIdentifier":7}]}`:                                  {""},
+		`{"batchItemFailures":[{"itemIdentifier":{"partition":"t-0","offset":1}}]}`:     {""},
 	} {
-		if got := failedItems([]byte(answer)); !reflect.DeepEqual(got, want) {
+		if got := failedItems(&lambent.Invocation{}, []byte(answer)); !reflect.DeepEqual(got, want) {
 			t.Errorf("%s: %q, want %q", answer, got, want)
 		}
 	}

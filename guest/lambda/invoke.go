@@ -112,7 +112,7 @@ func (in *instance) relay(ctx context.Context, inv *lambent.Invocation, r *respo
 		}
 		var result lambent.Result
 		if len(inv.Events) > 0 && !single(inv.Source) {
-			result.FailedItems = failedItems(r.body)
+			result.FailedItems = failedItems(inv, r.body)
 		}
 		out.End(result)
 	}

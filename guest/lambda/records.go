@@ -49,22 +49,26 @@ func records(inv *lambent.Invocation) recordList {
 // (https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html).
 type batchResponse struct {
 	Failures []struct {
-		Item *string `json:"itemIdentifier"`
+		Item json.RawMessage `json:"itemIdentifier"`
 	} `json:"batchItemFailures"`
 }
 
 // failedItems are the ids of the events of a batch that the function says have failed;
 // one that it does not name, as AWS has it, stands for the whole batch.
-func failedItems(answer []byte) (ids []string) {
+func failedItems(inv *lambent.Invocation, answer []byte) (ids []string) {
 	var r batchResponse
 	if json.Unmarshal(answer, &r) != nil {
 		return nil
 	}
 	for _, f := range r.Failures {
-		if f.Item == nil {
-			f.Item = new(string)
+		var id string
+		if json.Unmarshal(f.Item, &id) != nil {
+			var item kafkaItem
+			if json.Unmarshal(f.Item, &item) == nil {
+				id = item.eventOf(inv)
+			}
 		}
-		ids = append(ids, *f.Item)
+		ids = append(ids, id)
 	}
 	return ids
 }

@@ -57,6 +57,7 @@ type On struct {
 	Bucket   string `toml:"bucket"`
 	Queue    string `toml:"queue"`
 	Database string `toml:"database"` // the URL, or $NAME of a variable that has it
+	Broker   string `toml:"broker"`   // the same
 
 	Zone        string        `toml:"zone"`
 	Jitter      time.Duration `toml:"jitter"`
@@ -68,6 +69,9 @@ type On struct {
 	Columns     []string      `toml:"columns"`
 	Operations  []string      `toml:"operations"`
 	Snapshot    bool          `toml:"snapshot"`
+	Topic       string        `toml:"topic"`
+	Group       string        `toml:"group"`
+	From        string        `toml:"from"`
 	BatchSize   int           `toml:"batch_size"`
 	BatchWindow time.Duration `toml:"batch_window"`
 	Parallel    int           `toml:"parallel"`
@@ -159,6 +163,7 @@ var (
 		"bucket":       {rule: rule{isText, `the name of a bucket in quotes`}},
 		"database":     {rule: rule{isText, `a URL in quotes, or "$NAME" of a variable that has it where the function is deployed from`}},
 		"queue":        {rule: rule{isText, `the name of a queue in quotes`}},
+		"broker":       {rule: rule{isText, `a URL in quotes, or "$NAME" of a variable that has it where the function is deployed from`}},
 		"zone":         {rule{isText, `a time zone in quotes, such as "Europe/Berlin"`}, []string{"schedule"}},
 		"jitter":       {rule{isDuration, `a duration in quotes, such as "30s"`}, []string{"schedule"}},
 		"skip_missed":  {rule{isA[bool], `true or false`}, []string{"schedule"}},
@@ -169,9 +174,12 @@ var (
 		"columns":      {rule{isList, `a list of columns, such as ["id", "total"]`}, []string{"database"}},
 		"operations":   {rule{isList, `a list of some of "insert", "update", "delete" and "truncate"`}, []string{"database"}},
 		"snapshot":     {rule{isA[bool], `true or false`}, []string{"database"}},
-		"batch_size":   {rule{isA[int64], `a number of events, such as 100`}, []string{"database", "queue"}},
-		"batch_window": {rule{isDuration, `a duration in quotes, such as "500ms"`}, []string{"database", "queue"}},
-		"parallel":     {rule{isA[int64], `a number of invocations, such as 4`}, []string{"database", "queue"}},
+		"topic":        {rule{isText, `a topic, subject, queue or stream in quotes`}, []string{"broker"}},
+		"group":        {rule{isText, `the name of a group in quotes`}, []string{"broker"}},
+		"from":         {rule{isText, `"new" or "earliest"`}, []string{"broker"}},
+		"batch_size":   {rule{isA[int64], `a number of events, such as 100`}, []string{"database", "queue", "broker"}},
+		"batch_window": {rule{isDuration, `a duration in quotes, such as "500ms"`}, []string{"database", "queue", "broker"}},
+		"parallel":     {rule{isA[int64], `a number of invocations, such as 4`}, []string{"database", "queue", "broker"}},
 	}
 )
 
@@ -319,7 +327,7 @@ func checkOn(text string, table []string, i int, on map[string]any) error {
 		}
 	}
 	if kind == "" {
-		return fail(text, table, i, `names no trigger: it needs one of http, bucket, schedule, database, queue and pattern`)
+		return fail(text, table, i, `names no trigger: it needs one of http, bucket, schedule, database, queue, broker and pattern`)
 	}
 	for _, key := range keys {
 		if with := onKeys[key].with; len(with) > 0 && !slices.Contains(with, kind) {
@@ -396,6 +404,19 @@ func (s *Settings) finish(text string, table []string) error {
 			}
 			if err := d.Validate(); err != nil {
 				e := fail(text, append(at("on"), "database"), i, "is refused: %s", lambent.UserMessage(err))
+				e.Kind = lambent.KindOf(err)
+				return e
+			}
+		case on.Broker != "":
+			if on.Topic == "" {
+				return fail(text, append(at("on"), "broker"), i, `needs a topic: topic = "orders"`)
+			}
+			b := lambent.Broker{URL: on.Broker, Topic: on.Topic, Group: on.Group, From: on.From}
+			if strings.HasPrefix(b.URL, "$") {
+				b.URL = "kafka://host"
+			}
+			if err := b.Validate(); err != nil {
+				e := fail(text, append(at("on"), "broker"), i, "is refused: %s", lambent.UserMessage(err))
 				e.Kind = lambent.KindOf(err)
 				return e
 			}

@@ -59,6 +59,12 @@ parallel = 2
 database = "$DB"
 table = "orders"
 snapshot = true
+[[on]]
+broker = "$KAFKA"
+topic = "orders"
+group = "billing"
+from = "earliest"
+parallel = 3
 `))
 	keep := 10 * time.Minute
 	want := []detect.Settings{{
@@ -73,6 +79,7 @@ snapshot = true
 			{Bucket: "uploads", Prefix: "photos/", Suffix: ".jpg", Events: []string{"s3:ObjectCreated:*"}},
 			{Queue: "jobs", BatchSize: 5, BatchWindow: time.Second, Parallel: 2},
 			{Database: "$DB", Table: detect.Names{"orders"}, Snapshot: true},
+			{Broker: "$KAFKA", Topic: "orders", Group: "billing", From: "earliest", Parallel: 3},
 		},
 	}}
 	if err != nil || !reflect.DeepEqual(got, want) {
@@ -139,7 +146,7 @@ func TestParseFileRefuses(t *testing.T) {
 		"pattern, and":        {"[[on]]\npattern = '{\"source\":[\"shop\"]}'\nsuffix = \"x\"\n", lambent.Invalid, "line 3: on.suffix does not go with pattern: it is for bucket"},
 		"on_success":          {"on_success = \"audit\"\n", lambent.Invalid, `line 1: on_success must be "function:NAME", "queue:NAME", "events" or the URL of a webhook`},
 		"schedule, nothing":   {"[[on]]\nschedule = \"\"\n", lambent.Invalid, "line 2: on.schedule must be a schedule in quotes"},
-		"batch of a schedule": {"[[on]]\nschedule = \"@daily\"\nbatch_size = 2\n", lambent.Invalid, "line 3: on.batch_size does not go with schedule: it is for database and queue"},
+		"batch of a schedule": {"[[on]]\nschedule = \"@daily\"\nbatch_size = 2\n", lambent.Invalid, "line 3: on.batch_size does not go with schedule: it is for database and queue and broker"},
 		"zone alone":          {"[[on]]\nzone = \"UTC\"\n", lambent.Invalid, "line 1: on names no trigger"},
 		"attempts":            {"attempts = \"x\"\n", lambent.Invalid, "line 1: attempts must be a number"},
 		"backoff_factor":      {"backoff_factor = \"2\"\n", lambent.Invalid, "line 1: backoff_factor must be a number from 1"},
@@ -154,6 +161,8 @@ func TestParseFileRefuses(t *testing.T) {
 		"functions, key":      {"[functions.b]\nhandel = \"x.y\"\n", lambent.Invalid, `line 2: functions.b.handel is not a key of lambent.toml: did you mean "handler"?`},
 		"functions, bad":      {"functions = 1\n", lambent.Invalid, "line 1: functions must be tables"},
 		"functions, scalar":   {"[functions]\nb = 1\n", lambent.Invalid, "line 2: functions.b must be a table"},
+		"broker, no topic":    {"[[on]]\nbroker = \"kafka://host\"\n", lambent.Invalid, "line 2: on.broker needs a topic"},
+		"broker, kind":        {"[[on]]\nbroker = \"stomp://host\"\ntopic = \"a\"\n", lambent.Unsupported, "there are nats://, kafka://"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := detect.ParseFile([]byte(c.text))

@@ -13,11 +13,14 @@ import (
 	"time"
 
 	"lambent"
+	"lambent/source"
 	"lambent/source/object"
 )
 
 // A sink keeps what it is given, unless it is told to fail.
 type sink struct {
+	source.Sink // what it has not is not called
+
 	mu     sync.Mutex // guards what follows
 	events []lambent.Event
 	err    error
@@ -31,10 +34,6 @@ func (s *sink) Publish(_ context.Context, e ...lambent.Event) error {
 	}
 	return s.err
 }
-
-func (s *sink) Deliver(context.Context, ...lambent.Event) ([]string, error) { return nil, nil }
-func (s *sink) Position(context.Context) ([]byte, error)                    { return nil, nil }
-func (s *sink) SetPosition(context.Context, []byte) error                   { return nil }
 
 func (s *sink) fail(err error) {
 	s.mu.Lock()

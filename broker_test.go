@@ -1,0 +1,68 @@
+package lambent_test
+
+import (
+	"encoding/json"
+	"reflect"
+	"strings"
+	"testing"
+
+	"lambent"
+)
+
+func TestBroker(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		b    lambent.Broker
+		want string // empty: it is valid
+	}{
+		{lambent.Broker{URL: "kafka://app:s%40cret@kafka:9092", Topic: "orders", Group: "billing", From: "earliest"}, ""},
+		{lambent.Broker{URL: "mqtts://broker", Topic: "sensors/+/#"}, ""},
+		{lambent.Broker{URL: "nats://[::1]:4222", Topic: "orders.>", From: "new"}, ""},
+		{lambent.Broker{URL: "amqp://rabbit/vhost", Topic: "jobs"}, ""},
+		{lambent.Broker{URL: "kafka://app:se cret%@kafka", Topic: "orders"}, "cannot be read"},
+		{lambent.Broker{URL: "kafka", Topic: "orders"}, "cannot be read"},
+		{lambent.Broker{URL: "stomp://host", Topic: "orders"}, "there are nats://"},
+		{lambent.Broker{URL: "redis:///0", Topic: "orders"}, "lacks its host: it is like redis://USER:PASSWORD@HOST:6379"},
+		{lambent.Broker{URL: "redis://host"}, "needs a topic"},
+		{lambent.Broker{URL: "redis://host", Topic: "a\nb"}, "is no topic"},
+		{lambent.Broker{URL: "redis://host", Topic: "a", Group: "a b"}, "not the name of a group"},
+		{lambent.Broker{URL: "redis://host", Topic: "a", From: "yesterday"}, "there are new and earliest"},
+		{lambent.Broker{URL: "amqp://host", Topic: "a", Group: "g"}, "RabbitMQ has no groups"},
+		{lambent.Broker{URL: "amqp://host", Topic: "a", From: "new"}, "no other beginning"},
+	} {
+		err := c.b.Validate()
+		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) || err != nil && strings.Contains(err.Error(), "cret") {
+			t.Errorf("%+v: %v, want %q", c.b, err, c.want)
+		}
+	}
+	for in, want := range map[string]string{
+		"kafka://app:secret@kafka:9092?sasl=plain": "kafka://app:xxxxx@kafka:9092", "nats://token@nats": "nats://xxxxx@nats", "redis://:secret@host/2": "redis://:xxxxx@host/2",
+		"mqtt://host": "mqtt://host", "kafka://app:sec ret%@kafka": "kafka://",
+	} {
+		if got := (&lambent.Broker{URL: in}).Masked(); got != want {
+			t.Errorf("%s: %s, want %s", in, got, want)
+		}
+	}
+	for in, want := range map[string]string{"kafkas://h": "h:9093", "mqtt://h:1": "h:1", "rediss://[::1]/2": "[::1]:6379"} {
+		if got := (&lambent.Broker{URL: in}).Address(); got != want {
+			t.Errorf("%s: %s, want %s", in, got, want)
+		}
+	}
+}
+
+func TestBytes(t *testing.T) {
+	t.Parallel()
+	for in, want := range map[string]string{"": `""`, "a \"<ü>\"": `"a \"<ü>\""`, "\xff\x00": `{"base64":"/wA="}`, `{"base64":"x"}`: `"{\"base64\":\"x\"}"`} {
+		got, err := lambent.Bytes(in).MarshalJSON()
+		if err != nil || strings.TrimSpace(string(got)) != want {
+			t.Errorf("%q: %s, %v", in, got, err)
+		}
+		var again lambent.Bytes
+		if err := json.Unmarshal(got, &again); err != nil || !reflect.DeepEqual([]byte(again), []byte(in)) {
+			t.Errorf("%q becomes %q, %v", in, again, err)
+		}
+	}
+	if err := json.Unmarshal([]byte("7"), new(lambent.Bytes)); err == nil {
+		t.Error("a number is none")
+	}
+}

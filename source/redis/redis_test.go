@@ -1,0 +1,210 @@
+package redis_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	client "github.com/gomodule/redigo/redis"
+
+	"lambent"
+	"lambent/source/broker"
+	"lambent/source/brokertest"
+	"lambent/source/databasetest"
+	"lambent/source/redis"
+)
+
+var src = broker.New(redis.Driver{})
+
+func TestMain(m *testing.M) { os.Exit(brokertest.Main(m, src)) }
+
+// shared is a Redis whose default user has the password "secret", and which has an entry
+// on disk before it acknowledges it.
+var shared = sync.OnceValues(func() (databasetest.Daemon, error) {
+	s, err := databasetest.NewDaemon(func(dir string, port int) *exec.Cmd {
+		return databasetest.Command(dir, "redis-server", "--port", fmt.Sprint(port), "--bind", "127.0.0.1", "--dir", dir, "--requirepass", "secret",
+			"--appendonly", "yes", "--appendfsync", "always", "--save", "")
+	}, func(ctx context.Context, port int) error {
+		_, err := do(port, "PING")
+		return err
+	})
+	return s, databasetest.Share(s, err)
+})
+
+// do asks for something, on a connection of its own.
+func do(port int, command string, args ...any) (any, error) {
+	c, err := client.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port), client.DialPassword("secret"))
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	return c.Do(command, args...)
+}
+
+func must(t testing.TB, s databasetest.Daemon, command string, args ...any) any {
+	t.Helper()
+	v, err := do(s.Port, command, args...)
+	if err != nil {
+		t.Fatalf("%s %v: %v", command, args, err)
+	}
+	return v
+}
+
+func server(t testing.TB) databasetest.Daemon {
+	t.Helper()
+	if _, err := exec.LookPath("redis-server"); err != nil {
+		databasetest.Missing(t, "there is no Redis: apt-get install redis-server")
+	}
+	s, err := shared()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func topic(t testing.TB, s databasetest.Daemon) lambent.Broker {
+	t.Helper()
+	name := fmt.Sprint("s", time.Now().UnixNano())
+	must(t, s, "XGROUP", "CREATE", name, "made", "$", "MKSTREAM")
+	must(t, s, "XGROUP", "DESTROY", name, "made")
+	return lambent.Broker{URL: fmt.Sprintf("redis://:secret@127.0.0.1:%d/0", s.Port), Topic: name}
+}
+
+func TestSuite(t *testing.T) {
+	s := server(t)
+	brokertest.Test(t, brokertest.Kind{
+		Source: src, Kill: s.Kill, Start: s.Start,
+		Topic: func(t testing.TB) lambent.Broker { return topic(t, s) },
+		Send: func(b lambent.Broker, messages ...brokertest.Message) error {
+			for _, m := range messages {
+				if _, err := do(s.Port, "XADD", b.Topic, "*", "key", m.Key, "value", m.Value); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+		Groups: func(t testing.TB, b lambent.Broker) (names []string) {
+			groups, err := client.Values(do(s.Port, "XINFO", "GROUPS", b.Topic))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, g := range groups {
+				name, _ := client.String(g.([]any)[1], nil)
+				names = append(names, name)
+			}
+			return names
+		},
+	})
+}
+
+func TestRefusals(t *testing.T) {
+	s := server(t)
+	b := topic(t, s)
+	must(t, s, "SET", "text", "x")
+	must(t, s, "ACL", "SETUSER", "reader", "on", ">secret", "~other", "+@all")
+	for _, k := range []struct {
+		b    lambent.Broker
+		want string
+	}{
+		{lambent.Broker{URL: b.URL, Topic: "nosuch"}, "has no stream nosuch"},
+		{lambent.Broker{URL: b.URL, Topic: "text"}, `something else than a stream at "text"`},
+		{lambent.Broker{URL: strings.Replace(b.URL, "secret", "wrong-one", 1), Topic: b.Topic}, "WRONGPASS"},
+		{lambent.Broker{URL: strings.Replace(b.URL, ":secret@", "", 1), Topic: b.Topic}, "NOAUTH"},
+		{lambent.Broker{URL: strings.Replace(b.URL, ":secret", "reader:secret", 1), Topic: b.Topic}, "NOPERM"},
+		{lambent.Broker{URL: strings.Replace(b.URL, "/0", "/x", 1), Topic: b.Topic}, "no database of Redis"},
+		{lambent.Broker{URL: strings.Replace(b.URL, "/0", "/99", 1), Topic: b.Topic}, "out of range"},
+		{lambent.Broker{URL: b.URL + "?a=b", Topic: b.Topic}, "no parameters"},
+	} {
+		err := src.Check(brokertest.NewTrigger(k.b))
+		if !lambent.Is(err, lambent.Invalid) || !strings.Contains(err.Error(), k.want) || strings.Contains(err.Error(), "secret") || strings.Contains(err.Error(), "wrong-one") {
+			t.Errorf("%s %s: %v, want %s", k.b.Masked(), k.b.Topic, err, k.want)
+		}
+	}
+}
+
+// What an entry has is told, whatever it is.
+func TestMessage(t *testing.T) {
+	s := server(t)
+	b := topic(t, s)
+	k := brokertest.Kind{Source: src}
+	w := k.Watch(t, b)
+	id, err := client.String(do(s.Port, "XADD", b.Topic, "*", "total", `{"a": "<b>"}`, "scan", "\xff\x00"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := w.Wait(1)[0]
+	want := fmt.Sprintf(`{"engine":"redis","broker":"127.0.0.1:%d","topic":"%s","fields":{"scan":{"base64":"/wA="},"total":"{\"a\": \"<b>\"}"},"entry":"%s"}`, s.Port, b.Topic, id)
+	if string(e.Data) != want || e.Subject != b.Topic {
+		t.Errorf("%s\nwant %s", e.Data, want)
+	}
+}
+
+// A stream that is deleted is said to be, and not read anew in silence.
+func TestGone(t *testing.T) {
+	s := server(t)
+	b := topic(t, s)
+	k := brokertest.Kind{Source: src}
+	w := k.Watch(t, b)
+	must(t, s, "XADD", b.Topic, "*", "value", "0")
+	w.Wait(1)
+	must(t, s, "DEL", b.Topic)
+	brokertest.Until(t, "it is said", func() bool { return lambent.Is(w.Failure(), lambent.Stale) })
+}
+
+// What is deleted of the stream before it is handed over again is gone, and nothing else.
+func TestDeleted(t *testing.T) {
+	s := server(t)
+	b := topic(t, s)
+	k := brokertest.Kind{Source: src}
+	w := k.Prepare(t, b)
+	group, _ := broker.GroupOf(&w.Trigger)
+	var first string
+	for i := range 3 {
+		id, err := client.String(do(s.Port, "XADD", b.Topic, "*", "value", fmt.Sprint(i)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if i == 0 {
+			first = id
+		}
+	}
+	must(t, s, "XREADGROUP", "GROUP", group, w.Trigger.ID, "COUNT", 2, "STREAMS", b.Topic, ">")
+	must(t, s, "XDEL", b.Topic, first)
+	w.Run()
+	if events := w.Wait(2); brokertest.Value(&events[0]) != "1" || brokertest.Value(&events[1]) != "2" {
+		t.Errorf("%s, %s", events[0].Data, events[1].Data)
+	}
+}
+
+// Whoever says that much will come as there is no room for is not believed.
+func TestHostile(t *testing.T) {
+	for _, says := range []string{"$4000000000\r\n", "*4000000000\r\n", "$99999999999999999999\r\n", strings.Repeat("*1\r\n", 20_000), "+" + strings.Repeat("x", 100_000)} {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		go func() {
+			for {
+				c, err := l.Accept()
+				if err != nil {
+					return
+				}
+				_, _ = c.Write([]byte(says))
+				_, _ = io.Copy(io.Discard, c)
+				c.Close()
+			}
+		}()
+		err = src.Check(brokertest.NewTrigger(lambent.Broker{URL: "redis://" + l.Addr().String(), Topic: "a"}))
+		if err == nil || !strings.Contains(err.Error(), "over the limit") {
+			t.Errorf("%.20q: %v", says, err)
+		}
+	}
+}
