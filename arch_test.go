@@ -65,6 +65,7 @@ var rules = []rule{
 	{"source/databasetest", "source", "", "database servers for whoever tests with them, and what all sources of databases do"},
 	{"source/broker", "source", "", "what sources of brokers have in common: it knows none of them"},
 	{"source/brokertest", "source source/databasetest", "", "a suite knows the contract alone"},
+	{"source/nats", "source/broker", "source/brokertest source/databasetest", "a driver knows its broker, and not what becomes of messages"},
 	{"source/redis", "source/broker", "source/brokertest source/databasetest", "a driver knows its broker, and not what becomes of messages"},
 	{"source/queue", "source queue", "store", "takes messages of users' queues"},
 	{"source/*", "source internal/*", "source/databasetest", "a source knows its world and a sink: neither functions nor queues"},
@@ -104,7 +105,7 @@ var rules = []rule{
 // modules is every module that the product's code may import, and who may: what
 // one costs and does for us is in RATIONALE.md.
 var modules = []rule{
-	{"github.com/nats-io", "store", "", "the engine, which nothing but the store may know; and a client of others'"},
+	{"github.com/nats-io", "store source/nats", "", "the engine, which nothing but the store may know; and a client of others'"},
 	{"github.com/danielgtaylor/huma", "api/v1", "", "REST and its OpenAPI document"},
 	{"github.com/hashicorp/cronexpr", "source/cron", "", "when an expression is due next"},
 	{"github.com/versity/versitygw", "bucket/gateway", "", "S3 over files"},

@@ -17,6 +17,7 @@ import (
 	"lambent/source/broker"
 	"lambent/source/cron"
 	"lambent/source/mysql"
+	"lambent/source/nats"
 	"lambent/source/object"
 	"lambent/source/postgres"
 	queues "lambent/source/queue"
@@ -42,6 +43,7 @@ func (s *Server) openTriggers(ctx context.Context) (err error) {
 		Invoker: s.dispatch, Store: s.store, Queue: s.queue, History: history,
 		Sources: map[string]source.Source{
 			"schedule": cron.Source{}, "bucket": s.objects, "postgres": &postgres.Source{}, "mysql": &mysql.Source{}, "queue": &queues.Source{Queues: s.queues},
+			"nats":  broker.New(nats.Driver{}),
 			"redis": broker.New(redis.Driver{}),
 		},
 		MaxPayload: s.limits.MaxAsyncPayload, Logger: s.log, Send: s.sendMessage, Post: s.postWebhook,

@@ -1,0 +1,243 @@
+package nats_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	client "github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"lambent"
+	"lambent/source/broker"
+	"lambent/source/brokertest"
+	"lambent/source/databasetest"
+	"lambent/source/nats"
+)
+
+var src = broker.New(nats.Driver{})
+
+const serverEnv = "NATS_TEST_SERVER" // PORT DIRECTORY
+
+func TestMain(m *testing.M) {
+	if at := os.Getenv(serverEnv); at != "" {
+		serve(at)
+	}
+	os.Exit(brokertest.Main(m, src))
+}
+
+// serve is NATS's server, in a process that can be killed.
+func serve(at string) {
+	port, dir, _ := strings.Cut(at, " ")
+	n, err := strconv.Atoi(port)
+	if err != nil {
+		panic(err)
+	}
+	may := &server.SubjectPermission{Allow: []string{"_INBOX.>"}}
+	s, err := server.NewServer(&server.Options{
+		Host: "127.0.0.1", Port: n, JetStream: true, StoreDir: dir, NoSigs: true, MaxPayload: 8 << 20,
+		Users: []*server.User{{Username: "app", Password: "secret"}, {Username: "nobody", Password: "secret", Permissions: &server.Permissions{Publish: may, Subscribe: may}}},
+	})
+	if err != nil {
+		panic(err)
+	}
+	s.Start()
+	s.WaitForShutdown()
+}
+
+func connect(port int) (*client.Conn, jetstream.JetStream, error) {
+	c, err := client.Connect(fmt.Sprintf("nats://127.0.0.1:%d", port), client.UserInfo("app", "secret"), client.NoReconnect())
+	if err != nil {
+		return nil, nil, err
+	}
+	js, err := jetstream.New(c)
+	return c, js, err
+}
+
+var shared = sync.OnceValues(func() (databasetest.Daemon, error) {
+	s, err := databasetest.NewDaemon(func(dir string, port int) *exec.Cmd {
+		cmd := databasetest.Command(dir, os.Args[0])
+		if cmd.SysProcAttr != nil {
+			cmd.SysProcAttr.Credential = nil // where the tests' program lies others may not look
+		}
+		cmd.Env = append(cmd.Env, fmt.Sprintf("%s=%d %s", serverEnv, port, dir))
+		return cmd
+	}, func(ctx context.Context, port int) error {
+		c, js, err := connect(port)
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		_, err = js.AccountInfo(ctx)
+		return err
+	})
+	return s, databasetest.Share(s, err)
+})
+
+// with does something with JetStream.
+func with(port int, do func(ctx context.Context, js jetstream.JetStream) error) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	c, js, err := connect(port)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	return do(ctx, js)
+}
+
+// topic is a subject with a wildcard of a stream of its own; messages go to SUBJECT.KEY.
+func topic(t testing.TB, s databasetest.Daemon) lambent.Broker {
+	t.Helper()
+	name := fmt.Sprint("s", time.Now().UnixNano())
+	err := with(s.Port, func(ctx context.Context, js jetstream.JetStream) error {
+		_, err := js.CreateStream(ctx, jetstream.StreamConfig{Name: name, Subjects: []string{name + ".>"}})
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return lambent.Broker{URL: fmt.Sprintf("nats://app:secret@127.0.0.1:%d", s.Port), Topic: name + ".>"}
+}
+
+func running(t testing.TB) databasetest.Daemon {
+	t.Helper()
+	s, err := shared()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func TestSuite(t *testing.T) {
+	s := running(t)
+	brokertest.Test(t, brokertest.Kind{
+		Source: src, Kill: s.Kill, Start: s.Start,
+		Topic: func(t testing.TB) lambent.Broker { return topic(t, s) },
+		Send: func(b lambent.Broker, messages ...brokertest.Message) error {
+			return with(s.Port, func(ctx context.Context, js jetstream.JetStream) error {
+				for _, m := range messages {
+					if _, err := js.Publish(ctx, strings.TrimSuffix(b.Topic, ">")+m.Key, []byte(m.Value)); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+		},
+		Groups: func(t testing.TB, b lambent.Broker) (names []string) {
+			err := with(s.Port, func(ctx context.Context, js jetstream.JetStream) error {
+				stream, err := js.Stream(ctx, strings.TrimSuffix(b.Topic, ".>"))
+				if err != nil {
+					return err
+				}
+				l := stream.ConsumerNames(ctx)
+				for name := range l.Name() {
+					names = append(names, name)
+				}
+				return l.Err()
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return names
+		},
+	})
+}
+
+func TestRefusals(t *testing.T) {
+	s := running(t)
+	b := topic(t, s)
+	for _, k := range []struct {
+		b    lambent.Broker
+		want string
+	}{
+		{lambent.Broker{URL: b.URL, Topic: "nosuch"}, "no stream of nats://app:xxxxx@"},
+		{lambent.Broker{URL: b.URL, Topic: "a..b"}, "no subject of NATS"},
+		{lambent.Broker{URL: strings.Replace(b.URL, "secret", "wrong-one", 1), Topic: b.Topic}, "refuses it: nats: Authorization Violation"},
+		{lambent.Broker{URL: strings.Replace(b.URL, "app:secret", "some-token", 1), Topic: b.Topic}, "Authorization Violation"},
+		{lambent.Broker{URL: strings.Replace(b.URL, "app:", "nobody:", 1), Topic: b.Topic}, "does not allow it"},
+		{lambent.Broker{URL: b.URL + "/x", Topic: b.Topic}, "nothing behind its host"},
+	} {
+		err := src.Check(brokertest.NewTrigger(k.b))
+		if !lambent.Is(err, lambent.Invalid) || !strings.Contains(strings.ToLower(err.Error()), strings.ToLower(k.want)) ||
+			strings.Contains(err.Error(), "secret") || strings.Contains(err.Error(), "wrong-one") || strings.Contains(err.Error(), "some-token") {
+			t.Errorf("%s %s: %v, want %s", k.b.Masked(), k.b.Topic, err, k.want)
+		}
+	}
+	err := with(s.Port, func(ctx context.Context, js jetstream.JetStream) error {
+		_, err := js.CreateOrUpdateConsumer(ctx, strings.TrimSuffix(b.Topic, ".>"), jetstream.ConsumerConfig{Durable: "others", AckPolicy: jetstream.AckNonePolicy})
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.Group = "others"
+	if err := src.Prepare(t.Context(), brokertest.NewTrigger(b), nil); !lambent.Is(err, lambent.Invalid) || !strings.Contains(err.Error(), "none that a trigger can take from") {
+		t.Error(err)
+	}
+}
+
+// What a message has is told.
+func TestMessage(t *testing.T) {
+	s := running(t)
+	b := topic(t, s)
+	k := brokertest.Kind{Source: src}
+	w := k.Watch(t, b)
+	name := strings.TrimSuffix(b.Topic, ".>")
+	m := client.NewMsg(name + ".eu")
+	m.Header.Add("B", "1")
+	m.Header.Add("B", "2")
+	m.Header.Add("A", "x")
+	m.Data = []byte(`{"a": 1}`)
+	err := with(s.Port, func(ctx context.Context, js jetstream.JetStream) error {
+		_, err := js.PublishMsg(ctx, m)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := w.Wait(1)[0]
+	want := fmt.Sprintf(`{"engine":"nats","broker":"127.0.0.1:%d","topic":"%s.eu","body":"{\"a\": 1}","headers":[{"name":"A","value":"x"},{"name":"B","value":"1"},{"name":"B","value":"2"}],"stream":"%s","sequence":1}`, s.Port, name, name)
+	if string(e.Data) != want || e.Subject != name+".eu" || e.Extensions[lambent.PartitionKey] != name+".eu" {
+		t.Errorf("%s\nwant %s", e.Data, want)
+	}
+	if err := with(s.Port, func(ctx context.Context, js jetstream.JetStream) error { return js.DeleteStream(ctx, name) }); err != nil {
+		t.Fatal(err)
+	}
+	brokertest.Until(t, "it is said that the stream is gone", func() bool { return w.Failure() != nil })
+}
+
+// Whoever says that much will come as there is no room for is not believed.
+func TestHostile(t *testing.T) {
+	for _, says := range []string{"MSG a 1 99999999999999\r\n", "HMSG a 1 5 9999999999999999999999\r\n", "MSG " + strings.Repeat("x", 100_000)} {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		go func() {
+			for {
+				c, err := l.Accept()
+				if err != nil {
+					return
+				}
+				_, _ = c.Write([]byte("INFO {\"max_payload\":1048576}\r\n"))
+				_, _ = c.Write([]byte(says))
+				_, _ = io.Copy(io.Discard, c)
+				c.Close()
+			}
+		}()
+		if err := src.Check(brokertest.NewTrigger(lambent.Broker{URL: "nats://" + l.Addr().String(), Topic: "a"})); err == nil {
+			t.Errorf("%.20q is believed", says)
+		}
+	}
+}
