@@ -16,6 +16,7 @@ import (
 	"lambent/source"
 	"lambent/source/broker"
 	"lambent/source/cron"
+	"lambent/source/kafka"
 	"lambent/source/mysql"
 	"lambent/source/nats"
 	"lambent/source/object"
@@ -43,6 +44,7 @@ func (s *Server) openTriggers(ctx context.Context) (err error) {
 		Invoker: s.dispatch, Store: s.store, Queue: s.queue, History: history,
 		Sources: map[string]source.Source{
 			"schedule": cron.Source{}, "bucket": s.objects, "postgres": &postgres.Source{}, "mysql": &mysql.Source{}, "queue": &queues.Source{Queues: s.queues},
+			"kafka": broker.New(kafka.Driver{}),
 			"nats":  broker.New(nats.Driver{}),
 			"redis": broker.New(redis.Driver{}),
 		},

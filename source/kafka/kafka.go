@@ -1,0 +1,328 @@
+// Package kafka takes records of Kafka's topics (2.4 and later), as a member of a consumer
+// group.
+//
+// A record is known by its place in its partition, so that one which comes again counts once.
+// Those of a key are in order, and those without one as their partition has them; what a
+// transaction has not committed is not taken. A member is static, so that neither a restart
+// nor a crash of ours has the group wait for it.
+//
+// A group whose offsets Kafka has forgotten, as it does a week after its last member has
+// gone, begins with what there is; so does one that comes back to records which are not kept
+// any more.
+package kafka
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/sasl/plain"
+	"github.com/twmb/franz-go/pkg/sasl/scram"
+
+	"lambent"
+	"lambent/source/broker"
+)
+
+// Driver is for kafka://, and kafkas:// with TLS. A user's password goes as PLAIN unless
+// sasl=scram-sha-256 or sasl=scram-sha-512 is behind it.
+type Driver struct{}
+
+var _ broker.Driver = Driver{}
+
+// Batch implements broker.Driver: as many at a time as AWS's mappings have.
+func (Driver) Batch() lambent.Batch { return lambent.Batch{Size: 100, Parallel: 8} }
+
+// A client is one of a trigger's.
+type client struct {
+	*kgo.Client
+	adm *kadm.Client
+	b   *lambent.Broker
+}
+
+const (
+	dialTimeout  = 5 * time.Second
+	retryTimeout = 5 * time.Second
+)
+
+func connect(b *lambent.Broker, more ...kgo.Opt) (*client, error) {
+	e, err := broker.EndpointOf(b, false, "sasl")
+	if err != nil {
+		return nil, err
+	}
+	options := append([]kgo.Opt{
+		kgo.SeedBrokers(e.Address), kgo.ClientID("lambent"), kgo.DialTimeout(dialTimeout), kgo.RetryTimeout(retryTimeout), kgo.RequestRetries(5),
+		kgo.BrokerMaxReadBytes(maxAnswer), kgo.MaxDecompressBatchBytes(maxAnswer),
+	}, more...)
+	if e.TLS != nil {
+		options = append(options, kgo.DialTLSConfig(e.TLS))
+	}
+	if e.User != "" {
+		switch auth := (scram.Auth{User: e.User, Pass: e.Password}); strings.ToLower(cmp.Or(e.Query.Get("sasl"), "plain")) {
+		case "plain":
+			options = append(options, kgo.SASL(plain.Auth{User: e.User, Pass: e.Password}.AsMechanism()))
+		case "scram-sha-256":
+			options = append(options, kgo.SASL(auth.AsSha256Mechanism()))
+		case "scram-sha-512":
+			options = append(options, kgo.SASL(auth.AsSha512Mechanism()))
+		default:
+			return nil, lambent.Errorf(lambent.Invalid, "kafka", "sasl=%.32s is none of plain, scram-sha-256 and scram-sha-512", e.Query.Get("sasl"))
+		}
+	}
+	c := &client{b: b}
+	if c.Client, err = kgo.NewClient(options...); err != nil {
+		return nil, broker.Fail(b, lambent.Invalid, "cannot be used", err)
+	}
+	c.adm = kadm.NewClient(c.Client)
+	return c, nil
+}
+
+// explain is an error of Kafka for people.
+func (c *client) explain(err error) error {
+	if err == nil {
+		return nil
+	}
+	is := func(errs ...*kerr.Error) bool {
+		return slices.ContainsFunc(errs, func(e *kerr.Error) bool { return errors.Is(err, e) })
+	}
+	switch {
+	case is(kerr.SaslAuthenticationFailed, kerr.UnsupportedSaslMechanism, kerr.IllegalSaslState):
+		return broker.Fail(c.b, lambent.Invalid, "refuses it", err)
+	case is(kerr.TopicAuthorizationFailed, kerr.GroupAuthorizationFailed, kerr.ClusterAuthorizationFailed):
+		return broker.Fail(c.b, lambent.Invalid, "does not allow it", err)
+	case is(kerr.UnknownTopicOrPartition, kerr.UnknownTopicID, kerr.InvalidTopicException):
+		return lambent.Errorf(lambent.Invalid, "kafka", "%s has no topic %s", c.b.Masked(), c.b.Topic).
+			WithHint("kafka-topics.sh --bootstrap-server %s --create --topic %s", c.b.Address(), c.b.Topic)
+	case errors.Is(err, kgo.ErrMaxDecompress):
+		return lambent.Errorf(lambent.TooLarge, "kafka", "%s has a batch of over %d MB in topic %s", c.b.Masked(), maxAnswer>>20, c.b.Topic)
+	}
+	if _, ok := errors.AsType[*kerr.Error](err); ok {
+		return broker.Fail(c.b, lambent.Unavailable, "fails", err)
+	}
+	return broker.Fail(c.b, lambent.Unavailable, "does not answer", err)
+}
+
+// Check implements broker.Driver.
+func (Driver) Check(ctx context.Context, t *lambent.Trigger) error {
+	c, err := connect(t.Broker)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	group, own := broker.GroupOf(t)
+	if own {
+		group = "lambent-" // what may be done with those of ours is known by any
+	}
+	return c.check(ctx, group)
+}
+
+func (c *client) check(ctx context.Context, group string) error {
+	topics, err := c.adm.ListTopics(ctx, c.b.Topic)
+	if err == nil {
+		err = topics.Error()
+	}
+	if errors.Is(err, kerr.UnknownTopicOrPartition) {
+		return c.noTopic(ctx)
+	}
+	if err == nil {
+		_, err = c.adm.FetchOffsetsForTopics(ctx, group, c.b.Topic)
+	}
+	return c.explain(err)
+}
+
+// noTopic refuses a topic that is not there, and names some that are.
+func (c *client) noTopic(ctx context.Context) error {
+	topics, err := c.adm.ListTopics(ctx)
+	names := topics.Names()
+	if err != nil || len(names) == 0 {
+		return c.explain(kerr.UnknownTopicOrPartition)
+	}
+	slices.Sort(names)
+	return lambent.Errorf(lambent.Invalid, "kafka", "%s has no topic %s. There are: %s", c.b.Masked(), c.b.Topic, strings.Join(names[:min(len(names), 10)], ", ")).
+		WithHint("kafka-topics.sh --bootstrap-server %s --create --topic %s", c.b.Address(), c.b.Topic)
+}
+
+// Prepare implements broker.Driver: the group's offsets are where it begins, for a group
+// that has none there.
+func (Driver) Prepare(ctx context.Context, t *lambent.Trigger) error {
+	c, err := connect(t.Broker)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	group, _ := broker.GroupOf(t)
+	if err := c.check(ctx, group); err != nil {
+		return err
+	}
+	had, err := c.adm.FetchOffsets(ctx, group)
+	if err != nil {
+		return c.explain(err)
+	}
+	if len(had[c.b.Topic]) > 0 {
+		return nil
+	}
+	list := c.adm.ListEndOffsets
+	if t.Broker.From == lambent.FromEarliest {
+		list = c.adm.ListStartOffsets
+	}
+	at, err := list(ctx, c.b.Topic)
+	if err == nil {
+		err = at.Error()
+	}
+	if err == nil {
+		err = c.adm.CommitAllOffsets(ctx, group, at.Offsets())
+	}
+	return c.explain(err)
+}
+
+// Forget implements broker.Driver.
+func (Driver) Forget(ctx context.Context, t *lambent.Trigger) error {
+	c, err := connect(t.Broker)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	group, own := broker.GroupOf(t)
+	if _, err := c.adm.LeaveGroup(ctx, kadm.LeaveGroup(group).InstanceIDs(t.ID)); err != nil && !gone(err) {
+		return c.explain(err)
+	}
+	if !own {
+		return nil
+	}
+	if _, err := c.adm.DeleteGroup(ctx, group); err != nil && !gone(err) {
+		return c.explain(err)
+	}
+	return nil
+}
+
+// gone reports whether an error says that there is no such group, or no such member.
+func gone(err error) bool {
+	return errors.Is(err, kerr.GroupIDNotFound) || errors.Is(err, kerr.UnknownMemberID)
+}
+
+const (
+	// maxFetch is what a broker is to send at a time, and maxAnswer what it may: a batch of
+	// records comes whole.
+	maxFetch  = 2 << 20
+	maxAnswer = 64 << 20
+
+	maxRecords = 500
+
+	// idle is after how long without a record Kafka is asked whether it is there.
+	idle = 2 * time.Second
+)
+
+// Consume implements broker.Driver.
+func (Driver) Consume(ctx context.Context, t *lambent.Trigger) (broker.Stream, error) {
+	group, _ := broker.GroupOf(t)
+	c, err := connect(t.Broker,
+		kgo.ConsumerGroup(group), kgo.InstanceID(t.ID), kgo.ConsumeTopics(t.Broker.Topic), kgo.DisableAutoCommit(), kgo.BlockRebalanceOnPoll(),
+		kgo.ConsumeStartOffset(kgo.NewOffset().AtStart()), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.FetchIsolationLevel(kgo.ReadCommitted()),
+		kgo.FetchMaxBytes(maxFetch), kgo.FetchMaxPartitionBytes(maxFetch), kgo.MaxConcurrentFetches(1), kgo.FetchMaxWait(time.Second))
+	if err != nil {
+		return nil, err
+	}
+	s := &stream{client: c, group: group}
+	meta, err := c.adm.BrokerMetadata(ctx)
+	if err != nil {
+		s.Close()
+		return nil, c.explain(err)
+	}
+	s.cluster = meta.Cluster
+	return s, nil
+}
+
+// A stream is one that is read.
+type stream struct {
+	*client
+	cluster, group string
+	taken          []*kgo.Record
+}
+
+// Receive implements broker.Stream.
+func (s *stream) Receive(ctx context.Context) ([]broker.Message, error) {
+	for {
+		s.AllowRebalance()
+		waiting, cancel := context.WithTimeout(ctx, idle)
+		fetches := s.PollRecords(waiting, maxRecords)
+		cancel()
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		for _, f := range fetches.Errors() {
+			if !errors.Is(f.Err, context.DeadlineExceeded) && !errors.Is(f.Err, context.Canceled) {
+				return nil, s.explain(f.Err)
+			}
+		}
+		if s.taken = fetches.Records(); len(s.taken) > 0 {
+			return s.messages(), nil
+		}
+		asking, cancel := context.WithTimeout(ctx, retryTimeout)
+		err := s.Ping(asking)
+		cancel()
+		if err != nil {
+			return nil, s.explain(err)
+		}
+	}
+}
+
+func (s *stream) messages() []broker.Message {
+	all := make([]broker.Message, len(s.taken))
+	for i, r := range s.taken {
+		m := &all[i]
+		m.Origin, m.Time = fmt.Sprintf("%s %s %d %d", s.cluster, r.Topic, r.Partition, r.Offset), r.Timestamp
+		m.Engine, m.Broker, m.Topic, m.Partition, m.Offset = "kafka", s.b.Address(), r.Topic, &r.Partition, &r.Offset
+		m.TimestampType = "CREATE_TIME"
+		if r.Attrs.TimestampType() == 1 {
+			m.TimestampType = "LOG_APPEND_TIME"
+		}
+		m.Order = fmt.Sprintf("%s-%d", r.Topic, r.Partition)
+		if r.Key != nil {
+			m.Key, m.Order = broker.Text(r.Key), "key "+string(r.Key)
+		}
+		if r.Value != nil {
+			m.Body = broker.Text(r.Value)
+		}
+		for _, h := range r.Headers {
+			m.Headers = append(m.Headers, lambent.Header{Name: h.Key, Value: h.Value})
+		}
+	}
+	return all
+}
+
+// Done implements broker.Stream.
+func (s *stream) Done(ctx context.Context) error {
+	err := s.CommitRecords(ctx, s.taken...)
+	s.taken = nil
+	return s.explain(err)
+}
+
+// Waiting implements broker.Stream: what is behind the group's offsets.
+func (s *stream) Waiting(ctx context.Context) (int64, error) {
+	ends, err := s.adm.ListEndOffsets(ctx, s.b.Topic)
+	if err != nil {
+		return 0, s.explain(err)
+	}
+	at, err := s.adm.FetchOffsetsForTopics(ctx, s.group, s.b.Topic)
+	if err != nil {
+		return 0, s.explain(err)
+	}
+	var n int64
+	ends.Each(func(end kadm.ListedOffset) {
+		if o, ok := at.Lookup(end.Topic, end.Partition); ok && o.At >= 0 {
+			n += max(0, end.Offset-o.At)
+		} else {
+			n += end.Offset
+		}
+	})
+	return n, nil
+}
+
+// Close implements broker.Stream. The member stays in the group, for when it is back.
+func (s *stream) Close() { s.CloseAllowingRebalance() }
