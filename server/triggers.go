@@ -22,6 +22,7 @@ import (
 	"lambent/source/object"
 	"lambent/source/postgres"
 	queues "lambent/source/queue"
+	"lambent/source/rabbitmq"
 	"lambent/source/redis"
 	"lambent/store"
 	"lambent/trigger"
@@ -44,9 +45,10 @@ func (s *Server) openTriggers(ctx context.Context) (err error) {
 		Invoker: s.dispatch, Store: s.store, Queue: s.queue, History: history,
 		Sources: map[string]source.Source{
 			"schedule": cron.Source{}, "bucket": s.objects, "postgres": &postgres.Source{}, "mysql": &mysql.Source{}, "queue": &queues.Source{Queues: s.queues},
-			"kafka": broker.New(kafka.Driver{}),
-			"nats":  broker.New(nats.Driver{}),
-			"redis": broker.New(redis.Driver{}),
+			"kafka":    broker.New(kafka.Driver{}),
+			"nats":     broker.New(nats.Driver{}),
+			"rabbitmq": broker.New(rabbitmq.Driver{}),
+			"redis":    broker.New(redis.Driver{}),
 		},
 		MaxPayload: s.limits.MaxAsyncPayload, Logger: s.log, Send: s.sendMessage, Post: s.postWebhook,
 		Line: func(n lambent.Name, id, text string) {
