@@ -17,6 +17,7 @@ import (
 	"lambent/source/broker"
 	"lambent/source/cron"
 	"lambent/source/kafka"
+	"lambent/source/mqtt"
 	"lambent/source/mysql"
 	"lambent/source/nats"
 	"lambent/source/object"
@@ -46,6 +47,7 @@ func (s *Server) openTriggers(ctx context.Context) (err error) {
 		Sources: map[string]source.Source{
 			"schedule": cron.Source{}, "bucket": s.objects, "postgres": &postgres.Source{}, "mysql": &mysql.Source{}, "queue": &queues.Source{Queues: s.queues},
 			"kafka":    broker.New(kafka.Driver{}),
+			"mqtt":     broker.New(mqtt.Driver{}),
 			"nats":     broker.New(nats.Driver{}),
 			"rabbitmq": broker.New(rabbitmq.Driver{}),
 			"redis":    broker.New(redis.Driver{}),

@@ -1,0 +1,286 @@
+package mqtt_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/eclipse/paho.golang/packets"
+	"github.com/eclipse/paho.golang/paho"
+
+	"lambent"
+	"lambent/source"
+	"lambent/source/broker"
+	"lambent/source/brokertest"
+	"lambent/source/databasetest"
+	"lambent/source/mqtt"
+)
+
+var src = broker.New(mqtt.Driver{})
+
+func TestMain(m *testing.M) { os.Exit(brokertest.Main(m, src)) }
+
+func find(program string) string {
+	for _, dir := range []string{"/usr/sbin", "/usr/bin", "/usr/local/sbin"} {
+		if _, err := os.Stat(filepath.Join(dir, program)); err == nil {
+			return filepath.Join(dir, program)
+		}
+	}
+	return ""
+}
+
+// shared is a mosquitto that writes its sessions down when it ends, with a user app.
+var shared = sync.OnceValues(func() (databasetest.Daemon, error) {
+	s, err := databasetest.NewDaemon(func(dir string, port int) *exec.Cmd {
+		write := func(name, content string) {
+			if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o644); err != nil {
+				panic(err)
+			}
+		}
+		passwords := filepath.Join(dir, "passwords")
+		if _, err := os.Stat(passwords); err != nil {
+			write("passwords", "app:secret\n")
+			if out, err := exec.Command("mosquitto_passwd", "-U", passwords).CombinedOutput(); err != nil {
+				panic(fmt.Sprintf("%v: %s", err, out))
+			}
+			if err := os.Chmod(passwords, 0o644); err != nil {
+				panic(err)
+			}
+		}
+		write("mosquitto.conf", fmt.Sprintf("listener %d 127.0.0.1\npersistence true\npersistence_location %s/\npassword_file %s\nmax_queued_messages 0\n", port, dir, passwords))
+		return databasetest.Command(dir, find("mosquitto"), "-c", filepath.Join(dir, "mosquitto.conf"))
+	}, func(ctx context.Context, port int) error {
+		c, _, err := connect(ctx, port, "", true)
+		if err != nil {
+			return err
+		}
+		return c.Disconnect(&paho.Disconnect{})
+	})
+	return s, databasetest.Share(s, err)
+})
+
+func connect(ctx context.Context, port int, id string, clean bool) (*paho.Client, bool, error) {
+	conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+	if err != nil {
+		return nil, false, err
+	}
+	c := paho.NewClient(paho.ClientConfig{Conn: packets.NewThreadSafeConn(conn), PacketTimeout: 5 * time.Second})
+	ack, err := c.Connect(ctx, &paho.Connect{ClientID: id, CleanStart: clean, KeepAlive: 30, Username: "app", UsernameFlag: true, Password: []byte("secret"), PasswordFlag: true})
+	if err != nil {
+		return nil, false, err
+	}
+	return c, ack.SessionPresent, nil
+}
+
+func running(t testing.TB) databasetest.Daemon {
+	t.Helper()
+	if find("mosquitto") == "" {
+		databasetest.Missing(t, "there is no mosquitto: apt-get install mosquitto")
+	}
+	s, err := shared()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// topic is a filter with a wildcard; messages go to TOPIC/KEY.
+func topic(s databasetest.Daemon) lambent.Broker {
+	return lambent.Broker{URL: fmt.Sprintf("mqtt://app:secret@127.0.0.1:%d", s.Port), Topic: fmt.Sprintf("t%d/+", time.Now().UnixNano())}
+}
+
+func publish(port int, messages ...*paho.Publish) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	c, _, err := connect(ctx, port, "", true)
+	if err != nil {
+		return err
+	}
+	for _, m := range messages {
+		m.QoS = 1
+		if _, err := c.Publish(ctx, m); err != nil {
+			return err
+		}
+	}
+	return c.Disconnect(&paho.Disconnect{})
+}
+
+func kind(s databasetest.Daemon) brokertest.Kind {
+	return brokertest.Kind{
+		Source: src, Kill: s.Terminate, Start: s.Start, NoGroups: true, NoPast: true, Unnamed: true,
+		Topic: func(testing.TB) lambent.Broker { return topic(s) },
+		Send: func(b lambent.Broker, messages ...brokertest.Message) error {
+			var all []*paho.Publish
+			for _, m := range messages {
+				all = append(all, &paho.Publish{Topic: strings.TrimSuffix(b.Topic, "+") + m.Key, Payload: []byte(m.Value)})
+			}
+			return publish(s.Port, all...)
+		},
+	}
+}
+
+func TestSuite(t *testing.T) { brokertest.Test(t, kind(running(t))) }
+
+// Two triggers both have everything, those of a group share it, and nothing is left of them.
+func TestSessions(t *testing.T) {
+	s := running(t)
+	k := kind(s)
+	b := topic(s)
+	one, two := k.Watch(t, b), k.Watch(t, b)
+	shared := b
+	shared.Group = "shared"
+	three, four := k.Watch(t, shared), k.Watch(t, shared)
+	if err := k.Send(b, brokertest.Numbered(0, 60)...); err != nil {
+		t.Fatal(err)
+	}
+	one.Wait(60)
+	two.Wait(60)
+	brokertest.Until(t, "the group has all", func() bool { return len(three.Events())+len(four.Events()) == 60 })
+	if len(three.Events()) == 0 || len(four.Events()) == 0 {
+		t.Errorf("%d and %d", len(three.Events()), len(four.Events()))
+	}
+	one.Stop()
+	has := func() bool {
+		c, present, err := connect(t.Context(), s.Port, broker.NameOf(&one.Trigger), false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Disconnect(&paho.Disconnect{}); err != nil {
+			t.Fatal(err)
+		}
+		return present
+	}
+	if !has() {
+		t.Error("there is no session of a trigger that is not connected")
+	}
+	for range 2 {
+		if err := src.Forget(t.Context(), one.Trigger); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if has() {
+		t.Error("there is a session of a trigger that was forgotten")
+	}
+}
+
+// What is retained is for who begins with that, once.
+func TestRetained(t *testing.T) {
+	s := running(t)
+	k := kind(s)
+	b := topic(s)
+	at := strings.TrimSuffix(b.Topic, "+") + "a"
+	if err := publish(s.Port, &paho.Publish{Topic: at, Payload: []byte("0"), Retain: true}); err != nil {
+		t.Fatal(err)
+	}
+	all := b
+	all.From = lambent.FromEarliest
+	w, fresh := k.Watch(t, all), k.Watch(t, b)
+	if e := w.Wait(1)[0]; !strings.Contains(string(e.Data), `"retained":true`) {
+		t.Errorf("%s", e.Data)
+	}
+	w.Stop()
+	w.Run()
+	if err := publish(s.Port, &paho.Publish{Topic: at, Payload: []byte("1")}); err != nil {
+		t.Fatal(err)
+	}
+	w.Wait(2)
+	fresh.Wait(1)
+	if len(w.Events()) != 2 || len(fresh.Events()) != 1 {
+		t.Errorf("%d, %d", len(w.Events()), len(fresh.Events()))
+	}
+}
+
+// A session that the broker has forgotten is begun anew, and that is said.
+func TestForgottenSession(t *testing.T) {
+	s := running(t)
+	k := kind(s)
+	b := topic(s)
+	w := k.Prepare(t, b)
+	if err := src.Forget(t.Context(), w.Trigger); err != nil {
+		t.Fatal(err)
+	}
+	w.Run()
+	brokertest.Until(t, "it is said", func() bool {
+		lag, known := source.Gauge(src).Lag(w.Trigger)
+		return known && strings.Contains(lag.Warning, "forgotten the session")
+	})
+	if err := k.Send(b, brokertest.Numbered(0, 1)...); err != nil {
+		t.Fatal(err)
+	}
+	w.Wait(1)
+}
+
+// That one may not subscribe mosquitto does not say: it hands out nothing.
+func TestRefusals(t *testing.T) {
+	s := running(t)
+	b := topic(s)
+	for _, k := range []struct {
+		b    lambent.Broker
+		want string
+	}{
+		{lambent.Broker{URL: b.URL, Topic: "a/#/b"}, "is no topic filter"},
+		{lambent.Broker{URL: b.URL, Topic: "$share/g/a"}, "the group beside it"},
+		{lambent.Broker{URL: strings.Replace(b.URL, "secret", "wrong-one", 1), Topic: b.Topic}, "refuses it: not authorized"},
+		{lambent.Broker{URL: b.URL + "/x", Topic: b.Topic}, "nothing behind its host"},
+	} {
+		err := src.Check(brokertest.NewTrigger(k.b))
+		if !lambent.Is(err, lambent.Invalid) || !strings.Contains(err.Error(), k.want) || strings.Contains(err.Error(), "secret") || strings.Contains(err.Error(), "wrong-one") {
+			t.Errorf("%s %s: %v, want %s", k.b.Masked(), k.b.Topic, err, k.want)
+		}
+	}
+}
+
+// What a message has is told, whatever it is.
+func TestMessage(t *testing.T) {
+	s := running(t)
+	b := topic(s)
+	k := kind(s)
+	w := k.Watch(t, b)
+	at := strings.TrimSuffix(b.Topic, "+") + "k"
+	err := publish(s.Port, &paho.Publish{Topic: at, Payload: []byte("<\xff>"), Properties: &paho.PublishProperties{
+		ContentType: "text/plain", ResponseTopic: "r", CorrelationData: []byte("c"), User: paho.UserProperties{{Key: "b", Value: "1"}, {Key: "a", Value: "2"}, {Key: "b", Value: "3"}},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := w.Wait(1)[0]
+	want := fmt.Sprintf(`{"engine":"mqtt","broker":"127.0.0.1:%d","topic":"%s","body":{"base64":"PP8+"},"headers":[{"name":"b","value":"1"},{"name":"a","value":"2"},{"name":"b","value":"3"}],`+
+		`"qos":1,"content_type":"text/plain","response_topic":"r","correlation":"c"}`, s.Port, at)
+	if string(e.Data) != want || e.Subject != at || e.Extensions[lambent.PartitionKey] != at {
+		t.Errorf("%s\nwant %s", e.Data, want)
+	}
+}
+
+// Whoever says that much will come as there is no room for is not believed.
+func TestHostile(t *testing.T) {
+	for _, says := range []string{"\x20\xff\xff\xff\x7f", "\x20\xff\xff\xff\xff\xff\xff\x01", "\x30\x80\x80\x80\x04"} {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		go func() {
+			for {
+				c, err := l.Accept()
+				if err != nil {
+					return
+				}
+				_, _ = c.Write([]byte(says))
+				_, _ = io.Copy(io.Discard, c)
+				c.Close()
+			}
+		}()
+		err = src.Check(brokertest.NewTrigger(lambent.Broker{URL: "mqtt://" + l.Addr().String(), Topic: "a"}))
+		if err == nil || !strings.Contains(err.Error(), "over the limit") {
+			t.Errorf("%q: %v", says, err)
+		}
+	}
+}
