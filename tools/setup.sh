@@ -4,7 +4,8 @@
 #   tools/setup.sh demo    interpreters for the functions of `make demo`
 #   tools/setup.sh test    those, what the tests compare our agents with, Google's
 #                          functions frameworks, a JDK for the one in Java, servers of
-#                          WebSockets, AWS's clients, PostgreSQL, MariaDB, and a virtual machine with other kernels (test/machine)
+#                          WebSockets, AWS's clients, PostgreSQL, MariaDB,
+#                          brokers, and virtual machines with other kernels (test/machine)
 #   tools/setup.sh ci      those, a C compiler for the race detector, and a browser
 #
 # System packages come from apt, by sudo where this is not root. Everything else
