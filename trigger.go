@@ -23,6 +23,10 @@ type Trigger struct {
 	Queue    *Queue          `json:"queue,omitempty"`
 	Broker   *Broker         `json:"broker,omitempty"`
 
+	// Filter is a pattern that events of the source are to match; nil: all are for the
+	// function. What it is matched with is what Pattern is, and of a message its body.
+	Filter json.RawMessage `json:"filter,omitempty"`
+
 	Batch *Batch `json:"batch,omitempty"` // nil: each event is an invocation of its own, in no order
 }
 

@@ -17,6 +17,7 @@ type Trigger struct {
 	Kind      string          `json:"kind"`                // Of what kind the source is
 	Schedule  *Schedule       `json:"schedule,omitempty"`  // Of kind schedule
 	Pattern   json.RawMessage `json:"pattern,omitempty"`   // Of kind pattern: what EventBridge calls an event pattern
+	Filter    json.RawMessage `json:"filter,omitempty"`    // A pattern that events of the source are to match
 	Bucket    *Bucket         `json:"bucket,omitempty"`    // Of kind bucket
 	Queue     *Queue          `json:"queue,omitempty"`     // Of kind queue
 	Broker    *Broker         `json:"broker,omitempty"`    // Of kind broker; the URL is without its password
@@ -89,6 +90,7 @@ type Broker struct {
 type SourceRequest struct {
 	Schedule *Schedule       `json:"schedule,omitempty"` // Fires by the clock
 	Pattern  json.RawMessage `json:"pattern,omitempty"`  // Of events that are published in the project: what EventBridge calls an event pattern
+	Filter   json.RawMessage `json:"filter,omitempty"`   // Of another source: a pattern of the same form that its events are to match, of a message with its body, too, as body
 	Bucket   *Bucket         `json:"bucket,omitempty"`   // Of what happens to the objects of a bucket, whose events are CloudEvents of the types dev.lambent.object.created and dev.lambent.object.deleted, or a cloud's own for its functions
 	Queue    *Queue          `json:"queue,omitempty"`    // Messages of one of the project's queues, which is made if it is not there
 	Broker   *Broker         `json:"broker,omitempty"`   // Messages of a broker outside

@@ -257,6 +257,6 @@ case "${1:-}" in
     install_aws
     install_kernels ;;
   *)
-    sed -n '2,12s/^# \{0,1\}//p' "$0" >&2
+    sed -n '2,13s/^# \{0,1\}//p' "$0" >&2
     exit 2 ;;
 esac

@@ -3,6 +3,7 @@ package trigger
 import (
 	"context"
 	"encoding/json"
+	"maps"
 	"slices"
 	"strconv"
 	"time"
@@ -59,7 +60,7 @@ func (b *Broker) Publish(ctx context.Context, project string, events ...lambent.
 // match adds what an event of a project is to invoke; again is what tells that from what
 // it has invoked before.
 func (b *Broker) match(adding *adder, project string, e *lambent.Event, again string) error {
-	doc, err := document(project, e)
+	doc, err := document(project, e, nil)
 	if err != nil {
 		return err
 	}
@@ -182,8 +183,8 @@ func (b *Broker) complain(id, why string) {
 }
 
 // document is what patterns are matched with: an event as EventBridge has it, and its
-// attributes as CloudEvents does.
-func document(project string, e *lambent.Event) (pattern.Event, error) {
+// attributes as CloudEvents does; and more.
+func document(project string, e *lambent.Event, more map[string]any) (pattern.Event, error) {
 	fields := map[string]any{
 		"id": e.ID, "source": e.Source, "type": e.Type, "detail-type": e.Type, "subject": e.Subject,
 		"account": lambent.AccountID(project), "region": lambent.Region, "time": e.Time.UTC().Format(time.RFC3339),
@@ -195,6 +196,7 @@ func document(project string, e *lambent.Event) (pattern.Event, error) {
 	if json.Valid(e.Data) {
 		fields["detail"], fields["data"] = json.RawMessage(e.Data), json.RawMessage(e.Data)
 	}
+	maps.Copy(fields, more)
 	b, err := json.Marshal(fields)
 	if err == nil {
 		var doc pattern.Event

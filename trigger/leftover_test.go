@@ -17,6 +17,7 @@ type keeper struct {
 	mu   sync.Mutex      // guards what follows
 	made map[string]bool // by trigger and since when
 	gone error           // nobody answers there
+	runs map[string]source.Sink
 }
 
 func (k *keeper) Check(lambent.Trigger) error { return nil }
@@ -43,8 +44,21 @@ func (k *keeper) Run(ctx context.Context, t lambent.Trigger, sink source.Sink) e
 	case string(b) != keptFor(t):
 		return lambent.Errorf(lambent.Broken, "test", "the position is %q", b)
 	}
+	k.mu.Lock()
+	if k.runs == nil {
+		k.runs = map[string]source.Sink{}
+	}
+	k.runs[t.ID] = sink
+	k.mu.Unlock()
 	<-ctx.Done()
 	return nil
+}
+
+// sink is of a trigger that runs; nil: it does not.
+func (k *keeper) sink(id string) source.Sink {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.runs[id]
 }
 
 func (k *keeper) Forget(_ context.Context, t lambent.Trigger) error {

@@ -22,6 +22,7 @@ type watch struct {
 	unbind   func()             // of a source that binds; nil: it does not
 	cancel   context.CancelFunc // ends the source; nil: it does not run
 	done     chan struct{}      // closed when it has
+	filter   *pattern.Pattern   // which of its events are wanted; nil: all
 
 	mu     sync.Mutex // guards status, but for the trigger itself, which does not change
 	status Status
@@ -42,6 +43,13 @@ func (b *Broker) watch(t lambent.Trigger, revision uint64) *watch {
 		}
 	} else if src == nil && t.Pattern == nil {
 		w.status.Error = "this release has no source for it"
+	}
+	if t.Filter != nil {
+		var err error
+		if w.filter, err = pattern.Parse(t.Filter); err != nil {
+			w.status.Error = lambent.UserMessage(err)
+			src = nil
+		}
 	}
 	b.watchMu.Lock()
 	b.watches[t.ID] = w
@@ -119,6 +127,7 @@ var _ source.Sink = (*watch)(nil)
 
 // Publish implements source.Sink: each event is an invocation of its own.
 func (w *watch) Publish(ctx context.Context, events ...lambent.Event) error {
+	events = w.wanted(events)
 	adding := &adder{b: w.b, ctx: ctx}
 	for i := range events {
 		if err := w.b.check(&events[i]); err != nil {
@@ -162,7 +171,7 @@ func (w *watch) Refuse(ctx context.Context, e lambent.Event, reason string) erro
 // Deliver implements source.Sink.
 func (w *watch) Deliver(ctx context.Context, events ...lambent.Event) ([]string, error) {
 	t := &w.status.Trigger
-	events, err := w.cutLoops(ctx, events)
+	events, err := w.cutLoops(ctx, w.wanted(events))
 	if err != nil || len(events) == 0 {
 		return nil, err
 	}

@@ -20,6 +20,7 @@ type Trigger struct {
 	Kind      string          `json:"kind" doc:"Of what kind the source is" example:"schedule"`
 	Schedule  *Schedule       `json:"schedule,omitempty" doc:"Of kind schedule"`
 	Pattern   json.RawMessage `json:"pattern,omitempty" doc:"Of kind pattern: what EventBridge calls an event pattern"`
+	Filter    json.RawMessage `json:"filter,omitempty" doc:"A pattern that events of the source are to match"`
 	Bucket    *Bucket         `json:"bucket,omitempty" doc:"Of kind bucket"`
 	Queue     *Queue          `json:"queue,omitempty" doc:"Of kind queue"`
 	Broker    *Broker         `json:"broker,omitempty" doc:"Of kind broker; the URL is without its password"`
@@ -92,6 +93,7 @@ type Broker struct {
 type SourceRequest struct {
 	Schedule *Schedule       `json:"schedule,omitempty" doc:"Fires by the clock"`
 	Pattern  json.RawMessage `json:"pattern,omitempty" doc:"Of events that are published in the project: what EventBridge calls an event pattern"`
+	Filter   json.RawMessage `json:"filter,omitempty" doc:"Of another source: a pattern of the same form that its events are to match, of a message with its body, too, as body"`
 	Bucket   *Bucket         `json:"bucket,omitempty" doc:"Of what happens to the objects of a bucket, whose events are CloudEvents of the types dev.lambent.object.created and dev.lambent.object.deleted, or a cloud's own for its functions"`
 	Queue    *Queue          `json:"queue,omitempty" doc:"Messages of one of the project's queues, which is made if it is not there"`
 	Broker   *Broker         `json:"broker,omitempty" doc:"Messages of a broker outside"`
@@ -162,7 +164,7 @@ func (s *service) triggerOperations(api huma.API) {
 func triggerOf(st *trigger.Status) Trigger {
 	t := Trigger{
 		ID: st.ID, Function: st.Target.Function, Qualifier: st.Target.Qualifier, Kind: st.Kind(), Enabled: !st.Disabled, Deployed: st.Deployed,
-		Pattern: st.Pattern, Created: st.Created, Error: st.Error,
+		Pattern: st.Pattern, Filter: st.Filter, Created: st.Created, Error: st.Error,
 	}
 	if sc := st.Schedule; sc != nil {
 		t.Schedule = &Schedule{Expression: sc.Expression, Zone: sc.Zone, JitterMS: sc.Jitter.Milliseconds(), SkipMissed: sc.SkipMissed}
@@ -208,7 +210,7 @@ func (r *SourceRequest) root() (t lambent.Trigger) {
 	if b := r.Batch; b != nil {
 		t.Batch = &lambent.Batch{Size: b.Size, Window: milliseconds(b.WindowMS), Parallel: b.Parallel}
 	}
-	t.Pattern = r.Pattern
+	t.Pattern, t.Filter = r.Pattern, r.Filter
 	if d := r.Database; d != nil {
 		t.Database = &lambent.Database{URL: d.URL, Tables: d.Tables, Columns: d.Columns, Operations: d.Operations, Snapshot: d.Snapshot}
 	}

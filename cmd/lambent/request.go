@@ -190,6 +190,9 @@ func (p *program) source(on *detect.On) (r client.SourceRequest, err error) {
 	if on.Queue != "" {
 		r.Queue = &client.Queue{Name: on.Queue}
 	}
+	if on.Filter != "" {
+		r.Filter = []byte(on.Filter)
+	}
 	if on.BatchSize != 0 || on.BatchWindow != 0 || on.Parallel != 0 {
 		r.Batch = &client.Batch{Size: on.BatchSize, WindowMS: on.BatchWindow.Milliseconds(), Parallel: on.Parallel}
 	}

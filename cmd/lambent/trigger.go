@@ -23,7 +23,7 @@ again if it fails, and kept as a dead letter if it does so for good.
   lambent trigger add thumbs --bucket uploads --prefix photos/ --suffix .jpg
   lambent trigger add audit --bucket uploads --events 's3:ObjectCreated:*,s3:ObjectRemoved:*'
   lambent trigger add ship --database postgres://app:secret@db/shop --table orders --operation insert,update
-  lambent trigger add work --queue jobs --batch-size 10
+  lambent trigger add work --queue jobs --batch-size 10 --filter '{"body": {"kind": ["resize"]}}'
   lambent trigger add bill --broker kafka://app:secret@kafka:9092 --topic orders
   lambent trigger add warn --broker mqtt://broker --topic 'sensors/+/alarm' --parallel 1
   lambent trigger list report
@@ -44,7 +44,7 @@ func triggerAddCommand(p *program) *cobra.Command {
 	var b client.Bucket
 	var batch client.Batch
 	var jitter, window time.Duration
-	var qualifier, events, queue string
+	var qualifier, events, queue, filter string
 	var d client.Database
 	var broker client.Broker
 	c := &cobra.Command{
@@ -55,6 +55,7 @@ func triggerAddCommand(p *program) *cobra.Command {
 	f.StringVar(&s.Zone, "zone", "", "the time zone of cron and at, such as Europe/Berlin (default: UTC)")
 	f.DurationVar(&jitter, "jitter", 0, "how late an event may be on purpose, such as 30s")
 	f.BoolVar(&s.SkipMissed, "skip-missed", false, "leave out what was due while the server was down (default: the last of it is fired, once)")
+	f.StringVar(&filter, "filter", "", "which of the source's events, likewise: of a message '{\"body\": {\"item\": [\"tea\"]}}', of others '{\"data\": ...}'")
 	f.StringVar(&events, "pattern", "", "which events of the project, as EventBridge writes it: JSON, or @FILE")
 	f.StringVar(&b.Name, "bucket", "", "the bucket whose uploads are events")
 	f.StringVar(&b.Prefix, "prefix", "", "of the keys that matter, such as photos/")
@@ -100,6 +101,11 @@ func triggerAddCommand(p *program) *cobra.Command {
 			r.Queue = &client.Queue{Name: queue}
 		default:
 			if r.Pattern, err = p.pattern(events); err != nil {
+				return err
+			}
+		}
+		if filter != "" {
+			if r.Filter, err = p.pattern(filter); err != nil {
 				return err
 			}
 		}

@@ -59,6 +59,7 @@ type On struct {
 	Database string `toml:"database"` // the URL, or $NAME of a variable that has it
 	Broker   string `toml:"broker"`   // the same
 
+	Filter      string        `toml:"filter"`
 	Zone        string        `toml:"zone"`
 	Jitter      time.Duration `toml:"jitter"`
 	SkipMissed  bool          `toml:"skip_missed"`
@@ -177,6 +178,7 @@ var (
 		"topic":        {rule{isText, `a topic, subject, queue or stream in quotes`}, []string{"broker"}},
 		"group":        {rule{isText, `the name of a group in quotes`}, []string{"broker"}},
 		"from":         {rule{isText, `"new" or "earliest"`}, []string{"broker"}},
+		"filter":       {rule{isText, `a pattern in quotes, such as '{"body": {"item": ["tea"]}}'`}, []string{"bucket", "database", "queue", "broker"}},
 		"batch_size":   {rule{isA[int64], `a number of events, such as 100`}, []string{"database", "queue", "broker"}},
 		"batch_window": {rule{isDuration, `a duration in quotes, such as "500ms"`}, []string{"database", "queue", "broker"}},
 		"parallel":     {rule{isA[int64], `a number of invocations, such as 4`}, []string{"database", "queue", "broker"}},
@@ -384,6 +386,11 @@ func (s *Settings) finish(text string, table []string) error {
 	tables := s.On
 	s.On = []On{} // it says that there are none
 	for i, on := range tables {
+		if on.Filter != "" {
+			if _, err := pattern.Parse([]byte(on.Filter)); err != nil {
+				return fail(text, append(at("on"), "filter"), i, "is refused: %s", lambent.UserMessage(err))
+			}
+		}
 		switch {
 		case on.HTTP != "":
 			if err := s.addRoute(text, at("on"), i, on.HTTP); err != nil {
