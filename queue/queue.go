@@ -55,8 +55,8 @@ type key struct{ project, name string }
 const (
 	recordPrefix = "queue" // of records: queue.PROJECT.NAME
 
-	laneLen = 36 // of the id that the lanes of a queue begin with
-	// What follows it in the names of other lanes than the one of a queue without groups.
+	idLen = 36 // of what the lanes of a queue begin with, PROJECT/ID, so that the log knows whose they are
+	// What follows that in the names of other lanes than the one of a queue without groups.
 	groupMark  = "/" // and then the group
 	dedupeMark = "#" // what was sent lately
 )
@@ -133,12 +133,9 @@ func (qs *Queues) look() {
 		if err != nil {
 			return
 		}
-		id, rest := lane, ""
-		if len(lane) > laneLen {
-			id, rest = lane[:laneLen], lane[laneLen:]
-		}
+		first, rest := splitLane(lane)
 		qs.mu.Lock()
-		q := qs.lanes[id]
+		q := qs.lanes[first]
 		qs.mu.Unlock()
 		if q == nil || rest == dedupeMark { // a queue that is gone, or was purged; what was sent long enough ago
 			qs.discard(lane)
@@ -146,6 +143,19 @@ func (qs *Queues) look() {
 		}
 		q.due(lane)
 	}
+}
+
+// newLane makes the name of a lane, for a queue of a project's.
+func newLane(project string) string { return project + "/" + lambent.NewID() }
+
+// splitLane is the inverse, of a lane with whatever follows that. A lane of another form is
+// nobody's.
+func splitLane(lane string) (first, rest string) {
+	end := strings.IndexByte(lane, '/') + 1 + idLen
+	if len(lane) < end {
+		return lane, ""
+	}
+	return lane[:end], lane[end:]
 }
 
 // discard finishes what is due in a lane.
@@ -231,7 +241,8 @@ func (q *queue) isGone(lane string) bool { return q.gone || !strings.HasPrefix(l
 
 // found is due for whoever holds mu, of a lane that is not gone.
 func (q *queue) found(lane string) {
-	name := strings.TrimPrefix(lane[laneLen:], groupMark)
+	_, rest := splitLane(lane)
+	name := strings.TrimPrefix(rest, groupMark)
 	g := q.groups[name]
 	if g == nil {
 		g = &group{name: name, lane: lane}

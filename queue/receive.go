@@ -281,7 +281,7 @@ func (m *message) receipt() string {
 func readReceipt(receipt string) (id string, receives int, group string, err error) {
 	b, err := base64.RawURLEncoding.DecodeString(receipt)
 	parts := strings.SplitN(string(b), " ", 3)
-	if err == nil && len(parts) == 3 && len(parts[0]) >= laneLen {
+	if err == nil && len(parts) == 3 && len(parts[0]) >= idLen {
 		if receives, err = strconv.Atoi(parts[1]); err == nil {
 			return parts[0], receives, parts[2], nil
 		}

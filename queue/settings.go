@@ -145,7 +145,7 @@ func (qs *Queues) Create(ctx context.Context, project, name string, s Settings, 
 		return nil, lambent.Errorf(lambent.TooLarge, "queue.Create", "there are %d queues, as many as may be", maxQueues)
 	}
 	now := time.Now().UTC()
-	rec := &record{Project: project, Name: name, Lane: lambent.NewID(), Settings: s, Tags: maps.Clone(tags), Created: now, Modified: now}
+	rec := &record{Project: project, Name: name, Lane: newLane(project), Settings: s, Tags: maps.Clone(tags), Created: now, Modified: now}
 	b, err := json.Marshal(rec)
 	if err != nil {
 		return nil, err
@@ -205,7 +205,7 @@ func (qs *Queues) Change(ctx context.Context, project, name string, change func(
 // Purge removes all messages. Kind: NotFound.
 func (qs *Queues) Purge(ctx context.Context, project, name string) error {
 	return qs.update(ctx, project, name, func(rec *record) error {
-		rec.Lane = lambent.NewID()
+		rec.Lane = newLane(rec.Project)
 		return nil
 	})
 }

@@ -3,6 +3,7 @@ package store
 import (
 	"cmp"
 	"container/heap"
+	"strings"
 	"time"
 	"unique"
 )
@@ -50,6 +51,7 @@ func (it *item) compare(other *item) int {
 // A lane is the queue of one function, or of one of its user's queues.
 type lane struct {
 	name      string
+	owner     *owner // nil: it has none
 	due, dead list
 	coming    int // being written
 	n         [states]int
@@ -61,6 +63,15 @@ type lane struct {
 	place int    // among the others
 }
 
+// An owner is who has lanes: a project. It is forgotten with the last of them.
+type owner struct {
+	name   string
+	lanes  int
+	items  int // of its lanes, dead ones too
+	coming int // being written
+	bytes  int64
+}
+
 func (l *lane) held() int { return l.coming + l.n[waiting] + l.n[delayed] + l.n[running] }
 
 // laneOf returns a lane, making it. One that holds nothing is forgotten by drop.
@@ -68,14 +79,43 @@ func (q *Queue) laneOf(name string) *lane {
 	l := q.lanes[name]
 	if l == nil {
 		l = &lane{name: name}
+		if who, _, ok := strings.Cut(name, "/"); ok {
+			if q.owners[who] == nil {
+				q.owners[who] = &owner{name: who}
+			}
+			l.owner = q.owners[who]
+			l.owner.lanes++
+		}
 		q.lanes[name] = l
 	}
 	return l
 }
 
+// keep counts what is kept in a lane.
+func (l *lane) keep(items int, bytes int64) {
+	l.bytes += bytes
+	if l.owner != nil {
+		l.owner.items += items
+		l.owner.bytes += bytes
+	}
+}
+
+// expect counts items that are being written.
+func (l *lane) expect(items int) {
+	l.coming += items
+	if l.owner != nil {
+		l.owner.coming += items
+	}
+}
+
 func (q *Queue) drop(l *lane) {
-	if l.held() == 0 && l.n[dead] == 0 {
+	if l.held() == 0 && l.n[dead] == 0 && q.lanes[l.name] == l {
 		delete(q.lanes, l.name)
+		if l.owner != nil {
+			if l.owner.lanes--; l.owner.lanes == 0 {
+				delete(q.owners, l.owner.name)
+			}
+		}
 	}
 }
 
@@ -118,7 +158,7 @@ func (q *Queue) count(it *item, to state) {
 func (q *Queue) insert(it *item) {
 	q.items[it.key] = it
 	q.live += int64(it.size)
-	it.lane.bytes += int64(it.size)
+	it.lane.keep(1, int64(it.size))
 	it.lane.n[it.state]++
 	q.n[it.state]++
 	q.occupy(it)
@@ -129,7 +169,7 @@ func (q *Queue) finish(it *item) {
 	delete(q.items, it.key)
 	q.recent[it.key] = struct{}{}
 	q.live -= int64(it.size)
-	it.lane.bytes -= int64(it.size)
+	it.lane.keep(-1, -int64(it.size))
 	q.count(it, finished)
 	q.vacate(it)
 	q.drop(it.lane)

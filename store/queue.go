@@ -33,9 +33,14 @@ type QueueOptions struct {
 	// first are forgotten. 10,000, and a sixteenth of Bytes.
 	LaneDead      int
 	LaneDeadBytes int64
-	Items         int           // of all lanes, with dead ones: each costs about 200 bytes of memory; 2,000,000
-	Bytes         int64         // of the log on disk; 10 GB
-	Remember      time.Duration // how long the id of a finished item is known; 5 minutes
+	// OwnerItems and OwnerBytes bound all lanes of one owner together, with dead items, so
+	// that there is room for others: half of Items, and half of Bytes. Whose a lane is its
+	// name says, before the first slash; one without has no such bound.
+	OwnerItems int
+	OwnerBytes int64
+	Items      int           // of all lanes, with dead ones: each costs about 200 bytes of memory; 2,000,000
+	Bytes      int64         // of the log on disk; 10 GB
+	Remember   time.Duration // how long the id of a finished item is known; 5 minutes
 	// RememberBytes bounds that in the log: ids are known while less than this was
 	// written since. It is how much an idle queue may keep on disk for that time;
 	// 128 MB.
@@ -95,6 +100,7 @@ type Queue struct {
 	coming  map[key]*call    // of items that are being written
 	recent  map[key]struct{} // of items that were finished lately
 	lanes   map[string]*lane
+	owners  map[string]*owner
 	n       [states]int
 	buried  int
 	signals []*lane // for Next
@@ -191,7 +197,7 @@ func newQueue(s *Store, o QueueOptions) *Queue {
 		s: s, opts: o.withDefaults(), space: s.dir.space, trimBytes: trimBytes,
 		kick: make(chan struct{}, 1), signalled: make(chan struct{}, 1), trimming: make(chan struct{}, 1), written: make(chan struct{}),
 		cache: cache{loads: map[uint64]*load{}},
-		items: map[key]*item{}, coming: map[key]*call{}, recent: map[key]struct{}{}, lanes: map[string]*lane{},
+		items: map[key]*item{}, coming: map[key]*call{}, recent: map[key]struct{}{}, lanes: map[string]*lane{}, owners: map[string]*owner{},
 	}
 }
 
@@ -200,6 +206,8 @@ func (o QueueOptions) withDefaults() QueueOptions {
 	o.Items = cmp.Or(o.Items, 2_000_000)
 	o.Bytes = cmp.Or(o.Bytes, 10<<30)
 	o.LaneBytes = cmp.Or(o.LaneBytes, o.Bytes/4)
+	o.OwnerItems = cmp.Or(o.OwnerItems, o.Items/2)
+	o.OwnerBytes = cmp.Or(o.OwnerBytes, o.Bytes/2)
 	o.LaneDead = cmp.Or(o.LaneDead, 10_000)
 	o.LaneDeadBytes = cmp.Or(o.LaneDeadBytes, o.Bytes/16)
 	o.Remember = cmp.Or(o.Remember, 5*time.Minute)
@@ -311,7 +319,7 @@ func (q *Queue) admit(op string, c *call) (pending []*call, err error) {
 			continue
 		}
 		it.lane = q.laneOf(c.lanes[i])
-		it.lane.coming++
+		it.lane.expect(1)
 		q.coming[it.key] = c
 		from, off := it.off, uint32(len(c.content))
 		if c.content, it.off = c.content[:off+it.size], off; from != off {
@@ -320,7 +328,7 @@ func (q *Queue) admit(op string, c *call) (pending []*call, err error) {
 		c.items = append(c.items, it)
 		if err := q.checkRoom(op, it.lane, len(content)); err != nil {
 			for _, it := range c.items {
-				it.lane.coming--
+				it.lane.expect(-1)
 				delete(q.coming, it.key)
 				q.drop(it.lane)
 			}
@@ -345,6 +353,10 @@ func (q *Queue) checkRoom(op string, l *lane, size int) error {
 		return retry(lambent.Errorf(lambent.Throttled, op, "%d items wait in %s, as many as may", q.opts.LaneItems, l.name))
 	case l.bytes+int64(size) > q.opts.LaneBytes:
 		return retry(lambent.Errorf(lambent.Throttled, op, "%s has %d MB, as much as it may", l.name, l.bytes>>20))
+	case l.owner != nil && l.owner.items+l.owner.coming > q.opts.OwnerItems:
+		return retry(lambent.Errorf(lambent.Throttled, op, "%d items are kept of %s, as many as may", q.opts.OwnerItems, l.owner.name))
+	case l.owner != nil && l.owner.bytes+int64(size) > q.opts.OwnerBytes:
+		return retry(lambent.Errorf(lambent.Throttled, op, "%s has %d MB, as much as it may", l.owner.name, l.owner.bytes>>20))
 	case len(q.items)+len(q.coming) > q.opts.Items:
 		return retry(lambent.Errorf(lambent.Throttled, op, "the queue has %d items in all, as many as it may", q.opts.Items))
 	case q.stuck || q.backlog > maxBacklog:

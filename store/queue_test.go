@@ -313,6 +313,45 @@ func TestQueuePayload(t *testing.T) {
 	wantKind(t, err, lambent.TooLarge)
 }
 
+// An owner does not fill the queue: there is room for others, and again for the owner once
+// something is gone, also after a restart.
+func TestQueueOwners(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	o := store.QueueOptions{OwnerItems: 3, OwnerBytes: 100 << 10}
+	q := openQueue(t, dir, o)
+	add(t, q, store.Item{ID: "1", Lane: "p/a"}, store.Item{ID: "1", Lane: "p/b"}, store.Item{ID: "2", Lane: "p/b"})
+	full := func(it store.Item) {
+		t.Helper()
+		_, err := q.Add(t.Context(), it)
+		wantKind(t, err, lambent.Throttled)
+		if !strings.Contains(err.Error(), " p") {
+			t.Errorf("%v does not say whose it is", err)
+		}
+	}
+	full(store.Item{ID: "3", Lane: "p/c"})
+	add(t, q, store.Item{ID: "1", Lane: "other/a"}, store.Item{ID: "1", Lane: "nobodys"})
+	if err := q.Take("p/a", 1)[0].Kill("no"); err != nil { // dead ones count
+		t.Fatal(err)
+	}
+	full(store.Item{ID: "3", Lane: "p/c"})
+	if err := q.Take("p/b", 1)[0].Done(); err != nil {
+		t.Fatal(err)
+	}
+	add(t, q, store.Item{ID: "3", Lane: "p/c"})
+	full(store.Item{ID: "4", Lane: "p/c"})
+	if err := q.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	q = reopen(t, q, dir, o)
+	full(store.Item{ID: "4", Lane: "p/c"})
+	if err := q.Take("p/b", 1)[0].Done(); err != nil {
+		t.Fatal(err)
+	}
+	full(store.Item{ID: "4", Lane: "p/c", Payload: make([]byte, 100<<10)})
+	add(t, q, store.Item{ID: "4", Lane: "p/c", Payload: make([]byte, 90<<10)})
+}
+
 // What is refused changes nothing, and says why.
 func TestQueueRefuses(t *testing.T) {
 	t.Parallel()

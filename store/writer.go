@@ -298,7 +298,7 @@ func (q *Queue) settle(d *draft) {
 		it := s.it
 		switch {
 		case !s.moved:
-			it.lane.coming--
+			it.lane.expect(-1)
 			delete(q.coming, it.key)
 			q.insert(it)
 			q.wait(it)
