@@ -162,6 +162,7 @@ type column struct {
 	Bytes   int    `json:"bytes,omitempty"`   // the most of text, and of what else is written as that
 	JSON    bool   `json:"json,omitempty"`    // text that is
 	Key     bool   `json:"key,omitempty"`     // of the primary key
+	Hidden  bool   `json:"hidden,omitempty"`  // it is MariaDB's own
 }
 
 // columnsOf asks for a table's columns; nil: there is none of that name.
@@ -185,8 +186,23 @@ func columnsOf(c *conn, mariadb bool, t rows.Table) ([]column, error) {
 			JSON: strings.ToLower(v[1]) == "json" || slices.Contains(checks, "json_valid("+quote(v[0])+")"),
 		})
 	}
+	if !mariadb || len(all) == 0 {
+		return all, nil
+	}
+	hashes, err := first(ask(c, `SELECT COUNT(DISTINCT INDEX_NAME) FROM information_schema.STATISTICS JOIN information_schema.TABLES USING (TABLE_SCHEMA, TABLE_NAME)
+		WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ? AND INDEX_TYPE = 'HASH' AND ENGINE <> 'MEMORY'`, t.Schema, t.Name))
+	if err != nil {
+		return nil, err
+	}
+	n, _ := strconv.Atoi(hashes[0])
+	for i := range n { // at the end, for each that is unique and too long for an index
+		all = append(all, column{Name: hashPrefix + strconv.Itoa(i+1), Type: "bigint", Full: "bigint unsigned", Hidden: true})
+	}
 	return all, nil
 }
+
+// hashPrefix is of the names of columns that MariaDB adds.
+const hashPrefix = "DB_ROW_HASH_"
 
 // tablesOf looks up a trigger's tables, and refuses what cannot be watched.
 func tablesOf(c *conn, s *server, d *lambent.Database) ([]table, error) {

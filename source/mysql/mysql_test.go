@@ -3,6 +3,7 @@ package mysql_test
 import (
 	"encoding/json"
 	"fmt"
+	"net"
 	"os"
 	"strings"
 	"testing"
@@ -530,4 +531,56 @@ func TestStatements(t *testing.T) {
 			return strings.Contains(lag.Warning, "a statement logged in place of the rows")
 		})
 	})
+}
+
+// What servers add to tables is not told, and partitions are their table's.
+func TestHidden(t *testing.T) {
+	each(t, func(t *testing.T, f *databasetest.Flavour) {
+		f.Shared(t)
+		index := `UNIQUE (v)` // of which MariaDB keeps a hash
+		if f == databasetest.Oracle {
+			index = `INDEX i ((id + 1))`
+		}
+		for _, metadata := range []string{"FULL", "MINIMAL"} {
+			t.Run(metadata, func(t *testing.T) {
+				t.Parallel()
+				s := f.New(t, "--binlog-row-metadata="+metadata)
+				db := s.Database(t, `CREATE TABLE t (id int PRIMARY KEY, v longtext, `+index+`)`, `INSERT INTO t VALUES (1, 'a')`, `CREATE TABLE p (id int PRIMARY KEY, v int) PARTITION BY HASH (id) PARTITIONS 3`)
+				w := watch(t, lambent.Database{URL: s.URL(db), Tables: []string{"t", "p"}, Snapshot: true})
+				w.Wait(1)
+				s.Exec(t, db, `UPDATE t SET v = 'b'`, `INSERT INTO p VALUES (1, 2)`, `UPDATE p SET id = 2`, `ALTER TABLE p TRUNCATE PARTITION p0`, `DELETE FROM p`)
+				w.Want(`insert t {"id":1} - {"id":1,"v":"a"}`, `update t {"id":1} {"id":1,"v":"a"} {"id":1,"v":"b"}`,
+					`insert p {"id":1} - {"id":1,"v":2}`, `update p {"id":2} {"id":1,"v":2} {"id":2,"v":2}`, `delete p {"id":2} {"id":2,"v":2} -`)
+			})
+		}
+	})
+}
+
+// What is no MySQL is refused, whatever it says.
+func TestOtherServers(t *testing.T) {
+	t.Parallel()
+	for name, says := range map[string]string{"short": "\x01\x00\x00\x00\x0a", "long": "\x05\x00\x00\x00\x0a5.7\x00", "http": "HTTP/1.1 400 Bad Request\r\n\r\n", "error": "\x09\x00\x00\x00\xff\x10\x04Too m", "nothing": ""} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { l.Close() })
+			go func() {
+				for {
+					c, err := l.Accept()
+					if err != nil {
+						return
+					}
+					_, _ = c.Write([]byte(says))
+					_ = c.Close()
+				}
+			}()
+			err = (&mysql.Source{}).Check(databasetest.NewTrigger(lambent.Database{URL: "mysql://app:secret@" + l.Addr().String() + "/shop", Tables: []string{"orders"}}))
+			if !lambent.Is(err, lambent.Unavailable) || strings.Contains(err.Error(), "secret") {
+				t.Error(err)
+			}
+		})
+	}
 }

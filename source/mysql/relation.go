@@ -21,7 +21,7 @@ type relation struct {
 // A field is a column of a table.
 type field struct {
 	name string
-	form form
+	form form // nil: it is hidden
 }
 
 // relate finds what a table was that the log tells a change of. It is told again by
@@ -41,7 +41,8 @@ func (w *watch) relate(m *replication.TableMapEvent) (*relation, error) {
 	for i := range int(m.ColumnCount) {
 		t := trait{kind: kindOf(m, i), size: int(m.ColumnMeta[i])}
 		name := "@" + strconv.Itoa(i+1)
-		if c := columnAt(columns, names, i); c != nil {
+		c := columnAt(columns, names, i)
+		if c != nil {
 			t.learn(c)
 			name = c.Name
 		}
@@ -57,7 +58,11 @@ func (w *watch) relate(m *replication.TableMapEvent) (*relation, error) {
 		if names := slices.Concat(enums[i], sets[i]); names != nil {
 			t.names = decodeAll(names, w.charsets[enumCollations[i]])
 		}
-		r.columns = append(r.columns, field{name, t.form()})
+		f := field{name, t.form()}
+		if c != nil && c.Hidden || c == nil && strings.HasPrefix(name, hashPrefix) {
+			f.form = nil
+		}
+		r.columns = append(r.columns, f)
 		if slices.Contains(m.PrimaryKey, uint64(i)) || names == nil && i < len(columns) && columns[i].Key {
 			r.keys = append(r.keys, name)
 		}
@@ -196,7 +201,10 @@ func (w *watch) row(r *relation, values []any, skipped []int, before []rows.Colu
 		if i >= len(r.columns) {
 			break
 		}
-		name, from := r.columns[i].name, len(buf)
+		name, form, from := r.columns[i].name, r.columns[i].form, len(buf)
+		if form == nil {
+			continue
+		}
 		if slices.Contains(skipped, i) {
 			if was, ok := rows.Find(before, name); ok {
 				row = append(row, was)
@@ -208,7 +216,7 @@ func (w *watch) row(r *relation, values []any, skipped []int, before []rows.Colu
 		if v == nil {
 			buf = append(buf, "null"...)
 		} else {
-			buf = r.columns[i].form(buf, v)
+			buf = form(buf, v)
 		}
 		row = append(row, rows.Column{Name: name, Value: buf[from:len(buf):len(buf)]})
 	}

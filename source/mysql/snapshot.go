@@ -106,6 +106,9 @@ func (w *watch) readTable(ctx context.Context, t *table, at position, index *int
 	var values []string
 	for i := range t.columns {
 		c := &t.columns[i]
+		if c.Hidden {
+			continue
+		}
 		value, form := c.asked()
 		values = append(values, value)
 		r.columns = append(r.columns, field{c.Name, form})
