@@ -584,3 +584,18 @@ func TestOtherServers(t *testing.T) {
 		})
 	}
 }
+
+// So is a part of a value, which no other column is left out for.
+func TestPartialJSON(t *testing.T) {
+	t.Parallel()
+	s := databasetest.Oracle.Shared(t)
+	db := s.Database(t, `CREATE TABLE t (id int PRIMARY KEY, j json, n int)`)
+	w := watch(t, lambent.Database{URL: s.URL(db), Tables: []string{"t"}})
+	s.Exec(t, db, `INSERT INTO t VALUES (1, '{"a": 1, "b": "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"}', 1)`, `SET SESSION binlog_row_value_options = 'PARTIAL_JSON'`, `UPDATE t SET j = JSON_SET(j, '$.a', 2), n = 2`)
+	if d := w.Wait(2)[1]; databasetest.Row(d.New) != `{"id":1,"n":2}` || len(d.Old) != 3 {
+		t.Errorf("%s", &d)
+	}
+	if lag, _ := w.Source.Lag(w.Trigger); !strings.Contains(lag.Warning, "parts of JSON") {
+		t.Errorf("%+v", lag)
+	}
+}

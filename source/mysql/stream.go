@@ -408,11 +408,16 @@ func (s *stream) suspect(words []string, sql string) {
 	}
 	for _, name := range s.d.Tables {
 		if t := s.tableOf(name); strings.Contains(sql, t.Name) {
-			s.mu.Lock()
-			s.doubt = "a session has had a statement logged in place of the rows that it changed, with a binlog_format of its own: what it did to " + t.String() + " was not told"
-			s.mu.Unlock()
+			s.doubtful("a session has had a statement logged in place of the rows that it changed, with a binlog_format of its own: what it did to %s was not told", t)
 		}
 	}
+}
+
+// doubtful warns of what may have been missed.
+func (w *watch) doubtful(format string, args ...any) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.doubt = fmt.Sprintf(format, args...)
 }
 
 // changed takes in changes of a table's rows.
@@ -424,20 +429,22 @@ func (s *stream) changed(ctx context.Context, m *replication.RowsEvent) error {
 	if err != nil {
 		return err
 	}
-	operation := m.Type().String()
-	step := 1
-	if operation == "update" {
-		step = 2
+	operation, step := "update", 2 // in part, too, of which the library does not say so
+	switch m.Type() {
+	case replication.EnumRowsEventTypeInsert:
+		operation, step = "insert", 1
+	case replication.EnumRowsEventTypeDelete:
+		operation, step = "delete", 1
 	}
 	for i := 0; i+step <= len(m.Rows); i += step {
-		first, last := &image{m.Rows[i], m.SkippedColumns[i]}, &image{m.Rows[i+step-1], m.SkippedColumns[i+step-1]}
+		before, after := &image{m.Rows[i], m.SkippedColumns[i]}, &image{m.Rows[i+step-1], m.SkippedColumns[i+step-1]}
 		switch operation {
 		case "insert":
-			first = nil
+			before = nil
 		case "delete":
-			last = nil
+			after = nil
 		}
-		if err := s.happened(ctx, r, operation, first, last); err != nil {
+		if err := s.happened(ctx, r, operation, before, after); err != nil {
 			return err
 		}
 	}
