@@ -3,11 +3,16 @@ package mysql_test
 import (
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	gomysql "github.com/go-mysql-org/go-mysql/mysql"
+	"github.com/go-mysql-org/go-mysql/replication"
 
 	"lambent"
 	"lambent/source/databasetest"
@@ -474,7 +479,7 @@ func TestCompressed(t *testing.T) {
 	})
 }
 
-// Two triggers that would be the same replica are not.
+// Each trigger is a replica of its own, and is not taken for another that is there.
 func TestReplicas(t *testing.T) {
 	each(t, func(t *testing.T, f *databasetest.Flavour) {
 		s := f.New(t)
@@ -494,6 +499,35 @@ func TestReplicas(t *testing.T) {
 		for _, w := range []*databasetest.Watched{first, second} {
 			if err := w.Failure(); err != nil || !strings.Contains(replicas, w.Trigger.ID) {
 				t.Error(err, replicas)
+			}
+		}
+
+		// Somebody else has the number of one of them.
+		before, _, ok := strings.Cut(replicas, " lambent-"+first.Trigger.ID)
+		id, err := strconv.ParseUint(before[strings.LastIndex(before, " ")+1:], 10, 32)
+		if err != nil || !ok {
+			t.Fatal(replicas, err)
+		}
+		first.Stop()
+		kind := map[*databasetest.Flavour]string{databasetest.MariaDB: "mariadb", databasetest.Oracle: "mysql"}[f]
+		other := replication.NewBinlogSyncer(replication.BinlogSyncerConfig{ServerID: uint32(id), Flavor: kind, Host: "127.0.0.1", Port: uint16(s.Port), User: "admin", Password: "secret", Localhost: "other",
+			Logger: slog.New(slog.DiscardHandler), DisableRetrySync: true, HeartbeatPeriod: time.Second})
+		log, err := other.StartSync(gomysql.Position{Name: "bin.000001", Pos: 4})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer other.Close()
+		first.Start()
+		for i := range 3 {
+			s.Exec(t, db, fmt.Sprintf(`INSERT INTO orders VALUES (%d, '', 0)`, 3+i))
+			first.Wait(4 + i)
+		}
+		if err := first.Failure(); err != nil {
+			t.Error(err)
+		}
+		for begun := time.Now(); time.Since(begun) < 2*time.Second; { // it has not been put out
+			if _, err := log.GetEvent(t.Context()); err != nil {
+				t.Fatal(err)
 			}
 		}
 	})
