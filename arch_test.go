@@ -54,7 +54,7 @@ var rules = []rule{
 	{"logs", "", "", "what functions write, in files of its own"},
 	{"meter", "internal/atomicfile internal/jsonquote", "", "records in files of its own: the ledger is on the path of each call, the store is not"},
 	{"bundle", "internal/atomicfile", "", "files by digest: it knows no function"},
-	{"trigger", "store source internal/pattern", "", "everything asynchronous: it runs things by an Invoker, and knows no instance"},
+	{"trigger", "store source internal/input internal/pattern", "", "everything asynchronous: it runs things by an Invoker, and knows no instance"},
 	{"queue", "store", "", "users' queues over the log of work: it runs no function, and knows no protocol"},
 	{"store", "internal/atomicfile", "", "records, and queues of work: it knows no function"},
 
@@ -91,7 +91,7 @@ var rules = []rule{
 	{"runtimes/rootfstest", "", "", "images for whoever tests with them"},
 
 	{"internal/sigv2", "internal/sigv4", "", "another form of the same, refused in the same words"},
-	{"internal/detect", "internal/pattern", "", "what a file of settings says is judged where its lines are known"},
+	{"internal/detect", "internal/input internal/pattern", "", "what a file of settings says is judged where its lines are known"},
 	{"internal/netns", "", "sandbox/names", "a leaf as others; its tests ask for names as functions do, and somebody has to answer"},
 	{"internal/*", "", "", "leaves: each one job that knows nothing of the platform but its vocabulary"},
 	{"examples", "", "server client server/servertest source/databasetest", "functions as users write them; the tests run each on a server"},

@@ -27,6 +27,10 @@ type Trigger struct {
 	// function. What it is matched with is what Pattern is, and of a message its body.
 	Filter json.RawMessage `json:"filter,omitempty"`
 
+	// Input is what the function is invoked with in place of an event, of a schedule or a
+	// pattern; nil: the event.
+	Input *Input `json:"input,omitempty"`
+
 	Batch *Batch `json:"batch,omitempty"` // nil: each event is an invocation of its own, in no order
 }
 
@@ -63,6 +67,13 @@ type Schedule struct {
 	// SkipMissed leaves out what was due while nobody was there to fire it; otherwise the
 	// last of that is fired, once.
 	SkipMissed bool `json:"skip_missed,omitempty"`
+}
+
+// An Input makes of an event what a function is invoked with, as EventBridge's input
+// transformers do.
+type Input struct {
+	Paths    map[string]string `json:"paths,omitempty"` // of parts of the event, such as $.detail.total, by their names
+	Template string            `json:"template"`        // JSON, with <name> where a part goes
 }
 
 // A Batch is how events reach a function that are in order: several at a time, and those

@@ -17,6 +17,7 @@ type Trigger struct {
 	Kind      string          `json:"kind"`                // Of what kind the source is
 	Schedule  *Schedule       `json:"schedule,omitempty"`  // Of kind schedule
 	Pattern   json.RawMessage `json:"pattern,omitempty"`   // Of kind pattern: what EventBridge calls an event pattern
+	Input     *Input          `json:"input,omitempty"`     // What the function is invoked with in place of an event
 	Filter    json.RawMessage `json:"filter,omitempty"`    // A pattern that events of the source are to match
 	Bucket    *Bucket         `json:"bucket,omitempty"`    // Of kind bucket
 	Queue     *Queue          `json:"queue,omitempty"`     // Of kind queue
@@ -30,6 +31,13 @@ type Trigger struct {
 	Next      *time.Time      `json:"next,omitempty"`  // When it will fire, where that is known
 	Lag       *Lag            `json:"lag,omitempty"`   // By how much its source is behind, where that is known
 	Error     string          `json:"error,omitempty"` // Why its source does not run now
+}
+
+// An Input makes of an event what a function is invoked with, as EventBridge's input
+// transformers do.
+type Input struct {
+	Paths    map[string]string `json:"paths,omitempty"` // Of parts of the event, such as $.detail.total, by their names
+	Template string            `json:"template"`        // JSON, with <name> where a part goes
 }
 
 // A Lag is by how much a source is behind, and what that costs.
@@ -90,6 +98,7 @@ type Broker struct {
 type SourceRequest struct {
 	Schedule *Schedule       `json:"schedule,omitempty"` // Fires by the clock
 	Pattern  json.RawMessage `json:"pattern,omitempty"`  // Of events that are published in the project: what EventBridge calls an event pattern
+	Input    *Input          `json:"input,omitempty"`    // What the function is invoked with in place of an event, of a schedule or a pattern
 	Filter   json.RawMessage `json:"filter,omitempty"`   // Of another source: a pattern of the same form that its events are to match, of a message with its body, too, as body
 	Bucket   *Bucket         `json:"bucket,omitempty"`   // Of what happens to the objects of a bucket, whose events are CloudEvents of the types dev.lambent.object.created and dev.lambent.object.deleted, or a cloud's own for its functions
 	Queue    *Queue          `json:"queue,omitempty"`    // Messages of one of the project's queues, which is made if it is not there

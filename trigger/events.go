@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"lambent"
+	"lambent/internal/input"
 	"lambent/internal/pattern"
 	"lambent/store"
 )
@@ -142,14 +143,35 @@ func (a *adder) flush() {
 // eventItem is the invocation that a trigger makes of an event; name is what tells that
 // from others of the trigger.
 func eventItem(t *lambent.Trigger, e *lambent.Event, name string) (store.Item, error) {
-	it, err := encode(&lambent.Invocation{
+	inv := &lambent.Invocation{
 		ID: lambent.IDOf("event " + t.ID + " " + name), TriggerID: t.ID, Source: t.Kind(), Target: t.Target,
 		Trace: e.Extensions["traceparent"], Hops: e.Hops, Events: []lambent.Event{*e},
-	})
+	}
+	if t.Input != nil {
+		raw, err := inputOf(t, e)
+		if err != nil {
+			return store.Item{}, err
+		}
+		inv.Raw, inv.Events = raw, nil
+	}
+	it, err := encode(inv)
 	if t.Batch != nil {
 		it.Lane = orderedLane(t, e)
 	}
 	return it, err
+}
+
+// inputOf is what a trigger's function is invoked with in place of an event.
+func inputOf(t *lambent.Trigger, e *lambent.Event) ([]byte, error) {
+	template, err := input.Parse(t.Input.Paths, t.Input.Template)
+	if err != nil {
+		return nil, err
+	}
+	doc, err := legible(t.Target.Project, e, nil)
+	if err != nil {
+		return nil, err
+	}
+	return template.Apply(doc)
 }
 
 // maxAttributes bounds what an event is without its data, which is kept in an item's meta.
@@ -182,9 +204,21 @@ func (b *Broker) complain(id, why string) {
 	}
 }
 
-// document is what patterns are matched with: an event as EventBridge has it, and its
-// attributes as CloudEvents does; and more.
+// document is what patterns are matched with: an event as legible has it; and more.
 func document(project string, e *lambent.Event, more map[string]any) (pattern.Event, error) {
+	b, err := legible(project, e, more)
+	if err == nil {
+		var doc pattern.Event
+		if doc, err = pattern.ParseEvent(b); err == nil {
+			return doc, nil
+		}
+	}
+	return pattern.Event{}, lambent.Errorf(lambent.Invalid, "trigger.Publish", "event %.64q has no JSON form: %w", e.ID, err)
+}
+
+// legible is an event as EventBridge has it, with its attributes as CloudEvents does, too,
+// and more.
+func legible(project string, e *lambent.Event, more map[string]any) ([]byte, error) {
 	fields := map[string]any{
 		"id": e.ID, "source": e.Source, "type": e.Type, "detail-type": e.Type, "subject": e.Subject,
 		"account": lambent.AccountID(project), "region": lambent.Region, "time": e.Time.UTC().Format(time.RFC3339),
@@ -197,14 +231,7 @@ func document(project string, e *lambent.Event, more map[string]any) (pattern.Ev
 		fields["detail"], fields["data"] = json.RawMessage(e.Data), json.RawMessage(e.Data)
 	}
 	maps.Copy(fields, more)
-	b, err := json.Marshal(fields)
-	if err == nil {
-		var doc pattern.Event
-		if doc, err = pattern.ParseEvent(b); err == nil {
-			return doc, nil
-		}
-	}
-	return pattern.Event{}, lambent.Errorf(lambent.Invalid, "trigger.Publish", "event %.64q has no JSON form: %w", e.ID, err)
+	return json.Marshal(fields)
 }
 
 // patternsOf returns the patterns of a project's triggers.

@@ -82,3 +82,31 @@ func TestFilterIsRefused(t *testing.T) {
 		}
 	}
 }
+
+// A function may be invoked with what a template makes of an event.
+func TestInput(t *testing.T) {
+	t.Parallel()
+	p := newPlatform(t, func(context.Context, *lambent.Invocation) (*lambent.Fault, error) { return nil, nil })
+	trigger := lambent.Trigger{
+		Target: name("f"), Pattern: json.RawMessage(`{"source": ["shop"]}`),
+		Input: &lambent.Input{Paths: map[string]string{"who": "$.detail.customer", "what": "$.detail-type"}, Template: `{"text": "<who>: <what>"}`},
+	}
+	if _, err := p.broker.Add(t.Context(), trigger); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.broker.Publish(t.Context(), lambent.DefaultProject, lambent.Event{ID: "1", Source: "shop", Type: "order", Data: []byte(`{"customer":"Ada"}`)}); err != nil {
+		t.Fatal(err)
+	}
+	if inv := p.last("f"); string(inv.Raw) != `{"text": "Ada: order"}` || inv.Events != nil {
+		t.Errorf("%s, %v", inv.Raw, inv.Events)
+	}
+	trigger.Input.Template = `{"text": <nobody>}`
+	if _, err := p.broker.Add(t.Context(), trigger); !lambent.Is(err, lambent.Invalid) || !strings.Contains(lambent.UserMessage(err), "<nobody>") {
+		t.Error(err)
+	}
+	bucket := database("f")
+	bucket.Input = &lambent.Input{Template: "1"}
+	if _, err := p.broker.Add(t.Context(), bucket); !lambent.Is(err, lambent.Invalid) {
+		t.Error(err)
+	}
+}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"lambent"
+	"lambent/internal/input"
 	"lambent/internal/pattern"
 	"lambent/source"
 )
@@ -117,6 +118,14 @@ func (b *Broker) Check(t lambent.Trigger) error {
 		}
 		if _, err := pattern.Parse(t.Filter); err != nil {
 			return lambent.Errorf(lambent.Invalid, op, "the filter: %s", lambent.UserMessage(err))
+		}
+	}
+	if t.Input != nil {
+		if k := t.Kind(); k != "pattern" && k != "schedule" {
+			return lambent.Errorf(lambent.Invalid, op, "a trigger of kind %s has no input of its own: its function gets what it is about", k)
+		}
+		if _, err := input.Parse(t.Input.Paths, t.Input.Template); err != nil {
+			return err
 		}
 	}
 	if t.Kind() == "pattern" {

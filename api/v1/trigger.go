@@ -20,6 +20,7 @@ type Trigger struct {
 	Kind      string          `json:"kind" doc:"Of what kind the source is" example:"schedule"`
 	Schedule  *Schedule       `json:"schedule,omitempty" doc:"Of kind schedule"`
 	Pattern   json.RawMessage `json:"pattern,omitempty" doc:"Of kind pattern: what EventBridge calls an event pattern"`
+	Input     *Input          `json:"input,omitempty" doc:"What the function is invoked with in place of an event"`
 	Filter    json.RawMessage `json:"filter,omitempty" doc:"A pattern that events of the source are to match"`
 	Bucket    *Bucket         `json:"bucket,omitempty" doc:"Of kind bucket"`
 	Queue     *Queue          `json:"queue,omitempty" doc:"Of kind queue"`
@@ -33,6 +34,12 @@ type Trigger struct {
 	Next      *time.Time      `json:"next,omitempty" doc:"When it will fire, where that is known"`
 	Lag       *Lag            `json:"lag,omitempty" doc:"By how much its source is behind, where that is known"`
 	Error     string          `json:"error,omitempty" doc:"Why its source does not run now"`
+}
+
+// An Input makes of an event what a function is invoked with, as EventBridge's input transformers do.
+type Input struct {
+	Paths    map[string]string `json:"paths,omitempty" doc:"Of parts of the event, such as $.detail.total, by their names"`
+	Template string            `json:"template" doc:"JSON, with <name> where a part goes" example:"{\"total\": <total>}"`
 }
 
 // A Lag is by how much a source is behind, and what that costs.
@@ -93,6 +100,7 @@ type Broker struct {
 type SourceRequest struct {
 	Schedule *Schedule       `json:"schedule,omitempty" doc:"Fires by the clock"`
 	Pattern  json.RawMessage `json:"pattern,omitempty" doc:"Of events that are published in the project: what EventBridge calls an event pattern"`
+	Input    *Input          `json:"input,omitempty" doc:"What the function is invoked with in place of an event, of a schedule or a pattern"`
 	Filter   json.RawMessage `json:"filter,omitempty" doc:"Of another source: a pattern of the same form that its events are to match, of a message with its body, too, as body"`
 	Bucket   *Bucket         `json:"bucket,omitempty" doc:"Of what happens to the objects of a bucket, whose events are CloudEvents of the types dev.lambent.object.created and dev.lambent.object.deleted, or a cloud's own for its functions"`
 	Queue    *Queue          `json:"queue,omitempty" doc:"Messages of one of the project's queues, which is made if it is not there"`
@@ -169,6 +177,9 @@ func triggerOf(st *trigger.Status) Trigger {
 	if sc := st.Schedule; sc != nil {
 		t.Schedule = &Schedule{Expression: sc.Expression, Zone: sc.Zone, JitterMS: sc.Jitter.Milliseconds(), SkipMissed: sc.SkipMissed}
 	}
+	if in := st.Input; in != nil {
+		t.Input = new(Input(*in))
+	}
 	if q := st.Queue; q != nil {
 		t.Queue = new(Queue(*q))
 	}
@@ -211,6 +222,9 @@ func (r *SourceRequest) root() (t lambent.Trigger) {
 		t.Batch = &lambent.Batch{Size: b.Size, Window: milliseconds(b.WindowMS), Parallel: b.Parallel}
 	}
 	t.Pattern, t.Filter = r.Pattern, r.Filter
+	if in := r.Input; in != nil {
+		t.Input = new(lambent.Input(*in))
+	}
 	if d := r.Database; d != nil {
 		t.Database = &lambent.Database{URL: d.URL, Tables: d.Tables, Columns: d.Columns, Operations: d.Operations, Snapshot: d.Snapshot}
 	}

@@ -190,6 +190,9 @@ func (p *program) source(on *detect.On) (r client.SourceRequest, err error) {
 	if on.Queue != "" {
 		r.Queue = &client.Queue{Name: on.Queue}
 	}
+	if on.Input != "" {
+		r.Input = &client.Input{Paths: on.InputPaths, Template: on.Input}
+	}
 	if on.Filter != "" {
 		r.Filter = []byte(on.Filter)
 	}

@@ -19,7 +19,9 @@ again if it fails, and kept as a dead letter if it does so for good.
   lambent trigger add report --schedule 'rate(5 minutes)'
   lambent trigger add report --schedule 'cron(0 10 ? * MON-FRI *)' --zone Europe/Berlin
   lambent trigger add report --schedule '*/15 * * * *' --jitter 30s
+  lambent trigger add report --schedule @daily --input '{"job": "nightly"}'
   lambent trigger add bill --pattern '{"source": ["shop"]}'        see lambent events put
+  lambent trigger add note --pattern '{"source": ["shop"]}' --input-path who=$.detail.customer --input '"an order of <who>"'
   lambent trigger add thumbs --bucket uploads --prefix photos/ --suffix .jpg
   lambent trigger add audit --bucket uploads --events 's3:ObjectCreated:*,s3:ObjectRemoved:*'
   lambent trigger add ship --database postgres://app:secret@db/shop --table orders --operation insert,update
@@ -44,7 +46,8 @@ func triggerAddCommand(p *program) *cobra.Command {
 	var b client.Bucket
 	var batch client.Batch
 	var jitter, window time.Duration
-	var qualifier, events, queue, filter string
+	var qualifier, events, queue, filter, input string
+	var paths map[string]string
 	var d client.Database
 	var broker client.Broker
 	c := &cobra.Command{
@@ -55,6 +58,8 @@ func triggerAddCommand(p *program) *cobra.Command {
 	f.StringVar(&s.Zone, "zone", "", "the time zone of cron and at, such as Europe/Berlin (default: UTC)")
 	f.DurationVar(&jitter, "jitter", 0, "how late an event may be on purpose, such as 30s")
 	f.BoolVar(&s.SkipMissed, "skip-missed", false, "leave out what was due while the server was down (default: the last of it is fired, once)")
+	f.StringVar(&input, "input", "", "what the function is invoked with in place of a schedule's or a pattern's event: JSON, or @FILE, with <name> for parts of that")
+	f.StringToStringVar(&paths, "input-path", nil, "such a name: total=$.detail.total; may be repeated")
 	f.StringVar(&filter, "filter", "", "which of the source's events, likewise: of a message '{\"body\": {\"item\": [\"tea\"]}}', of others '{\"data\": ...}'")
 	f.StringVar(&events, "pattern", "", "which events of the project, as EventBridge writes it: JSON, or @FILE")
 	f.StringVar(&b.Name, "bucket", "", "the bucket whose uploads are events")
@@ -103,6 +108,16 @@ func triggerAddCommand(p *program) *cobra.Command {
 			if r.Pattern, err = p.pattern(events); err != nil {
 				return err
 			}
+		}
+		if len(paths) > 0 && input == "" {
+			return usagef(c, "--input-path goes with --input")
+		}
+		if input != "" {
+			text, err := p.text("input", input)
+			if err != nil {
+				return err
+			}
+			r.Input = &client.Input{Paths: paths, Template: string(text)}
 		}
 		if filter != "" {
 			if r.Filter, err = p.pattern(filter); err != nil {
@@ -166,6 +181,15 @@ func oneSource(c *cobra.Command) error {
 
 // pattern reads a pattern that a user has written, so that a mistake has its place in that.
 func (p *program) pattern(text string) ([]byte, error) {
+	b, err := p.text("pattern", text)
+	if err == nil {
+		_, err = pattern.Parse(b)
+	}
+	return b, err
+}
+
+// text is what a flag says: a text, or @FILE.
+func (p *program) text(flag, text string) ([]byte, error) {
 	in, err := p.payload(text)
 	if err != nil {
 		return nil, err
@@ -173,10 +197,9 @@ func (p *program) pattern(text string) ([]byte, error) {
 	defer in.Close()
 	b, err := io.ReadAll(in)
 	if err != nil {
-		return nil, lambent.Errorf(lambent.Invalid, "", "--pattern %s: %w", text, err)
+		return nil, lambent.Errorf(lambent.Invalid, "", "--%s %s: %w", flag, text, err)
 	}
-	_, err = pattern.Parse(b)
-	return b, err
+	return b, nil
 }
 
 func triggerListCommand(p *program) *cobra.Command {

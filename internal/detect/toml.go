@@ -13,6 +13,7 @@ import (
 	"github.com/BurntSushi/toml"
 
 	"lambent"
+	"lambent/internal/input"
 	"lambent/internal/pattern"
 )
 
@@ -59,23 +60,25 @@ type On struct {
 	Database string `toml:"database"` // the URL, or $NAME of a variable that has it
 	Broker   string `toml:"broker"`   // the same
 
-	Filter      string        `toml:"filter"`
-	Zone        string        `toml:"zone"`
-	Jitter      time.Duration `toml:"jitter"`
-	SkipMissed  bool          `toml:"skip_missed"`
-	Prefix      string        `toml:"prefix"`
-	Suffix      string        `toml:"suffix"`
-	Events      []string      `toml:"events"`
-	Table       Names         `toml:"table"`
-	Columns     []string      `toml:"columns"`
-	Operations  []string      `toml:"operations"`
-	Snapshot    bool          `toml:"snapshot"`
-	Topic       string        `toml:"topic"`
-	Group       string        `toml:"group"`
-	From        string        `toml:"from"`
-	BatchSize   int           `toml:"batch_size"`
-	BatchWindow time.Duration `toml:"batch_window"`
-	Parallel    int           `toml:"parallel"`
+	Filter      string            `toml:"filter"`
+	Input       string            `toml:"input"`
+	InputPaths  map[string]string `toml:"input_paths"`
+	Zone        string            `toml:"zone"`
+	Jitter      time.Duration     `toml:"jitter"`
+	SkipMissed  bool              `toml:"skip_missed"`
+	Prefix      string            `toml:"prefix"`
+	Suffix      string            `toml:"suffix"`
+	Events      []string          `toml:"events"`
+	Table       Names             `toml:"table"`
+	Columns     []string          `toml:"columns"`
+	Operations  []string          `toml:"operations"`
+	Snapshot    bool              `toml:"snapshot"`
+	Topic       string            `toml:"topic"`
+	Group       string            `toml:"group"`
+	From        string            `toml:"from"`
+	BatchSize   int               `toml:"batch_size"`
+	BatchWindow time.Duration     `toml:"batch_window"`
+	Parallel    int               `toml:"parallel"`
 }
 
 // A Command is what is run: words, or one line that is read as [ParseCommand] does.
@@ -178,6 +181,8 @@ var (
 		"topic":        {rule{isText, `a topic, subject, queue or stream in quotes`}, []string{"broker"}},
 		"group":        {rule{isText, `the name of a group in quotes`}, []string{"broker"}},
 		"from":         {rule{isText, `"new" or "earliest"`}, []string{"broker"}},
+		"input":        {rule{isText, `JSON in quotes, such as '{"job": "nightly"}'`}, []string{"schedule", "pattern"}},
+		"input_paths":  {rule{isTable, `a table of paths, such as { total = "$.detail.total" }`}, []string{"schedule", "pattern"}},
 		"filter":       {rule{isText, `a pattern in quotes, such as '{"body": {"item": ["tea"]}}'`}, []string{"bucket", "database", "queue", "broker"}},
 		"batch_size":   {rule{isA[int64], `a number of events, such as 100`}, []string{"database", "queue", "broker"}},
 		"batch_window": {rule{isDuration, `a duration in quotes, such as "500ms"`}, []string{"database", "queue", "broker"}},
@@ -386,6 +391,11 @@ func (s *Settings) finish(text string, table []string) error {
 	tables := s.On
 	s.On = []On{} // it says that there are none
 	for i, on := range tables {
+		if on.Input != "" || on.InputPaths != nil {
+			if _, err := input.Parse(on.InputPaths, on.Input); err != nil {
+				return fail(text, append(at("on"), "input"), i, "is refused: %s", lambent.UserMessage(err))
+			}
+		}
 		if on.Filter != "" {
 			if _, err := pattern.Parse([]byte(on.Filter)); err != nil {
 				return fail(text, append(at("on"), "filter"), i, "is refused: %s", lambent.UserMessage(err))
