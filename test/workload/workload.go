@@ -36,11 +36,12 @@ const (
 	ordered Kind = "ordered" // a message of a FIFO queue
 	object  Kind = "object"
 	deploy  Kind = "deploy"
-	Row     Kind = "row" // a change of a database's, for whoever has one
+	Row     Kind = "row"   // a change of a database's, for whoever has one
+	Entry   Kind = "entry" // of a broker's stream, likewise
 )
 
 // inOrder reports whether those of a worker reach the function as they were sent.
-func (k Kind) inOrder() bool { return k == ordered || k == Row }
+func (k Kind) inOrder() bool { return k == ordered || k == Row || k == Entry }
 
 // runs reports whether the function is to get it.
 func (k Kind) runs() bool { return k != deploy }
