@@ -4,6 +4,7 @@
 package brokertest
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -458,23 +459,25 @@ func testCrashes(t *testing.T, k *Kind) {
 		t.Fatal(err)
 	}
 	var events []lambent.Event
-	Until(t, "all have come", func() bool {
+	seen := map[string]bool{}
+	for begun := time.Now(); len(seen) < n; time.Sleep(20 * time.Millisecond) {
 		events = readEvents(t, file)
-		seen := map[string]bool{}
 		for i := range events {
 			seen[Value(&events[i])] = true
 		}
-		return len(seen) == n
-	})
+		if time.Since(begun) > 20*time.Second {
+			t.Fatalf("%d of %d messages have come in 20 s; the process of the source has said: %s", len(seen), n, c.said())
+		}
+	}
 	t.Logf("%d events of %d messages", len(events), n)
 	// What was sent again, since nobody knew whether the server had it, is there twice.
 	ordered(t, events, n)
-	seen := map[string]bool{}
+	ids := map[string]bool{}
 	for _, e := range events {
-		if seen[e.ID] {
+		if ids[e.ID] {
 			t.Errorf("event %s was kept twice", e.ID)
 		}
-		seen[e.ID] = true
+		ids[e.ID] = true
 	}
 }
 
@@ -539,8 +542,16 @@ func testForgotten(t *testing.T, k *Kind) {
 
 // A child is a process of the source that can be killed.
 type child struct {
-	cmd  *exec.Cmd
-	done chan struct{}
+	cmd    *exec.Cmd
+	done   chan struct{} // closed when it has ended
+	errors bytes.Buffer  // what its source has ended with, from when it has
+}
+
+// said ends it, with the stacks of its goroutines, and returns what it has said.
+func (c *child) said() string {
+	_ = c.cmd.Process.Signal(syscall.SIGQUIT)
+	<-c.done
+	return c.errors.String()
 }
 
 const childEnv, childFile = "BROKERTEST_TRIGGER", "BROKERTEST_FILE"
@@ -596,14 +607,11 @@ func startChild(t testing.TB, trigger *lambent.Trigger, file string) *child {
 	}
 	cmd := exec.Command(os.Args[0], "-test.run=^$")
 	cmd.Env = append(os.Environ(), childEnv+"="+string(b), childFile+"="+file)
-	cmd.Stderr = os.Stderr
-	if !testing.Verbose() {
-		cmd.Stderr = nil
-	}
+	c := &child{cmd: cmd, done: make(chan struct{})}
+	cmd.Stderr = &c.errors
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	c := &child{cmd, make(chan struct{})}
 	go func() {
 		_ = cmd.Wait()
 		close(c.done)

@@ -158,10 +158,21 @@ func send(port int, queue string, messages ...amqp091.Publishing) error {
 	return nil
 }
 
+// unwritten is for how long RabbitMQ may have only in memory that there is a queue.
+const unwritten = 4 * time.Second
+
 func kind(s databasetest.Daemon, args amqp091.Table, named bool) brokertest.Kind {
+	var declared time.Time
 	return brokertest.Kind{
-		Source: src, Kill: s.Kill, Start: s.Start, NoGroups: true, NoPast: true, Unnamed: !named,
-		Topic: func(t testing.TB) lambent.Broker { return queue(t, s, args) },
+		Source: src, Start: s.Start, NoGroups: true, NoPast: true, Unnamed: !named,
+		Kill: func() {
+			time.Sleep(time.Until(declared.Add(unwritten))) // there is no asking
+			s.Kill()
+		},
+		Topic: func(t testing.TB) lambent.Broker {
+			defer func() { declared = time.Now() }()
+			return queue(t, s, args)
+		},
 		Send: func(b lambent.Broker, messages ...brokertest.Message) error {
 			var all []amqp091.Publishing
 			for _, m := range messages {
@@ -193,9 +204,8 @@ func TestUnnamed(t *testing.T) {
 func TestRefusals(t *testing.T) {
 	s := running(t)
 	b := queue(t, s, nil)
-	control(t, "add_user", "nobody", "secret")
-	control(t, "add_user", "writer", "secret")
-	control(t, "set_permissions", "writer", ".*", ".*", "^$")
+	control(t, "eval", `[rabbit_auth_backend_internal:add_user(U, <<"secret">>, <<"test">>) || U <- [<<"nobody">>, <<"writer">>]],
+		rabbit_auth_backend_internal:set_permissions(<<"writer">>, <<"/">>, <<".*">>, <<".*">>, <<"^$">>, <<"test">>).`)
 	for _, k := range []struct {
 		b    lambent.Broker
 		want string
