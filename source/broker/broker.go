@@ -21,11 +21,12 @@ import (
 	"lambent/source"
 )
 
-// A Driver speaks with brokers of one kind. Its methods may be called concurrently. Their
-// errors are lambent's, and have no password in them.
+// A Driver speaks with brokers of one kind. Its methods may be called concurrently, and
+// return soon after their contexts have ended, whatever answers there. Their errors are
+// lambent's, and have no password in them.
 type Driver interface {
 	// Batch is how messages reach a function if the trigger does not say. Messages without
-	// a Key are in order as long as one batch is under way at a time.
+	// an Order are in order as long as one batch is under way at a time.
 	Batch() lambent.Batch
 
 	// Check asks the broker whether a trigger could run that has no id yet.
@@ -42,7 +43,8 @@ type Driver interface {
 }
 
 // A Stream is of messages that were not acknowledged before. Its methods are called one
-// at a time, but Waiting may be beside Receive and Done.
+// at a time, but Waiting may be beside Receive and Done; with their contexts it is as with
+// those of a Driver.
 type Stream interface {
 	// Receive waits until there are messages, and returns some: up to about a megabyte,
 	// and at least one. The broker may have them come again until Done is called.

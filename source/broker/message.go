@@ -92,8 +92,12 @@ func line(b *lambent.Broker, err error) string {
 	s := strings.Join(strings.Fields(err.Error()), " ")
 	s = strings.ReplaceAll(s, b.URL, b.Masked())
 	if u, err := url.Parse(b.URL); err == nil && u.User != nil {
-		if password, ok := u.User.Password(); ok && len(password) > 3 {
-			s = strings.ReplaceAll(s, password, "xxxxx")
+		secret, ok := u.User.Password()
+		if !ok { // it may be a token
+			secret = u.User.Username()
+		}
+		if len(secret) > 3 {
+			s = strings.ReplaceAll(s, secret, "xxxxx")
 		}
 	}
 	return s

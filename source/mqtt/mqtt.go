@@ -311,4 +311,8 @@ func (s *stream) Close() {
 	s.close()
 }
 
-func (c *client) close() { _ = c.Disconnect(&paho.Disconnect{ReasonCode: 0}) }
+// close does not wait long for the other side.
+func (c *client) close() {
+	_ = c.wire.SetDeadline(time.Now().Add(time.Second))
+	_ = c.Disconnect(&paho.Disconnect{ReasonCode: 0})
+}

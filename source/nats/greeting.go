@@ -20,12 +20,10 @@ const maxGreeting = 64 << 10
 func greeted(conn net.Conn, e broker.Endpoint) (net.Conn, error) {
 	line, err := firstLine(conn)
 	if err != nil {
-		conn.Close()
 		return nil, err
 	}
 	said, err := parseInfo(string(line))
 	if err != nil {
-		conn.Close()
 		return nil, err
 	}
 	if said.TLSRequired {
@@ -36,7 +34,6 @@ func greeted(conn net.Conn, e broker.Endpoint) (net.Conn, error) {
 		secure := tls.Client(conn, &tls.Config{ServerName: host, MinVersion: tls.VersionTLS12})
 		_ = secure.SetDeadline(time.Now().Add(answerTimeout))
 		if err := secure.Handshake(); err != nil {
-			conn.Close()
 			return nil, err
 		}
 		_ = secure.SetDeadline(time.Time{})

@@ -10,7 +10,6 @@
 package nats
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -46,7 +45,6 @@ type client struct {
 	wire   *broker.Guarded
 	closed chan struct{}         // when it is
 	denied atomic.Pointer[error] // what the server has said that we may not do
-	failed error                 // why there is no connection
 }
 
 func connect(ctx context.Context, b *lambent.Broker) (*client, error) {
@@ -55,8 +53,20 @@ func connect(ctx context.Context, b *lambent.Broker) (*client, error) {
 		return nil, err
 	}
 	c := &client{b: b, closed: make(chan struct{})}
+	conn, err := e.Dial(ctx)
+	if err != nil {
+		return nil, c.explain(err)
+	}
+	unhook := context.AfterFunc(ctx, func() { _ = conn.Close() })
+	defer unhook()
+	said, err := greeted(conn, e)
+	if err != nil {
+		conn.Close()
+		return nil, c.explain(err)
+	}
+	c.wire = broker.Guard(said, broker.Lines(announced))
 	options := []nats.Option{
-		nats.SetCustomDialer(&dialer{ctx, c, e}), nats.NoReconnect(), nats.Name("lambent"), nats.Timeout(answerTimeout),
+		nats.SetCustomDialer(dialed{c.wire}), nats.NoReconnect(), nats.Name("lambent"), nats.Timeout(answerTimeout),
 		nats.ClosedHandler(func(*nats.Conn) { close(c.closed) }),
 		nats.ErrorHandler(func(conn *nats.Conn, _ *nats.Subscription, err error) {
 			if errors.Is(err, nats.ErrPermissionViolation) { // what was asked for has no other answer
@@ -72,7 +82,7 @@ func connect(ctx context.Context, b *lambent.Broker) (*client, error) {
 		options = append(options, nats.Token(e.User))
 	}
 	if c.Conn, err = nats.Connect("nats://"+e.Address, options...); err != nil {
-		return nil, c.explain(cmp.Or(c.failed, err)) // the client says of the first that there is no server
+		return nil, c.explain(err)
 	}
 	if c.js, err = jetstream.New(c.Conn); err != nil {
 		c.Close()
@@ -83,30 +93,15 @@ func connect(ctx context.Context, b *lambent.Broker) (*client, error) {
 
 const answerTimeout = 5 * time.Second
 
-// A dialer connects, and has TLS if the server asks for it, so that what comes can be
-// read along.
-type dialer struct {
-	ctx context.Context
-	c   *client
-	e   broker.Endpoint
-}
+// A dialed is a connection that the client has for its own, with TLS where the server wants
+// it, so that what comes can be read along.
+type dialed struct{ net.Conn }
 
-// SkipTLSHandshake has the client leave that to the dialer.
-func (*dialer) SkipTLSHandshake() bool { return true }
+// SkipTLSHandshake has the client leave that to us.
+func (dialed) SkipTLSHandshake() bool { return true }
 
 // Dial implements nats.CustomDialer.
-func (d *dialer) Dial(string, string) (net.Conn, error) {
-	conn, err := d.e.Dial(d.ctx)
-	if err == nil {
-		conn, err = greeted(conn, d.e)
-	}
-	if err != nil {
-		d.c.failed = err
-		return nil, err
-	}
-	d.c.wire = broker.Guard(conn, broker.Lines(announced))
-	return d.c.wire, nil
-}
+func (d dialed) Dial(string, string) (net.Conn, error) { return d.Conn, nil }
 
 // maxPayload is how large a message may be, which is the most that NATS's server can be set to.
 const maxPayload = 64 << 20

@@ -2,6 +2,7 @@ package nats_test
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
@@ -239,5 +240,52 @@ func TestHostile(t *testing.T) {
 		if err := src.Check(brokertest.NewTrigger(lambent.Broker{URL: "nats://" + l.Addr().String(), Topic: "a"})); err == nil {
 			t.Errorf("%.20q is believed", says)
 		}
+	}
+}
+
+// A server that wants TLS has it, with a certificate that is looked at.
+func TestTLS(t *testing.T) {
+	certificate, key := brokertest.Certificate(t)
+	pair, err := tls.LoadX509KeyPair(certificate, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := server.NewServer(&server.Options{
+		Host: "127.0.0.1", Port: server.RANDOM_PORT, JetStream: true, StoreDir: t.TempDir(), NoSigs: true, TLS: true, TLSTimeout: 5, TLSConfig: &tls.Config{Certificates: []tls.Certificate{pair}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	go s.Start()
+	t.Cleanup(func() {
+		s.Shutdown()
+		s.WaitForShutdown()
+	})
+	if !s.ReadyForConnections(10 * time.Second) {
+		t.Fatal("the server is not ready")
+	}
+	at := s.Addr().(*net.TCPAddr).Port
+	c, err := client.Connect(fmt.Sprintf("nats://127.0.0.1:%d", at))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	js, err := jetstream.New(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "s", Subjects: []string{"s"}}); err != nil {
+		t.Fatal(err)
+	}
+	k := brokertest.Kind{Source: src}
+	w := k.Watch(t, lambent.Broker{URL: fmt.Sprintf("nats://127.0.0.1:%d", at), Topic: "s"})
+	for i := range 50 {
+		if _, err := js.Publish(t.Context(), "s", fmt.Append(nil, i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.Wait(50)
+	if err := src.Check(brokertest.NewTrigger(lambent.Broker{URL: fmt.Sprintf("nats://localhost:%d", at), Topic: "s"})); err == nil || !strings.Contains(err.Error(), "certificate") {
+		t.Errorf("a certificate of another name: %v", err)
 	}
 }

@@ -55,15 +55,17 @@ func connect(ctx context.Context, b *lambent.Broker) (*client, error) {
 	if user == "" {
 		user, password = "guest", "guest"
 	}
+	conn, err := e.Dial(ctx)
+	if err != nil {
+		return nil, c.explain(err)
+	}
+	c.wire = broker.Bound(conn)
+	unhook := context.AfterFunc(ctx, func() { _ = conn.Close() })
+	defer unhook()
 	c.Connection, err = amqp091.DialConfig("amqp://"+e.Address, amqp091.Config{
 		SASL: []amqp091.Authentication{&amqp091.PlainAuth{Username: user, Password: password}}, Vhost: c.vhost, Heartbeat: heartbeat, ChannelMax: 8,
 		Properties: amqp091.Table{"connection_name": "lambent"},
 		Dial: func(string, string) (net.Conn, error) {
-			conn, err := e.Dial(ctx)
-			if err != nil {
-				return nil, err
-			}
-			c.wire = broker.Bound(conn)
 			return c.wire, conn.SetDeadline(time.Now().Add(heartbeat)) // which the client moves once it has been greeted
 		},
 	})
@@ -90,17 +92,26 @@ func (c *client) explain(err error) error {
 	return broker.Fail(c.b, lambent.Unavailable, "does not answer", err)
 }
 
+// within does something that knows no context: the connection ends with that.
+func (c *client) within(ctx context.Context, do func() error) error {
+	unhook := context.AfterFunc(ctx, func() { _ = c.wire.Close() })
+	defer unhook()
+	return c.explain(do())
+}
+
 // consume begins to take messages, of which so many may be out at a time.
-func (c *client) consume(prefetch int, tag string) (*amqp091.Channel, <-chan amqp091.Delivery, error) {
-	ch, err := c.Channel()
-	if err != nil {
-		return nil, nil, c.explain(err)
-	}
-	if err := ch.Qos(prefetch, 0, false); err != nil {
-		return nil, nil, c.explain(err)
-	}
-	deliveries, err := ch.Consume(c.b.Topic, tag, false, false, false, false, nil)
-	return ch, deliveries, c.explain(err)
+func (c *client) consume(ctx context.Context, prefetch int, tag string) (deliveries <-chan amqp091.Delivery, err error) {
+	err = c.within(ctx, func() error {
+		ch, err := c.Channel()
+		if err == nil {
+			err = ch.Qos(prefetch, 0, false)
+		}
+		if err == nil {
+			deliveries, err = ch.Consume(c.b.Topic, tag, false, false, false, false, nil)
+		}
+		return err
+	})
+	return deliveries, err
 }
 
 // Check implements broker.Driver. Whether messages may be taken only taking shows: the
@@ -110,8 +121,8 @@ func (Driver) Check(ctx context.Context, t *lambent.Trigger) error {
 	if err != nil {
 		return err
 	}
-	defer c.Close()
-	_, _, err = c.consume(1, "")
+	defer c.hang()
+	_, err = c.consume(ctx, 1, "")
 	return err
 }
 
@@ -136,8 +147,8 @@ func (Driver) Consume(ctx context.Context, t *lambent.Trigger) (broker.Stream, e
 		return nil, err
 	}
 	s := &stream{client: c, closed: c.NotifyClose(make(chan *amqp091.Error, 1))}
-	if s.ch, s.deliveries, err = c.consume(prefetch, "lambent-"+t.ID); err != nil {
-		c.Close()
+	if s.deliveries, err = c.consume(ctx, prefetch, "lambent-"+t.ID); err != nil {
+		c.hang()
 		return nil, err
 	}
 	return s, nil
@@ -146,7 +157,6 @@ func (Driver) Consume(ctx context.Context, t *lambent.Trigger) (broker.Stream, e
 // A stream is one that is read.
 type stream struct {
 	*client
-	ch         *amqp091.Channel
 	deliveries <-chan amqp091.Delivery
 	closed     chan *amqp091.Error
 	taken      []amqp091.Delivery
@@ -247,31 +257,38 @@ func plain(v any) any {
 }
 
 // Reject implements broker.Rejecter.
-func (s *stream) Reject(_ context.Context, i int) error {
+func (s *stream) Reject(ctx context.Context, i int) error {
 	s.rejected[i] = true
-	return s.explain(s.taken[i].Nack(false, false))
+	return s.within(ctx, func() error { return s.taken[i].Nack(false, false) })
 }
 
 // Done implements broker.Stream.
-func (s *stream) Done(context.Context) error {
+func (s *stream) Done(ctx context.Context) error {
 	for i := len(s.taken) - 1; i >= 0; i-- {
 		if !s.rejected[i] {
-			return s.explain(s.taken[i].Ack(true)) // and those before it
+			return s.within(ctx, func() error { return s.taken[i].Ack(true) }) // and those before it
 		}
 	}
 	return nil
 }
 
 // Waiting implements broker.Stream: what nobody has been handed.
-func (s *stream) Waiting(context.Context) (int64, error) {
-	ch, err := s.Channel()
-	if err != nil {
-		return 0, s.explain(err)
-	}
-	defer ch.Close()
-	q, err := ch.QueueDeclarePassive(s.b.Topic, false, false, false, false, nil)
-	return int64(q.Messages), s.explain(err)
+func (s *stream) Waiting(ctx context.Context) (n int64, err error) {
+	err = s.within(ctx, func() error {
+		ch, err := s.Channel()
+		if err != nil {
+			return err
+		}
+		defer ch.Close()
+		q, err := ch.QueueDeclarePassive(s.b.Topic, false, false, false, false, nil)
+		n = int64(q.Messages)
+		return err
+	})
+	return n, err
 }
 
 // Close implements broker.Stream.
-func (s *stream) Close() { _ = s.Connection.CloseDeadline(time.Now().Add(time.Second)) }
+func (s *stream) Close() { s.hang() }
+
+// hang closes the connection without waiting long for the other side.
+func (c *client) hang() { _ = c.CloseDeadline(time.Now().Add(time.Second)) }

@@ -208,3 +208,37 @@ func TestHostile(t *testing.T) {
 		}
 	}
 }
+
+// With rediss:// there is TLS, with a certificate that is looked at.
+func TestTLS(t *testing.T) {
+	server(t) // there is one
+	certificate, key := brokertest.Certificate(t)
+	s, err := databasetest.NewDaemon(func(dir string, port int) *exec.Cmd {
+		return databasetest.Command(dir, "redis-server", "--port", "0", "--tls-port", fmt.Sprint(port), "--bind", "127.0.0.1", "--dir", dir, "--save", "",
+			"--tls-cert-file", certificate, "--tls-key-file", key, "--tls-ca-cert-file", certificate, "--tls-auth-clients", "no")
+	}, func(ctx context.Context, port int) error {
+		c, err := client.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port), client.DialUseTLS(true))
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		_, err = c.Do("XGROUP", "CREATE", "s", "g", "$", "MKSTREAM")
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Kill)
+	if err := s.Start(); err != nil {
+		t.Fatal(err)
+	}
+	at := fmt.Sprintf("127.0.0.1:%d", s.Port)
+	if err := src.Check(brokertest.NewTrigger(lambent.Broker{URL: "rediss://" + at, Topic: "s"})); err != nil {
+		t.Error(err)
+	}
+	for _, url := range []string{"redis://" + at, fmt.Sprintf("rediss://localhost:%d", s.Port)} {
+		if err := src.Check(brokertest.NewTrigger(lambent.Broker{URL: url, Topic: "s"})); !lambent.Is(err, lambent.Unavailable) {
+			t.Errorf("%s: %v", url, err)
+		}
+	}
+}
