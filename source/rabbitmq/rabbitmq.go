@@ -212,7 +212,7 @@ func (s *stream) message(d *amqp091.Delivery) (m broker.Message) {
 	m.AMQP = &lambent.AMQPProperties{
 		VirtualHost: s.vhost, Exchange: d.Exchange, RoutingKey: d.RoutingKey, Redelivered: d.Redelivered, ContentType: d.ContentType, ContentEncoding: d.ContentEncoding,
 		DeliveryMode: d.DeliveryMode, Priority: d.Priority, CorrelationID: d.CorrelationId, ReplyTo: d.ReplyTo, Expiration: d.Expiration, MessageID: d.MessageId,
-		Timestamp: d.Timestamp, Type: d.Type, UserID: d.UserId, AppID: d.AppId,
+		Timestamp: d.Timestamp.UTC(), Type: d.Type, UserID: d.UserId, AppID: d.AppId,
 	}
 	delete(d.Headers, "x-delivery-count") // it is RabbitMQ's of its own deliveries, and another each time
 	if len(d.Headers) > 0 {

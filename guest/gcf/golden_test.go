@@ -6,20 +6,26 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files")
 
-// What functions get of changes of rows is what the golden files have, one for each kind
-// of change, of the events that internal/rows makes of them.
-func TestRows(t *testing.T) {
-	events, err := filepath.Glob("../../internal/rows/testdata/*.json")
-	if err != nil || len(events) == 0 {
-		t.Fatal(events, err)
+// What functions get of changes of rows and of brokers' messages is what the golden files
+// have, one for each kind, of the events that sources make of them.
+func TestGolden(t *testing.T) {
+	rows, _ := filepath.Glob("../../internal/rows/testdata/*.json")
+	messages, _ := filepath.Glob("../../source/broker/testdata/*.json")
+	if len(rows) == 0 || len(messages) == 0 {
+		t.Fatal(rows, messages)
 	}
-	for _, file := range events {
+	for _, file := range append(rows, messages...) {
+		prefix := "row-"
+		if slices.Contains(messages, file) {
+			prefix = "message-"
+		}
 		document, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
@@ -31,7 +37,7 @@ func TestRows(t *testing.T) {
 			t.Fatalf("%s: %v", body, err)
 		}
 		got.WriteByte('\n')
-		path := filepath.Join("testdata", "row-"+strings.TrimSuffix(filepath.Base(file), ".json")+".http")
+		path := filepath.Join("testdata", prefix+strings.TrimSuffix(filepath.Base(file), ".json")+".http")
 		if *update {
 			if err := os.WriteFile(path, got.Bytes(), 0o644); err != nil {
 				t.Fatal(err)

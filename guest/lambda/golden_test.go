@@ -6,6 +6,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -14,15 +15,20 @@ import (
 
 var update = flag.Bool("update", false, "rewrite the golden files")
 
-// What functions get of changes of rows is what the golden files have, one for each kind
-// of change, of the events that internal/rows makes of them.
-func TestRows(t *testing.T) {
+// What functions get of changes of rows and of brokers' messages is what the golden files
+// have, one for each kind, of the events that sources make of them.
+func TestGolden(t *testing.T) {
 	t.Parallel()
-	events, err := filepath.Glob("../../internal/rows/testdata/*.json")
-	if err != nil || len(events) == 0 {
-		t.Fatal(events, err)
+	rows, _ := filepath.Glob("../../internal/rows/testdata/*.json")
+	messages, _ := filepath.Glob("../../source/broker/testdata/*.json")
+	if len(rows) == 0 || len(messages) == 0 {
+		t.Fatal(rows, messages)
 	}
-	for _, file := range events {
+	for _, file := range append(rows, messages...) {
+		kind, prefix := "database", "row-"
+		if slices.Contains(messages, file) {
+			kind, prefix = "broker", "message-"
+		}
 		document, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
@@ -31,7 +37,7 @@ func TestRows(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		b, err := eventsEvent(&lambent.Invocation{Source: "database", Events: []lambent.Event{*e}})
+		b, err := eventsEvent(&lambent.Invocation{Source: kind, Events: []lambent.Event{*e}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -39,7 +45,7 @@ func TestRows(t *testing.T) {
 		if err := json.Indent(&got, append(b, '\n'), "", "\t"); err != nil {
 			t.Fatalf("%s: %v", b, err)
 		}
-		path := filepath.Join("testdata", "row-"+strings.TrimSuffix(filepath.Base(file), ".json")+".json")
+		path := filepath.Join("testdata", prefix+strings.TrimSuffix(filepath.Base(file), ".json")+".json")
 		if *update {
 			if err := os.WriteFile(path, got.Bytes(), 0o644); err != nil {
 				t.Fatal(err)
