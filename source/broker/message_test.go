@@ -100,7 +100,8 @@ func TestIDs(t *testing.T) {
 			t.Errorf("with another %s it has the same", what)
 		}
 	}
-	if id(func(m *Message) { m.Origin = "" }) == id(func(m *Message) { m.Origin = "" }) {
+	unnamed := id(func(m *Message) { m.Origin = "" })
+	if id(func(m *Message) { m.Origin = "" }) == unnamed {
 		t.Error("two without a name are one")
 	}
 }
