@@ -125,18 +125,30 @@ func BenchmarkAccept(b *testing.B) {
 func BenchmarkAcceptToStart(b *testing.B) {
 	l := languages[0]
 	d, _ := l.start(b)
-	const producers, interval = 4, 4 * time.Millisecond
+	b.ResetTimer()
+	all := paced(b, d, "echo", 4, min(b.N, 10_000), time.Millisecond)
+	b.StopTimer()
+	b.ReportMetric(0, "ns/op")
+	b.ReportMetric(float64(len(all)), "calls")
+	b.ReportMetric(us(all.Percentile(50)), "p50-us")
+	b.ReportMetric(us(all.Percentile(99)), "p99-us")
+}
+
+// paced has n calls of a function accepted, one each interval, by several producers, waits
+// for them, and returns how long it was from the sending of each to its start.
+func paced(b *testing.B, d *daemon.Daemon, function string, producers, n int, interval time.Duration) (all bench.Latencies) {
+	b.Helper()
+	since := time.Now().UTC().Format(time.RFC3339Nano)
 	sent := make([]map[string]time.Time, producers)
 	var wg sync.WaitGroup
-	b.ResetTimer()
 	for i := range producers {
-		p := newProducer(b, d, "echo", []byte(`{"body":"hello"}`))
+		p := newProducer(b, d, function, []byte(`{"body":"hello"}`))
 		sent[i] = map[string]time.Time{}
 		wg.Go(func() {
-			next := time.Now().Add(time.Duration(i) * interval / producers)
-			for range min(b.N/producers+1, 10_000/producers) {
+			next := time.Now().Add(time.Duration(i) * interval)
+			for range n / producers {
 				time.Sleep(time.Until(next))
-				next = next.Add(interval)
+				next = next.Add(time.Duration(producers) * interval)
 				begun := time.Now()
 				id, err := p.accept()
 				if err != nil {
@@ -148,23 +160,82 @@ func BenchmarkAcceptToStart(b *testing.B) {
 		})
 	}
 	wg.Wait()
-	b.StopTimer()
-	drained(b, d)
-	list, err := d.Invocations(b.Context(), "echo", client.Period{}, 10_000)
-	if err != nil {
-		b.Fatal(err)
-	}
-	var all bench.Latencies
-	for _, r := range list.Invocations {
-		for _, s := range sent {
-			if begun, ok := s[r.ID]; ok {
-				started := r.Start.Add(time.Duration(r.QueueUS+r.PlaceUS+r.InitUS) * time.Microsecond)
-				all = append(all, started.Sub(begun))
+	for begun := time.Now(); len(all) < n/producers*producers && !b.Failed(); time.Sleep(50 * time.Millisecond) {
+		all = nil
+		list, err := d.Invocations(b.Context(), function, client.Period{Since: since}, 10_000)
+		if err != nil {
+			b.Fatal(err)
+		}
+		for _, r := range list.Invocations {
+			for _, s := range sent {
+				if begun, ok := s[r.ID]; ok {
+					started := r.Start.Add(time.Duration(r.QueueUS+r.PlaceUS+r.InitUS) * time.Microsecond)
+					all = append(all, started.Sub(begun))
+				}
 			}
 		}
+		if time.Since(begun) > time.Minute {
+			b.Fatalf("of %d calls %d have run", n, len(all))
+		}
 	}
-	b.ReportMetric(0, "ns/op")
-	b.ReportMetric(float64(len(all)), "calls")
-	b.ReportMetric(us(all.Percentile(50)), "p50-us")
-	b.ReportMetric(us(all.Percentile(99)), "p99-us")
+	return all
+}
+
+// BenchmarkFailing is how long calls of one function wait, from their sending to their
+// start, beside another that always fails: with nothing of that, while 200,000 calls of it
+// are accepted as fast as that goes, each of which runs once and waits for a day then, and
+// with these waiting.
+func BenchmarkFailing(b *testing.B) {
+	const failing, others, interval = 200_000, 200, 20 * time.Millisecond
+	l := languages[0]
+	for b.Loop() {
+		d, _ := l.start(b)
+		l.deploy(b, d, "fails", func(r *client.DeployRequest) {
+			r.Async = &client.AsyncRequest{BackoffMS: new((24 * time.Hour).Milliseconds()), MaxAgeMS: new((48 * time.Hour).Milliseconds())}
+		})
+		paced(b, d, "echo", 1, 50, interval) // it is warm
+		alone := paced(b, d, "echo", 1, others, interval)
+		var flood sync.WaitGroup
+		var left atomic.Int64
+		left.Store(failing)
+		begun := time.Now()
+		for range 16 {
+			p := newProducer(b, d, "fails", []byte(`{"no":"body"}`))
+			flood.Go(func() {
+				for left.Add(-1) >= 0 {
+					if _, err := p.accept(); err != nil {
+						b.Error(err)
+						return
+					}
+				}
+			})
+		}
+		done := make(chan time.Duration, 1)
+		go func() { flood.Wait(); done <- time.Since(begun) }()
+		var beside bench.Latencies
+		var took time.Duration
+		for took == 0 && !b.Failed() {
+			beside = append(beside, paced(b, d, "echo", 1, others, interval)...)
+			select {
+			case took = <-done:
+			default:
+			}
+		}
+		for d.Metric(b, `lambent_async_invocations{state="waiting"}`)+d.Metric(b, `lambent_async_invocations{state="running"}`) > 0 {
+			time.Sleep(100 * time.Millisecond)
+		}
+		delayed := d.Metric(b, `lambent_async_invocations{state="delayed"}`)
+		after := paced(b, d, "echo", 1, others, interval)
+		b.ReportMetric(0, "ns/op")
+		b.ReportMetric(failing/took.Seconds(), "accepted/s")
+		b.ReportMetric(delayed, "waiting")
+		for _, phase := range []struct {
+			name string
+			all  bench.Latencies
+		}{{"alone", alone}, {"beside", beside}, {"after", after}} {
+			b.ReportMetric(us(phase.all.Percentile(50)), phase.name+"-p50-us")
+			b.ReportMetric(us(phase.all.Percentile(99)), phase.name+"-p99-us")
+		}
+		d.Kill()
+	}
 }
