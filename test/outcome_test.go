@@ -113,3 +113,38 @@ func TestWebhookReachesWhatItsFunctionDoes(t *testing.T) {
 		}
 	}
 }
+
+// What one server's webhook tells another's functions hear of, by the signature alone.
+func TestWebhooksAreHeard(t *testing.T) {
+	t.Parallel()
+	d := daemon.Start(t, filepath.Join(daemon.Dir(t), "data"), "--driver", "process")
+	code := upload(t, d, "app.py", "def handler(event, context):\n    print('heard', event['detail-type'], event['detail'])\n")
+	for name, on := range map[string]string{"shop": "", "hears": `{"source": ["webhook"], "detail": {"requestContext": {"condition": ["Success"]}}}`} {
+		r := python(code, 0)
+		if on == "" {
+			r.Code = upload(t, d, "app.py", "def handler(event, context):\n    return 'two teas'\n")
+			r.Async = &client.AsyncRequest{OnSuccess: new(lambent.AsyncDestination(d.URL + "/v1/webhooks"))}
+		} else {
+			r.Triggers = []client.SourceRequest{{Pattern: json.RawMessage(on)}}
+		}
+		if _, err := d.Deploy(t.Context(), name, r, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := d.InvokeAsync(t.Context(), client.InvokeRequest{Name: "shop", Payload: strings.NewReader("{}")}, ""); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		for line, err := range d.Logs(t.Context(), "hears", client.LogQuery{}) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if strings.Contains(line.Text, "heard lambent.invocation.succeeded") && strings.Contains(line.Text, "'responsePayload': 'two teas'") {
+				return
+			}
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("nobody has heard of it")
+		}
+	}
+}

@@ -1,6 +1,7 @@
 package v1
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"mime"
@@ -13,6 +14,7 @@ import (
 
 	"lambent"
 	"lambent/auth"
+	"lambent/internal/webhook"
 	"lambent/trigger"
 )
 
@@ -96,6 +98,85 @@ func (s *service) eventOperations(api huma.API) {
 		Description: "Events of the history make invocations again, at most 10,000 at a time and the oldest first: those of a trigger's source by that trigger, if it is still there, " +
 			"and others by whatever pattern they match now.",
 	}, s.replayEvents)
+}
+
+// webhookOperation is the address for whoever sends by Standard Webhooks: the signature is
+// the credential, which no server that sends needs a token beside.
+func (s *service) webhookOperation(api huma.API) {
+	op := &huma.Operation{
+		OperationID: "receive-webhook", Method: http.MethodPost, Path: "/v1/webhooks", Tags: []string{"events"},
+		Summary: "Publish what a webhook tells",
+		Description: "A message of Standard Webhooks, signed with the project's secret (get-webhook-secret), or sent with a token: it becomes an event of the source \"webhook\", with the message's id and type, " +
+			"and with its data, or the whole of it if it has none.",
+		RequestBody: &huma.RequestBody{
+			Required: true, Description: "JSON, at most 1 MB",
+			Content: map[string]*huma.MediaType{"application/json": {Schema: &huma.Schema{Type: huma.TypeObject}}},
+		},
+		Responses: map[string]*huma.Response{"202": {
+			Description: "It is kept, and functions will be invoked",
+			Content:     map[string]*huma.MediaType{"application/json": {Schema: schema[Accepted](api)}},
+		}},
+	}
+	s.document(api, op)
+	byToken := s.answer(auth.RoleInvoke, func(w http.ResponseWriter, r *http.Request, project string) error {
+		body, err := readPayload(nil, w, r, s.Limits.MaxAsyncPayload)
+		if err != nil {
+			return err
+		}
+		return s.publishWebhook(w, r, project, cmp.Or(r.Header.Get("Webhook-Id"), lambent.NewID()), time.Now().UTC(), body)
+	})
+	s.mux.HandleFunc(op.Method+" "+op.Path, func(w http.ResponseWriter, r *http.Request) {
+		if !webhook.IsSigned(r.Header) {
+			byToken(w, r)
+			return
+		}
+		if err := s.receiveWebhook(w, r); err != nil {
+			s.refuse(w, r, err)
+		}
+	})
+}
+
+func (s *service) receiveWebhook(w http.ResponseWriter, r *http.Request) error {
+	project, err := project(auth.Identity{Role: auth.RoleInvoke}, auth.RoleInvoke, r.Header.Get(projectHeader), r.URL.Query().Get("project"))
+	if err != nil {
+		return err
+	}
+	body, err := readPayload(nil, w, r, s.Limits.MaxAsyncPayload)
+	if err != nil {
+		return err
+	}
+	id, at, err := webhook.Verify(r.Header, body, s.Keys.WebhookSecret(project), time.Now())
+	if err != nil {
+		return err
+	}
+	return s.publishWebhook(w, r, project, id, at, body)
+}
+
+// publishWebhook makes an event of a message.
+func (s *service) publishWebhook(w http.ResponseWriter, r *http.Request, project, id string, at time.Time, body []byte) error {
+	var message struct {
+		Type      string          `json:"type"`
+		Timestamp time.Time       `json:"timestamp"`
+		Data      json.RawMessage `json:"data"`
+	}
+	if err := json.Unmarshal(body, &message); err != nil {
+		return lambent.Errorf(lambent.Invalid, "v1.webhook", "the message is not a JSON object as Standard Webhooks has it: %w", err)
+	}
+	if message.Timestamp.IsZero() {
+		message.Timestamp = at
+	}
+	if message.Data == nil {
+		message.Data = body
+	}
+	n, err := s.Triggers.Publish(r.Context(), project, lambent.Event{
+		ID: id, Source: "webhook", Type: cmp.Or(message.Type, "webhook"), Time: message.Timestamp, DataContentType: "application/json", Data: message.Data,
+	})
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(http.StatusAccepted)
+	return writeJSON(w, Accepted{1, n})
 }
 
 // notificationOperation is the address that buckets elsewhere are given. What some of them

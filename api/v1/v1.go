@@ -109,6 +109,7 @@ func New(c Config) http.Handler {
 	api := s.newAPI()
 	s.codeOperations(api)
 	s.notificationOperation(api)
+	s.webhookOperation(api)
 	s.functionOperations(api)
 	s.versionOperations(api)
 	s.aliasOperations(api)

@@ -9,8 +9,10 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	standard "github.com/standard-webhooks/standard-webhooks/libraries/go"
 
@@ -107,5 +109,44 @@ func TestReach(t *testing.T) {
 	}
 	if asked == nil {
 		t.Error("nobody was asked")
+	}
+}
+
+// What the library of those who made the standard signs we take, and nothing else.
+func TestVerify(t *testing.T) {
+	signer, err := standard.NewWebhook(secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	now, body := time.Now(), []byte(`{"type":"t","data":{}}`)
+	signature, err := signer.Sign("msg-1", now, body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := strconv.FormatInt(now.Unix(), 10)
+	for _, c := range []struct {
+		id, at, signature, body string
+		now                     time.Time
+		says                    string
+	}{
+		{"msg-1", at, signature, string(body), now, ""},
+		{"msg-1", at, "v1,AAAA v2,x " + signature, string(body), now.Add(4 * time.Minute), ""},
+		{"msg-1", at, signature, string(body), now.Add(6 * time.Minute), "from now"},
+		{"msg-1", at, signature, string(body), now.Add(-6 * time.Minute), "from now"},
+		{"msg-2", at, signature, string(body), now, "is not made with"},
+		{"msg-1", at, signature, string(body) + " ", now, "is not made with"},
+		{"msg-1", strconv.FormatInt(now.Unix()+1, 10), signature, string(body), now, "is not made with"},
+		{"msg-1", "soon", signature, string(body), now, "not both"},
+		{"", at, signature, string(body), now, "not both"},
+		{"msg-1", at, "v1,", string(body), now, "is not made with"},
+	} {
+		h := http.Header{"Webhook-Id": {c.id}, "Webhook-Timestamp": {c.at}, "Webhook-Signature": {c.signature}}
+		id, sent, err := webhook.Verify(h, []byte(c.body), secret, c.now)
+		switch {
+		case c.says == "" && (err != nil || id != "msg-1" || sent.Unix() != now.Unix()):
+			t.Errorf("%+v: %v", c, err)
+		case c.says != "" && (!lambent.Is(err, lambent.Unauthenticated) || !strings.Contains(err.Error(), c.says)):
+			t.Errorf("%+v: %v", c, err)
+		}
 	}
 }
