@@ -161,17 +161,27 @@ func send(port int, queue string, messages ...amqp091.Publishing) error {
 // unwritten is for how long RabbitMQ may have only in memory that there is a queue.
 const unwritten = 4 * time.Second
 
-func kind(s databasetest.Daemon, args amqp091.Table, named bool) brokertest.Kind {
-	var declared time.Time
+// kind has queues that are there from the beginning, so that they are on disk when it comes
+// to a crash.
+func kind(t testing.TB, s databasetest.Daemon, args amqp091.Table, named bool) brokertest.Kind {
+	t.Helper()
+	queues := make([]lambent.Broker, 10)
+	for i := range queues {
+		queues[i] = queue(t, s, args)
+	}
+	declared := time.Now()
 	return brokertest.Kind{
 		Source: src, Start: s.Start, NoGroups: true, NoPast: true, Unnamed: !named,
 		Kill: func() {
 			time.Sleep(time.Until(declared.Add(unwritten))) // there is no asking
 			s.Kill()
 		},
-		Topic: func(t testing.TB) lambent.Broker {
-			defer func() { declared = time.Now() }()
-			return queue(t, s, args)
+		Topic: func(t testing.TB) (q lambent.Broker) {
+			if len(queues) == 0 {
+				t.Fatal("there are no more queues")
+			}
+			q, queues = queues[0], queues[1:]
+			return q
 		},
 		Send: func(b lambent.Broker, messages ...brokertest.Message) error {
 			var all []amqp091.Publishing
@@ -187,17 +197,17 @@ func kind(s databasetest.Daemon, args amqp091.Table, named bool) brokertest.Kind
 	}
 }
 
-func TestSuite(t *testing.T) { brokertest.Test(t, kind(running(t), nil, true)) }
+func TestSuite(t *testing.T) { brokertest.Test(t, kind(t, running(t), nil, true)) }
 
 // Quorum queues count deliveries, and are the same otherwise.
 func TestQuorum(t *testing.T) {
-	k := kind(running(t), amqp091.Table{"x-queue-type": "quorum"}, true)
+	k := kind(t, running(t), amqp091.Table{"x-queue-type": "quorum"}, true)
 	brokertest.TestAgain(t, k)
 }
 
 // Messages without a message-id come, too, perhaps twice.
 func TestUnnamed(t *testing.T) {
-	k := kind(running(t), nil, false)
+	k := kind(t, running(t), nil, false)
 	brokertest.TestAgain(t, k)
 }
 
@@ -230,7 +240,7 @@ func TestMessage(t *testing.T) {
 	s := running(t)
 	dead := queue(t, s, nil)
 	b := queue(t, s, amqp091.Table{"x-dead-letter-exchange": "", "x-dead-letter-routing-key": dead.Topic})
-	k := kind(s, nil, true)
+	k := brokertest.Kind{Source: src}
 	w := k.Watch(t, b)
 	at := time.Now().Truncate(time.Second)
 	err := send(s.Port, b.Topic, amqp091.Publishing{Body: make([]byte, 2<<20), MessageId: "large"}, amqp091.Publishing{
@@ -274,7 +284,7 @@ func TestMessage(t *testing.T) {
 func TestStream(t *testing.T) {
 	s := running(t)
 	b := queue(t, s, amqp091.Table{"x-queue-type": "stream"})
-	k := kind(s, nil, true)
+	k := brokertest.Kind{Source: src}
 	w := k.Watch(t, b)
 	brokertest.Until(t, "it is refused", func() bool {
 		if err := send(s.Port, b.Topic, amqp091.Publishing{Body: []byte("x")}); err != nil {
