@@ -292,7 +292,9 @@ func (s *Server) openDispatch(context.Context) error {
 		Lags: func() (lags []telemetry.Lag) {
 			for _, t := range s.triggers.Triggers("", "") {
 				if t.Lag != nil {
-					lags = append(lags, telemetry.Lag{Project: t.Target.Project, Function: t.Target.Function, Trigger: t.ID, Behind: t.Lag.Behind, Retained: t.Lag.Retained})
+					lags = append(lags, telemetry.Lag{
+						Project: t.Target.Project, Function: t.Target.Function, Trigger: t.ID, Behind: t.Lag.Behind, Waiting: t.Lag.Waiting, Retained: t.Lag.Retained,
+					})
 				}
 			}
 			return lags

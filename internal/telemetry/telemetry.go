@@ -53,7 +53,8 @@ type Options struct {
 type Lag struct {
 	Project, Function, Trigger string
 	Behind                     time.Duration
-	Retained                   int64 // bytes that the source's origin keeps
+	Waiting                    int64 // messages that the source's origin has
+	Retained                   int64 // bytes that it keeps
 }
 
 // Metrics are the metrics of one server. Its methods may be called concurrently.
@@ -233,6 +234,7 @@ var (
 	droppedDesc    = prometheus.NewDesc("lambent_dead_letters_dropped_total", "Dead letters that were removed as their function had too many.", nil, nil)
 	asyncDesc      = prometheus.NewDesc("lambent_async_invocations", "Asynchronous invocations that are kept, by state: waiting, delayed (to be tried again), running, dead.", []string{"state"}, nil)
 	behindDesc     = prometheus.NewDesc("lambent_trigger_behind_seconds", "How old the last event of a trigger's source was when it was accepted, while there are more.", lagLabels, nil)
+	waitingDesc    = prometheus.NewDesc("lambent_trigger_waiting_messages", "Messages that a broker has for a trigger.", lagLabels, nil)
 	retainedDesc   = prometheus.NewDesc("lambent_trigger_retained_bytes", "What a database keeps of its log for a trigger.", lagLabels, nil)
 	lagLabels      = []string{"project", "function", "trigger"}
 )
@@ -244,6 +246,7 @@ func (g gauges) Describe(ch chan<- *prometheus.Desc) {
 	ch <- asyncDesc
 	ch <- droppedDesc
 	ch <- behindDesc
+	ch <- waitingDesc
 	ch <- retainedDesc
 }
 
@@ -268,6 +271,7 @@ func (g gauges) Collect(ch chan<- prometheus.Metric) {
 	if g.o.Lags != nil {
 		for _, l := range g.o.Lags() {
 			ch <- prometheus.MustNewConstMetric(behindDesc, prometheus.GaugeValue, l.Behind.Seconds(), l.Project, l.Function, l.Trigger)
+			ch <- prometheus.MustNewConstMetric(waitingDesc, prometheus.GaugeValue, float64(l.Waiting), l.Project, l.Function, l.Trigger)
 			ch <- prometheus.MustNewConstMetric(retainedDesc, prometheus.GaugeValue, float64(l.Retained), l.Project, l.Function, l.Trigger)
 		}
 	}

@@ -38,7 +38,7 @@ func TestMetrics(t *testing.T) {
 		Sandboxes:  func() map[string]int { return map[string]int{"idle": 3, "busy": 1} },
 		QueueDepth: func() int { return 7 },
 		Lags: func() []telemetry.Lag {
-			return []telemetry.Lag{{Project: "p", Function: "watched", Trigger: "t1", Behind: 1500 * time.Millisecond, Retained: 7}}
+			return []telemetry.Lag{{Project: "p", Function: "watched", Trigger: "t1", Behind: 1500 * time.Millisecond, Waiting: 5, Retained: 7}}
 		},
 		Async:   func() map[string]int { return map[string]int{"dead": 2} },
 		Dropped: func() int { return 3 },
@@ -73,6 +73,7 @@ func TestMetrics(t *testing.T) {
 		`lambent_queue_depth 7`,
 		`lambent_async_invocations{state="dead"} 2`,
 		`lambent_trigger_behind_seconds{function="watched",project="p",trigger="t1"} 1.5`,
+		`lambent_trigger_waiting_messages{function="watched",project="p",trigger="t1"} 5`,
 		`lambent_trigger_retained_bytes{function="watched",project="p",trigger="t1"} 7`,
 		`lambent_dead_letters_dropped_total 3`,
 	} {
