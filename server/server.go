@@ -386,7 +386,7 @@ func (s *Server) openFaces(context.Context) error {
 		Runtimes: s.describeRuntimes, AddRuntime: s.addRuntime, RemoveRuntime: s.removeRuntime, Closing: s.closing,
 		Server: s.describe,
 	})
-	s.aws = aws.New(aws.Config{AccessKey: s.keys.AccessKey, Services: map[string]aws.Service{"events": aws.Events(s.triggers.Publish), "s3": aws.Objects(s.s3()), "sqs": aws.SQS(s.queues)}, Logger: s.log})
+	s.aws = aws.New(aws.Config{AccessKey: s.keys.AccessKey, Services: map[string]aws.Service{"events": aws.Events(s.triggers.Publish), "lambda": aws.Functions(invoker, s.limits.MaxAsyncPayload), "s3": aws.Objects(s.s3()), "sqs": aws.SQS(s.queues)}, Logger: s.log})
 	s.openFront(s.handler())
 	return nil
 }

@@ -109,7 +109,11 @@ func (f *Face) serve(w http.ResponseWriter, r *http.Request, signature *sigv4.Si
 	if err != nil {
 		return err
 	}
-	if signature.Service != "s3" {
+	switch signature.Service {
+	case "s3":
+	case "lambda":
+		r.Body = http.MaxBytesReader(w, r.Body, maxInvokeBody)
+	default:
 		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 	}
 	if err := signature.Verify(r, key.Secret, time.Now()); err != nil {

@@ -155,7 +155,8 @@ func (n *notifications) triggers(project, bucket string, in *notificationConfigu
 	return all, nil
 }
 
-// functionOf reads a function's ARN, or name.
+// functionOf reads a function's ARN, ACCOUNT:function:NAME, or name. Whose account and region
+// that is does not matter: who signs has one project.
 func functionOf(project, arn string) (n lambent.Name, err error) {
 	n.Project = project
 	if rest, ok := strings.CutPrefix(arn, "arn:"); ok {
@@ -164,6 +165,8 @@ func functionOf(project, arn string) (n lambent.Name, err error) {
 			return n, lambent.Errorf(lambent.Invalid, "aws", "%.200q is not the ARN of a function", arn)
 		}
 		arn = strings.Join(parts[5:], ":")
+	} else if _, rest, ok := strings.Cut(arn, ":function:"); ok {
+		arn = rest
 	}
 	n.Function, n.Qualifier, _ = strings.Cut(arn, ":")
 	if strings.EqualFold(n.Qualifier, "$LATEST") {

@@ -136,8 +136,20 @@ func topic(t testing.TB, s databasetest.Daemon) lambent.Broker {
 	t.Helper()
 	name := fmt.Sprint("t", time.Now().UnixNano())
 	err := with(s.Port, func(ctx context.Context, c *kadm.Client) error {
-		_, err := c.CreateTopic(ctx, 3, 1, nil, name)
-		return err
+		if _, err := c.CreateTopic(ctx, 3, 1, nil, name); err != nil {
+			return err
+		}
+		for { // it is made, and not yet told by who is asked for it
+			topics, err := c.ListTopics(ctx, name)
+			if err != nil || topics.Has(name) && topics[name].Err == nil && len(topics[name].Partitions) == 3 {
+				return err
+			}
+			select {
+			case <-time.After(20 * time.Millisecond):
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
 	})
 	if err != nil {
 		t.Fatal(err)
