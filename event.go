@@ -63,6 +63,9 @@ func (e *Event) Validate() error {
 			return Errorf(Invalid, "event", "attribute %s has control characters", a.name)
 		}
 	}
+	if _, err := e.Time.MarshalText(); err != nil || !HasForm(e.Time) {
+		return Errorf(Invalid, "event", "attribute time is not within the years 0 to 9999, or its zone is none")
+	}
 	for k := range e.Extensions {
 		if k == "" || len(k) > 20 || strings.Trim(k, "abcdefghijklmnopqrstuvwxyz0123456789") != "" {
 			return Errorf(Invalid, "event", "extension name %q: 1 to 20 lower-case letters and digits", k)
@@ -70,6 +73,9 @@ func (e *Event) Validate() error {
 	}
 	return nil
 }
+
+// HasForm reports whether a time has a form in JSON, in UTC.
+func HasForm(t time.Time) bool { y := t.UTC().Year(); return y >= 0 && y <= 9999 }
 
 // ParseEvent reads a CloudEvent in the JSON format
 // (https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/formats/json-format.md).

@@ -35,6 +35,12 @@ const maxName = 256
 // broker that uses a name for something else, as one that has lost its data does, has not
 // sent the same again.
 func (m *Message) event(t *lambent.Trigger, now time.Time) lambent.Event {
+	if !lambent.HasForm(m.Time) { // whoever sent it has said so
+		m.Time = time.Time{}
+	}
+	if m.AMQP != nil && !lambent.HasForm(m.AMQP.Timestamp) {
+		m.AMQP.Timestamp = time.Time{}
+	}
 	e := lambent.Event{
 		ID: lambent.NewID(), Source: "/triggers/" + t.ID, Type: lambent.EventBrokerMessage, Subject: short(m.Topic), Time: m.Time.UTC(),
 		DataContentType: "application/json", Data: document(&m.BrokerMessage),

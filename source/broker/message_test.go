@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"flag"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -134,3 +135,13 @@ func TestFail(t *testing.T) {
 type errorString string
 
 func (e errorString) Error() string { return string(e) }
+// Whoever sends says when that was, and may say what no event can: then nothing is known of it.
+func TestTime(t *testing.T) {
+	far := time.UnixMilli(math.MaxInt64)
+	now := time.Now()
+	m := Message{Origin: "1", Time: far, BrokerMessage: lambent.BrokerMessage{AMQP: &lambent.AMQPProperties{Timestamp: far}}}
+	e := m.event(&lambent.Trigger{ID: lambent.NewID(), Broker: &lambent.Broker{}}, now)
+	if err := e.Validate(); err != nil || !e.Time.Equal(now) {
+		t.Errorf("%v, %v", e.Time, err)
+	}
+}
