@@ -136,6 +136,9 @@ var NotPublic = prefixes("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/
 // Oracle's, and Azure's, which looks public.
 var notByName = prefixes("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3", "100.100.100.200/32", "192.0.0.192/32", "168.63.129.16/32")
 
+// itself is who asks: inside its own sandbox, which no entry is about, however wide.
+var itself = prefixes("0.0.0.0/8", "127.0.0.0/8")
+
 func prefixes(s ...string) []netip.Prefix {
 	var out []netip.Prefix
 	for _, p := range s {
@@ -155,7 +158,7 @@ func ByName(a netip.Addr) bool { return !within(notByName, a) }
 // or the address itself.
 func (n Network) Allows(host string, to netip.AddrPort) bool {
 	a := to.Addr().Unmap()
-	if !a.Is4() {
+	if !a.Is4() || within(itself, a) {
 		return false
 	}
 	if n.Internet() && !within(NotPublic, a) {

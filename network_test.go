@@ -185,6 +185,10 @@ func TestAllows(t *testing.T) {
 		{"hooks.internal", "hooks.internal", "127.0.0.1:8080", false},
 		{"hooks.internal", "hooks.internal", "169.254.169.254:80", false},
 		{"hooks.internal", "other.internal", "10.9.9.9:8080", false},
+		{"0.0.0.0/0", "10.9.9.9", "10.9.9.9:8080", true},
+		{"0.0.0.0/0", "127.0.0.2", "127.0.0.2:80", false}, // inside it is the function's own
+		{"0.0.0.0/0", "0.0.0.0", "0.0.0.0:80", false},
+		{"0.0.0.0/1", "evil.example", "[::ffff:127.9.9.9]:80", false},
 	} {
 		n, err := lambent.ParseNetwork(c.network)
 		if err != nil {
