@@ -136,6 +136,7 @@ var modules = []rule{
 	{"github.com/elastic/go-seccomp-bpf", "sandbox/namespace", "", "the system call filter, from names to the kernel's instructions"},
 	{"golang.org/x/net/bpf", "sandbox/namespace", "", "those instructions as bytes"},
 	{"golang.org/x/net/netutil", "server", "", "a bound on connections"},
+	{"golang.org/x/sync/semaphore", "server api/aws", "", "a bound on memory"},
 	{"golang.org/x/net/dns/dnsmessage", "sandbox/names", "", "the names that functions ask for"},
 	{"golang.org/x/sys", "sandbox/* runtimes/rootfs server bucket/gateway internal/* test/machine/init test/power/inside", "", "system calls that the standard library lacks"},
 }

@@ -6,6 +6,7 @@ import (
 	"net/http"
 
 	"golang.org/x/net/netutil"
+	"golang.org/x/sync/semaphore"
 
 	"lambent"
 	"lambent/api/aws"
@@ -16,7 +17,8 @@ import (
 // What one sandbox may have at its endpoint. Who wants more waits.
 const (
 	endpointConns    = 256
-	endpointRequests = 64 // under way
+	endpointRequests = 64       // under way
+	endpointMemory   = 16 << 20 // bytes of their bodies, but of objects' content, which is passed on
 )
 
 // openEndpoint has AWS's clients in a sandbox answered by the face that the port has for
@@ -24,7 +26,7 @@ const (
 // here alone; what it is good for is the project's whose function is in there.
 func (s *Server) openEndpoint(sandbox string, l net.Listener, who lambda.Who) lambda.Endpoint {
 	key := s.keys.Session(sandbox)
-	underWay := make(chan struct{}, endpointRequests)
+	underWay, memory := make(chan struct{}, endpointRequests), semaphore.NewWeighted(endpointMemory)
 	h := &http.Server{
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			select {
@@ -33,7 +35,7 @@ func (s *Server) openEndpoint(sandbox string, l net.Listener, who lambda.Who) la
 			case <-r.Context().Done():
 				return
 			}
-			s.serveInside(w, r, key, who)
+			s.serveInside(w, r, key, who, memory)
 		}),
 		ReadHeaderTimeout: headTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: 64 << 10, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
@@ -45,7 +47,7 @@ func (s *Server) openEndpoint(sandbox string, l net.Listener, who lambda.Who) la
 }
 
 // serveInside answers a request from inside a sandbox.
-func (s *Server) serveInside(w http.ResponseWriter, r *http.Request, key auth.AccessKey, who lambda.Who) {
+func (s *Server) serveInside(w http.ResponseWriter, r *http.Request, key auth.AccessKey, who lambda.Who, memory *semaphore.Weighted) {
 	select {
 	case <-s.opened: // code may start before all of the server has
 	case <-r.Context().Done():
@@ -63,7 +65,7 @@ func (s *Server) serveInside(w http.ResponseWriter, r *http.Request, key auth.Ac
 		aws.Refuse(w, r, "", err)
 	} else {
 		key.Who = auth.Identity{Project: caller.Function.Project, Role: auth.RoleAdmin, Token: key.ID}
-		s.aws.For(key, caller.Hops).ServeHTTP(w, r)
+		s.aws.For(key, caller.Hops, memory).ServeHTTP(w, r)
 	}
 	linger(w, r)
 }

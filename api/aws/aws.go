@@ -20,6 +20,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sync/semaphore"
+
 	"lambent"
 	"lambent/auth"
 	"lambent/internal/sigv2"
@@ -53,8 +55,9 @@ const maxBody = 4 << 20
 // A Face answers signed requests: all for which [IsSigned] holds.
 type Face struct {
 	Config
-	names string // of the services
-	hops  int    // of who asks
+	names  string // of the services
+	hops   int    // of who asks
+	memory *semaphore.Weighted
 }
 
 // IsSigned reports whether a request is one for the handler that New returns.
@@ -69,8 +72,9 @@ func New(c Config) *Face {
 }
 
 // For is the same face for who has one access key, and knows no other; so many functions
-// have led to what is asked.
-func (f *Face) For(k auth.AccessKey, hops int) *Face {
+// have led to what is asked. Bodies that are held are taken out of memory, of which there
+// are 4 MB at least: who finds no room waits.
+func (f *Face) For(k auth.AccessKey, hops int, memory *semaphore.Weighted) *Face {
 	c := f.Config
 	c.AccessKey = func(id string) (auth.AccessKey, error) {
 		if id != k.ID {
@@ -78,7 +82,7 @@ func (f *Face) For(k auth.AccessKey, hops int) *Face {
 		}
 		return k, nil
 	}
-	return &Face{c, f.names, hops}
+	return &Face{c, f.names, hops, memory}
 }
 
 // ServeHTTP implements http.Handler.
@@ -115,11 +119,31 @@ func (f *Face) serve(w http.ResponseWriter, r *http.Request, signature *sigv4.Si
 		r.Body = http.MaxBytesReader(w, r.Body, maxInvokeBody)
 	default:
 		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+		release, err := f.room(r)
+		if err != nil {
+			return err
+		}
+		defer release()
 	}
 	if err := signature.Verify(r, key.Secret, time.Now()); err != nil {
 		return err
 	}
 	return service(w, r, Caller{key.Who, f.hops})
+}
+
+// room waits until there is some for a request's body.
+func (f *Face) room(r *http.Request) (release func(), err error) {
+	if f.memory == nil || r.ContentLength == 0 {
+		return func() {}, nil
+	}
+	n := min(r.ContentLength, maxBody)
+	if n < 0 { // it does not say
+		n = maxBody
+	}
+	if err := f.memory.Acquire(r.Context(), n); err != nil {
+		return nil, lambent.Errorf(lambent.Canceled, "aws", "given up: %w", err)
+	}
+	return func() { f.memory.Release(n) }, nil
 }
 
 // servePresigned answers for S3 what was presigned in its older form.
