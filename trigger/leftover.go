@@ -52,7 +52,7 @@ func (b *Broker) prepare(ctx context.Context, t lambent.Trigger) (made func(bool
 	defer cancel()
 	sink := &watch{b: b, status: Status{Trigger: t}}
 	if _, err = sink.Position(ctx); err == nil { // there may be one of before it was disabled
-		err = p.Prepare(ctx, t, sink)
+		err = b.safely(func() error { return p.Prepare(ctx, t, sink) })
 	}
 	if err != nil {
 		made(false)
@@ -84,7 +84,7 @@ func (b *Broker) clear(p source.Preparer, t lambent.Trigger, revision uint64) (t
 	b.looking.Go(func() {
 		for pause := firstForget; ; pause = min(2*pause, lastForget) {
 			ctx, cancel := context.WithTimeout(b.ctx, forgetTimeout)
-			err := p.Forget(ctx, t)
+			err := b.safely(func() error { return p.Forget(ctx, t) })
 			cancel()
 			if err == nil {
 				b.removed(&t, revision)

@@ -136,7 +136,7 @@ func (b *Broker) Check(t lambent.Trigger) error {
 		return lambent.Errorf(lambent.Invalid, op, "a trigger says of one source what it is to watch")
 	}
 	t.Created = time.Now()
-	return src.Check(t)
+	return b.safely(func() error { return src.Check(t) })
 }
 
 // complete fills what a trigger leaves to its source.

@@ -27,8 +27,11 @@ type scripted struct {
 }
 
 func (s *scripted) Check(t lambent.Trigger) error {
-	if t.Schedule.Expression == "bad" {
+	switch t.Schedule.Expression {
+	case "bad":
 		return lambent.Errorf(lambent.Invalid, "schedule", "it is bad")
+	case "panics at once":
+		panic("index out of range")
 	}
 	return nil
 }
@@ -69,6 +72,9 @@ func (s *scripted) Run(ctx context.Context, t lambent.Trigger, sink source.Sink)
 	}()
 	select {
 	case err := <-ended:
+		if t.Schedule.Expression == "panics" {
+			panic("index out of range")
+		}
 		return err
 	case <-ctx.Done():
 		return nil
@@ -100,6 +106,26 @@ func (p *platform) add(function, expression string) trigger.Status {
 
 func event(id string) lambent.Event {
 	return lambent.Event{ID: id, Source: "/test", Type: "test", Extensions: map[string]string{"traceparent": "00-1"}}
+}
+
+// A source that panics, as one does by what another side says that is no such thing, is one
+// that fails.
+func TestPanic(t *testing.T) {
+	t.Parallel()
+	p := newPlatform(t, ok)
+	_, err := p.broker.Add(t.Context(), lambent.Trigger{Target: name("f"), Schedule: &lambent.Schedule{Expression: "panics at once"}})
+	if !lambent.Is(err, lambent.Unavailable) || !strings.Contains(err.Error(), "index out of range") {
+		t.Error(err)
+	}
+	s := p.add("f", "panics")
+	if err := p.source.of(s.ID)(true); err != nil {
+		t.Fatal(err)
+	}
+	p.until("that is said", func() bool {
+		s, err := p.broker.Trigger("default", s.ID)
+		return err == nil && strings.Contains(s.Error, "index out of range")
+	})
+	p.until("it runs again", func() bool { return p.source.of(s.ID) != nil })
 }
 
 func TestTriggers(t *testing.T) {

@@ -73,7 +73,7 @@ func (w *watch) run(ctx context.Context, src source.Source, t lambent.Trigger) {
 	defer close(w.done)
 	for pause := firstRetry; ; pause = min(2*pause, lastRetry) {
 		begun := time.Now()
-		err := src.Run(ctx, t, w)
+		err := w.b.safely(func() error { return src.Run(ctx, t, w) })
 		if ctx.Err() != nil || err == nil {
 			return
 		}
@@ -91,6 +91,15 @@ func (w *watch) run(ctx context.Context, src source.Source, t lambent.Trigger) {
 		}
 		w.fails("")
 	}
+}
+
+// safely has a source do something: its panic is one of its errors.
+func (b *Broker) safely(f func() error) error {
+	err := source.Safely(f)
+	if p, ok := errors.AsType[*source.Panic](err); ok {
+		b.cfg.Logger.Error("a source has panicked", "panic", p.Value, "stack", string(p.Stack))
+	}
+	return err
 }
 
 func (w *watch) fails(why string) {

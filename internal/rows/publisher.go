@@ -151,11 +151,12 @@ func (p *Publisher[P]) While(ctx context.Context, read func(context.Context) err
 			cancel(err)
 		}
 	}()
+	defer func() { // though it panics
+		cancel(nil)
+		<-ended
+	}()
 	err := read(ctx)
-	refused := context.Cause(ctx)
-	cancel(nil)
-	<-ended
-	if refused != nil && !errors.Is(refused, context.Canceled) {
+	if refused := context.Cause(ctx); refused != nil && !errors.Is(refused, context.Canceled) {
 		return refused
 	}
 	return err

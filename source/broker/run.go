@@ -144,7 +144,11 @@ func (r *run) measure(ctx context.Context) {
 	defer tick.Stop()
 	for {
 		asking, cancel := context.WithTimeout(ctx, askTimeout)
-		n, err := r.stream.Waiting(asking)
+		var n int64
+		err := source.Safely(func() (err error) {
+			n, err = r.stream.Waiting(asking)
+			return err
+		})
 		cancel()
 		r.mu.Lock()
 		r.waiting, r.known = max(n, 0), err == nil && n >= 0
