@@ -135,6 +135,7 @@ func TestFail(t *testing.T) {
 type errorString string
 
 func (e errorString) Error() string { return string(e) }
+
 // Whoever sends says when that was, and may say what no event can: then nothing is known of it.
 func TestTime(t *testing.T) {
 	far := time.UnixMilli(math.MaxInt64)

@@ -219,7 +219,8 @@ func (l *Load) prepare(ctx context.Context, program string) error {
 		l.urls[name] = q.QueueUrl
 	}
 	if _, err := l.client.Function(ctx, Function); err == nil {
-		return nil
+		_, err := l.objects.HeadBucket(ctx, &s3.HeadBucketInput{Bucket: new(bucket)}) // the process that keeps it is there then
+		return err
 	}
 	if _, err := l.objects.CreateBucket(ctx, &s3.CreateBucketInput{Bucket: new(bucket)}); err != nil {
 		return err
