@@ -155,13 +155,14 @@ func within(list []netip.Prefix, a netip.Addr) bool {
 func ByName(a netip.Addr) bool { return !within(notByName, a) }
 
 // Allows reports whether n opens an address and port (IPv4) to who asked for host, a name
-// or the address itself.
-func (n Network) Allows(host string, to netip.AddrPort) bool {
+// or the address itself. own is whether it is one of this machine's: those are opened by
+// number alone, and its loopback never.
+func (n Network) Allows(host string, to netip.AddrPort, own bool) bool {
 	a := to.Addr().Unmap()
 	if !a.Is4() || within(itself, a) {
 		return false
 	}
-	if n.Internet() && !within(NotPublic, a) {
+	if n.Internet() && !own && !within(NotPublic, a) {
 		return true
 	}
 	destinations, err := n.Destinations()
@@ -174,7 +175,7 @@ func (n Network) Allows(host string, to netip.AddrPort) bool {
 		case d.Port != 0 && d.Port != to.Port():
 			return false
 		case d.Host != "":
-			return d.Host == host && ByName(a)
+			return d.Host == host && !own && ByName(a)
 		default:
 			return d.Prefix.Contains(a)
 		}

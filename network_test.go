@@ -164,37 +164,43 @@ func FuzzParseNetwork(f *testing.F) {
 func TestAllows(t *testing.T) {
 	for _, c := range []struct {
 		network, host, to string
-		want              bool
+		own, want         bool
 	}{
-		{"default", "example.com", "93.184.216.34:443", true},
-		{"default", "93.184.216.34", "93.184.216.34:80", true},
-		{"default", "evil.example", "127.0.0.1:80", false},
-		{"default", "evil.example", "10.0.0.1:80", false},
-		{"default", "evil.example", "169.254.169.254:80", false},
-		{"default", "evil.example", "168.63.129.16:80", false},
-		{"default", "evil.example", "[::ffff:127.0.0.1]:80", false},
-		{"default", "example.com", "[2606:2800:220:1:248:1893:25c8:1946]:443", false}, // functions have no IPv6
-		{"default", "evil.example", "[::1]:80", false},
-		{"none", "example.com", "93.184.216.34:443", false},
-		{"10.1.2.0/24:443", "x", "10.1.2.3:443", true},
-		{"10.1.2.0/24:443", "x", "10.1.2.3:80", false},
-		{"10.1.2.0/24", "example.com", "93.184.216.34:443", false},
-		{"10.1.2.0/24,internet", "example.com", "93.184.216.34:443", true},
-		{"hooks.internal:8080", "Hooks.Internal.", "10.9.9.9:8080", true},
-		{"hooks.internal:8080", "hooks.internal", "10.9.9.9:8081", false},
-		{"hooks.internal", "hooks.internal", "127.0.0.1:8080", false},
-		{"hooks.internal", "hooks.internal", "169.254.169.254:80", false},
-		{"hooks.internal", "other.internal", "10.9.9.9:8080", false},
-		{"0.0.0.0/0", "10.9.9.9", "10.9.9.9:8080", true},
-		{"0.0.0.0/0", "127.0.0.2", "127.0.0.2:80", false}, // inside it is the function's own
-		{"0.0.0.0/0", "0.0.0.0", "0.0.0.0:80", false},
-		{"0.0.0.0/1", "evil.example", "[::ffff:127.9.9.9]:80", false},
+		{"default", "example.com", "93.184.216.34:443", false, true},
+		{"default", "93.184.216.34", "93.184.216.34:80", false, true},
+		{"default", "evil.example", "127.0.0.1:80", false, false},
+		{"default", "evil.example", "10.0.0.1:80", false, false},
+		{"default", "evil.example", "169.254.169.254:80", false, false},
+		{"default", "evil.example", "168.63.129.16:80", false, false},
+		{"default", "evil.example", "[::ffff:127.0.0.1]:80", false, false},
+		{"default", "example.com", "[2606:2800:220:1:248:1893:25c8:1946]:443", false, false}, // functions have no IPv6
+		{"default", "evil.example", "[::1]:80", false, false},
+		{"none", "example.com", "93.184.216.34:443", false, false},
+		{"10.1.2.0/24:443", "x", "10.1.2.3:443", false, true},
+		{"10.1.2.0/24:443", "x", "10.1.2.3:80", false, false},
+		{"10.1.2.0/24", "example.com", "93.184.216.34:443", false, false},
+		{"10.1.2.0/24,internet", "example.com", "93.184.216.34:443", false, true},
+		{"hooks.internal:8080", "Hooks.Internal.", "10.9.9.9:8080", false, true},
+		{"hooks.internal:8080", "hooks.internal", "10.9.9.9:8081", false, false},
+		{"hooks.internal", "hooks.internal", "127.0.0.1:8080", false, false},
+		{"hooks.internal", "hooks.internal", "169.254.169.254:80", false, false},
+		{"hooks.internal", "other.internal", "10.9.9.9:8080", false, false},
+		{"0.0.0.0/0", "0.0.0.0", "0.0.0.0:80", false, false}, // who connects there is on the loopback
+		{"0.0.0.0/0", "127.0.0.2", "127.0.0.2:80", false, false},
+		{"0.0.0.0/0", "evil.example", "127.0.0.1:80", true, false},
+		{"default", "box.example", "93.184.216.34:80", true, false},
+		{"box.example", "box.example", "93.184.216.34:80", true, false},
+		{"93.184.216.34:80", "box.example", "93.184.216.34:80", true, true},
+		{"10.1.2.3:80,internet", "10.1.2.3", "10.1.2.3:80", true, true},
+		{"10.1.2.3:80,internet", "10.1.2.3", "10.1.2.3:81", true, false},
+		{"0.0.0.0/0", "10.9.9.9", "10.9.9.9:8080", false, true},
+		{"0.0.0.0/1", "evil.example", "[::ffff:127.9.9.9]:80", false, false},
 	} {
 		n, err := lambent.ParseNetwork(c.network)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := n.Allows(c.host, netip.MustParseAddrPort(c.to)); got != c.want {
+		if got := n.Allows(c.host, netip.MustParseAddrPort(c.to), c.own); got != c.want {
 			t.Errorf("%s: %s at %s: %v", c.network, c.host, c.to, got)
 		}
 	}

@@ -96,12 +96,12 @@ func (s *Server) postWebhook(ctx context.Context, n lambent.Name, url, id string
 	return webhook.Send(ctx, webhook.Message{
 		URL: url, ID: id, Secret: s.keys.WebhookSecret(n.Project), Body: body,
 		Reach: func(host string, to netip.AddrPort) bool {
-			return s.driverName == driverProcess || network.Allows(host, to) && !isOurs(to.Addr())
+			return s.driverName == driverProcess || network.Allows(host, to, isOurs(to.Addr()))
 		},
 	})
 }
 
-// isOurs reports whether an address is one of this machine, which functions do not reach.
+// isOurs reports whether an address is one of this machine.
 func isOurs(a netip.Addr) bool {
 	addresses, err := net.InterfaceAddrs()
 	if err != nil {

@@ -3,7 +3,9 @@ package test
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -80,36 +82,71 @@ func TestOutcomesAreTold(t *testing.T) {
 	}
 }
 
-// Who may deploy a function has the server knock on no door that the function could not.
+// Who may deploy a function has the server knock on no door that the function could not,
+// and on each that it could.
 func TestWebhookReachesWhatItsFunctionDoes(t *testing.T) {
 	if runtime.GOOS != "linux" || os.Geteuid() != 0 {
 		t.Skip("needs Linux and root, for functions that are isolated")
 	}
 	t.Parallel()
-	receiver := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("it was reached") }))
-	t.Cleanup(receiver.Close)
 	d := daemon.Start(t, filepath.Join(daemon.Dir(t), "data"))
-	r := python(upload(t, d, "app.py", handler), 0)
-	r.Async = &client.AsyncRequest{OnSuccess: new(lambent.AsyncDestination(receiver.URL))}
-	if _, err := d.Deploy(t.Context(), "knocks", r, nil); err != nil {
+	code := upload(t, d, "app.py", handler)
+	call := func(name, network, url string) {
+		t.Helper()
+		r := python(code, 0)
+		r.Network = []string{network}
+		r.Async = &client.AsyncRequest{OnSuccess: new(lambent.AsyncDestination(url))}
+		if _, err := d.Deploy(t.Context(), name, r, nil); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := d.InvokeAsync(t.Context(), client.InvokeRequest{Name: name, Payload: strings.NewReader("{}")}, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	closed := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("it was reached") }))
+	t.Cleanup(closed.Close)
+	port := closed.Listener.Addr().(*net.TCPAddr).Port
+	for name, c := range map[string]struct{ network, url string }{
+		"knocks":   {"default", closed.URL},
+		"any":      {"0.0.0.0/0", closed.URL},
+		"itself":   {"0.0.0.0/0", fmt.Sprintf("http://0.0.0.0:%d", port)}, // which is the loopback to who connects
+		"loopback": {"0.0.0.0/0", fmt.Sprintf("http://127.0.0.2:%d", port)},
+	} {
+		call(name, c.network, c.url)
+		if reason := deadLetter(t, d, name); !strings.Contains(reason, "may not reach") {
+			t.Errorf("%s: %s", name, reason)
+		}
+	}
+	own := ownAddress(t)
+	l, err := net.Listen("tcp", net.JoinHostPort(own, "0"))
+	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := d.InvokeAsync(t.Context(), client.InvokeRequest{Name: "knocks", Payload: strings.NewReader("{}")}, ""); err != nil {
-		t.Fatal(err)
+	told := make(chan struct{}, 10)
+	open := &httptest.Server{Listener: l, Config: &http.Server{Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) { told <- struct{}{} })}}
+	open.Start()
+	t.Cleanup(open.Close)
+	call("opens", l.Addr().String(), open.URL)
+	select {
+	case <-told:
+	case <-time.After(30 * time.Second):
+		t.Errorf("%s was not told; the dead letter: %s", open.URL, deadLetter(t, d, "opens"))
 	}
+}
+
+// deadLetter waits for a function's only one, and returns its reason.
+func deadLetter(t *testing.T, d *daemon.Daemon, function string) string {
+	t.Helper()
 	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
-		list, err := d.DeadLetters(t.Context(), "knocks", 10)
+		list, err := d.DeadLetters(t.Context(), function, 10)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if len(list.DeadLetters) == 1 {
-			if reason := list.DeadLetters[0].Reason; !strings.Contains(reason, "may not reach") {
-				t.Error(reason)
-			}
-			return
+			return list.DeadLetters[0].Reason
 		}
 		if time.Now().After(deadline) {
-			t.Fatal("there is no dead letter")
+			t.Fatalf("%s has no dead letter", function)
 		}
 	}
 }
@@ -147,4 +184,20 @@ func TestWebhooksAreHeard(t *testing.T) {
 			t.Fatal("nobody has heard of it")
 		}
 	}
+}
+
+// ownAddress is one of this machine on a network.
+func ownAddress(t *testing.T) string {
+	t.Helper()
+	addresses, err := net.InterfaceAddrs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range addresses {
+		if ip := a.(*net.IPNet).IP; ip.To4() != nil && !ip.IsLoopback() {
+			return ip.String()
+		}
+	}
+	t.Skip("this machine has no address but the loopback's")
+	return ""
 }

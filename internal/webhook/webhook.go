@@ -122,7 +122,7 @@ func Send(ctx context.Context, m Message) error {
 			return err
 		}
 		if !m.Reach(req.URL.Hostname(), to) {
-			return lambent.Errorf(lambent.Forbidden, "webhook", "%s is at %s, which the function may not reach", req.URL.Host, to)
+			return lambent.Errorf(lambent.Forbidden, "webhook", "%s is at %s, which the function may not reach: deploy --network opens what is private, but no loopback", req.URL.Hostname(), to)
 		}
 		return nil
 	}}

@@ -96,7 +96,7 @@ func TestReach(t *testing.T) {
 	var asked []string
 	m.Reach = func(host string, to netip.AddrPort) bool {
 		asked = append(asked, host+" "+to.Addr().String())
-		return lambent.Network(nil).Allows(host, to)
+		return lambent.Network(nil).Allows(host, to, false)
 	}
 	err := webhook.Send(t.Context(), m)
 	if lambent.KindOf(err) != lambent.Forbidden || !strings.Contains(err.Error(), "may not reach") {
