@@ -89,8 +89,26 @@ install_packages() {
   [ "$(id -u)" = 0 ] || have sudo || { say "missing; as root: apt-get install $packages"; return 1; }
   say "apt-get install $packages"
   as_root apt-get update -qq
+  # Servers are the tests' own to start: Debian is not to do that, now (policy-rc.d) or
+  # after the next boot.
+  local policy=/usr/sbin/policy-rc.d ours=
+  if [ ! -e $policy ]; then
+    ours=yes
+    printf '#!/bin/sh\nexit 101\n' | as_root tee $policy >/dev/null
+    as_root chmod 755 $policy
+  fi
+  local failed=0
   # shellcheck disable=SC2086 # a list of words
-  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $packages >/dev/null
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $packages >/dev/null || failed=$?
+  [ -z "$ours" ] || as_root rm -f $policy
+  local package
+  for package in $packages; do
+    case $package in
+      postgresql | redis-server | mosquitto | rabbitmq-server)
+        ! have systemctl || as_root systemctl disable -q $package 2>/dev/null || true ;;
+    esac
+  done
+  return $failed
 }
 
 # install_venv makes the Python whose pip fetches AWS's own client for the tests.
