@@ -239,3 +239,41 @@ func BenchmarkFailing(b *testing.B) {
 		d.Kill()
 	}
 }
+
+// BenchmarkUnaffected is how long calls of one function wait at two thousand a second, alone
+// and beside a hundred a second of another that always fails, in turns.
+func BenchmarkUnaffected(b *testing.B) {
+	const n, interval = 4000, 500 * time.Microsecond
+	l := languages[0]
+	d, _ := l.start(b)
+	l.deploy(b, d, "fails")
+	paced(b, d, "echo", 4, n, interval)
+	p := newProducer(b, d, "fails", []byte(`{"no":"body"}`))
+	var alone, beside bench.Latencies
+	for b.Loop() {
+		alone = append(alone, paced(b, d, "echo", 4, n, interval)...)
+		stop, stopped := make(chan struct{}), make(chan struct{})
+		go func() {
+			defer close(stopped)
+			for tick := time.NewTicker(10 * time.Millisecond); ; {
+				select {
+				case <-tick.C:
+				case <-stop:
+					tick.Stop()
+					return
+				}
+				if _, err := p.accept(); err != nil {
+					b.Error(err)
+				}
+			}
+		}()
+		beside = append(beside, paced(b, d, "echo", 4, n, interval)...)
+		close(stop)
+		<-stopped
+	}
+	b.ReportMetric(0, "ns/op")
+	b.ReportMetric(us(alone.Percentile(50)), "alone-p50-us")
+	b.ReportMetric(us(alone.Percentile(99)), "alone-p99-us")
+	b.ReportMetric(us(beside.Percentile(50)), "beside-p50-us")
+	b.ReportMetric(us(beside.Percentile(99)), "beside-p99-us")
+}
