@@ -167,11 +167,7 @@ func inputOf(t *lambent.Trigger, e *lambent.Event) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	doc, err := legible(t.Target.Project, e, nil)
-	if err != nil {
-		return nil, err
-	}
-	return template.Apply(doc)
+	return template.Apply(marshal(fieldsOf(t.Target.Project, e)))
 }
 
 // maxAttributes bounds what an event is without its data, which is kept in an item's meta.
@@ -204,9 +200,11 @@ func (b *Broker) complain(id, why string) {
 	}
 }
 
-// document is what patterns are matched with: an event as legible has it; and more.
+// document is what patterns are matched with: the fields of an event, and more.
 func document(project string, e *lambent.Event, more map[string]any) (pattern.Event, error) {
-	b, err := legible(project, e, more)
+	fields := fieldsOf(project, e)
+	maps.Copy(fields, more)
+	b, err := json.Marshal(fields)
 	if err == nil {
 		var doc pattern.Event
 		if doc, err = pattern.ParseEvent(b); err == nil {
@@ -216,9 +214,8 @@ func document(project string, e *lambent.Event, more map[string]any) (pattern.Ev
 	return pattern.Event{}, lambent.Errorf(lambent.Invalid, "trigger.Publish", "event %.64q has no JSON form: %w", e.ID, err)
 }
 
-// legible is an event as EventBridge has it, with its attributes as CloudEvents does, too,
-// and more.
-func legible(project string, e *lambent.Event, more map[string]any) ([]byte, error) {
+// fieldsOf are an event as EventBridge has it, and its attributes as CloudEvents does.
+func fieldsOf(project string, e *lambent.Event) map[string]any {
 	fields := map[string]any{
 		"id": e.ID, "source": e.Source, "type": e.Type, "detail-type": e.Type, "subject": e.Subject,
 		"account": lambent.AccountID(project), "region": lambent.Region, "time": e.Time.UTC().Format(time.RFC3339),
@@ -230,8 +227,7 @@ func legible(project string, e *lambent.Event, more map[string]any) ([]byte, err
 	if json.Valid(e.Data) {
 		fields["detail"], fields["data"] = json.RawMessage(e.Data), json.RawMessage(e.Data)
 	}
-	maps.Copy(fields, more)
-	return json.Marshal(fields)
+	return fields
 }
 
 // patternsOf returns the patterns of a project's triggers.

@@ -2,12 +2,41 @@ package trigger
 
 import (
 	"encoding/json"
+	"maps"
 	"slices"
 	"strconv"
+	"strings"
 
 	"lambent"
 	"lambent/internal/pattern"
 )
+
+// checkFilter refuses a filter that asks for what no event of the source has: nothing would
+// match it, and what does not match is gone.
+func checkFilter(t *lambent.Trigger) error {
+	const op = "trigger.filter"
+	kind := t.Kind()
+	if kind == "pattern" || kind == "schedule" {
+		return lambent.Errorf(lambent.Invalid, op, "a trigger of kind %s has no filter", kind)
+	}
+	p, err := pattern.Parse(t.Filter)
+	if err != nil {
+		return lambent.Errorf(lambent.Invalid, op, "the filter: %s", lambent.UserMessage(err))
+	}
+	has := fieldsOf("", &lambent.Event{Extensions: map[string]string{lambent.PartitionKey: ""}, Data: []byte("{}")})
+	switch kind {
+	case "queue":
+		has["body"], has["messageAttributes"] = nil, nil
+	case "broker":
+		has["body"], has["key"] = nil, nil
+	}
+	for _, name := range p.Fields() {
+		if _, ok := has[name]; !ok {
+			return lambent.Errorf(lambent.Invalid, op, "the filter: %.64q is no field of the events of a %s: they have %s", name, kind, strings.Join(slices.Sorted(maps.Keys(has)), ", "))
+		}
+	}
+	return nil
+}
 
 // wanted returns those of a source's events that the trigger's filter lets through. What
 // cannot be matched is let through, and the trigger's status says so.

@@ -32,18 +32,24 @@ func TestFilter(t *testing.T) {
 		{ID: "row", Source: "/triggers/t", Type: lambent.EventRowInserted, Data: []byte(`{"new":{"total":250}}`)},
 		{ID: "broker", Source: "b", Type: lambent.EventBrokerMessage, Data: fromBroker},
 	}
-	for filter, want := range map[string]string{
-		`{"body": {"item": ["tea"]}}`:                                "tea",
-		`{"body": [{"prefix": "two"}]}`:                              "none",
-		`{"body": {"item": [{"exists": true}]}}`:                     "tea cake",
-		`{"messageAttributes": {"kind": {"stringValue": ["cake"]}}}`: "cake",
-		`{"data": {"new": {"total": [{"numeric": [">", 100]}]}}}`:    "row",
-		`{"body": {"total": [7]}}`:                                   "broker",
-		`{"type": [{"prefix": "dev.lambent."}]}`:                     "tea cake none row broker",
-		`{"source": ["nobody"]}`:                                     "",
+	rows := database("f")
+	queue := lambent.Trigger{Target: name("f"), Queue: &lambent.Queue{Name: "q"}}
+	broker := lambent.Trigger{Target: name("f"), Broker: &lambent.Broker{URL: "redis://b", Topic: "t"}}
+	for _, c := range []struct {
+		trigger      lambent.Trigger
+		filter, want string
+	}{
+		{queue, `{"body": {"item": ["tea"]}}`, "tea"},
+		{queue, `{"body": [{"prefix": "two"}]}`, "none"},
+		{queue, `{"body": {"item": [{"exists": true}]}}`, "tea cake"},
+		{queue, `{"messageAttributes": {"kind": {"stringValue": ["cake"]}}}`, "cake"},
+		{rows, `{"data": {"new": {"total": [{"numeric": [">", 100]}]}}}`, "row"},
+		{broker, `{"body": {"total": [7]}}`, "broker"},
+		{rows, `{"type": [{"prefix": "dev.lambent."}]}`, "tea cake none row broker"},
+		{rows, `{"source": ["nobody"]}`, ""},
 	} {
-		trigger := database("f")
-		trigger.Filter = json.RawMessage(filter)
+		trigger := c.trigger
+		trigger.Filter = json.RawMessage(c.filter)
 		st, err := p.broker.Add(t.Context(), trigger)
 		if err != nil {
 			t.Fatal(err)
@@ -60,8 +66,8 @@ func TestFilter(t *testing.T) {
 				got = append(got, e.ID)
 			}
 		}
-		if s := strings.Join(got, " "); s != want {
-			t.Errorf("%s lets %q through, not %q", filter, s, want)
+		if s := strings.Join(got, " "); s != c.want {
+			t.Errorf("%s lets %q through, not %q", c.filter, s, c.want)
 		}
 		if err := p.broker.Delete(t.Context(), lambent.DefaultProject, st.ID); err != nil {
 			t.Fatal(err)
@@ -74,6 +80,9 @@ func TestFilterIsRefused(t *testing.T) {
 	p := newPlatform(t, func(context.Context, *lambent.Invocation) (*lambent.Fault, error) { return nil, nil })
 	for _, trigger := range []lambent.Trigger{
 		{Target: name("f"), Database: database("f").Database, Filter: json.RawMessage(`{"a": 1}`)},
+		{Target: name("f"), Database: database("f").Database, Filter: json.RawMessage(`{"body": {"a": [1]}}`)}, // a row has none
+		{Target: name("f"), Queue: &lambent.Queue{Name: "q"}, Filter: json.RawMessage(`{"source": ["/queues/q"], "bdy": {"a": [1]}}`)},
+		{Target: name("f"), Queue: &lambent.Queue{Name: "q"}, Filter: json.RawMessage(`{"$or": [{"body": [1]}, {"key": ["k"]}]}`)},
 		{Target: name("f"), Pattern: json.RawMessage(`{"a": [1]}`), Filter: json.RawMessage(`{"a": [1]}`)},
 		{Target: name("f"), Schedule: &lambent.Schedule{Expression: "rate(1 minute)"}, Filter: json.RawMessage(`{"a": [1]}`)},
 	} {

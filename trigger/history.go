@@ -109,6 +109,8 @@ func (b *Broker) Replay(ctx context.Context, project string, q EventQuery, dry b
 		return 0, 0, lambent.Errorf(lambent.TooLarge, op, "the events have over %d MB of data: choose a shorter time, or one source", maxReplayBytes>>20)
 	case err != nil:
 		return 0, 0, err
+	case len(events) == 0 && q.ID != "":
+		return 0, 0, lambent.Errorf(lambent.NotFound, op, "the history has no event %.64q", q.ID).WithHint("lambent events list")
 	case len(events) == 0:
 		return 0, 0, lambent.Errorf(lambent.NotFound, op, "the history has no such event").WithHint("lambent events list")
 	case len(events) > MaxReplay:

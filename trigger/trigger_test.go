@@ -71,7 +71,7 @@ func (p *platform) open() {
 		src = ordered{&p.source}
 	}
 	p.broker, err = trigger.Open(context.Background(), trigger.Config{
-		Invoker: p, Store: p.store, Queue: p.queue, History: p.history, Sources: map[string]source.Source{"schedule": src, "postgres": &p.keeper}, MaxPayload: 1 << 20, Logger: slog.New(slog.DiscardHandler),
+		Invoker: p, Store: p.store, Queue: p.queue, History: p.history, Sources: map[string]source.Source{"schedule": src, "postgres": &p.keeper, "queue": &p.keeper, "redis": &p.keeper}, MaxPayload: 1 << 20, Logger: slog.New(slog.DiscardHandler),
 		Together: func(lambent.Name) bool { return true },
 		Send: func(_ context.Context, project, queue string, hops int, body []byte) error {
 			if queue == "gone" {

@@ -113,11 +113,8 @@ func (b *Broker) Check(t lambent.Trigger) error {
 		}
 	}
 	if t.Filter != nil {
-		if k := t.Kind(); k == "pattern" || k == "schedule" {
-			return lambent.Errorf(lambent.Invalid, op, "a trigger of kind %s has no filter", k)
-		}
-		if _, err := pattern.Parse(t.Filter); err != nil {
-			return lambent.Errorf(lambent.Invalid, op, "the filter: %s", lambent.UserMessage(err))
+		if err := checkFilter(&t); err != nil {
+			return err
 		}
 	}
 	if t.Input != nil {

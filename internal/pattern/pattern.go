@@ -10,7 +10,9 @@ package pattern
 import (
 	"encoding/json"
 	"errors"
+	"maps"
 	"net/netip"
+	"slices"
 	"strings"
 )
 
@@ -65,6 +67,28 @@ func (p *Pattern) Matches(e Event) (bool, error) {
 		return false, errWork
 	}
 	return matches, nil
+}
+
+// Fields are the names of the fields of an event that the pattern asks for, in order. Of
+// what is inside them nothing is told.
+func (p *Pattern) Fields() []string {
+	names := map[string]bool{}
+	p.root.fields(names)
+	return slices.Sorted(maps.Keys(names))
+}
+
+func (o *object) fields(names map[string]bool) {
+	for name := range o.objects {
+		names[name] = true
+	}
+	for name := range o.leaves {
+		names[name] = true
+	}
+	for _, or := range o.ors {
+		for _, one := range or {
+			one.fields(names)
+		}
+	}
 }
 
 // spend counts some work, and reports whether there may be that.
