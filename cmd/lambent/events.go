@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -124,7 +125,7 @@ func eventsPutCommand(p *program) *cobra.Command {
 		if (source == "") != (typ == "") || source == "" && (subject != "" || id != "") {
 			return usagef(c, "--source and --type go together, and --subject and --id with them")
 		}
-		in, err := p.payload(data)
+		in, err := p.payload("-d", data)
 		if err != nil {
 			return err
 		}
@@ -134,6 +135,9 @@ func eventsPutCommand(p *program) *cobra.Command {
 			return lambent.Errorf(lambent.Invalid, "", "-d cannot be read: %w", err)
 		}
 		if source != "" {
+			if text := bytes.TrimSpace(event); bytes.HasPrefix(text, []byte("{")) && !json.Valid(text) {
+				p.note("note: the data is no JSON, and goes as a text")
+			}
 			if id == "" {
 				id = lambent.NewID()
 			}

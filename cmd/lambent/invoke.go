@@ -55,7 +55,7 @@ func invokeCommand(p *program) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		payload, err := p.payload(data)
+		payload, err := p.payload("-d", data)
 		if err != nil {
 			return err
 		}
@@ -96,15 +96,15 @@ func limit(fault lambent.FaultKind, u *client.Invocation) string {
 		microseconds(u.QueueUS), microseconds(u.PlaceUS), microseconds(u.InitUS), microseconds(u.RunUS))
 }
 
-// payload opens what -d names.
-func (p *program) payload(data string) (io.ReadCloser, error) {
+// payload opens what a flag such as -d names.
+func (p *program) payload(flag, data string) (io.ReadCloser, error) {
 	switch {
 	case data == "@-":
 		return io.NopCloser(p.in), nil
 	case strings.HasPrefix(data, "@"):
 		f, err := os.Open(data[1:])
 		if err != nil {
-			return nil, lambent.Errorf(lambent.Invalid, "", "-d %s: %w", data, err)
+			return nil, lambent.Errorf(lambent.Invalid, "", "%s %s: %w", flag, data, err)
 		}
 		return f, nil
 	}

@@ -41,6 +41,9 @@ func rootCommand(p *program) *cobra.Command {
 	c.SetErr(p.err)
 	c.PersistentFlags().StringVar(&p.project, "project", "", "the project (default: that of the credential, or default)")
 	c.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		if f := c.Flags(); c.HasSubCommands() && f.NArg() > 0 { // the flag is of that one
+			return unknownCommand(c, f.Arg(0))
+		}
 		return usagef(c, "%v", err)
 	})
 	return c

@@ -25,9 +25,13 @@ again if it fails, and kept as a dead letter if it does so for good.
   lambent trigger add thumbs --bucket uploads --prefix photos/ --suffix .jpg
   lambent trigger add audit --bucket uploads --events 's3:ObjectCreated:*,s3:ObjectRemoved:*'
   lambent trigger add ship --database postgres://app:secret@db/shop --table orders --operation insert,update
+  lambent trigger add ship --database mariadb://app:secret@db/shop --table orders --snapshot
   lambent trigger add work --queue jobs --batch-size 10 --filter '{"body": {"kind": ["resize"]}}'
   lambent trigger add bill --broker kafka://app:secret@kafka:9092 --topic orders
   lambent trigger add warn --broker mqtt://broker --topic 'sensors/+/alarm' --parallel 1
+  lambent trigger add work --broker amqp://app:secret@rabbit --topic jobs       a queue that is there
+  lambent trigger add tail --broker redis://:secret@redis --topic orders --from earliest
+  lambent trigger add bill --broker nats://nats --topic 'orders.>' --group billing
   lambent trigger list report
   lambent trigger disable ID
   lambent trigger delete ID
@@ -60,7 +64,7 @@ func triggerAddCommand(p *program) *cobra.Command {
 	f.BoolVar(&s.SkipMissed, "skip-missed", false, "leave out what was due while the server was down (default: the last of it is fired, once)")
 	f.StringVar(&input, "input", "", "what the function is invoked with in place of a schedule's or a pattern's event: JSON, or @FILE, with <name> for parts of that")
 	f.StringToStringVar(&paths, "input-path", nil, "such a name: total=$.detail.total; may be repeated")
-	f.StringVar(&filter, "filter", "", "which of the source's events, likewise: of a message '{\"body\": {\"item\": [\"tea\"]}}', of others '{\"data\": ...}'")
+	f.StringVar(&filter, "filter", "", "which of the source's events, as --pattern has it: of a message '{\"body\": {\"item\": [\"tea\"]}}', of others '{\"data\": ...}'; the rest is done with")
 	f.StringVar(&events, "pattern", "", "which events of the project, as EventBridge writes it: JSON, or @FILE")
 	f.StringVar(&b.Name, "bucket", "", "the bucket whose uploads are events")
 	f.StringVar(&b.Prefix, "prefix", "", "of the keys that matter, such as photos/")
@@ -105,7 +109,7 @@ func triggerAddCommand(p *program) *cobra.Command {
 		case queue != "":
 			r.Queue = &client.Queue{Name: queue}
 		default:
-			if r.Pattern, err = p.pattern(events); err != nil {
+			if r.Pattern, err = p.pattern("--pattern", events); err != nil {
 				return err
 			}
 		}
@@ -113,14 +117,14 @@ func triggerAddCommand(p *program) *cobra.Command {
 			return usagef(c, "--input-path goes with --input")
 		}
 		if input != "" {
-			text, err := p.text("input", input)
+			text, err := p.text("--input", input)
 			if err != nil {
 				return err
 			}
 			r.Input = &client.Input{Paths: paths, Template: string(text)}
 		}
 		if filter != "" {
-			if r.Filter, err = p.pattern(filter); err != nil {
+			if r.Filter, err = p.pattern("--filter", filter); err != nil {
 				return err
 			}
 		}
@@ -180,8 +184,8 @@ func oneSource(c *cobra.Command) error {
 }
 
 // pattern reads a pattern that a user has written, so that a mistake has its place in that.
-func (p *program) pattern(text string) ([]byte, error) {
-	b, err := p.text("pattern", text)
+func (p *program) pattern(flag, text string) ([]byte, error) {
+	b, err := p.text(flag, text)
 	if err == nil {
 		_, err = pattern.Parse(b)
 	}
@@ -190,14 +194,14 @@ func (p *program) pattern(text string) ([]byte, error) {
 
 // text is what a flag says: a text, or @FILE.
 func (p *program) text(flag, text string) ([]byte, error) {
-	in, err := p.payload(text)
+	in, err := p.payload(flag, text)
 	if err != nil {
 		return nil, err
 	}
 	defer in.Close()
 	b, err := io.ReadAll(in)
 	if err != nil {
-		return nil, lambent.Errorf(lambent.Invalid, "", "--%s %s: %w", flag, text, err)
+		return nil, lambent.Errorf(lambent.Invalid, "", "%s %s: %w", flag, text, err)
 	}
 	return b, nil
 }
