@@ -94,8 +94,8 @@ func (b *Broker) Validate() error {
 	refuse := func(format string, args ...any) error { return Errorf(Invalid, op, format, args...) }
 	u, err := url.Parse(b.URL)
 	switch {
-	case err != nil || u.Scheme == "": // the error has all of it, with the password
-		return refuse("the broker's URL cannot be read: it is like kafka://USER:PASSWORD@HOST:9092, where %%40 stands for an @ in the password")
+	case err != nil || u.Scheme == "" || u.Opaque != "": // the error has all of it, with the password
+		return refuse("the broker's URL cannot be read: it is like kafka://USER:PASSWORD@HOST:9092, where %%40 stands for an @ in the password; there are %s", brokerSchemes)
 	case b.Engine() == "":
 		return Errorf(Unsupported, op, "there is no source of messages for %.32q: there are %s", u.Scheme, brokerSchemes)
 	case u.Hostname() == "":

@@ -21,6 +21,7 @@ func TestBroker(t *testing.T) {
 		{lambent.Broker{URL: "amqp://rabbit/vhost", Topic: "jobs"}, ""},
 		{lambent.Broker{URL: "kafka://app:se cret%@kafka", Topic: "orders"}, "cannot be read"},
 		{lambent.Broker{URL: "kafka", Topic: "orders"}, "cannot be read"},
+		{lambent.Broker{URL: "localhost:9092", Topic: "orders"}, "there are nats://"},
 		{lambent.Broker{URL: "stomp://host", Topic: "orders"}, "there are nats://"},
 		{lambent.Broker{URL: "redis:///0", Topic: "orders"}, "lacks its host: it is like redis://USER:PASSWORD@HOST:6379"},
 		{lambent.Broker{URL: "redis://host"}, "needs a topic"},

@@ -70,10 +70,10 @@ func (d *Database) Validate() error {
 	refuse := func(format string, args ...any) error { return Errorf(Invalid, op, format, args...) }
 	u, err := url.Parse(d.URL)
 	switch {
-	case err != nil || u.Scheme == "": // the error has all of it, with the password
+	case err != nil || u.Scheme == "" || u.Opaque != "": // the error has all of it, with the password
 		return refuse("the database's URL cannot be read: it is like postgres://USER:PASSWORD@HOST:5432/DATABASE, where %%40 stands for an @ in the password")
 	case d.Engine() == "":
-		return Errorf(Unsupported, op, "databases of %.32q cannot be watched: there are postgres:// and mysql://", u.Scheme)
+		return Errorf(Unsupported, op, "databases of %.32q cannot be watched: there are postgres://, mysql:// and mariadb://", u.Scheme)
 	case u.Hostname() == "" || u.User.Username() == "" || strings.Trim(u.Path, "/") == "":
 		return refuse("the database's URL lacks its user, its host or its database: it is like %s://USER:PASSWORD@HOST/DATABASE", u.Scheme)
 	case len(d.Tables) == 0:
