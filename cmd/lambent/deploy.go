@@ -30,6 +30,7 @@ fails changes nothing. Standard output is the function's URL, if it has one.
   lambent deploy build.zip --name hello --runtime python3.11 --handler app.handler
   lambent deploy --entry-point hello     one of several functions of Google's
   lambent deploy --command 'node server.js'      any web server that listens on $PORT
+  lambent deploy hello --attempts 5 --on-failure queue:failed --on-success https://example.com/hook
   lambent deploy --no-build              dependencies are there already, or not needed
   lambent deploy --dry-run               say what would be, and change nothing`
 
@@ -75,8 +76,8 @@ func deployCommand(p *program) *cobra.Command {
 	f.DurationVar(&d.backoff, "backoff", 0, "how long after its first failure it is tried again (default 1m)")
 	f.Float64Var(&d.factor, "backoff-factor", 0, "of each further wait to the one before (default 2)")
 	f.DurationVar(&d.maxAge, "max-age", 0, "how old it may be to be tried at all (default 6h)")
-	f.StringVar((*string)(&d.onSuccess), "on-success", "", "who is told that an asynchronous invocation did well: function:NAME, queue:NAME, events, those who have a trigger with a pattern, or the URL of a webhook, which is signed (lambent token webhook)")
-	f.StringVar((*string)(&d.onFailure), "on-failure", "", "who is told that one is not tried any more, likewise; then it is no dead letter")
+	f.StringVar((*string)(&d.onSuccess), "on-success", "", "who is told that an asynchronous invocation did well: function:NAME, queue:NAME, events (those who have a trigger with a pattern), or the URL of a webhook, which is signed (lambent token webhook); '': nobody")
+	f.StringVar((*string)(&d.onFailure), "on-failure", "", "who is told that one is not tried any more, named as for --on-success; then it is no dead letter")
 	f.StringVar(&d.url, "url", "", "who may call the function by HTTP: public, token or none (default: for a new function, from a terminal, public in the default project, token in others)")
 	f.BoolVar(&d.stream, "stream", false, "the URL passes on what is written as it is written")
 	f.StringVar(&d.network, "network", "", "what the code may connect to: none, or internet (and nothing private), CIDR, CIDR:PORT, HOST and HOST:PORT with commas between them; default: what the project says, or else internet")
@@ -153,7 +154,10 @@ func (d *deployFlags) validate(c *cobra.Command) error {
 			return usagef(c, "--env %q: NAME=VALUE is needed", kv)
 		}
 	}
-	for flag, zero := range map[string]bool{"memory": d.memory == 0, "timeout": d.timeout == 0, "concurrency": d.concurrency == 0} {
+	for flag, zero := range map[string]bool{
+		"memory": d.memory == 0, "timeout": d.timeout == 0, "concurrency": d.concurrency == 0,
+		"attempts": d.attempts == 0, "backoff": d.backoff == 0, "backoff-factor": d.factor == 0, "max-age": d.maxAge == 0,
+	} {
 		if zero && d.changed(flag) {
 			return usagef(c, "--%s is 0: leave it out to keep what is", flag)
 		}

@@ -22,8 +22,9 @@ const envAWSHelp = `Print the environment in which AWS's command line and SDKs u
 access key of the project that is made for it and works for 12 hours (--expires).
 
   eval "$(lambent env aws)"
-  aws sqs list-queues
+  aws s3 ls
   aws events put-events --entries Source=shop,DetailType=order,Detail='{}'
+  aws sqs list-queues        (version 1 of the command line: aws --endpoint-url $AWS_ENDPOINT_URL sqs ...)
 
 What may be done with the key is --role's to say. "lambent token list" shows such
 keys, "lambent token revoke" ends them, and "lambent token create --access-key"

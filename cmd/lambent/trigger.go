@@ -102,16 +102,17 @@ func triggerAddCommand(p *program) *cobra.Command {
 			r.Schedule = &s
 		case b.Name != "":
 			r.Bucket = &b
-		case d.URL != "":
-			r.Database = &d
+		case d.URL != "": // which may be refused in better words than those of the API's form
+			r.Database, err = &d, (*lambent.Database)(&d).Validate()
 		case broker.URL != "":
-			r.Broker = &broker
+			r.Broker, err = &broker, (*lambent.Broker)(&broker).Validate()
 		case queue != "":
 			r.Queue = &client.Queue{Name: queue}
 		default:
-			if r.Pattern, err = p.pattern("--pattern", events); err != nil {
-				return err
-			}
+			r.Pattern, err = p.pattern("--pattern", events)
+		}
+		if err != nil {
+			return err
 		}
 		if len(paths) > 0 && input == "" {
 			return usagef(c, "--input-path goes with --input")
@@ -129,7 +130,10 @@ func triggerAddCommand(p *program) *cobra.Command {
 			}
 		}
 		if batch.WindowMS = window.Milliseconds(); batch != (client.Batch{}) {
-			r.Batch = &batch
+			r.Batch, err = &batch, (&lambent.Batch{Size: batch.Size, Window: window, Parallel: batch.Parallel}).Validate()
+		}
+		if err != nil {
+			return err
 		}
 		t, err := cl.AddTrigger(c.Context(), r)
 		if err != nil {

@@ -401,6 +401,9 @@ func (s *Settings) finish(text string, table []string) error {
 				return fail(text, append(at("on"), "filter"), i, "is refused: %s", lambent.UserMessage(err))
 			}
 		}
+		if err := (&lambent.Batch{Size: on.BatchSize, Window: on.BatchWindow, Parallel: on.Parallel}).Validate(); err != nil {
+			return fail(text, at("on"), i, "is refused: %s", lambent.UserMessage(err))
+		}
 		switch {
 		case on.HTTP != "":
 			if err := s.addRoute(text, at("on"), i, on.HTTP); err != nil {
