@@ -198,6 +198,9 @@ func (s *Sink) Set(f func(s *Sink)) {
 	f(s)
 }
 
+// Fill has the sink take so many events, and one batch.
+func (s *Sink) Fill(n int) { s.Set(func(s *Sink) { s.most = n }) }
+
 // Events returns what was taken.
 func (s *Sink) Events() []lambent.Event {
 	s.mu.Lock()

@@ -17,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"time"
 
@@ -54,8 +55,9 @@ type client struct {
 	b        *lambent.Broker
 	wire     *broker.Guarded
 	incoming chan *paho.Publish
-	failed   chan error // capacity 1: why the connection has ended
-	present  bool       // the broker had the session
+	failed   chan error    // capacity 1: why the connection has ended
+	gone     chan struct{} // closed by close: nobody takes what comes in
+	present  bool          // the broker had the session
 }
 
 // connect connects; without an id there is no session. A clean session is a new one, which
@@ -72,7 +74,7 @@ func connect(ctx context.Context, b *lambent.Broker, id string, clean, keep bool
 	if err != nil {
 		return nil, broker.Fail(b, lambent.Unavailable, "does not answer", err)
 	}
-	c := &client{b: b, wire: broker.Guard(conn, fixedHeader), incoming: make(chan *paho.Publish, maxOut), failed: make(chan error, 1)}
+	c := &client{b: b, wire: broker.Guard(conn, fixedHeader), incoming: make(chan *paho.Publish, maxOut), failed: make(chan error, 1), gone: make(chan struct{})}
 	fail := func(err error) {
 		select {
 		case c.failed <- err:
@@ -84,7 +86,7 @@ func connect(ctx context.Context, b *lambent.Broker, id string, clean, keep bool
 		OnPublishReceived: []func(paho.PublishReceived) (bool, error){func(p paho.PublishReceived) (bool, error) {
 			select {
 			case c.incoming <- p.Packet:
-			case <-p.Client.Done():
+			case <-c.gone: // the client is done once this has returned
 			}
 			return true, nil
 		}},
@@ -111,9 +113,17 @@ func connect(ctx context.Context, b *lambent.Broker, id string, clean, keep bool
 	return c, nil
 }
 
+// What a broker sends to who subscribes at quality 1, and nothing else. The client would
+// answer the rest, too, even when it has no connection any more, and panic.
+var expected = []byte{packets.CONNACK, packets.PUBLISH, packets.SUBACK, packets.PINGRESP, packets.DISCONNECT}
+
 // fixedHeader reads what a packet begins with: a byte, and a length of one to four, the
 // lowest seven bits first.
 func fixedHeader(head []byte) (whole bool, follow int, err error) {
+	kind, quality := head[0]>>4, head[0]>>1&3
+	if !slices.Contains(expected, kind) || kind == packets.PUBLISH && quality > 1 {
+		return false, 0, lambent.Errorf(lambent.Unavailable, "mqtt", "the broker sends a packet that nobody has asked for: 0x%02x", head[0])
+	}
 	for i, b := range head[1:] {
 		follow |= int(b&0x7f) << (7 * i)
 	}
@@ -313,6 +323,7 @@ func (s *stream) Close() {
 
 // close does not wait long for the other side.
 func (c *client) close() {
+	close(c.gone)
 	_ = c.wire.SetDeadline(time.Now().Add(time.Second))
 	_ = c.Disconnect(&paho.Disconnect{ReasonCode: 0})
 }

@@ -284,3 +284,76 @@ func TestHostile(t *testing.T) {
 		}
 	}
 }
+
+// hostile is a broker that says something once it has greeted, again and again; each
+// subscription it takes.
+func hostile(t *testing.T, says string) lambent.Broker {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				_, _ = c.Write([]byte("\x20\x03\x00\x00\x00" + "\x90\x04\x00\x01\x00\x01"))
+				for err == nil {
+					_, err = c.Write([]byte(says))
+				}
+			}()
+		}
+	}()
+	return lambent.Broker{URL: "mqtt://" + l.Addr().String(), Topic: "a"}
+}
+
+// What nobody who only subscribes is to hear ends the connection: the client would answer it.
+func TestUnasked(t *testing.T) {
+	for _, says := range []string{"\x50\x02\x00\x07", "\x62\x02\x00\x07", "\x40\x02\x00\x07", "\x34\x07\x00\x01a\x00\x01\x00x"} {
+		b := hostile(t, says)
+		for range 200 {
+			_ = src.Check(brokertest.NewTrigger(b))
+		}
+	}
+}
+
+// What waits at quality 0, of which there may be any number, does not keep a trigger from
+// ending that has no room for it; nor does a broker that listens no more.
+func TestEnd(t *testing.T) {
+	s := running(t)
+	k := kind(s)
+	b := k.Topic(t)
+	w := k.Watch(t, b)
+	w.Fill(1)
+	c, _, err := connect(t.Context(), s.Port, "", true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := range 1000 {
+		if _, err := c.Publish(t.Context(), &paho.Publish{Topic: strings.TrimSuffix(b.Topic, "+") + "a", Payload: fmt.Append(nil, n)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := c.Disconnect(&paho.Disconnect{}); err != nil {
+		t.Fatal(err)
+	}
+	brokertest.Until(t, "there is no room", func() bool {
+		lag, known := src.Lag(w.Trigger)
+		return known && strings.Contains(lag.Warning, "full")
+	})
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		w.Stop()
+	}()
+	select {
+	case <-ended:
+	case <-time.After(20 * time.Second):
+		t.Fatal("it does not end")
+	}
+}
