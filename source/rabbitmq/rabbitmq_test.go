@@ -2,8 +2,11 @@ package rabbitmq_test
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -292,4 +295,53 @@ func TestStream(t *testing.T) {
 		}
 		return lambent.Is(w.Failure(), lambent.Unsupported)
 	})
+}
+
+// Whoever says that much will come as there is no room for is not believed.
+func TestHostile(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	method := func(channel uint16, class, method uint16, args string) string {
+		return frame(1, channel, string(binary.BigEndian.AppendUint16(binary.BigEndian.AppendUint16(nil, class), method))+args)
+	}
+	announced := frame(2, 1, "\x00\x3c\x00\x00"+"\xff\xff\xff\xff\xff\xff\xff\xff"+"\x00\x00")
+	answers := map[[2]uint16]string{
+		{10, 11}: method(0, 10, 30, "\x00\x08"+"\x00\x00\x00\x00"+"\x00\x00"), // frames of any size
+		{10, 40}: method(0, 10, 41, "\x00"),
+		{20, 10}: method(1, 20, 11, "\x00\x00\x00\x00"),
+		{60, 10}: method(1, 60, 11, ""),
+		{60, 20}: method(1, 60, 60, "\x00"+"\x00\x00\x00\x00\x00\x00\x00\x01"+"\x00\x00\x00") + announced + frame(3, 1, "x") + method(1, 60, 21, "\x00"),
+		{10, 50}: method(0, 10, 51, ""),
+	}
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = io.CopyN(io.Discard, c, 8)
+			_, err = io.WriteString(c, method(0, 10, 10, "\x00\x09"+"\x00\x00\x00\x00"+"\x00\x00\x00\x05PLAIN"+"\x00\x00\x00\x05en_US"))
+			for head := make([]byte, 7); err == nil; {
+				if _, err = io.ReadFull(c, head); err == nil {
+					body := make([]byte, binary.BigEndian.Uint32(head[3:])+1)
+					if _, err = io.ReadFull(c, body); err == nil && head[0] == 1 {
+						_, err = io.WriteString(c, answers[[2]uint16{binary.BigEndian.Uint16(body), binary.BigEndian.Uint16(body[2:])}])
+					}
+				}
+			}
+			c.Close()
+		}
+	}()
+	if err := src.Check(brokertest.NewTrigger(lambent.Broker{URL: "amqp://" + l.Addr().String(), Topic: "a"})); err != nil {
+		t.Error(err) // it asks for no message
+	}
+}
+
+// frame is one of AMQP's.
+func frame(kind byte, channel uint16, payload string) string {
+	b := binary.BigEndian.AppendUint16([]byte{kind}, channel)
+	return string(binary.BigEndian.AppendUint32(b, uint32(len(payload)))) + payload + "\xce"
 }
