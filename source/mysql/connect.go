@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"net"
 	"net/url"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,6 +17,7 @@ import (
 	"github.com/go-mysql-org/go-mysql/mysql"
 
 	"lambent"
+	"lambent/internal/rows"
 )
 
 const (
@@ -74,7 +74,7 @@ func configuration(d *lambent.Database) (*config, error) {
 	c.preferred = mode == "preferred"
 	c.tls = &tls.Config{ServerName: c.host, InsecureSkipVerify: mode != "verify_identity"}
 	if file := query.Get("ssl-ca"); file != "" {
-		b, err := os.ReadFile(file)
+		b, err := rows.Certificates(file)
 		c.tls.RootCAs = x509.NewCertPool()
 		if err != nil || !c.tls.RootCAs.AppendCertsFromPEM(b) {
 			return nil, refuse("the file of ssl-ca has no certificates")

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"lambent"
+	"lambent/internal/rows"
 )
 
 const connectTimeout = 10 * time.Second
@@ -39,6 +40,11 @@ func configuration(d *lambent.Database) (*pgconn.Config, error) {
 	for name := range query {
 		if !slices.Contains(parameters, name) {
 			return refuse("the database's URL has the parameter %.32q: it may have %s", name, strings.Join(parameters, ", "))
+		}
+	}
+	if file := query.Get("sslrootcert"); file != "" {
+		if _, err := rows.Certificates(file); err != nil {
+			return refuse("the file of sslrootcert cannot be read: %s", line(err))
 		}
 	}
 	if u.Port() == "" {

@@ -277,6 +277,7 @@ func TestRefusals(t *testing.T) {
 		{lambent.Database{URL: url, Tables: []string{"bare"}, Operations: []string{"insert", "truncate"}}, ""},
 		{lambent.Database{URL: url, Tables: tables, Columns: []string{"amount"}}, "table public.orders has id, note, total"},
 		{lambent.Database{URL: url + "?sslkey=/etc/passwd", Tables: tables}, `parameter "sslkey"`},
+		{lambent.Database{URL: url + "?sslrootcert=/dev/zero", Tables: tables}, "the file of sslrootcert cannot be read"},
 		{lambent.Database{URL: pg.URLOf(app, db), Tables: tables}, `ALTER ROLE "` + app + `" REPLICATION`},
 		{lambent.Database{URL: pg.URLOf(reader, db), Tables: tables}, `CREATE PUBLICATION lambent FOR TABLE "public"."orders" WITH (publish_via_partition_root = true)`},
 		{lambent.Database{URL: pg.URLOf(reader, db), Tables: tables, Snapshot: true}, `GRANT SELECT ON "public"."orders" TO "` + reader + `"`},
