@@ -36,10 +36,11 @@ func (Driver) Batch() lambent.Batch { return lambent.Batch{Size: 100, Parallel: 
 
 // A client is a connection of a trigger's.
 type client struct {
-	conn  redis.Conn
-	wire  *broker.Guarded
-	lists int // of the answer
-	b     *lambent.Broker
+	conn     redis.Conn
+	wire     *broker.Guarded
+	lists    int // of the answer
+	elements int // of these
+	b        *lambent.Broker
 }
 
 // answerTimeout is how long Redis may take to answer what it need not wait for.
@@ -76,8 +77,8 @@ func connect(ctx context.Context, b *lambent.Broker) (*client, error) {
 // Bounds of an answer. An entry may have one value of that size.
 const (
 	maxBulk     = 64 << 20
-	maxElements = 100_000
-	maxLists    = 10_000 // the client reads lists in lists by calling itself
+	maxElements = 2_000_000 // of all lists together, for which the client makes room at once
+	maxLists    = 10_000    // the client reads lists in lists by calling itself
 )
 
 // announced is what follows a line.
@@ -93,9 +94,11 @@ func (c *client) announced(line []byte) (int, error) {
 		return 0, nil
 	case line[0] == '$':
 		return n + 2, nil
-	case n > maxElements:
-		return 0, broker.TooMuch("a list", n, maxElements)
 	}
+	if n > maxElements-c.elements {
+		return 0, broker.TooMuch("lists of elements", n, maxElements-c.elements)
+	}
+	c.elements += max(n, 0)
 	if c.lists++; c.lists > maxLists {
 		return 0, broker.TooMuch("lists", c.lists, maxLists)
 	}
@@ -105,7 +108,7 @@ func (c *client) announced(line []byte) (int, error) {
 // do asks for something.
 func (c *client) do(ctx context.Context, command string, args ...any) (any, error) {
 	c.wire.Taken()
-	c.lists = 0
+	c.lists, c.elements = 0, 0
 	return redis.DoContext(c.conn, ctx, command, args...)
 }
 

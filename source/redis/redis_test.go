@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -185,7 +186,7 @@ func TestDeleted(t *testing.T) {
 
 // Whoever says that much will come as there is no room for is not believed.
 func TestHostile(t *testing.T) {
-	for _, says := range []string{"$4000000000\r\n", "*4000000000\r\n", "$99999999999999999999\r\n", strings.Repeat("*1\r\n", 20_000), "+" + strings.Repeat("x", 100_000)} {
+	for _, says := range []string{"$4000000000\r\n", "*4000000000\r\n", "$99999999999999999999\r\n", strings.Repeat("*1\r\n", 20_000), strings.Repeat("*100000\r\n", 9_000), "+" + strings.Repeat("x", 100_000)} {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)
@@ -202,7 +203,13 @@ func TestHostile(t *testing.T) {
 				c.Close()
 			}
 		}()
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
 		err = src.Check(brokertest.NewTrigger(lambent.Broker{URL: "redis://" + l.Addr().String(), Topic: "a"}))
+		runtime.ReadMemStats(&after)
+		if made := after.TotalAlloc - before.TotalAlloc; made > 100<<20 {
+			t.Errorf("%.20q: %d MB were made room for", says, made>>20)
+		}
 		if err == nil || !strings.Contains(err.Error(), "over the limit") {
 			t.Errorf("%.20q: %v", says, err)
 		}
