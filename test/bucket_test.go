@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -214,9 +215,13 @@ func TestNotificationFromElsewhere(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		answer, err := io.ReadAll(resp.Body)
 		resp.Body.Close()
-		if resp.StatusCode != want {
-			t.Fatalf("status %s, not %d", resp.Status, want)
+		if err != nil || resp.StatusCode != want {
+			t.Fatalf("status %s, not %d: %s, %v", resp.Status, want, answer, err)
+		}
+		if s := strings.TrimSpace(string(answer)); want == http.StatusAccepted && s != `{"events":1}` {
+			t.Errorf("it is answered %s", s)
 		}
 	}
 	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {

@@ -24,6 +24,11 @@ type Accepted struct {
 	Invocations int `json:"invocations" doc:"That there are to be of them: one for each trigger whose pattern an event matches" example:"2"`
 }
 
+// Notified is what became of a notification.
+type Notified struct {
+	Events int `json:"events" doc:"That it has, of kinds of which buckets here tell, too" example:"1"`
+}
+
 // A KeptEvent is an event of the history.
 type KeptEvent struct {
 	Accepted time.Time       `json:"accepted"`
@@ -193,7 +198,7 @@ func (s *service) notificationOperation(api huma.API) {
 		},
 		Responses: map[string]*huma.Response{"202": {
 			Description: "They are kept, and functions will be invoked",
-			Content:     map[string]*huma.MediaType{"application/json": {Schema: schema[Accepted](api)}},
+			Content:     map[string]*huma.MediaType{"application/json": {Schema: schema[Notified](api)}},
 		}},
 	}
 	s.document(api, op)
@@ -219,7 +224,7 @@ func (s *service) notify(w http.ResponseWriter, r *http.Request, project string)
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(http.StatusAccepted)
-	return writeJSON(w, Accepted{Events: n})
+	return writeJSON(w, Notified{n})
 }
 
 func (s *service) listEvents(ctx context.Context, in *listEventsInput) (*eventListOutput, error) {
