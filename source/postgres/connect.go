@@ -153,7 +153,11 @@ func line(err error) string {
 	if e, ok := errors.AsType[*pgconn.PgError](err); ok {
 		return e.Message
 	}
-	return strings.Join(strings.Fields(err.Error()), " ")
+	text := err.Error()
+	if e, ok := errors.AsType[*pgconn.ConnectError](err); ok { // with TLS and without, often for the same reason
+		text = strings.Join(slices.Compact(strings.Split(e.Unwrap().Error(), "\n")), "; ")
+	}
+	return strings.Join(strings.Fields(text), " ")
 }
 
 // explain is an error of PostgreSQL for people.
