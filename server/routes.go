@@ -36,7 +36,7 @@ const (
 var routes = []route{
 	{"NAME.fn.HOST, NAME.PROJECT.fn.HOST", "a function's URL", urlRules, nil},
 	{"/fn/{function}/", "the same for clients without DNS, in a browser sandbox", urlRules, nil},
-	{"any path, signed (SigV4)", "AWS's services, by the signature's scope: EventBridge (PutEvents), SQS, S3", "access key", nil},
+	{"any path, signed (SigV4)", "AWS's services, by the signature's scope: EventBridge (PutEvents), SQS, S3, Lambda (Invoke)", "access key", nil},
 	{"/v1/", "the API; OpenAPI at /v1/openapi.json", bearer, func(s *Server) http.Handler { return s.api }},
 	{"/healthz", "the process lives", anyone, func(*Server) http.Handler { return http.HandlerFunc(health) }},
 	{"/readyz", "the server takes calls", anyone, func(s *Server) http.Handler { return http.HandlerFunc(s.ready) }},
