@@ -132,6 +132,10 @@ func (s *service) webhookOperation(api huma.API) {
 	})
 	s.mux.HandleFunc(op.Method+" "+op.Path, func(w http.ResponseWriter, r *http.Request) {
 		if !webhook.IsSigned(r.Header) {
+			if _, ok := auth.FromRequest(r); !ok {
+				s.refuse(w, r, lambent.Errorf(lambent.Unauthenticated, "v1.webhook", "this needs a signature as Standard Webhooks has it, or a token").WithHint("lambent token webhook"))
+				return
+			}
 			byToken(w, r)
 			return
 		}
