@@ -164,21 +164,30 @@ func (q *queue) tidy(g *group) {
 	}
 }
 
-// load reads messages that were taken, which are out from then on.
+// maxReceived bounds the messages of one answer together, but for the first: a receiver asks
+// again for what is left.
+const maxReceived = 1 << 20
+
+// load reads messages that were taken, which are out from then on, as far as they are for
+// one answer.
 func (q *queue) load(ctx context.Context, works []taken, visibility time.Duration) (out []Received) {
+	size, full := 0, false
 	for _, w := range works {
 		it, err := w.Load(ctx)
 		var r Received
 		if err == nil {
 			r, err = received(&it, w.Work)
 		}
+		size += r.Size()
+		full = full || len(out) > 0 && size > maxReceived // and so for those behind it, which may be in order
 		q.mu.Lock()
 		m := &message{work: w.Work, id: it.ID, group: w.group, sequence: r.Sequence, receives: w.Attempt, first: r.FirstReceived}
 		switch {
 		case q.isGone(w.group.lane), lambent.Is(err, lambent.NotFound): // purged meanwhile; or the engine has lost it
 			_ = w.Done()
 			q.left(w.group)
-		case ctx.Err() != nil:
+		case ctx.Err() != nil, full && err == nil:
+			m.first = time.Time{} // nobody has seen it
 			q.giveBack(m)
 		case err != nil:
 			q.qs.cfg.Logger.Error("a message cannot be read", "queue", q.rec.Name, "error", err)

@@ -173,8 +173,16 @@ func TestCargoOfARegistry(t *testing.T) {
 		}
 		age(25 * time.Hour)
 		says("y123", true)(build(buildRequest("p"), code("y{}")))
-		// A build that spoils what it is given spoils its own.
+		// A build that spoils what it is given spoils its own. It does so once Cargo is done with
+		// what it has compiled of that at the same time.
 		says("b123", false)(build(buildRequest("p"), code("b{}", "build.rs", `fn main() {
+			let done = std::path::PathBuf::from(std::env::var("OUT_DIR").unwrap() + "/../../../.fingerprint");
+			for _ in 0..500 {
+				if std::fs::read_dir(&done).unwrap().any(|unit| unit.unwrap().path().join("dep-lib-tiny").exists()) {
+					break;
+				}
+				std::thread::sleep(std::time::Duration::from_millis(20));
+			}
 			let home = std::env::var("CARGO_HOME").unwrap();
 			std::fs::write(home.clone() + "/Cargo.lock", "spoiled").unwrap();
 			std::fs::remove_dir_all(home + "/registry").unwrap();

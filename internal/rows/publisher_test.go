@@ -17,6 +17,8 @@ import (
 
 // A sink takes events, or says why not.
 type sink struct {
+	takes time.Duration
+
 	mu        sync.Mutex // guards what follows
 	refuse    func(events []lambent.Event) error
 	batches   []int
@@ -25,6 +27,9 @@ type sink struct {
 }
 
 func (s *sink) Publish(_ context.Context, events ...lambent.Event) error {
+	if s.takes > 0 { // whoever reads gets on meanwhile, as far as there is room
+		time.Sleep(s.takes)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.refuse != nil {
@@ -72,7 +77,7 @@ func reached(p *Publisher[int]) int {
 // Changes are published in their order, many at a time, and positions are kept behind
 // them, now and then and at the end.
 func TestPublisher(t *testing.T) {
-	s := &sink{}
+	s := &sink{takes: time.Millisecond}
 	const n = 5000
 	err := publishes(t, s, func(ctx context.Context, p *Publisher[int]) error {
 		for i := range n {
@@ -80,6 +85,7 @@ func TestPublisher(t *testing.T) {
 				return err
 			}
 		}
+		time.Sleep(keepEvery)
 		if at := reached(p); at != n {
 			t.Errorf("reached %d", at)
 		}
