@@ -324,7 +324,7 @@ func (s *soak) state() (now state) {
 			}
 		}
 	}
-	const perPlace = 8 // its disk, the file and the device of that, two namespaces, three sockets
+	const perPlace = 9 // its disk, the file and the device of that, two namespaces, four sockets
 	places := s.descriptors()["jail /run/lambent/workshop/disk-N"]
 	now.Descriptors -= perPlace * places
 	now.Mounts -= places
