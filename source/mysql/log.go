@@ -34,6 +34,14 @@ type log struct {
 
 func (l *log) Close() {
 	l.end() // so that nothing is waited for
+	if l.BinlogStreamer != nil {
+		// The client's reader is to have seen that: it shares what is closed next, without a lock.
+		ctx, cancel := context.WithTimeout(context.Background(), connectTimeout)
+		defer cancel()
+		for err := error(nil); err == nil; {
+			_, err = l.GetEvent(ctx)
+		}
+	}
 	l.syncer.Close()
 }
 
