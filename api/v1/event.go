@@ -183,9 +183,7 @@ func (s *service) publishWebhook(w http.ResponseWriter, r *http.Request, project
 	if err != nil {
 		return err
 	}
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(http.StatusAccepted)
-	return writeJSON(w, Accepted{1, n})
+	return accepted(w, Accepted{1, n})
 }
 
 // notificationOperation is the address that buckets elsewhere are given. What some of them
@@ -226,9 +224,7 @@ func (s *service) notify(w http.ResponseWriter, r *http.Request, project string)
 	if err != nil {
 		return err
 	}
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(http.StatusAccepted)
-	return writeJSON(w, Notified{n})
+	return accepted(w, Notified{n})
 }
 
 func (s *service) listEvents(ctx context.Context, in *listEventsInput) (*eventListOutput, error) {
@@ -290,9 +286,14 @@ func (s *service) publishEvents(w http.ResponseWriter, r *http.Request, project 
 	if err != nil {
 		return err
 	}
+	return accepted(w, Accepted{len(events), n})
+}
+
+// accepted answers that something is kept.
+func accepted(w http.ResponseWriter, what any) error {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(http.StatusAccepted)
-	return writeJSON(w, Accepted{len(events), n})
+	return writeJSON(w, what)
 }
 
 // eventsOf reads events in any of the modes of the binding
