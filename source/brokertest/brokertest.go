@@ -250,30 +250,16 @@ func (k *Kind) Prepare(t testing.TB, b lambent.Broker) *Watched {
 
 // Run runs the source, again after it has failed.
 func (w *Watched) Run() {
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for ctx.Err() == nil {
-			err := w.source.Run(ctx, w.Trigger, w.Sink)
-			if ctx.Err() != nil {
-				if err != nil && !errors.Is(err, errCrash) {
-					w.t.Errorf("at its end: %v", err)
-				}
-				return
-			}
-			w.mu.Lock()
-			w.err = err
-			w.mu.Unlock()
-			select {
-			case <-time.After(50 * time.Millisecond):
-			case <-ctx.Done():
-			}
+	w.Stop = databasetest.Keep(w.t, func(ctx context.Context) error {
+		err := w.source.Run(ctx, w.Trigger, w.Sink)
+		if ctx.Err() != nil && errors.Is(err, errCrash) {
+			return nil
 		}
-	}()
-	w.Stop = sync.OnceFunc(func() {
-		cancel()
-		<-done
+		return err
+	}, func(err error) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.err = err
 	})
 }
 

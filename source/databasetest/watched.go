@@ -134,28 +134,36 @@ func WatchMost(t *testing.T, src DatabaseSource, d lambent.Database, most int) *
 
 // Start has it run again.
 func (w *Watched) Start() {
+	w.Stop = Keep(w.t, func(ctx context.Context) error { return w.Source.Run(ctx, w.Trigger, w.Sink) }, func(err error) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.err = err
+	})
+}
+
+// Keep has a source run, again after it has ended, which ended is told of, until stop. At its
+// end it is to return no error.
+func Keep(t testing.TB, run func(context.Context) error, ended func(error)) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		for ctx.Err() == nil {
-			err := w.Source.Run(ctx, w.Trigger, w.Sink)
+			err := run(ctx)
 			if ctx.Err() != nil {
 				if err != nil {
-					w.t.Errorf("at its end: %v", err)
+					t.Errorf("at its end: %v", err)
 				}
 				return
 			}
-			w.mu.Lock()
-			w.err = err
-			w.mu.Unlock()
+			ended(err)
 			select {
 			case <-time.After(50 * time.Millisecond):
 			case <-ctx.Done():
 			}
 		}
 	}()
-	w.Stop = sync.OnceFunc(func() {
+	return sync.OnceFunc(func() {
 		cancel()
 		<-done
 	})
