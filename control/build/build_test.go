@@ -59,6 +59,9 @@ func made(t *testing.T, o build.Options, r build.Request, src string, progress i
 	}
 	r.Source = put.Digest
 	out, err := b.Build(t.Context(), r, progress)
+	if left, _ := filepath.Glob(filepath.Join(o.WorkDir, "lambent-build-*")); len(left) > 0 {
+		t.Errorf("a build left behind: %v", left)
+	}
 	if err != nil {
 		return "", err
 	}

@@ -37,6 +37,9 @@ func (b *Builder) buildGo(ctx context.Context, src, out string, progress io.Writ
 		return lambent.Errorf(lambent.Internal, goOp, "%w", err)
 	}
 	defer os.RemoveAll(home)
+	if err := noTelemetry(home); err != nil {
+		return lambent.Errorf(lambent.Internal, goOp, "%w", err)
+	}
 	cache, err := filepath.Abs(b.options.CacheDir)
 	if err != nil {
 		return lambent.Errorf(lambent.Internal, goOp, "%w", err)
@@ -66,6 +69,16 @@ func (b *Builder) buildGo(ctx context.Context, src, out string, progress io.Writ
 		}
 	}
 	return run.do(ctx, io.Discard, append([]string{"build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-o", out}, target...)...)
+}
+
+// noTelemetry does for a home what `go telemetry off` does. The command counts what it is
+// used for, in its user's home, and starts a process for that which may outlive it.
+func noTelemetry(home string) error {
+	dir := filepath.Join(home, ".config", "go", "telemetry")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, "mode"), []byte("off"), 0o600)
 }
 
 // goEnv is all of the environment that the toolchain sees.
