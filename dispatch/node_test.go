@@ -60,6 +60,7 @@ func TestMemoryIsPromisedOnce(t *testing.T) {
 		for range 20 {
 			wg.Go(func() { n.call("a", "small") })
 		}
+		time.Sleep(hesitation)
 		synctest.Wait()
 		if got := n.driver.Alive(); got != 8 {
 			t.Errorf("%d instances of 128 MB in 1024", got)

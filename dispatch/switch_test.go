@@ -71,12 +71,12 @@ func TestSwitch(t *testing.T) {
 		if err := b.Close(t.Context()); err != nil {
 			t.Error(err)
 		}
-		if took := time.Since(begun); took != 5*time.Second {
+		if took := time.Since(begun); took != 5*time.Second+hesitation {
 			t.Errorf("Close took %v", took)
 		}
 		synctest.Wait()
 		for _, u := range b.records() {
-			if u.ID == "1" && (u.BytesIn != 10 || u.BytesOut != 5 || u.Outcome != lambent.OutcomeOK || u.RunUS != 5_000_000) {
+			if u.ID == "1" && (u.BytesIn != 10 || u.BytesOut != 5 || u.Outcome != lambent.OutcomeOK || u.RunUS != (5*time.Second+hesitation).Microseconds()) {
 				t.Errorf("%+v", u)
 			}
 		}

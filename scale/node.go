@@ -32,6 +32,7 @@ type Node[C claimant] struct {
 	fair      Fair
 	waiting   map[string]C // by their Pool
 	passed    []C          // who wait, and are passed over
+	contended int          // times that waiting was no longer empty
 
 	head   *Claim        // for whom what is free is kept
 	freeMB int           // so much was seen of that
@@ -49,12 +50,14 @@ type Claim struct {
 	until  time.Duration // it is passed over
 	times  int           // that it was, since it last had a place
 	kept   bool          // there is a place for it
+	run    float64       // what an invocation uses, in GB-ms, as far as is known
+	since  int           // the time of contention in which it was last charged
 }
 
 func (c *Claim) claim() *Claim { return c }
 
-// switchAfter is how much more than another who waits somebody has had before their
-// place becomes that one's: as a switch is a cold start, each takes a while.
+// switchAfter is how much more than another who waits, and a run, somebody has had before
+// their place becomes that one's: as a switch is a cold start, each takes a while.
 const switchAfter = 100 * time.Millisecond
 
 const (
@@ -108,6 +111,9 @@ func (n *Node[C]) wait(c C) {
 	s := c.claim()
 	if n.waiting == nil {
 		n.waiting = map[string]C{}
+	}
+	if len(n.waiting) == 0 {
+		n.contended++
 	}
 	n.waiting[s.Pool] = c
 	n.fair.Wait(s.Project, s.Pool)
@@ -209,7 +215,7 @@ func (n *Node[C]) next() (c C, ok bool) {
 
 func (n *Node[C]) grant(c C) C {
 	s := c.claim()
-	n.fair.Charge(s.Project, s.Pool, s.worth(0), 1)
+	n.fair.Charge(s.Project, s.Pool, max(s.run, s.worth(0)), 1)
 	n.Forget(c)
 	s.kept, s.until, s.times = true, 0, 0
 	n.count(s, 1)
@@ -239,13 +245,30 @@ func (n *Node[C]) Return(c C) {
 
 // Yields charges a pool with what an invocation has used, and reports whether the
 // instance is to give its place to another project's, or pool's, which has had less.
+//
+// A place is paid for ahead, a run each time, as start-time fair queueing has it: who has
+// just got one has had something. If it had not, all instances whose runs end in the same
+// moment would go to who has had least, and back after the next.
 func (n *Node[C]) Yields(c C, ran time.Duration) bool {
 	if len(n.waiting) == 0 {
 		return false
 	}
 	s := c.claim()
-	n.fair.Charge(s.Project, s.Pool, s.worth(ran), 1)
-	return n.fair.Behind(s.Project, s.Pool, s.worth(switchAfter))
+	used := s.worth(ran)
+	if s.run == 0 {
+		s.run = used
+	}
+	s.run += (used - s.run) / 8
+	if s.since != n.contended {
+		s.since = n.contended
+		used += s.run // nobody paid for this place when it was taken
+	}
+	n.fair.Charge(s.Project, s.Pool, used, 1)
+	if !n.fair.Behind(s.Project, s.Pool, s.worth(switchAfter)+s.run) {
+		return false
+	}
+	n.fair.Charge(s.Project, s.Pool, -s.run, 1)
+	return true
 }
 
 func (n *Node[C]) fits(s *Claim) bool {

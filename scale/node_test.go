@@ -2,6 +2,7 @@ package scale_test
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"testing"
 	"time"
 
@@ -117,6 +118,62 @@ func TestNodePromisesOnce(t *testing.T) {
 			t.Fatalf("%d wait for places that all others have left", n.Waiting())
 		}
 	})
+}
+
+// TestNodeShares: two projects that want all places each have half of them, however long
+// the runs of either take and whether or not these end at the same moments, and keep what
+// they have: a place that changes hands costs a cold start.
+func TestNodeShares(t *testing.T) {
+	const places, long = 10, 100 * time.Second
+	for _, runs := range [][2]time.Duration{{20 * ms, 20 * ms}, {100 * ms, 100 * ms}, {time.Second, time.Second}, {100 * ms, time.Second}, {10 * ms, 300 * ms}} {
+		for _, spread := range []float64{0, 0.05, 0.5} {
+			random := rand.New(rand.NewPCG(1, 2))
+			n := &scale.Node[*tenant]{MaxInstances: places}
+			a, b := newTenant("a", 1, 1024), newTenant("b", 2, 1024)
+			of := map[*tenant]time.Duration{a: runs[0], b: runs[1]}
+			run := func(p *tenant) time.Duration {
+				return time.Duration(float64(of[p]) * (1 + spread*(2*random.Float64()-1)))
+			}
+			type place struct {
+				has        *tenant
+				since, end time.Duration
+			}
+			var all []place
+			for range places {
+				n.Admit(0, a, false)
+				all = append(all, place{a, 0, run(a)})
+			}
+			n.Admit(0, a, false)
+			n.Admit(0, b, false)
+			used, switches, now := map[*tenant]time.Duration{}, 0, time.Duration(0)
+			for now < long {
+				at := &all[0]
+				for k := range all {
+					if all[k].end < at.end {
+						at = &all[k]
+					}
+				}
+				now = at.end
+				used[at.has] += now - at.since
+				if n.Yields(at.has, now-at.since) {
+					n.Leave(at.has)
+					next, ok := n.Grant(now)
+					if !ok || !n.Admit(now, next, false) {
+						t.Fatal("a place that was given up is nobody's")
+					}
+					n.Return(next)
+					n.Admit(now, next, false) // it wants more
+					at.has = next
+					switches++
+				}
+				at.since, at.end = now, now+run(at.has)
+			}
+			share := used[a].Seconds() / (used[a] + used[b]).Seconds()
+			if share < 0.48 || share > 0.52 || switches > 20*int(long/time.Second) {
+				t.Errorf("runs of %v, spread %.2f: the share is %.3f, and %.1f places a second change hands", runs, spread, share, float64(switches)/long.Seconds())
+			}
+		}
+	}
 }
 
 // TestPoolWantsNoMore: the host is told when nobody is in line any more for whom it

@@ -93,20 +93,21 @@ func warm(t testing.TB, p *pool, h *host, n int, cold, run time.Duration) (boxes
 	for range n {
 		calls = append(calls, wait(t, p, 0))
 	}
+	p.Due(5 * ms)
 	if h.starts != n {
 		t.Fatalf("%d calls of a function that is not known start %d instances", n, h.starts)
 	}
 	for i := range n {
 		b := &box{name: i}
 		h.starts--
-		p.Started(cold, b, cold)
+		p.Started(5*ms+cold, b, cold)
 		boxes = append(boxes, b)
 	}
 	for _, c := range calls {
 		if c.got == nil {
 			t.Fatal("a call was not served")
 		}
-		p.Free(cold+run, c.got, run)
+		p.Free(5*ms+cold+run, c.got, run)
 	}
 	return boxes
 }
@@ -171,6 +172,39 @@ func TestStartsOnlyIfThatIsSooner(t *testing.T) {
 	}
 }
 
+// Callers that come while the first instance starts wait for it at first, as its runs may
+// take as little as they have at other times, and have others started when that is
+// not so.
+func TestHesitates(t *testing.T) {
+	p, h := newPool(nil)
+	first, second := wait(t, p, 0), wait(t, p, ms)
+	third := wait(t, p, ms)
+	if h.starts != 1 || p.Next() != 5*ms {
+		t.Fatalf("%d start for who came within a ms, and it is asked again at %v", h.starts, p.Next())
+	}
+	b := &box{}
+	p.Started(2*ms, b, 2*ms)
+	if p.Free(3*ms, first.got, ms); second.got != b {
+		t.Fatal("one instance does not serve both")
+	}
+	if p.Due(4 * ms); h.starts != 2 || third.got != nil { // the start took 2 ms, and the second runs for longer than the first
+		t.Fatalf("%d started for who has waited for longer than a start takes", h.starts)
+	}
+
+	// Known to be short: they wait for one start, and not for longer than for two.
+	p, h = newPool(nil)
+	p.Died(warm(t, p, h, 1, 4*ms, ms)[0])
+	for range 3 {
+		wait(t, p, time.Second)
+	}
+	if p.Due(time.Second + 7*ms); h.starts != 1 {
+		t.Fatalf("%d start for three runs of 1 ms", h.starts)
+	}
+	if p.Due(time.Second + 8*ms); h.starts != 3 {
+		t.Fatalf("%d started once the first had taken twice as long as it should", h.starts)
+	}
+}
+
 // TestPatienceEnds: where a run takes longer than was to be expected, who waits for
 // it has an instance started after the time of a start.
 func TestPatienceEnds(t *testing.T) {
@@ -221,6 +255,7 @@ func TestAnsweredIsAsGoodAsFree(t *testing.T) {
 func TestCrashingInit(t *testing.T) {
 	p, h := newPool(nil)
 	a, b := wait(t, p, 0), wait(t, p, 0)
+	p.Due(5 * ms)
 	if told, ok := p.Failed(10*ms, true); !ok || told != a {
 		t.Fatal("the first in line is to be told")
 	}
@@ -249,8 +284,9 @@ func TestCrashingInit(t *testing.T) {
 		t.Fatal("not served after it has recovered")
 	}
 	wait(t, p, time.Hour)
-	p.Failed(time.Hour, true)
-	if r := p.Wait(time.Hour, scale.Never, &call{}); r.Reason != 0 {
+	p.Due(time.Hour + 5*ms)
+	p.Failed(time.Hour+5*ms, true)
+	if r := p.Wait(time.Hour+5*ms, scale.Never, &call{}); r.Reason != 0 {
 		t.Fatalf("%+v though an instance is there that can serve", r)
 	}
 }
@@ -298,10 +334,11 @@ func TestStartsAreBounded(t *testing.T) {
 	for range 20 {
 		wait(t, p, 0)
 	}
+	now := 5 * ms
+	p.Due(now)
 	if h.starts != 5 {
 		t.Fatalf("%d start at once", h.starts)
 	}
-	now := time.Duration(0)
 	for h.starts < 20 {
 		if p.Next() <= now {
 			t.Fatalf("asks again at %v, at %v", p.Next(), now)
@@ -318,12 +355,13 @@ func TestNodeHasNoPlace(t *testing.T) {
 	p, h := newPool(nil)
 	h.places = 1
 	a, b := wait(t, p, 0), wait(t, p, 0)
+	p.Due(5 * ms)
 	h.places = 5
-	wait(t, p, 0)
+	wait(t, p, 5*ms)
 	if h.starts != 1 {
 		t.Fatal("it asks a node that has no place")
 	}
-	p.Place(0)
+	p.Place(5 * ms)
 	if h.starts != 3 {
 		t.Fatalf("%d start", h.starts)
 	}
@@ -361,20 +399,21 @@ func TestConcurrencyFillsTheBusiest(t *testing.T) {
 	for range 4 {
 		calls = append(calls, wait(t, p, 0))
 	}
+	p.Due(5 * ms)
 	if h.starts != 2 {
 		t.Fatalf("%d start for 4 calls, 3 to each", h.starts)
 	}
 	a, b := &box{name: 1}, &box{name: 2}
-	p.Started(ms, a, ms)
-	p.Started(ms, b, ms)
+	p.Started(6*ms, a, ms)
+	p.Started(6*ms, b, ms)
 	if a.serves != 3 || b.serves != 1 {
 		t.Fatalf("they serve %d and %d", a.serves, b.serves)
 	}
-	p.Free(2*ms, calls[0].got, ms)
-	if got, _ := p.Take(3 * ms); got != a {
+	p.Free(7*ms, calls[0].got, ms)
+	if got, _ := p.Take(8 * ms); got != a {
 		t.Fatal("the busiest with room is the first")
 	}
-	if got, _ := p.Take(3 * ms); got != b {
+	if got, _ := p.Take(8 * ms); got != b {
 		t.Fatal("the other has room")
 	}
 	p.Died(b)

@@ -58,29 +58,44 @@ func (p *Pool[I, W]) shortWith(now time.Duration, starting int) bool {
 	if n <= 0 {
 		return false
 	}
-	start := p.wouldTake(now)
-	patient := p.patience(start)
-	if now >= patient {
-		return true
+	start, serve := p.wouldTake(now), p.running
+	if serve == 0 {
+		serve = starting * p.cfg.Concurrency
 	}
-	n -= p.settling
-	if n <= 0 || p.running > 0 && p.pace.known() && p.pace.of(n, p.running) <= start {
+	patient := p.patience(start)
+	if !p.pace.known() && n > p.settling {
+		patient = p.line.first().waiting().since + hesitation
+	}
+	switch {
+	case serve == 0 || now >= patient:
+		return true
+	case n <= p.settling || !p.pace.known() || p.pace.of(n-p.settling, serve) <= start:
 		p.by(patient)
 		return false
+	default:
+		return true
 	}
-	return true
 }
 
-// patience is when it is not counted on any more that those that are busy serve the
-// first in line soon. Where many runs fit into a start, and somebody is served all
+// hesitation is how long is waited for another's start or run before anything is known
+// of how long they take: what they do at least. Callers that come to a new function at the same moment
+// may all be served by one instance before a second has started, or each may need its own.
+const hesitation = 5 * time.Millisecond
+
+// patience is when it is not counted on any more that those that are busy, or start, serve
+// the first in line soon. Where many runs fit into a start, and somebody is served all
 // the while, that is later: what is short then are processors as a rule, of which
 // another instance brings none, and takes some.
 func (p *Pool[I, W]) patience(start time.Duration) time.Duration {
 	since := p.line.first().waiting().since
-	if p.pace.known() && crowded*p.pace.shortest() < start {
+	switch {
+	case p.running == 0:
+		return since + 2*start // they start first
+	case p.pace.known() && crowded*p.pace.shortest() < start:
 		return min(max(since, p.freed)+start, since+crowded*start)
+	default:
+		return since + start
 	}
-	return since + start
 }
 
 // crowded is how many runs fit into a start where runs are short.

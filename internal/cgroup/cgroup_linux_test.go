@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -264,6 +265,47 @@ func TestQuota(t *testing.T) {
 	ok(t, g.Limit(cgroup.Limits{CPU: 72}))
 	before = cpu(t, g)
 	eventually(t, "200 ms of CPU, without a quota", func() bool { return cpu(t, g)-before > 200_000 })
+}
+
+// A group that is idle has next to nothing of a processor that another wants, and a
+// share again when it is not idle any more.
+func TestIdle(t *testing.T) {
+	tree := open(t)
+	idle := makeGroup(t, tree, "a", cgroup.Limits{CPU: 1000, Idle: true})
+	busy := makeGroup(t, tree, "b", cgroup.Limits{CPU: 72})
+	var all, one unix.CPUSet
+	ok(t, unix.SchedGetaffinity(0, &all))
+	for k := 0; one.Count() == 0; k++ {
+		if all.IsSet(k) {
+			one.Set(k) // the same for both: across processors shares are what the balancer makes of them
+		}
+	}
+	for _, g := range []*cgroup.Group{idle, busy} {
+		p := start(t, g, "spin")
+		p.says(t)
+		threads, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", p.Process.Pid))
+		ok(t, err)
+		for _, thread := range threads {
+			tid, err := strconv.Atoi(thread.Name())
+			ok(t, err)
+			ok(t, unix.SchedSetaffinity(tid, &one))
+		}
+	}
+	// share is that of the one that is, or was, idle.
+	share := func() float64 {
+		a, b := cpu(t, idle), cpu(t, busy)
+		eventually(t, "500 ms of CPU", func() bool { return cpu(t, busy)-b > 500_000 })
+		a, b = cpu(t, idle)-a, cpu(t, busy)-b
+		return float64(a) / float64(a+b)
+	}
+	if s := share(); s > 0.05 {
+		t.Errorf("it has %.3f of the processors", s)
+	}
+	ok(t, idle.Limit(cgroup.Limits{CPU: 216, Idle: true})) // which says nothing yet
+	ok(t, idle.Limit(cgroup.Limits{CPU: 216}))
+	if s := share(); s < 0.7 || s > 0.8 {
+		t.Errorf("it has %.3f of the processors, and three times the share of the other", s)
+	}
 }
 
 func TestFreeze(t *testing.T) {

@@ -57,6 +57,7 @@ func (m *Meter) Close() {
 type Limits struct {
 	MemoryBytes int64   // without swap: there is none for a group with a limit
 	Pids        int     // processes and threads
+	Idle        bool    // it has of the processors what nobody else wants, and gives way at once; CPU says nothing then
 	CPU         float64 // share in thousandths of a processor, of which ten count at most: counts when others of the tree want it too
 	QuotaCPU    int     // most that it gets in each 100 ms, in thousandths; not below 10
 }
@@ -142,7 +143,13 @@ func (g *Group) Limit(l Limits) error {
 		}
 		now.Pids = l.Pids
 	}
-	if l.CPU != now.CPU {
+	if l.Idle != now.Idle {
+		if err := g.idle(l.Idle); err != nil {
+			return err
+		}
+		now.Idle, now.CPU = l.Idle, -1 // the kernel has given it a share of its own
+	}
+	if l.CPU != now.CPU && !l.Idle {
 		// As fine as the kernel's range allows, whose ends are two to the 18th and two, and 10,000 and one.
 		file, share := "cpu.shares", min(max(2, math.Round(l.CPU*(1<<18)/10000)), 1<<18)
 		if g.tree.version == 2 {
@@ -178,6 +185,22 @@ func (g *Group) limit(controller, file, value string) error {
 		return lambent.Errorf(lambent.Internal, "cgroup.Limit", "cannot limit control group %s: %w", g.name, err)
 	}
 	return nil
+}
+
+// idle makes the group one of those that run when no other wants to, as SCHED_IDLE is for
+// one thread, or ends that. Linux has it since 5.15; before, the least share is what is next to it.
+func (g *Group) idle(is bool) error {
+	err := g.limit("cpu", "cpu.idle", map[bool]string{true: "1", false: "0"}[is])
+	switch {
+	case !errors.Is(err, os.ErrNotExist):
+		return err
+	case !is:
+		return nil // a share follows
+	}
+	if g.tree.version == 2 {
+		return g.limit("cpu", "cpu.weight", "1")
+	}
+	return g.limit("cpu", "cpu.shares", "2")
 }
 
 // limitMemory limits memory, and swap to nothing where the kernel counts swap.

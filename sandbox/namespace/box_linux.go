@@ -128,6 +128,10 @@ func (b *box) make(r *root, rt lambent.Runtime) (err error) {
 		if err != nil {
 			return lambent.Errorf(lambent.Internal, "namespace.Park", "cannot run %s: %w", rt.Boot[0], err)
 		}
+		if rt.Ahead { // not before: what the init does holds locks that others wait for
+			b.limits.Idle = true
+			return b.limit()
+		}
 	}
 	return nil
 }
@@ -293,6 +297,7 @@ func (b *box) Assign(_ context.Context, t sandbox.Task) error {
 func (b *box) assign(t sandbox.Task, from place) error {
 	const op = "namespace.Assign"
 	// Its share of the processor is a whole one until Settle: loading code is a burst.
+	b.limits.Idle = false
 	b.limits.MemoryBytes, b.limits.CPU, b.share = int64(t.MemoryMB)<<20, wholeCPU, float64(t.MemoryMB)*1000/fullCPU
 	if err := b.limit(); err != nil {
 		return err
@@ -487,7 +492,7 @@ func (b *box) end() error {
 		b.exit = sandbox.Exit{Signal: syscall.SIGKILL}
 		close(b.done)
 	} else {
-		b.limits.CPU, b.part = aheadCPU, 1 // giving memory back is work, too, and nobody waits for it
+		b.limits.Idle, b.limits.CPU, b.part = false, aheadCPU, 1 // giving memory back is work, too, and nobody waits for it
 		_ = b.limit()
 		_ = unix.PidfdSendSignal(int(b.pidfd.Fd()), unix.SIGKILL, nil, 0) // it may have ended
 		errs = append(errs, b.group.Thaw())                               // in version 1 the frozen do not die
