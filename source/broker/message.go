@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"net/url"
 	"strings"
 	"time"
@@ -26,6 +27,32 @@ type Message struct {
 
 	// Time is when it was sent; zero: the broker does not say.
 	Time time.Time
+
+	// Refused is why the message is not here, but only where it is; empty: it is.
+	Refused string
+}
+
+// maxMessage is how many bytes a message may have that an event is made of. Events have a
+// limit far below it; what is over that is not written as JSON to find out.
+const maxMessage = 8 << 20
+
+// measure refuses a message that no event could have.
+func (m *Message) measure() {
+	n := 0
+	for _, b := range []*lambent.Bytes{m.Key, m.Body, m.Correlation} {
+		if b != nil {
+			n += len(*b)
+		}
+	}
+	for _, h := range m.Headers {
+		n += len(h.Name) + len(h.Value) + len(`{"name":"","value":""}`)
+	}
+	for name, v := range m.Fields {
+		n += len(name) + len(v)
+	}
+	if n > maxMessage {
+		m.Refused = fmt.Sprintf("the message has %d bytes, over the limit of events", n)
+	}
 }
 
 // maxName is how long what names messages may be in an event's attributes.
@@ -40,6 +67,9 @@ func (m *Message) event(t *lambent.Trigger, now time.Time) lambent.Event {
 	}
 	if m.AMQP != nil && !lambent.HasForm(m.AMQP.Timestamp) {
 		m.AMQP.Timestamp = time.Time{}
+	}
+	if m.measure(); m.Refused != "" {
+		m.BrokerMessage = m.where(m.Refused)
 	}
 	e := lambent.Event{
 		ID: lambent.NewID(), Source: "/triggers/" + t.ID, Type: lambent.EventBrokerMessage, Subject: short(m.Topic), Time: m.Time.UTC(),
@@ -64,11 +94,11 @@ func (m *Message) event(t *lambent.Trigger, now time.Time) lambent.Event {
 	return e
 }
 
-// without is the data of an event whose message is too large: where that is.
-func (m *Message) without(reason string) []byte {
-	return document(&lambent.BrokerMessage{
-		Engine: m.Engine, Broker: m.Broker, Topic: m.Topic, Partition: m.Partition, Offset: m.Offset, Stream: m.Stream, Sequence: m.Sequence, Entry: m.Entry, Omitted: reason,
-	})
+// where is a message without what may be large: where that is.
+func (m *Message) where(omitted string) lambent.BrokerMessage {
+	return lambent.BrokerMessage{
+		Engine: m.Engine, Broker: m.Broker, Topic: m.Topic, Partition: m.Partition, Offset: m.Offset, Stream: m.Stream, Sequence: m.Sequence, Entry: m.Entry, Omitted: omitted,
+	}
 }
 
 // short is a name as it is, or if it is long, or no text, the sum of it.

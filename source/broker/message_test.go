@@ -117,8 +117,13 @@ func TestBounds(t *testing.T) {
 		t.Errorf("%+v", e)
 	}
 	m.Topic, m.Headers = "orders", []lambent.Header{{Name: strings.Repeat("h", 1<<20)}}
-	if b := string(m.without("it is large")); b != `{"engine":"kafka","broker":"kafka:9092","topic":"orders","partition":3,"offset":17,"omitted":"it is large"}` {
+	where := m.where("it is large")
+	if b := string(document(&where)); b != `{"engine":"kafka","broker":"kafka:9092","topic":"orders","partition":3,"offset":17,"omitted":"it is large"}` {
 		t.Errorf("%.1000s", b)
+	}
+	m.Headers[0].Name = strings.Repeat("h", maxMessage)
+	if e := m.event(trigger, time.Now()); m.Refused == "" || len(e.Data) > 1000 || !strings.Contains(string(e.Data), `"offset":17`) {
+		t.Errorf("%q: %.1000s", m.Refused, e.Data)
 	}
 }
 

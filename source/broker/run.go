@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -76,12 +77,15 @@ func (r *run) take(ctx context.Context, messages []Message) error {
 	for i := range messages {
 		events[i] = messages[i].event(r.trigger, now)
 	}
-	err := r.patiently(ctx, func() error { return r.sink.Publish(ctx, events...) })
-	if lambent.Is(err, lambent.TooLarge) { // one of them is, or several
-		for i := range events {
-			if err = r.takeOne(ctx, i, &messages[i], events[i]); err != nil {
-				break
-			}
+	alone := slices.ContainsFunc(messages, func(m Message) bool { return m.Refused != "" })
+	var err error
+	if !alone {
+		err = r.patiently(ctx, func() error { return r.sink.Publish(ctx, events...) })
+		alone = lambent.Is(err, lambent.TooLarge) // one of them is, or several
+	}
+	for i := 0; alone && i < len(events); i++ {
+		if err = r.takeOne(ctx, i, &messages[i], events[i]); err != nil {
+			break
 		}
 	}
 	if err != nil {
@@ -95,12 +99,16 @@ func (r *run) take(ctx context.Context, messages []Message) error {
 
 // takeOne refuses a message if it is too large.
 func (r *run) takeOne(ctx context.Context, i int, m *Message, e lambent.Event) error {
-	err := r.patiently(ctx, func() error { return r.sink.Publish(ctx, e) })
-	if !lambent.Is(err, lambent.TooLarge) {
-		return err
+	reason := m.Refused
+	if reason == "" {
+		err := r.patiently(ctx, func() error { return r.sink.Publish(ctx, e) })
+		if !lambent.Is(err, lambent.TooLarge) {
+			return err
+		}
+		reason = lambent.UserMessage(err)
+		where := m.where(reason)
+		e.Data = document(&where)
 	}
-	reason := lambent.UserMessage(err)
-	e.Data = m.without(reason)
 	if err := r.patiently(ctx, func() error { return r.sink.Refuse(ctx, e, reason) }); err != nil {
 		return err
 	}

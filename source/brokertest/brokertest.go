@@ -99,7 +99,7 @@ type Sink struct {
 
 	mu      sync.Mutex // guards what follows
 	events  []lambent.Event
-	refused []lambent.Event
+	Refused []lambent.Event // for their size
 	ids     map[string]bool
 	repeats int
 	most    int   // events that are taken, and one batch; 0: any
@@ -188,7 +188,7 @@ func (s *Sink) Refuse(_ context.Context, e lambent.Event, reason string) error {
 	if !strings.Contains(reason, "bytes") {
 		return fmt.Errorf("the reason is %q", reason)
 	}
-	return s.take(&s.refused, []lambent.Event{e})
+	return s.take(&s.Refused, []lambent.Event{e})
 }
 
 // Set changes the sink.
@@ -425,13 +425,13 @@ func testLarge(t *testing.T, k *Kind) {
 	k.send(t, b, Message{"a", "0"}, Message{"a", strings.Repeat("x", limit+1)}, Message{"b", "1"}, Message{"c", "2"})
 	ordered(t, w.Wait(3), 3)
 	Until(t, "it is refused", func() (refused bool) {
-		w.Set(func(s *Sink) { refused = len(s.refused) == 1 })
+		w.Set(func(s *Sink) { refused = len(s.Refused) == 1 })
 		return refused
 	})
 	w.Set(func(s *Sink) {
 		var m lambent.BrokerMessage
-		if err := json.Unmarshal(s.refused[0].Data, &m); err != nil || m.Omitted == "" || len(s.refused[0].Data) > 1000 {
-			t.Errorf("%.1000s, %v", s.refused[0].Data, err)
+		if err := json.Unmarshal(s.Refused[0].Data, &m); err != nil || m.Omitted == "" || len(s.Refused[0].Data) > 1000 {
+			t.Errorf("%.1000s, %v", s.Refused[0].Data, err)
 		}
 	})
 }

@@ -3,7 +3,8 @@
 //
 // A record is known by its place in its partition, so that one which comes again counts once.
 // Those of a key are in order, and those without one as their partition has them; what a
-// transaction has not committed is not taken. A member is static, so that neither a restart
+// transaction has not committed is not taken. A batch that is decompressed to more than there
+// is room for is left out, which leaves a dead letter that says where it is. A member is static, so that neither a restart
 // nor a crash of ours has the group wait for it.
 //
 // A group whose offsets Kafka has forgotten, as it does a week after its last member has
@@ -58,7 +59,7 @@ func connect(b *lambent.Broker, more ...kgo.Opt) (*client, error) {
 	}
 	options := append([]kgo.Opt{
 		kgo.SeedBrokers(e.Address), kgo.ClientID("lambent"), kgo.DialTimeout(dialTimeout), kgo.RetryTimeout(retryTimeout), kgo.RequestRetries(5),
-		kgo.BrokerMaxReadBytes(maxAnswer), kgo.MaxDecompressBatchBytes(maxAnswer),
+		kgo.BrokerMaxReadBytes(maxAnswer),
 	}, more...)
 	if e.TLS != nil {
 		options = append(options, kgo.DialTLSConfig(e.TLS))
@@ -99,8 +100,6 @@ func (c *client) explain(err error) error {
 	case is(kerr.UnknownTopicOrPartition, kerr.UnknownTopicID, kerr.InvalidTopicException):
 		return lambent.Errorf(lambent.Invalid, "kafka", "%s has no topic %s", c.b.Masked(), c.b.Topic).
 			WithHint("kafka-topics.sh --bootstrap-server %s --create --topic %s", c.b.Address(), c.b.Topic)
-	case errors.Is(err, kgo.ErrMaxDecompress):
-		return lambent.Errorf(lambent.TooLarge, "kafka", "%s has a batch of over %d MB in topic %s", c.b.Masked(), maxAnswer>>20, c.b.Topic)
 	}
 	if _, ok := errors.AsType[*kerr.Error](err); ok {
 		return broker.Fail(c.b, lambent.Unavailable, "fails", err)
@@ -212,7 +211,9 @@ const (
 	maxFetch  = 2 << 20
 	maxAnswer = 64 << 20
 
+	// maxRecords is how many are received at a time, and enough of how many bytes.
 	maxRecords = 500
+	enough     = 1 << 20
 
 	// idle is after how long without a record Kafka is asked whether it is there.
 	idle = 2 * time.Second
@@ -221,7 +222,11 @@ const (
 // Consume implements broker.Driver.
 func (Driver) Consume(ctx context.Context, t *lambent.Trigger) (broker.Stream, error) {
 	group, _ := broker.GroupOf(t)
-	c, err := connect(t.Broker,
+	inflater, err := newInflater()
+	if err != nil {
+		return nil, broker.Fail(t.Broker, lambent.Internal, "cannot be used", err)
+	}
+	c, err := connect(t.Broker, kgo.WithDecompressor(inflater), kgo.WithHooks(inflater),
 		kgo.ConsumerGroup(group), kgo.InstanceID(t.ID), kgo.ConsumeTopics(t.Broker.Topic), kgo.DisableAutoCommit(), kgo.BlockRebalanceOnPoll(),
 		kgo.ConsumeStartOffset(kgo.NewOffset().AtStart()), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.FetchIsolationLevel(kgo.ReadCommitted()),
 		kgo.FetchMaxBytes(maxFetch), kgo.FetchMaxPartitionBytes(maxFetch), kgo.MaxConcurrentFetches(1), kgo.FetchMaxWait(time.Second))
@@ -242,47 +247,99 @@ func (Driver) Consume(ctx context.Context, t *lambent.Trigger) (broker.Stream, e
 type stream struct {
 	*client
 	cluster, group string
-	taken          []*kgo.Record
+
+	polled []*kgo.Record                        // and not received
+	over   []*kgo.ErrDecompressTooLarge         // batches that are to be left out, and were not received
+	taken  []*kgo.Record                        // received last; of a batch that is left out, its last one
+	behind map[string]map[int32]kgo.EpochOffset // where to go on behind such batches once that is done
 }
 
 // Receive implements broker.Stream.
 func (s *stream) Receive(ctx context.Context) ([]broker.Message, error) {
-	for {
-		s.AllowRebalance()
-		waiting, cancel := context.WithTimeout(ctx, idle)
-		fetches := s.PollRecords(waiting, maxRecords)
-		cancel()
-		if ctx.Err() != nil {
-			return nil, ctx.Err()
-		}
-		for _, f := range fetches.Errors() {
-			if !errors.Is(f.Err, context.DeadlineExceeded) && !errors.Is(f.Err, context.Canceled) {
-				return nil, s.explain(f.Err)
-			}
-		}
-		if s.taken = fetches.Records(); len(s.taken) > 0 {
-			return s.messages(), nil
-		}
-		asking, cancel := context.WithTimeout(ctx, retryTimeout)
-		err := s.Ping(asking)
-		cancel()
-		if err != nil {
-			return nil, s.explain(err)
+	for len(s.polled)+len(s.over) == 0 {
+		if err := s.poll(ctx); err != nil {
+			return nil, err
 		}
 	}
+	if len(s.polled) == 0 {
+		return s.leaveOut(), nil
+	}
+	n, bytes := 0, 0
+	for n < len(s.polled) && bytes < enough {
+		bytes += size(s.polled[n])
+		n++
+	}
+	s.taken, s.polled = s.polled[:n], s.polled[n:]
+	return s.messages(), nil
+}
+
+// size is about how long a record is as a message.
+func size(r *kgo.Record) int {
+	n := len(r.Key) + len(r.Value)
+	for _, h := range r.Headers {
+		n += len(h.Key) + len(h.Value) + perHeader
+	}
+	return n
+}
+
+// poll waits for records, or for a batch that is to be left out, and returns without any
+// when it is time to ask whether Kafka is there.
+func (s *stream) poll(ctx context.Context) error {
+	s.AllowRebalance()
+	waiting, cancel := context.WithTimeout(ctx, idle)
+	fetches := s.PollRecords(waiting, maxRecords)
+	cancel()
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	for _, f := range fetches.Errors() {
+		over, ok := errors.AsType[*kgo.ErrDecompressTooLarge](f.Err)
+		switch {
+		case ok:
+			s.over = append(s.over, over)
+		case errors.Is(f.Err, errLater), errors.Is(f.Err, context.DeadlineExceeded), errors.Is(f.Err, context.Canceled):
+		default:
+			return s.explain(f.Err)
+		}
+	}
+	if s.polled = fetches.Records(); len(s.polled)+len(s.over) > 0 {
+		return nil
+	}
+	asking, cancel := context.WithTimeout(ctx, retryTimeout)
+	defer cancel()
+	return s.explain(s.Ping(asking))
+}
+
+// leaveOut has batches that there is no room for be told in place of their records.
+func (s *stream) leaveOut() []broker.Message {
+	all := make([]broker.Message, len(s.over))
+	s.taken, s.behind = nil, map[string]map[int32]kgo.EpochOffset{}
+	for i, o := range s.over {
+		last := &kgo.Record{Topic: o.Topic, Partition: o.Partition, Offset: o.NextOffset - 1, LeaderEpoch: o.Epoch}
+		s.taken = append(s.taken, last)
+		if s.behind[o.Topic] == nil {
+			s.behind[o.Topic] = map[int32]kgo.EpochOffset{}
+		}
+		s.behind[o.Topic][o.Partition] = kgo.EpochOffset{Epoch: o.Epoch, Offset: o.NextOffset}
+		m := s.message(&kgo.Record{Topic: o.Topic, Partition: o.Partition, Offset: o.Offset})
+		m.Refused = fmt.Sprintf("the batch of the records %d to %d of partition %d of topic %s becomes over %d bytes when it is decompressed, and was left out. "+
+			"To look at it: kafka-console-consumer.sh --bootstrap-server %s --topic %s --partition %d --offset %d --max-messages %d",
+			o.Offset, last.Offset, o.Partition, o.Topic, maxBatch, s.b.Address(), o.Topic, o.Partition, o.Offset, o.NextOffset-o.Offset)
+		all[i] = m
+	}
+	s.over = nil
+	return all
 }
 
 func (s *stream) messages() []broker.Message {
 	all := make([]broker.Message, len(s.taken))
 	for i, r := range s.taken {
+		all[i] = s.message(r)
 		m := &all[i]
-		m.Origin, m.Time = fmt.Sprintf("%s %s %d %d", s.cluster, r.Topic, r.Partition, r.Offset), r.Timestamp
-		m.Engine, m.Broker, m.Topic, m.Partition, m.Offset = "kafka", s.b.Address(), r.Topic, &r.Partition, &r.Offset
-		m.TimestampType = "CREATE_TIME"
+		m.Time, m.TimestampType = r.Timestamp, "CREATE_TIME"
 		if r.Attrs.TimestampType() == 1 {
 			m.TimestampType = "LOG_APPEND_TIME"
 		}
-		m.Order = fmt.Sprintf("%s-%d", r.Topic, r.Partition)
 		if r.Key != nil {
 			m.Key, m.Order = broker.Text(r.Key), "key "+string(r.Key)
 		}
@@ -296,10 +353,20 @@ func (s *stream) messages() []broker.Message {
 	return all
 }
 
+// message says where a record is.
+func (s *stream) message(r *kgo.Record) (m broker.Message) {
+	m.Origin, m.Order = fmt.Sprintf("%s %s %d %d", s.cluster, r.Topic, r.Partition, r.Offset), fmt.Sprintf("%s-%d", r.Topic, r.Partition)
+	m.Engine, m.Broker, m.Topic, m.Partition, m.Offset = "kafka", s.b.Address(), r.Topic, &r.Partition, &r.Offset
+	return m
+}
+
 // Done implements broker.Stream.
 func (s *stream) Done(ctx context.Context) error {
 	err := s.CommitRecords(ctx, s.taken...)
-	s.taken = nil
+	if err == nil {
+		s.SetOffsets(s.behind)
+	}
+	s.taken, s.behind = nil, nil
 	return s.explain(err)
 }
 

@@ -6,6 +6,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"runtime/metrics"
 	"slices"
 	"strings"
 	"sync"
@@ -158,8 +160,10 @@ func topic(t testing.TB, s databasetest.Daemon) lambent.Broker {
 }
 
 // send has all acknowledged; not idempotent, so that nothing waits for who was killed.
-func send(port int, records ...*kgo.Record) error {
-	c, err := kgo.NewClient(append(options(port), kgo.RecordDeliveryTimeout(3*time.Second))...)
+func send(port int, records ...*kgo.Record) error { return produce(port, records) }
+
+func produce(port int, records []*kgo.Record, more ...kgo.Opt) error {
+	c, err := kgo.NewClient(slices.Concat(options(port), []kgo.Opt{kgo.RecordDeliveryTimeout(3 * time.Second)}, more)...)
 	if err != nil {
 		return err
 	}
@@ -245,5 +249,105 @@ func TestMessage(t *testing.T) {
 	}
 	if want := head + `"partition":`; !strings.HasPrefix(string(events[1].Data), want) || !strings.HasPrefix(events[1].Extensions[lambent.PartitionKey], b.Topic+"-") {
 		t.Errorf("%+v %s\nwant %s", events[1].Extensions, events[1].Data, want)
+	}
+}
+
+// A few bytes that become many are not read, which is told, and stand in nobody's way.
+func TestBombs(t *testing.T) {
+	s := running(t)
+	zeros, empty := make([]byte, 70<<20), make([]kgo.RecordHeader, 1<<20)
+	for _, c := range []struct {
+		name  string
+		codec kgo.CompressionCodec
+		bomb  kgo.Record
+	}{
+		{"gzip", kgo.GzipCompression(), kgo.Record{Value: zeros}},
+		{"snappy", kgo.SnappyCompression(), kgo.Record{Headers: empty}},
+		{"lz4", kgo.Lz4Compression(), kgo.Record{Value: zeros}},
+		{"zstd", kgo.ZstdCompression(), kgo.Record{Value: zeros}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := topic(t, s)
+			k := brokertest.Kind{Source: src}
+			w := k.Watch(t, b)
+			bomb := c.bomb
+			for _, r := range []*kgo.Record{{Value: []byte("before")}, &bomb, {Value: []byte("behind")}} {
+				r.Topic, r.Key = b.Topic, []byte("k")
+				if err := produce(s.Port, []*kgo.Record{r}, kgo.ProducerBatchCompression(c.codec), kgo.ProducerBatchMaxBytes(100<<20), kgo.BrokerMaxWriteBytes(100<<20)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if events := w.Wait(2); brokertest.Value(&events[0]) != "before" || brokertest.Value(&events[1]) != "behind" {
+				t.Errorf("%s, %s", events[0].Data, events[1].Data)
+			}
+			w.Set(func(sink *brokertest.Sink) {
+				want := fmt.Sprintf("the batch of the records 1 to 1 of partition %d of topic %s becomes over %d bytes", bomb.Partition, b.Topic, 64<<20)
+				if len(sink.Refused) != 1 || !strings.Contains(string(sink.Refused[0].Data), want) {
+					t.Errorf("%+v\nwant %s", sink.Refused, want)
+				}
+			})
+		})
+	}
+}
+
+// What an answer of a broker becomes has an end, too, however many batches are in it.
+func TestMemory(t *testing.T) {
+	s := running(t)
+	b := topic(t, s)
+	const n, each = 60, 40 << 20
+	value := make([]byte, each)
+	for range n {
+		err := produce(s.Port, []*kgo.Record{{Topic: b.Topic, Value: value}},
+			kgo.ProducerBatchCompression(kgo.ZstdCompression()), kgo.ProducerBatchMaxBytes(100<<20), kgo.BrokerMaxWriteBytes(100<<20))
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.From = lambent.FromEarliest
+	w := (&brokertest.Kind{Source: src}).Prepare(t, b)
+	value = nil
+	for range 3 { // what is pooled outlives the first
+		runtime.GC()
+	}
+	most := peak(t)
+	w.Run()
+	brokertest.Until(t, "all are refused", func() (all bool) {
+		w.Set(func(sink *brokertest.Sink) { all = len(sink.Refused) == n })
+		return all
+	})
+	if most := most(); most > n*each/4 {
+		t.Errorf("%d MB of heap for %d MB of records", most>>20, n*each>>20)
+	} else {
+		t.Logf("%d MB of heap for %d MB of records", most>>20, n*each>>20)
+	}
+}
+
+// peak measures how large the heap is at most, until the function that it returns is called.
+func peak(t testing.TB) func() uint64 {
+	sample := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}}
+	var most uint64
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	end := sync.OnceFunc(func() {
+		close(stop)
+		<-stopped
+	})
+	t.Cleanup(end)
+	go func() {
+		defer close(stopped)
+		tick := time.NewTicker(time.Millisecond)
+		defer tick.Stop()
+		for {
+			metrics.Read(sample)
+			most = max(most, sample[0].Value.Uint64())
+			select {
+			case <-tick.C:
+			case <-stop:
+				return
+			}
+		}
+	}()
+	return func() uint64 {
+		end()
+		return most
 	}
 }
