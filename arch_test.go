@@ -125,7 +125,7 @@ var modules = []rule{
 	{"github.com/jackc/pglogrepl", "source/postgres", "", "PostgreSQL's protocol of replication"},
 	{"github.com/prometheus/client_golang", "internal/telemetry", "", "metrics"},
 	{"github.com/shopspring/decimal", "meter", "", "money"},
-	{"github.com/klauspost/compress", "bundle runtimes/rootfs", "", "deflate; gzip and zstd of layers"},
+	{"github.com/klauspost/compress", "bundle runtimes/rootfs source/mysql", "", "deflate; gzip and zstd of layers; zstd of MySQL's log"},
 	{"github.com/google/go-containerregistry", "runtimes/rootfs*", "", "images in registries"},
 	{"github.com/BurntSushi/toml", "internal/detect", "", "lambent.toml"},
 	{"github.com/spf13/cobra", "cmd/lambent", "", "the command line"},

@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/go-mysql-org/go-mysql/client"
 	"github.com/go-mysql-org/go-mysql/mysql"
@@ -27,9 +26,10 @@ const (
 
 // A log is what a server writes, as it is read.
 type log struct {
-	*replication.BinlogStreamer
-	syncer *replication.BinlogSyncer
-	end    func()
+	*replication.BinlogStreamer // of events that are not parsed
+	syncer                      *replication.BinlogSyncer
+	parser                      *parser
+	end                         func()
 }
 
 func (l *log) Close() {
@@ -52,21 +52,14 @@ func (c *config) openLog(ctx context.Context, at position, id uint32, name strin
 		return nil, lambent.Errorf(lambent.Internal, "mysql", "the GTIDs %q cannot be read: %w", at.GTIDs, err)
 	}
 	life, made, end := hang(ctx)
-	l := &log{end: end}
+	l := &log{parser: newParser(at.MariaDB, wanted), end: end}
 	l.syncer = replication.NewBinlogSyncer(replication.BinlogSyncerConfig{
 		ServerID: id, Flavor: flavour(at.MariaDB), Host: c.host, Port: c.port, User: c.user, Password: c.password, TLSConfig: c.tls,
-		Localhost: name, Dialer: dialer(life), TimestampStringLocation: time.UTC, HeartbeatPeriod: tick, DisableRetrySync: true, DiscardGTIDSet: true,
+		Localhost: name, Dialer: dialer(life), HeartbeatPeriod: tick, DisableRetrySync: true, DiscardGTIDSet: true, RawModeEnabled: true,
 		Logger: slog.New(slog.DiscardHandler), EventCacheCount: 16,
 		Option: func(c *client.Conn) error {
 			_, err := c.Execute("SET SESSION net_write_timeout = 3600")
 			return err
-		},
-		RowsEventDecodeFunc: func(e *replication.RowsEvent, data []byte) error {
-			from, err := e.DecodeHeader(data)
-			if err != nil || !wanted(rows.Table{Schema: string(e.Table.Schema), Name: string(e.Table.Table)}) {
-				return err
-			}
-			return e.DecodeData(from, data)
 		},
 	})
 	if err := made(safely(func() (err error) {

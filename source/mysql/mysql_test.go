@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -466,11 +467,7 @@ func TestSettings(t *testing.T) {
 // Logs that are compressed are read all the same.
 func TestCompressed(t *testing.T) {
 	each(t, func(t *testing.T, f *databasetest.Flavour) {
-		setting := "--log-bin-compress=ON"
-		if f == databasetest.Oracle {
-			setting = "--binlog-transaction-compression=ON"
-		}
-		s := f.New(t, setting)
+		s := compressing(t, f)
 		db := s.Database(t, orders, `CREATE TABLE other (v text)`)
 		w := watch(t, lambent.Database{URL: s.URL(db), Tables: []string{"orders"}})
 		s.Exec(t, db, `INSERT INTO orders VALUES (1, repeat('a', 1000), 1)`, `INSERT INTO other VALUES (repeat('b', 1000))`, `UPDATE orders SET note = 'a'`, `DELETE FROM orders`, `TRUNCATE TABLE orders`)
@@ -478,6 +475,42 @@ func TestCompressed(t *testing.T) {
 		w.Want(`insert orders {"id":1} - {"id":1,"note":"`+a+`","total":"1.00"}`, `update orders {"id":1} {"id":1,"note":"`+a+`","total":"1.00"} {"id":1,"note":"a","total":"1.00"}`,
 			`delete orders {"id":1} {"id":1,"note":"a","total":"1.00"} -`, `truncate orders - - -`)
 	})
+}
+
+// compressing is a server whose log is compressed.
+func compressing(t *testing.T, f *databasetest.Flavour) *databasetest.MySQL {
+	setting := "--log-bin-compress=ON"
+	if f == databasetest.Oracle {
+		setting = "--binlog-transaction-compression=ON"
+	}
+	return f.New(t, setting, "--max-allowed-packet=512M")
+}
+
+// What comes as a few bytes does not take as much memory as it is long, and has an end.
+func TestCompressedMemory(t *testing.T) {
+	for _, f := range []*databasetest.Flavour{databasetest.MariaDB, databasetest.Oracle} { // alone, since memory is measured
+		t.Run(f.Name, func(t *testing.T) {
+			s := compressing(t, f)
+			db := s.Database(t, `CREATE TABLE notes (id int, note longtext)`, `CREATE TABLE others (id int, note longtext)`)
+			const n, each = 64, 4 << 20
+			w := watch(t, lambent.Database{URL: s.URL(db), Tables: []string{"notes"}, Columns: []string{"id"}})
+			most := databasetest.Heap(t)
+			s.Exec(t, db, fmt.Sprintf(`INSERT INTO notes WITH RECURSIVE r AS (SELECT 1 AS i UNION ALL SELECT i + 1 FROM r WHERE i < %d) SELECT i, repeat('a', %d) FROM r`, n, each))
+			w.Wait(n)
+			if most := most(); most > n*each/2 {
+				t.Errorf("%d MB of heap for %d MB of rows", most>>20, n*each>>20)
+			} else {
+				t.Logf("%d MB of heap for %d MB of rows", most>>20, n*each>>20)
+			}
+
+			s.Exec(t, db, `INSERT INTO others VALUES (1, repeat('a', 140 << 20))`, `INSERT INTO notes VALUES (1, repeat('a', 140 << 20))`)
+			databasetest.Until(t, "that is told", func() bool { return w.Failure() != nil })
+			gtid := `transaction [-:0-9a-f]+ has an event that is decompressed to 140 MB, over the limit of 129: .*lambent trigger disable ` + w.Trigger.ID
+			if err := w.Failure(); !regexp.MustCompile(gtid).MatchString(err.Error()) {
+				t.Error(err)
+			}
+		})
+	}
 }
 
 // Each trigger is a replica of its own, and is not taken for another that is there.

@@ -193,8 +193,8 @@ func (w *watch) stream(ctx context.Context) error {
 			return w.logError(err)
 		default:
 			s.heard = time.Now()
-			if err := s.told(ctx, e); err != nil {
-				return err
+			if err := l.parser.parse(e, func(e *replication.BinlogEvent) error { return s.told(ctx, e) }); err != nil {
+				return s.unread(err)
 			}
 		}
 		if now := time.Now(); !now.Before(next) {
@@ -308,13 +308,6 @@ func (s *stream) told(ctx context.Context, e *replication.BinlogEvent) error {
 		return s.statement(ctx, m, e.Header)
 	case *replication.RowsEvent:
 		return s.changed(ctx, m)
-	case *replication.TransactionPayloadEvent:
-		for i := range m.Events {
-			m.Events[i].Header.LogPos = e.Header.LogPos
-			if err := s.told(ctx, m.Events[i]); err != nil {
-				return err
-			}
-		}
 	case *replication.XIDEvent:
 		return s.end(ctx, e.Header)
 	case *replication.GenericEvent:
@@ -323,6 +316,15 @@ func (s *stream) told(ctx context.Context, e *replication.BinlogEvent) error {
 		}
 	}
 	return nil
+}
+
+// unread is the error of what could not be taken in.
+func (s *stream) unread(err error) error {
+	if large, ok := errors.AsType[*tooLarge](err); ok {
+		return lambent.Errorf(lambent.TooLarge, "mysql", "the transaction %s has %w: what it has changed is not told. To begin anew behind it: lambent trigger disable %s && lambent trigger enable %s",
+			s.gtid, large, s.t.ID, s.t.ID)
+	}
+	return err
 }
 
 // begin takes in the beginning of a transaction, and the end of one before it that did
