@@ -2,6 +2,8 @@ package lambent
 
 import (
 	"bytes"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"net/url"
 	"strings"
@@ -12,8 +14,8 @@ import (
 // A Broker is one of somebody's outside whose messages a function takes.
 type Broker struct {
 	// URL is SCHEME://USER:PASSWORD@HOST:PORT, where the scheme says what answers there:
-	// nats, kafka or kafkas, amqp or amqps, mqtt or mqtts, redis or rediss, each second one
-	// with TLS. [Broker.Masked] is what people may see of it.
+	// nats or tls, kafka or kafkas, amqp or amqps, mqtt or mqtts, redis or rediss, each second
+	// one with TLS. [Broker.Masked] is what people may see of it.
 	URL string `json:"url"`
 
 	// Topic is what is taken from: Kafka's topic, a subject of NATS that a stream keeps, a
@@ -27,7 +29,16 @@ type Broker struct {
 
 	// From is with what a group begins that is new: [FromNew], [FromEarliest]; empty: FromNew.
 	From string `json:"from,omitempty"`
+
+	// CA are the certificates that the broker's is to be of, in place of those that the machine
+	// trusts; Certificate and Key are who the trigger is to it. All are PEM, and go with TLS.
+	CA          string `json:"ca,omitempty"`
+	Certificate string `json:"certificate,omitempty"`
+	Key         string `json:"key,omitempty"` // which nobody is shown
 }
+
+// maxPEM is how long each of a broker's certificates and its key may be.
+const maxPEM = 256 << 10
 
 // Where a group begins that is new.
 const (
@@ -41,12 +52,12 @@ var brokerEngines = map[string]struct {
 	port   string
 	tls    bool
 }{
-	"nats": {"nats", "4222", false}, "kafka": {"kafka", "9092", false}, "kafkas": {"kafka", "9093", true},
+	"nats": {"nats", "4222", false}, "tls": {"nats", "4222", true}, "kafka": {"kafka", "9092", false}, "kafkas": {"kafka", "9093", true},
 	"amqp": {"rabbitmq", "5672", false}, "amqps": {"rabbitmq", "5671", true}, "mqtt": {"mqtt", "1883", false}, "mqtts": {"mqtt", "8883", true},
 	"redis": {"redis", "6379", false}, "rediss": {"redis", "6379", true},
 }
 
-const brokerSchemes = "nats://, kafka://, amqp://, mqtt:// and redis://"
+const brokerSchemes = "nats://, kafka://, amqp://, mqtt:// and redis://, and with TLS tls:// (NATS), kafkas://, amqps://, mqtts:// and rediss://"
 
 func (b *Broker) scheme() string {
 	scheme, _, _ := strings.Cut(b.URL, ":")
@@ -81,7 +92,7 @@ func maskedURL(s, scheme string) string {
 		return scheme + "://"
 	}
 	u.RawQuery, u.Fragment = "", "" // nothing that is secret belongs there, but who knows
-	if _, secret := u.User.Password(); u.User != nil && !secret && scheme == "nats" {
+	if _, secret := u.User.Password(); u.User != nil && !secret && brokerEngines[scheme].engine == "nats" {
 		u.User = url.User("xxxxx") // a token
 	}
 	return u.Redacted()
@@ -112,6 +123,31 @@ func (b *Broker) Validate() error {
 		return refuse("RabbitMQ has no groups: those who take from one queue share its messages. Whoever is to get all has a queue of their own, bound to the same exchange")
 	case b.Engine() == "rabbitmq" && b.From != "":
 		return refuse("a queue of RabbitMQ is taken from where it begins: there is no other beginning to choose")
+	}
+	return b.validateTLS()
+}
+
+// validateTLS checks whom a broker is to trust, and who it is to be told that the trigger is.
+func (b *Broker) validateTLS() error {
+	refuse := func(format string, args ...any) error { return Errorf(Invalid, "broker", format, args...) }
+	if b.CA+b.Certificate+b.Key == "" {
+		return nil
+	}
+	if !b.TLS() {
+		return refuse("certificates go with TLS, which %s:// has not: there are tls:// (NATS), kafkas://, amqps://, mqtts:// and rediss://", b.scheme())
+	}
+	for what, text := range map[string]string{"CA": b.CA, "certificate": b.Certificate, "key": b.Key} {
+		if len(text) > maxPEM {
+			return refuse("the broker's %s has %d bytes, over the limit of %d", what, len(text), maxPEM)
+		}
+	}
+	if b.CA != "" && !x509.NewCertPool().AppendCertsFromPEM([]byte(b.CA)) {
+		return refuse("the broker's CA has no certificate: it is PEM, which begins with -----BEGIN CERTIFICATE-----")
+	}
+	if b.Certificate+b.Key != "" {
+		if _, err := tls.X509KeyPair([]byte(b.Certificate), []byte(b.Key)); err != nil { // which names neither
+			return refuse("the broker's certificate and key are none, or not of each other: both are PEM (%s)", strings.TrimPrefix(err.Error(), "tls: "))
+		}
 	}
 	return nil
 }

@@ -30,6 +30,12 @@ func TestBroker(t *testing.T) {
 		{lambent.Broker{URL: "redis://host", Topic: "a", From: "yesterday"}, "there are new and earliest"},
 		{lambent.Broker{URL: "amqp://host", Topic: "a", Group: "g"}, "RabbitMQ has no groups"},
 		{lambent.Broker{URL: "amqp://host", Topic: "a", From: "new"}, "no other beginning"},
+		{lambent.Broker{URL: "tls://nats", Topic: "a"}, ""},
+		{lambent.Broker{URL: "kafka://host", Topic: "a", CA: "x"}, "certificates go with TLS, which kafka:// has not"},
+		{lambent.Broker{URL: "kafkas://host", Topic: "a", CA: "x"}, "the broker's CA has no certificate"},
+		{lambent.Broker{URL: "kafkas://host", Topic: "a", CA: strings.Repeat("x", 300<<10)}, "the broker's CA has 307200 bytes, over the limit of"},
+		{lambent.Broker{URL: "kafkas://host", Topic: "a", Certificate: "secret"}, "certificate and key are none"},
+		{lambent.Broker{URL: "kafkas://host", Topic: "a", Key: "secret"}, "certificate and key are none"},
 	} {
 		err := c.b.Validate()
 		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) || err != nil && strings.Contains(err.Error(), "cret") {

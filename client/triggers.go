@@ -88,10 +88,14 @@ type Queue struct {
 
 // A Broker is one outside whose messages the function takes.
 type Broker struct {
-	URL   string `json:"url"`             // nats://, kafka://, amqp://, mqtt:// or redis://, USER:PASSWORD@HOST:PORT; kafkas, amqps, mqtts and rediss are with TLS
+	URL   string `json:"url"`             // nats://, kafka://, amqp://, mqtt:// or redis://, USER:PASSWORD@HOST:PORT; tls (NATS), kafkas, amqps, mqtts and rediss are with TLS
 	Topic string `json:"topic"`           // Kafka's topic, a subject of NATS that a stream keeps, a queue of RabbitMQ, a topic filter of MQTT, a stream of Redis
 	Group string `json:"group,omitempty"` // Whom messages are shared with; not there: a group of the trigger's own, which gets everything
 	From  string `json:"from,omitempty"`  // With what a group begins that is new, of new and earliest; not there: new
+
+	CA          string `json:"ca,omitempty"`          // Certificates that the broker's is to be of, as PEM; not there: those that the server's machine trusts
+	Certificate string `json:"certificate,omitempty"` // Who the trigger is to the broker, as PEM
+	Key         string `json:"key,omitempty"`         // Of the certificate, as PEM; it is not given back
 }
 
 // A SourceRequest says what is watched: one of the fields is there.

@@ -90,10 +90,14 @@ type Queue struct {
 
 // A Broker is one outside whose messages the function takes.
 type Broker struct {
-	URL   string `json:"url" doc:"nats://, kafka://, amqp://, mqtt:// or redis://, USER:PASSWORD@HOST:PORT; kafkas, amqps, mqtts and rediss are with TLS" example:"kafka://app:secret@kafka.internal:9092"`
+	URL   string `json:"url" doc:"nats://, kafka://, amqp://, mqtt:// or redis://, USER:PASSWORD@HOST:PORT; tls (NATS), kafkas, amqps, mqtts and rediss are with TLS" example:"kafka://app:secret@kafka.internal:9092"`
 	Topic string `json:"topic" doc:"Kafka's topic, a subject of NATS that a stream keeps, a queue of RabbitMQ, a topic filter of MQTT, a stream of Redis" example:"orders"`
 	Group string `json:"group,omitempty" doc:"Whom messages are shared with; not there: a group of the trigger's own, which gets everything" example:"billing"`
 	From  string `json:"from,omitempty" enum:"new,earliest" doc:"With what a group begins that is new; not there: new"`
+
+	CA          string `json:"ca,omitempty" doc:"Certificates that the broker's is to be of, as PEM; not there: those that the server's machine trusts"`
+	Certificate string `json:"certificate,omitempty" doc:"Who the trigger is to the broker, as PEM"`
+	Key         string `json:"key,omitempty" doc:"Of the certificate, as PEM; it is not given back"`
 }
 
 // A SourceRequest says what is watched: one of the fields is there.
@@ -184,7 +188,7 @@ func triggerOf(st *trigger.Status) Trigger {
 		t.Queue = new(Queue(*q))
 	}
 	if b := st.Broker; b != nil {
-		t.Broker = &Broker{URL: b.Masked(), Topic: b.Topic, Group: b.Group, From: b.From}
+		t.Broker = &Broker{URL: b.Masked(), Topic: b.Topic, Group: b.Group, From: b.From, CA: b.CA, Certificate: b.Certificate}
 	}
 	if b := st.Bucket; b != nil {
 		t.Bucket = new(Bucket(*b))

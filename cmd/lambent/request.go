@@ -61,21 +61,21 @@ func (p *program) request(f *detect.Function, has *client.Function, d *deployFla
 // database is what is watched, with a URL that a variable may have: it has a password,
 // which is nothing for a file beside the code.
 func (p *program) database(on *detect.On) (*client.Database, error) {
-	url, err := p.secretURL("database", on.Database, "postgres://USER:PASSWORD@HOST/DATABASE")
+	url, err := p.secret("database", on.Database, "postgres://USER:PASSWORD@HOST/DATABASE")
 	return &client.Database{URL: url, Tables: on.Table, Columns: on.Columns, Operations: on.Operations, Snapshot: on.Snapshot}, err
 }
 
-// secretURL is that of a key of [[on]], or of the variable that it names.
-func (p *program) secretURL(key, url, form string) (string, error) {
-	name, ok := strings.CutPrefix(url, "$")
+// secret is the value of a key of [[on]], or of the variable that it names.
+func (p *program) secret(key, value, form string) (string, error) {
+	name, ok := strings.CutPrefix(value, "$")
 	if !ok {
-		return url, nil
+		return value, nil
 	}
 	name = strings.Trim(name, "{}")
-	if url = p.getenv(name); url == "" {
+	if value = p.getenv(name); value == "" {
 		return "", lambent.Errorf(lambent.Invalid, "", "%s: %s is $%s, and there is no variable %s", detect.File, key, name, name).WithHint("export %s=%s", name, form)
 	}
-	return url, nil
+	return value, nil
 }
 
 // optional is nil for what was not said.
@@ -181,11 +181,17 @@ func (p *program) source(on *detect.On) (r client.SourceRequest, err error) {
 		}
 	}
 	if on.Broker != "" {
-		url, err := p.secretURL("broker", on.Broker, "kafka://USER:PASSWORD@HOST")
-		if err != nil {
-			return r, err
+		b := &client.Broker{URL: on.Broker, Topic: on.Topic, Group: on.Group, From: on.From, CA: on.CA, Certificate: on.Certificate, Key: on.Key}
+		for _, s := range []struct {
+			key   string
+			value *string
+			form  string
+		}{{"broker", &b.URL, "kafka://USER:PASSWORD@HOST"}, {"ca", &b.CA, `"$(cat ca.pem)"`}, {"certificate", &b.Certificate, `"$(cat certificate.pem)"`}, {"key", &b.Key, `"$(cat key.pem)"`}} {
+			if *s.value, err = p.secret(s.key, *s.value, s.form); err != nil {
+				return r, err
+			}
 		}
-		r.Broker = &client.Broker{URL: url, Topic: on.Topic, Group: on.Group, From: on.From}
+		r.Broker = b
 	}
 	if on.Queue != "" {
 		r.Queue = &client.Queue{Name: on.Queue}

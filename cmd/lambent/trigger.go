@@ -32,6 +32,7 @@ again if it fails, and kept as a dead letter if it does so for good.
   lambent trigger add work --broker amqp://app:secret@rabbit --topic jobs       a queue that is there
   lambent trigger add tail --broker redis://:secret@redis --topic orders --from earliest
   lambent trigger add bill --broker nats://nats --topic 'orders.>' --group billing
+  lambent trigger add bill --broker kafkas://kafka --topic orders --ca ca.pem --cert app.pem --key app.key
   lambent trigger list report
   lambent trigger disable ID
   lambent trigger delete ID
@@ -54,6 +55,7 @@ func triggerAddCommand(p *program) *cobra.Command {
 	var paths map[string]string
 	var d client.Database
 	var broker client.Broker
+	var ca, certificate, key string
 	c := &cobra.Command{
 		Use: "add NAME", Short: "Add a trigger; standard output is its id", Long: triggerHelp, Args: args(1, "NAME"), ValidArgsFunction: p.completeFunctions,
 	}
@@ -79,10 +81,13 @@ func triggerAddCommand(p *program) *cobra.Command {
 	f.StringSliceVar(&d.Operations, "operation", nil, "which of insert, update, delete and truncate (default: all)")
 	f.BoolVar(&d.Snapshot, "snapshot", false, "begin with the rows that there are, each as one that is inserted")
 	f.StringVar(&queue, "queue", "", "a queue of the project whose messages the function takes; it is made if it is not there")
-	f.StringVar(&broker.URL, "broker", "", "messages of a broker: nats://, kafka://, amqp://, mqtt:// or redis://USER:PASSWORD@HOST")
+	f.StringVar(&broker.URL, "broker", "", "messages of a broker: nats://, kafka://, amqp://, mqtt:// or redis://USER:PASSWORD@HOST; with TLS tls:// (NATS), kafkas://, amqps://, mqtts:// or rediss://")
 	f.StringVar(&broker.Topic, "topic", "", "the broker's topic, subject, queue, topic filter or stream")
 	f.StringVar(&broker.Group, "group", "", "whom messages are shared with (default: nobody, the trigger gets everything)")
 	f.StringVar(&broker.From, "from", "", "with what it begins: new or earliest (default: new)")
+	f.StringVar(&ca, "ca", "", "a FILE with the certificates that the broker's is to be of (default: those that the server's machine trusts)")
+	f.StringVar(&certificate, "cert", "", "a FILE with the certificate that the broker is to know the trigger by")
+	f.StringVar(&key, "key", "", "a FILE with the key of that")
 	f.StringVar(&qualifier, "qualifier", "", "a version or an alias (default: latest)")
 	o := outputFlag(c, "name", "json", "yaml")
 	c.RunE = p.withClient(func(c *cobra.Command, cl *client.Client, args []string) (err error) {
@@ -105,6 +110,19 @@ func triggerAddCommand(p *program) *cobra.Command {
 		case d.URL != "": // which may be refused in better words than those of the API's form
 			r.Database, err = &d, (*lambent.Database)(&d).Validate()
 		case broker.URL != "":
+			for _, s := range []struct {
+				flag, file string
+				text       *string
+			}{{"--ca", ca, &broker.CA}, {"--cert", certificate, &broker.Certificate}, {"--key", key, &broker.Key}} {
+				if s.file == "" {
+					continue
+				}
+				text, err := p.text(s.flag, "@"+s.file)
+				if err != nil {
+					return err
+				}
+				*s.text = string(text)
+			}
 			r.Broker, err = &broker, (*lambent.Broker)(&broker).Validate()
 		case queue != "":
 			r.Queue = &client.Queue{Name: queue}
@@ -156,7 +174,7 @@ var sourceFlags = []struct {
 	{"bucket", []string{"prefix", "suffix", "events"}},
 	{"database", []string{"table", "column", "operation", "snapshot"}},
 	{"queue", nil},
-	{"broker", []string{"topic", "group", "from"}},
+	{"broker", []string{"topic", "group", "from", "ca", "cert", "key"}},
 	{"pattern", nil},
 }
 
@@ -196,6 +214,9 @@ func (p *program) pattern(flag, text string) ([]byte, error) {
 	return b, err
 }
 
+// maxText is how long a pattern, an input or a certificate may be: a file may be a device that has no end.
+const maxText = 1 << 20
+
 // text is what a flag says: a text, or @FILE.
 func (p *program) text(flag, text string) ([]byte, error) {
 	in, err := p.payload(flag, text)
@@ -203,7 +224,10 @@ func (p *program) text(flag, text string) ([]byte, error) {
 		return nil, err
 	}
 	defer in.Close()
-	b, err := io.ReadAll(in)
+	b, err := io.ReadAll(io.LimitReader(in, maxText+1))
+	if err == nil && len(b) > maxText {
+		err = fmt.Errorf("it has over %d bytes", maxText)
+	}
 	if err != nil {
 		return nil, lambent.Errorf(lambent.Invalid, "", "%s %s: %w", flag, text, err)
 	}

@@ -76,6 +76,9 @@ type On struct {
 	Topic       string            `toml:"topic"`
 	Group       string            `toml:"group"`
 	From        string            `toml:"from"`
+	CA          string            `toml:"ca"`          // PEM, or $NAME of a variable that has it
+	Certificate string            `toml:"certificate"` // the same
+	Key         string            `toml:"key"`         // the same
 	BatchSize   int               `toml:"batch_size"`
 	BatchWindow time.Duration     `toml:"batch_window"`
 	Parallel    int               `toml:"parallel"`
@@ -181,6 +184,9 @@ var (
 		"topic":        {rule{isText, `a topic, subject, queue or stream in quotes`}, []string{"broker"}},
 		"group":        {rule{isText, `the name of a group in quotes`}, []string{"broker"}},
 		"from":         {rule{isText, `"new" or "earliest"`}, []string{"broker"}},
+		"ca":           {rule{isText, `certificates, as PEM, or the variable that has them: "$KAFKA_CA"`}, []string{"broker"}},
+		"certificate":  {rule{isText, `a certificate, as PEM, or the variable that has it: "$KAFKA_CERTIFICATE"`}, []string{"broker"}},
+		"key":          {rule{isText, `the variable that has a key, as PEM: "$KAFKA_KEY"`}, []string{"broker"}},
 		"input":        {rule{isText, `JSON in quotes, such as '{"job": "nightly"}'`}, []string{"schedule", "pattern"}},
 		"input_paths":  {rule{isTable, `a table of paths, such as { total = "$.detail.total" }`}, []string{"schedule", "pattern"}},
 		"filter":       {rule{isText, `a pattern in quotes, such as '{"body": {"item": ["tea"]}}'`}, []string{"bucket", "database", "queue", "broker"}},

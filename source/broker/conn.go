@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"net"
 	"net/url"
 	"slices"
@@ -35,7 +36,9 @@ func EndpointOf(b *lambent.Broker, path bool, parameters ...string) (Endpoint, e
 	e := Endpoint{Address: b.Address(), User: u.User.Username(), Path: strings.TrimPrefix(u.Path, "/"), Query: u.Query()}
 	e.Password, _ = u.User.Password()
 	if b.TLS() {
-		e.TLS = &tls.Config{ServerName: u.Hostname(), MinVersion: tls.VersionTLS12}
+		if e.TLS, err = security(b, u.Hostname()); err != nil {
+			return refuse("the broker's certificate or its key cannot be used")
+		}
 	}
 	if e.Path != "" && !path {
 		return refuse("the URL of this broker has nothing behind its host: %s", b.Masked())
@@ -49,6 +52,23 @@ func EndpointOf(b *lambent.Broker, path bool, parameters ...string) (Endpoint, e
 		}
 	}
 	return e, nil
+}
+
+// security is a broker's TLS.
+func security(b *lambent.Broker, host string) (*tls.Config, error) {
+	c := &tls.Config{ServerName: host, MinVersion: tls.VersionTLS12}
+	if b.CA != "" {
+		c.RootCAs = x509.NewCertPool()
+		c.RootCAs.AppendCertsFromPEM([]byte(b.CA))
+	}
+	if b.Certificate != "" {
+		pair, err := tls.X509KeyPair([]byte(b.Certificate), []byte(b.Key))
+		if err != nil {
+			return nil, err
+		}
+		c.Certificates = []tls.Certificate{pair}
+	}
+	return c, nil
 }
 
 const dialTimeout = 10 * time.Second

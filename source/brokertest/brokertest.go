@@ -6,15 +6,9 @@ package brokertest
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	crand "crypto/rand"
-	"crypto/x509"
 	"encoding/json"
-	"encoding/pem"
 	"errors"
 	"fmt"
-	"math/big"
 	"math/rand/v2"
 	"net"
 	"net/url"
@@ -105,42 +99,6 @@ type Sink struct {
 	most    int   // events that are taken, and one batch; 0: any
 	crash   error // what Publish returns once it has taken what it was given
 	file    *os.File
-}
-
-// Certificate makes one for 127.0.0.1, which this process trusts from then on if it has not
-// looked at whom it trusts before.
-func Certificate(t testing.TB) (certificate, key string) {
-	t.Helper()
-	private, err := ecdsa.GenerateKey(elliptic.P256(), crand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	of := &x509.Certificate{
-		SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true,
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
-	}
-	der, err := x509.CreateCertificate(crand.Reader, of, of, private.Public(), private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	secret, err := x509.MarshalPKCS8PrivateKey(private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir, err := os.MkdirTemp("", "brokertest") // where whoever a server runs as may look
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	certificate, key = filepath.Join(dir, "certificate"), filepath.Join(dir, "key")
-	err = errors.Join(os.Chmod(dir, 0o755),
-		os.WriteFile(certificate, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o644),
-		os.WriteFile(key, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret}), 0o644))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Setenv("SSL_CERT_FILE", certificate)
-	return certificate, key
 }
 
 const limit = 1 << 20 // bytes of an event's data

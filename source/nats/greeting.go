@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/tls"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"strings"
@@ -15,8 +16,8 @@ import (
 // maxGreeting is how long a server's first line may be.
 const maxGreeting = 64 << 10
 
-// greeted reads what the server says first, has TLS if that asks for it, and returns a
-// connection on which it says so again.
+// greeted reads what the server says first, has TLS if that or the URL asks for it, and
+// returns a connection on which it says so again.
 func greeted(conn net.Conn, e broker.Endpoint) (net.Conn, error) {
 	line, err := firstLine(conn)
 	if err != nil {
@@ -26,12 +27,19 @@ func greeted(conn net.Conn, e broker.Endpoint) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	if said.TLSRequired {
+	cfg := e.TLS
+	if cfg != nil && !said.TLSRequired && !said.TLSAvailable {
+		return nil, errNoTLS
+	}
+	if cfg == nil && said.TLSRequired {
 		host, _, err := net.SplitHostPort(e.Address)
 		if err != nil {
 			return nil, err
 		}
-		secure := tls.Client(conn, &tls.Config{ServerName: host, MinVersion: tls.VersionTLS12})
+		cfg = &tls.Config{ServerName: host, MinVersion: tls.VersionTLS12}
+	}
+	if cfg != nil {
+		secure := tls.Client(conn, cfg)
 		_ = secure.SetDeadline(time.Now().Add(answerTimeout))
 		if err := secure.Handshake(); err != nil {
 			return nil, err
@@ -75,8 +83,11 @@ func (a *again) Read(p []byte) (int, error) {
 
 // info is what a server says first.
 type info struct {
-	TLSRequired bool `json:"tls_required"`
+	TLSRequired  bool `json:"tls_required"`
+	TLSAvailable bool `json:"tls_available"`
 }
+
+var errNoTLS = errors.New("the server has no TLS, which tls:// insists on")
 
 // parseInfo reads the line INFO {...}.
 func parseInfo(line string) (i info, err error) {

@@ -28,8 +28,8 @@ import (
 	"lambent/source/broker"
 )
 
-// Driver is for nats://, with TLS where the server wants it. A user without a password is
-// a token.
+// Driver is for nats://, with TLS where the server wants it, and tls://, which nothing is said
+// to without that. A user without a password is a token.
 type Driver struct{}
 
 var _ broker.Driver = Driver{}
@@ -53,7 +53,9 @@ func connect(ctx context.Context, b *lambent.Broker) (*client, error) {
 		return nil, err
 	}
 	c := &client{b: b, closed: make(chan struct{})}
-	conn, err := e.Dial(ctx)
+	plain := e
+	plain.TLS = nil // it begins once the server has said who it is
+	conn, err := plain.Dial(ctx)
 	if err != nil {
 		return nil, c.explain(err)
 	}

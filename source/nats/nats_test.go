@@ -3,6 +3,7 @@ package nats_test
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"io"
 	"net"
@@ -250,21 +251,7 @@ func TestTLS(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := server.NewServer(&server.Options{
-		Host: "127.0.0.1", Port: server.RANDOM_PORT, JetStream: true, StoreDir: t.TempDir(), NoSigs: true, TLS: true, TLSTimeout: 5, TLSConfig: &tls.Config{Certificates: []tls.Certificate{pair}},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	go s.Start()
-	t.Cleanup(func() {
-		s.Shutdown()
-		s.WaitForShutdown()
-	})
-	if !s.ReadyForConnections(10 * time.Second) {
-		t.Fatal("the server is not ready")
-	}
-	at := s.Addr().(*net.TCPAddr).Port
+	at := secure(t, &tls.Config{Certificates: []tls.Certificate{pair}})
 	c, err := client.Connect(fmt.Sprintf("nats://127.0.0.1:%d", at))
 	if err != nil {
 		t.Fatal(err)
@@ -287,5 +274,71 @@ func TestTLS(t *testing.T) {
 	w.Wait(50)
 	if err := src.Check(brokertest.NewTrigger(lambent.Broker{URL: fmt.Sprintf("nats://localhost:%d", at), Topic: "s"})); err == nil || !strings.Contains(err.Error(), "certificate") {
 		t.Errorf("a certificate of another name: %v", err)
+	}
+	if err := src.Check(brokertest.NewTrigger(lambent.Broker{URL: fmt.Sprintf("tls://127.0.0.1:%d", at), Topic: "s"})); err != nil {
+		t.Error(err)
+	}
+
+	who := x509.NewCertPool()
+	who.AddCert(pair.Leaf)
+	at = secure(t, &tls.Config{Certificates: []tls.Certificate{pair}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: who})
+	c, err = client.Connect(fmt.Sprintf("tls://127.0.0.1:%d", at), client.ClientCert(certificate, key))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if js, err = jetstream.New(c); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "s", Subjects: []string{"s"}}); err != nil {
+		t.Fatal(err)
+	}
+	brokertest.TestTLS(t, src, lambent.Broker{URL: fmt.Sprintf("tls://127.0.0.1:%d", at), Topic: "s"}, certificate, key)
+}
+
+// secure is the port of a server with TLS.
+func secure(t *testing.T, cfg *tls.Config) int {
+	t.Helper()
+	s, err := server.NewServer(&server.Options{
+		Host: "127.0.0.1", Port: server.RANDOM_PORT, JetStream: true, StoreDir: t.TempDir(), NoSigs: true, TLS: true, TLSTimeout: 5, TLSConfig: cfg,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	go s.Start()
+	t.Cleanup(func() {
+		s.Shutdown()
+		s.WaitForShutdown()
+	})
+	if !s.ReadyForConnections(10 * time.Second) {
+		t.Fatal("the server is not ready")
+	}
+	return s.Addr().(*net.TCPAddr).Port
+}
+
+// With tls:// nothing is said to who has none, or takes the offer of it away.
+func TestNoTLS(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	said := make(chan []byte, 1)
+	go func() {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		defer c.Close()
+		_, _ = c.Write([]byte("INFO {\"max_payload\":1048576}\r\n"))
+		b, _ := io.ReadAll(c)
+		said <- b
+	}()
+	err = src.Check(brokertest.NewTrigger(lambent.Broker{URL: "tls://app:secret@" + l.Addr().String(), Topic: "a"}))
+	if err == nil || !strings.Contains(err.Error(), "no TLS, which tls:// insists on") {
+		t.Error(err)
+	}
+	if b := <-said; len(b) > 0 {
+		t.Errorf("it has said %q", b)
 	}
 }

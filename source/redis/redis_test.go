@@ -222,7 +222,7 @@ func TestTLS(t *testing.T) {
 	certificate, key := brokertest.Certificate(t)
 	s, err := databasetest.NewDaemon(func(dir string, port int) *exec.Cmd {
 		return databasetest.Command(dir, "redis-server", "--port", "0", "--tls-port", fmt.Sprint(port), "--bind", "127.0.0.1", "--dir", dir, "--save", "",
-			"--tls-cert-file", certificate, "--tls-key-file", key, "--tls-ca-cert-file", certificate, "--tls-auth-clients", "no")
+			"--tls-cert-file", certificate, "--tls-key-file", key, "--tls-ca-cert-file", certificate, "--tls-auth-clients", "optional")
 	}, func(ctx context.Context, port int) error {
 		c, err := client.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port), client.DialUseTLS(true))
 		if err != nil {
