@@ -68,9 +68,10 @@ advertised.listeners=SASL_PLAINTEXT://127.0.0.1:%[1]d
 controller.listener.names=CONTROLLER
 inter.broker.listener.name=SASL_PLAINTEXT
 listener.security.protocol.map=SASL_PLAINTEXT:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT
-sasl.enabled.mechanisms=PLAIN
+sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-512
 sasl.mechanism.inter.broker.protocol=PLAIN
 listener.name.sasl_plaintext.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required username="app" password="secret" user_app="secret" user_nobody="secret";
+listener.name.sasl_plaintext.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
 authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
 super.users=User:app;User:ANONYMOUS
 log.dirs=%[3]s/data
@@ -220,6 +221,38 @@ func TestRefusals(t *testing.T) {
 		if !lambent.Is(err, lambent.Invalid) || !strings.Contains(err.Error(), k.want) || strings.Contains(err.Error(), "secret") || strings.Contains(err.Error(), "wrong-one") {
 			t.Errorf("%s %s: %v, want %s", k.b.Masked(), k.b.Topic, err, k.want)
 		}
+	}
+}
+
+// Who is known by SCRAM, and by no other way, gets what there is.
+func TestSCRAM(t *testing.T) {
+	s := running(t)
+	b := topic(t, s)
+	err := with(s.Port, func(ctx context.Context, c *kadm.Client) error {
+		done, err := c.AlterUserSCRAMs(ctx, nil, []kadm.UpsertSCRAM{{User: "app", Mechanism: kadm.ScramSha512, Iterations: 4096, Password: "another-secret"}})
+		if err != nil {
+			return err
+		}
+		return done.Error()
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.URL = strings.Replace(b.URL, ":secret@", ":another-secret@", 1)
+	if err := src.Check(brokertest.NewTrigger(b)); !lambent.Is(err, lambent.Invalid) {
+		t.Errorf("as PLAIN: %v", err)
+	}
+	b.URL += "?sasl=scram-sha-512"
+	k := brokertest.Kind{Source: src}
+	brokertest.Until(t, "the broker knows the user", func() bool { return src.Check(brokertest.NewTrigger(b)) == nil })
+	w := k.Watch(t, b)
+	if err := send(s.Port, &kgo.Record{Topic: b.Topic, Value: []byte("1")}); err != nil {
+		t.Fatal(err)
+	}
+	w.Wait(1)
+	b.URL = strings.Replace(b.URL, "another-secret", "wrong-one", 1)
+	if err := src.Check(brokertest.NewTrigger(b)); !lambent.Is(err, lambent.Invalid) || !strings.Contains(err.Error(), "refuses it") || strings.Contains(err.Error(), "wrong-one") {
+		t.Error(err)
 	}
 }
 

@@ -107,6 +107,11 @@ func connect(ctx context.Context, b *lambent.Broker, id string, clean, keep bool
 		if ack != nil {
 			err = c.refused(ack.ReasonCode, "refuses it", err)
 		}
+		select {
+		case why := <-c.failed: // which is what the client has ended for
+			err = why
+		default:
+		}
 		return nil, broker.Fail(b, lambent.Unavailable, "does not answer", err)
 	}
 	c.present = ack.SessionPresent
@@ -126,6 +131,9 @@ func fixedHeader(head []byte) (whole bool, follow int, err error) {
 	}
 	for i, b := range head[1:] {
 		follow |= int(b&0x7f) << (7 * i)
+	}
+	if len(head) == 2 && kind == packets.CONNACK && follow == 2 { // which MQTT 5's is longer than
+		return false, 0, lambent.Errorf(lambent.Unsupported, "mqtt", "the broker speaks MQTT 3.1.1, and a trigger needs MQTT 5: mosquitto has it since 1.6, EMQX and HiveMQ since 4, VerneMQ since 1.7, and others may have to be told to")
 	}
 	if len(head) > 5 || follow > maxPacket {
 		return false, 0, broker.TooMuch("a packet of bytes", follow, maxPacket)

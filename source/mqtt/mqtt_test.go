@@ -285,6 +285,31 @@ func TestHostile(t *testing.T) {
 	}
 }
 
+// A broker that has no MQTT 5 is said to have none, however it says so.
+func TestOlder(t *testing.T) {
+	for _, says := range []string{"\x20\x02\x00\x01", "\x20\x03\x00\x84\x00"} {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		go func() {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			defer c.Close()
+			_, _ = c.Read(make([]byte, 1000))
+			_, _ = c.Write([]byte(says))
+			_, _ = io.Copy(io.Discard, c)
+		}()
+		err = src.Check(brokertest.NewTrigger(lambent.Broker{URL: "mqtt://" + l.Addr().String(), Topic: "a"}))
+		if !lambent.Is(err, lambent.Unsupported) || !strings.Contains(err.Error(), "MQTT 5") {
+			t.Errorf("%q: %v", says, err)
+		}
+	}
+}
+
 // hostile is a broker that says something once it has greeted, again and again; each
 // subscription it takes.
 func hostile(t *testing.T, says string) lambent.Broker {

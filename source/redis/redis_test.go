@@ -130,6 +130,22 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
+// A user with a name, who may do what a trigger does and nothing else, gets what there is.
+func TestUser(t *testing.T) {
+	s := server(t)
+	b := topic(t, s)
+	must(t, s, "ACL", "SETUSER", "least", "on", ">another-secret", "~"+b.Topic, "-@all", "+exists", "+xinfo", "+xgroup", "+xreadgroup", "+xack")
+	b.URL = strings.Replace(b.URL, ":secret", "least:another-secret", 1)
+	k := brokertest.Kind{Source: src}
+	w := k.Watch(t, b)
+	must(t, s, "XADD", b.Topic, "*", "value", "1")
+	w.Wait(1)
+	w.Stop()
+	if err := src.Forget(t.Context(), w.Trigger); err != nil {
+		t.Error(err)
+	}
+}
+
 // What an entry has is told, whatever it is.
 func TestMessage(t *testing.T) {
 	s := server(t)
@@ -222,7 +238,7 @@ func TestTLS(t *testing.T) {
 	certificate, key := brokertest.Certificate(t)
 	s, err := databasetest.NewDaemon(func(dir string, port int) *exec.Cmd {
 		return databasetest.Command(dir, "redis-server", "--port", "0", "--tls-port", fmt.Sprint(port), "--bind", "127.0.0.1", "--dir", dir, "--save", "",
-			"--tls-cert-file", certificate, "--tls-key-file", key, "--tls-ca-cert-file", certificate, "--tls-auth-clients", "optional")
+			"--tls-cert-file", certificate, "--tls-key-file", key, "--tls-ca-cert-file", certificate, "--tls-auth-clients", "no")
 	}, func(ctx context.Context, port int) error {
 		c, err := client.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port), client.DialUseTLS(true))
 		if err != nil {
@@ -248,4 +264,13 @@ func TestTLS(t *testing.T) {
 			t.Errorf("%s: %v", url, err)
 		}
 	}
+	c, err := client.Dial("tcp", at, client.DialUseTLS(true))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := c.Do("CONFIG", "SET", "tls-auth-clients", "yes"); err != nil {
+		t.Fatal(err)
+	}
+	brokertest.TestTLS(t, src, lambent.Broker{URL: "rediss://" + at, Topic: "s"}, certificate, key)
 }
