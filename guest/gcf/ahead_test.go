@@ -40,6 +40,7 @@ func chosen(p *platformtest.Platform, c lambent.Config) error {
 // one that was executed for it, one that was booted before, one that had loaded the
 // framework before, and one that had rehearsed, too.
 func TestIndistinguishable(t *testing.T) {
+	t.Parallel()
 	for _, l := range bothParked {
 		t.Run(l.language, func(t *testing.T) {
 			p := platformtest.New(t, "namespace")
@@ -101,6 +102,7 @@ func differ(t *testing.T, what string, want, got any) {
 // TestAheadOrTheirs changes what code brings: the framework that was loaded ahead serves
 // what is the same, and any other brings its own. Both answer alike.
 func TestAheadOrTheirs(t *testing.T) {
+	t.Parallel()
 	type change struct {
 		changes map[string]string // of files: what is written to their end
 		env     map[string]string
@@ -176,6 +178,7 @@ func add(t *testing.T, file, text string) {
 // TestKinds runs functions of each signature, and of ES modules, by a framework that was
 // loaded ahead.
 func TestKinds(t *testing.T) {
+	t.Parallel()
 	sources := map[string]map[string]string{
 		"node": {
 			"package.json": `{"name": "kinds", "type": "module", "main": "kinds.js"}`,

@@ -20,8 +20,9 @@ import (
 	"lambent/guest/platformtest"
 )
 
-// each runs a test on every driver.
+// each runs a test on every driver, beside other tests: most of them wait most of the time.
 func each(t *testing.T, test func(*testing.T, *platformtest.Platform)) {
+	t.Parallel()
 	for driver := range platformtest.Drivers {
 		t.Run(driver, func(t *testing.T) { test(t, platformtest.New(t, driver)) })
 	}
