@@ -110,14 +110,22 @@ func (s *Server) Newest(t testing.TB, family string) string {
 // is of a program.
 type Files map[string]string
 
-// Zip makes an archive.
+// Zip makes an archive. A large one is not compressed: with the race detector a
+// megabyte takes a second.
 func Zip(t testing.TB, files Files) []byte {
 	t.Helper()
+	size, method := 0, zip.Deflate
+	for _, content := range files {
+		size += len(content)
+	}
+	if size > 1<<20 {
+		method = zip.Store
+	}
 	var buf bytes.Buffer
 	w := zip.NewWriter(&buf)
 	for name, content := range files {
 		name, program := strings.CutSuffix(name, "*")
-		h := &zip.FileHeader{Name: name, Method: zip.Deflate}
+		h := &zip.FileHeader{Name: name, Method: method}
 		h.SetMode(0o644)
 		if program {
 			h.SetMode(0o755)
