@@ -240,40 +240,55 @@ func BenchmarkFailing(b *testing.B) {
 	}
 }
 
-// BenchmarkUnaffected is how long calls of one function wait at two thousand a second, alone
-// and beside a hundred a second of another that always fails, in turns.
+// BenchmarkUnaffected is how long calls of one function wait at two thousand a second, alone,
+// beside a hundred a second of another, and beside as many of one that always fails, in
+// turns.
 func BenchmarkUnaffected(b *testing.B) {
 	const n, interval = 4000, 500 * time.Microsecond
 	l := languages[0]
 	d, _ := l.start(b)
+	l.deploy(b, d, "works")
 	l.deploy(b, d, "fails")
 	paced(b, d, "echo", 4, n, interval)
-	p := newProducer(b, d, "fails", []byte(`{"no":"body"}`))
-	var alone, beside bench.Latencies
+	beside := map[string]bench.Latencies{}
 	for b.Loop() {
-		alone = append(alone, paced(b, d, "echo", 4, n, interval)...)
-		stop, stopped := make(chan struct{}), make(chan struct{})
-		go func() {
-			defer close(stopped)
-			for tick := time.NewTicker(10 * time.Millisecond); ; {
-				select {
-				case <-tick.C:
-				case <-stop:
-					tick.Stop()
-					return
-				}
+		for other, p := range map[string]*producer{
+			"alone": nil,
+			"works": newProducer(b, d, "works", []byte(`{"body":"hello"}`)),
+			"fails": newProducer(b, d, "fails", []byte(`{"no":"body"}`)),
+		} {
+			stop := p.every(b, 10*time.Millisecond)
+			beside[other] = append(beside[other], paced(b, d, "echo", 4, n, interval)...)
+			stop()
+		}
+	}
+	b.ReportMetric(0, "ns/op")
+	for other, all := range beside {
+		b.ReportMetric(us(all.Percentile(50)), other+"-p50-us")
+		b.ReportMetric(us(all.Percentile(99)), other+"-p99-us")
+	}
+}
+
+// every has a call accepted at each interval, until it is stopped; of no producer none.
+func (p *producer) every(b *testing.B, interval time.Duration) (stop func()) {
+	if p == nil {
+		return func() {}
+	}
+	end, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		tick := time.NewTicker(interval)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
 				if _, err := p.accept(); err != nil {
 					b.Error(err)
 				}
+			case <-end:
+				return
 			}
-		}()
-		beside = append(beside, paced(b, d, "echo", 4, n, interval)...)
-		close(stop)
-		<-stopped
-	}
-	b.ReportMetric(0, "ns/op")
-	b.ReportMetric(us(alone.Percentile(50)), "alone-p50-us")
-	b.ReportMetric(us(alone.Percentile(99)), "alone-p99-us")
-	b.ReportMetric(us(beside.Percentile(50)), "beside-p50-us")
-	b.ReportMetric(us(beside.Percentile(99)), "beside-p99-us")
+		}
+	}()
+	return func() { close(end); <-ended }
 }
