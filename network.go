@@ -242,6 +242,8 @@ func parseDestination(entry string) (Destination, error) {
 		return bad("is the loopback, which inside is the function's own: give the machine's address on its network")
 	case len(where) > 253 || !hostRule.MatchString(where):
 		return bad("has no host's name: letters, digits, '-', '_' and dots")
+	case !hasPort && !strings.Contains(where, "."): // it may be a slip of the pen in a word
+		return bad("is none of the words none, internet and default: a host without a domain is given with its port, such as %s:443", where)
 	}
 	return d, nil
 }

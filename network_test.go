@@ -23,7 +23,7 @@ func TestParseNetwork(t *testing.T) {
 		"0.0.0.0/0:443":                 "0.0.0.0/0:443",
 		"169.254.169.254:80":            "169.254.169.254/32:80",
 		"DB.Internal.:5432":             "db.internal:5432",
-		"my_db, api.example.com:443":    "api.example.com:443,my_db",
+		"my_db:1, api.example.com:443":  "api.example.com:443,my_db:1",
 		"a:1,a:1,a:2":                   "a:1,a:2",
 		"10.0.0.0/8:443,10.0.0.0/8":     "10.0.0.0/8,10.0.0.0/8:443",
 		"xn--mnchen-3ya.example":        "xn--mnchen-3ya.example",
@@ -45,7 +45,8 @@ func TestParseNetwork(t *testing.T) {
 
 func TestParseNetworkRefuses(t *testing.T) {
 	for in, want := range map[string]string{
-		"a,,b":                  "is empty",
+		"a.b,,b.a":              "is empty",
+		"intrnet":               "none of the words none, internet and default",
 		"none,10.0.0.0/8":       "stands alone",
 		"internet:443":          "has a port",
 		"internet,none":         "stands alone",
@@ -76,14 +77,14 @@ func TestParseNetworkRefuses(t *testing.T) {
 			t.Errorf("%q: %v; want %q in it", in, err, want)
 		}
 	}
-	many := strings.Repeat("h,", 64)
-	if _, err := lambent.ParseNetwork(many + "h2"); err != nil {
+	many := strings.Repeat("h.a,", 64)
+	if _, err := lambent.ParseNetwork(many + "h2.a"); err != nil {
 		t.Errorf("what stands there often counts once: %v", err)
 	}
 }
 
 func TestNetworkValidate(t *testing.T) {
-	for _, n := range []lambent.Network{{"default"}, {"10.1.2.3"}, {"b", "a"}, {"A"}, {"a,b"}, {""}, {"none", "none"}} {
+	for _, n := range []lambent.Network{{"default"}, {"10.1.2.3"}, {"b.c", "a.c"}, {"A.c"}, {"a.c,b.c"}, {"intrnet"}, {""}, {"none", "none"}} {
 		if n.Validate() == nil {
 			t.Errorf("%q is accepted", n)
 		}
@@ -120,7 +121,7 @@ func TestOr(t *testing.T) {
 }
 
 func TestDestinations(t *testing.T) {
-	n, err := lambent.ParseNetwork("10.0.0.0/8:443,db:5432,api")
+	n, err := lambent.ParseNetwork("10.0.0.0/8:443,db:5432,api.a")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -128,7 +129,7 @@ func TestDestinations(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []lambent.Destination{{Prefix: netip.MustParsePrefix("10.0.0.0/8"), Port: 443}, {Host: "api"}, {Host: "db", Port: 5432}}
+	want := []lambent.Destination{{Prefix: netip.MustParsePrefix("10.0.0.0/8"), Port: 443}, {Host: "api.a"}, {Host: "db", Port: 5432}}
 	if len(got) != len(want) {
 		t.Fatalf("got %v", got)
 	}

@@ -27,6 +27,7 @@ func (s *Server) openBuckets(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	s.objects.Exists = s.buckets.Exists
 	s.onClose("buckets", s.buckets.Close)
 	return nil
 }

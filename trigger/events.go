@@ -25,9 +25,11 @@ type eventPattern struct {
 
 // Publish has events of a project invoke each function that has a trigger whose pattern
 // they match, once for each such trigger. They are on disk when it returns nil, all of
-// them, for all; an event of the same source and id, published again, counts once. It
-// returns how many invocations there are to be. Kinds: Invalid, TooLarge, and those of
-// the queue.
+// them, for all. An event of the same source and id is the same event, as CloudEvents has
+// it: published again, while the queue remembers that, it invokes nothing again. It returns
+// how many invocations the events have, again or not, so that whoever publishes again for
+// want of an answer has the one that was lost. Kinds: Invalid, TooLarge, and those of the
+// queue.
 func (b *Broker) Publish(ctx context.Context, project string, events ...lambent.Event) (int, error) {
 	const op = "trigger.Publish"
 	if len(events) > maxEvents {

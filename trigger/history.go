@@ -49,7 +49,8 @@ type EventQuery struct {
 }
 
 // Events returns events that were accepted lately, the newest first, and no more than
-// have 8 MB of data together.
+// have 8 MB of data together. One that was accepted several times, which its source and its
+// id say, is there once, as it was accepted last.
 func (b *Broker) Events(ctx context.Context, project string, q EventQuery) ([]Kept, error) {
 	events, err := b.events(ctx, project, q, 8<<20)
 	if lambent.Is(err, lambent.TooLarge) {
@@ -62,6 +63,7 @@ func (b *Broker) Events(ctx context.Context, project string, q EventQuery) ([]Ke
 // if there are more.
 func (b *Broker) events(ctx context.Context, project string, q EventQuery, most int) ([]Kept, error) {
 	events := []Kept{}
+	seen := map[string]bool{}
 	prefix := []byte(`{"p":"` + project + `",`) // names need no quoting
 	for d, err := range b.cfg.History.Newest(ctx) {
 		if err != nil {
@@ -85,6 +87,11 @@ func (b *Broker) events(ctx context.Context, project string, q EventQuery, most 
 		if err != nil || e == nil || q.ID != "" && e.ID != q.ID || q.Source != "" && e.Source != q.Source || q.Type != "" && e.Type != q.Type {
 			continue
 		}
+		is := k.Trigger + "\x00" + e.Source + "\x00" + e.ID
+		if seen[is] {
+			continue
+		}
+		seen[is] = true
 		if most -= len(e.Data); most < 0 && len(events) > 0 {
 			return events, lambent.Errorf(lambent.TooLarge, "trigger.Events", "there is more")
 		}

@@ -291,7 +291,23 @@ func (p *program) deployAll(ctx context.Context, cl *client.Client, src *source,
 		}
 		done = append(done, f)
 	}
+	for _, f := range done {
+		p.checkDestinations(ctx, cl, f)
+	}
 	return p.printDeployed(done, d)
+}
+
+// checkDestinations says so if a function that is told of outcomes is not there, which it may be before the first of them.
+func (p *program) checkDestinations(ctx context.Context, cl *client.Client, f *client.Function) {
+	for flag, d := range map[string]lambent.AsyncDestination{"on-success": f.Async.OnSuccess, "on-failure": f.Async.OnFailure} {
+		n, ok, err := d.Function(lambent.DefaultProject) // of which the name counts
+		if !ok || err != nil {
+			continue
+		}
+		if _, err := cl.Function(ctx, n.Function); lambent.Is(err, lambent.NotFound) {
+			p.note("warning: %s: --%s %s: there is no function %s, and what it is to be told is a dead letter until there is: lambent deploy --name %s", f.Name, flag, d, n.Function, n.Function)
+		}
+	}
 }
 
 // deployOne deploys one function.

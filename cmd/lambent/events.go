@@ -120,7 +120,7 @@ func eventsPutCommand(p *program) *cobra.Command {
 	f.StringVar(&source, "source", "", "where it happened, such as shop")
 	f.StringVar(&typ, "type", "", "what happened, such as order.placed")
 	f.StringVar(&subject, "subject", "", "what it happened to")
-	f.StringVar(&id, "id", "", "the same id and source again are the same event (default: a new one)")
+	f.StringVar(&id, "id", "", "the same id and source again are the same event, which for some minutes invokes nothing again, has the same answer, and is listed once (default: a new one)")
 	c.RunE = p.withClient(func(c *cobra.Command, cl *client.Client, _ []string) error {
 		if (source == "") != (typ == "") || source == "" && (subject != "" || id != "") {
 			return usagef(c, "--source and --type go together, and --subject and --id with them")

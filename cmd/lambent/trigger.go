@@ -285,6 +285,21 @@ func watched(t *client.Trigger) string {
 	return t.Schedule.Expression
 }
 
+// said is what lambent.toml has behind a trigger's kind.
+func said(t *client.Trigger) string {
+	switch {
+	case t.Bucket != nil:
+		return t.Bucket.Name
+	case t.Broker != nil:
+		return t.Broker.URL
+	case t.Database != nil:
+		return t.Database.URL
+	case t.Schedule != nil:
+		return t.Schedule.Expression
+	}
+	return watched(t)
+}
+
 // legible has what Go's JSON writes for HTML's sake as people write it.
 var legible = strings.NewReplacer(`\u003c`, "<", `\u003e`, ">", `\u0026`, "&")
 
@@ -308,6 +323,9 @@ func next(t *client.Trigger) string {
 // lag is by how much a source is behind.
 func lag(t *client.Trigger) string {
 	l := t.Lag
+	if t.Bucket != nil { // whose events do not wait
+		return l.Warning
+	}
 	s := fmt.Sprintf("%v behind", time.Duration(l.BehindMS)*time.Millisecond)
 	if t.Database != nil {
 		s += fmt.Sprintf(", %d MB of log kept", l.RetainedBytes>>20)
@@ -350,10 +368,17 @@ func triggerDeleteCommand(p *program) *cobra.Command {
 	return &cobra.Command{
 		Use: "delete ID", Short: "Delete a trigger; what it has made already runs", Args: args(1, "ID"), Aliases: []string{"rm"},
 		RunE: p.withClient(func(c *cobra.Command, cl *client.Client, args []string) error {
+			t, err := cl.Trigger(c.Context(), args[0])
+			if err != nil {
+				return err
+			}
 			if err := cl.DeleteTrigger(c.Context(), args[0]); err != nil {
 				return err
 			}
 			p.note("deleted trigger %s", args[0])
+			if t.Deployed {
+				p.note("note: it came from lambent.toml, and the next deploy of %s adds it again unless the table [[on]] with %s = %q is removed there", t.Function, t.Kind, said(t))
+			}
 			return nil
 		}),
 	}

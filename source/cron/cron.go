@@ -10,6 +10,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 
 	"lambent"
@@ -38,6 +39,9 @@ func (Source) Check(t lambent.Trigger) error {
 	times, err := Parse(*t.Schedule, t.Created)
 	if err != nil {
 		return err
+	}
+	if t.Schedule.Zone != "" && strings.HasPrefix(strings.TrimSpace(t.Schedule.Expression), "rate(") {
+		return refuse("%s has no time zone: it counts from when the trigger was added. A time of day is cron's, such as cron(0 10 * * ? *)", t.Schedule.Expression)
 	}
 	now := time.Now()
 	if times.Next(now).IsZero() {

@@ -242,15 +242,24 @@ func line(err error) string {
 	return s
 }
 
-// explain is an error of MySQL for people.
-func explain(d *lambent.Database, err error) error {
+// whose is the kind of server that answers for a database, if that is known, or that its URL says.
+func whose(d *lambent.Database, s *server) string {
+	if s == nil {
+		scheme, _, _ := strings.Cut(d.URL, ":")
+		s = &server{mariadb: strings.EqualFold(scheme, "mariadb")}
+	}
+	return s.String()
+}
+
+// explain is an error of a server for people; nil: it is not known which one answers.
+func explain(d *lambent.Database, s *server, err error) error {
 	if _, ok := errors.AsType[*lambent.Error](err); ok {
 		return err
 	}
 	if errors.Is(err, context.Canceled) {
 		return lambent.Errorf(lambent.Canceled, "mysql", "given up: %w", err)
 	}
-	where := "MySQL at " + d.Masked()
+	where := whose(d, s) + " at " + d.Masked()
 	switch code := codeOf(err); code {
 	case mysql.ER_ACCESS_DENIED_ERROR, mysql.ER_DBACCESS_DENIED_ERROR, mysql.ER_ACCESS_DENIED_NO_PASSWORD_ERROR, mysql.ER_BAD_DB_ERROR, mysql.ER_HOST_NOT_PRIVILEGED, mysql.ER_HOST_IS_BLOCKED:
 		return refuse("%s refuses the connection: %s", where, line(err))

@@ -94,26 +94,26 @@ func examine(ctx context.Context, t *lambent.Trigger) (at position, err error) {
 	}
 	conn, err := c.connect(ctx)
 	if err != nil {
-		return at, explain(d, err)
+		return at, explain(d, nil, err)
 	}
 	defer conn.Close()
 	s, err := serverOf(conn)
 	if err != nil {
-		return at, explain(d, err)
+		return at, explain(d, nil, err)
 	}
 	if err := s.check(); err != nil {
 		return at, err
 	}
 	tables, err := tablesOf(conn, s, d)
 	if err != nil {
-		return at, explain(d, err)
+		return at, explain(d, s, err)
 	}
 	if err := s.checkRights(conn, tables); err != nil {
-		return at, explain(d, err)
+		return at, explain(d, s, err)
 	}
 	at = position{Since: t.Since, MariaDB: s.mariadb, Snapshot: d.Snapshot, Time: time.Now()}
 	if at.GTIDs, err = s.gtids(conn); err != nil {
-		return at, explain(d, err)
+		return at, explain(d, s, err)
 	}
 	if !s.names() {
 		at.Tables = map[string][]column{}
@@ -122,7 +122,7 @@ func examine(ctx context.Context, t *lambent.Trigger) (at position, err error) {
 		}
 	}
 	if err := try(ctx, c, s, conn, t, at); err != nil {
-		return at, explain(d, err)
+		return at, explain(d, s, err)
 	}
 	return at, nil
 }
@@ -152,7 +152,7 @@ func (s *Source) Run(ctx context.Context, t lambent.Trigger, sink source.Sink) e
 	}
 	defer s.running.Enter(t.ID, w)()
 	if err := w.run(ctx); err != nil && ctx.Err() == nil {
-		return explain(w.d, err)
+		return explain(w.d, w.server, err)
 	}
 	return nil
 }

@@ -225,7 +225,7 @@ type stream struct {
 // beat asks the server now and then, and keeps where we are.
 func (s *stream) beat() error {
 	if time.Since(s.heard) > silence {
-		return lambent.Errorf(lambent.Unavailable, "mysql", "MySQL at %s has said nothing for %v", s.d.Masked(), silence)
+		return lambent.Errorf(lambent.Unavailable, "mysql", "%s at %s has said nothing for %v", s.server, s.d.Masked(), silence)
 	}
 	if time.Since(s.measured) < measureEvery {
 		return nil

@@ -32,10 +32,15 @@ import (
 var (
 	_ source.Source = (*Source)(nil)
 	_ source.Binder = (*Source)(nil)
+	_ source.Gauge  = (*Source)(nil)
 )
 
 // A Source has the triggers of buckets. Its methods may be called concurrently.
 type Source struct {
+	// Exists says whether a project has a bucket, with an error of kind NotFound if not; nil:
+	// nobody knows.
+	Exists func(project, bucket string) error
+
 	intents intents
 	ctx     context.Context // ends with Close
 	cancel  context.CancelFunc
@@ -79,6 +84,14 @@ func (s *Source) Check(t lambent.Trigger) error { return t.Bucket.Validate() }
 
 // Run implements source.Source: what happens is published by who does it.
 func (s *Source) Run(context.Context, lambent.Trigger, source.Sink) error { return nil }
+
+// Lag implements source.Gauge: a trigger of a bucket that is not there has nothing to wait for.
+func (s *Source) Lag(t lambent.Trigger) (source.Lag, bool) {
+	if s.Exists == nil || !lambent.Is(s.Exists(t.Target.Project, t.Bucket.Name), lambent.NotFound) {
+		return source.Lag{}, false
+	}
+	return source.Lag{Warning: fmt.Sprintf("there is no bucket %s here: aws s3 mb s3://%s. One elsewhere is to tell of itself at /v1/notifications/s3, and if there is none: lambent trigger delete %s", t.Bucket.Name, t.Bucket.Name, t.ID)}, true
+}
 
 // Bind implements source.Binder.
 func (s *Source) Bind(t lambent.Trigger, sink source.Sink) (unbind func()) {

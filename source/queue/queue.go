@@ -79,10 +79,14 @@ func (s *Source) Run(ctx context.Context, t lambent.Trigger, sink source.Sink) e
 		})
 	}
 	workers.Wait()
-	if err := context.Cause(ctx); err != context.Canceled {
-		return err
+	err := context.Cause(ctx)
+	switch {
+	case err == context.Canceled:
+		return nil
+	case lambent.Is(err, lambent.NotFound):
+		return lambent.Errorf(lambent.NotFound, "queue", "the queue %s is gone. If there is to be another of that name: aws sqs create-queue --queue-name %s; if not: lambent trigger delete %s", t.Queue.Name, t.Queue.Name, t.ID)
 	}
-	return nil
+	return err
 }
 
 // A worker has one batch under way at a time.

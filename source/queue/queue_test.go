@@ -270,3 +270,21 @@ func TestBadNames(t *testing.T) {
 		}
 	}
 }
+
+// A queue that is deleted is said to be, with what helps.
+func TestGone(t *testing.T) {
+	s := start(t, "jobs", lambent.Batch{Size: 1, Parallel: 2}, nil, nil)
+	tr := lambent.Trigger{ID: "id", Target: lambent.Name{Project: "default", Function: "f"}, Queue: &lambent.Queue{Name: "others"}, Batch: &lambent.Batch{Size: 1, Parallel: 2}}
+	if err := s.source.Prepare(t.Context(), tr, s.sink); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- s.source.Run(t.Context(), tr, s.sink) }()
+	if err := s.queues.Delete(t.Context(), "default", "others"); err != nil {
+		t.Fatal(err)
+	}
+	const want = "the queue others is gone. If there is to be another of that name: aws sqs create-queue --queue-name others; if not: lambent trigger delete id"
+	if err := <-ended; !lambent.Is(err, lambent.NotFound) || lambent.UserMessage(err) != want {
+		t.Error(err)
+	}
+}
