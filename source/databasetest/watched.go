@@ -3,7 +3,6 @@ package databasetest
 import (
 	"context"
 	"encoding/json"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -12,65 +11,6 @@ import (
 	"lambent"
 	"lambent/source"
 )
-
-// A Sink keeps what it is given.
-type Sink struct {
-	source.Sink // what it has not is not called
-
-	mu       sync.Mutex // guards what follows
-	Events   []lambent.Event
-	Repeats  int // of events that came before
-	Limit    int // bytes of an event's data; 0: any
-	Most     int // events that are taken, and one batch; 0: any
-	ids      map[string]bool
-	position []byte
-}
-
-func (s *Sink) Publish(ctx context.Context, events ...lambent.Event) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.Most > 0 && len(s.Events) >= s.Most {
-		return lambent.Errorf(lambent.Throttled, "test", "the lane is full")
-	}
-	for _, e := range events {
-		if err := e.Validate(); err != nil {
-			return err
-		}
-		if s.Limit > 0 && len(e.Data) > s.Limit {
-			return lambent.Errorf(lambent.TooLarge, "test", "%d bytes", len(e.Data))
-		}
-		if s.ids == nil {
-			s.ids = map[string]bool{}
-		}
-		if s.ids[e.ID] {
-			s.Repeats++
-			continue
-		}
-		s.ids[e.ID] = true
-		s.Events = append(s.Events, e)
-	}
-	return ctx.Err()
-}
-
-func (s *Sink) Position(context.Context) ([]byte, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.position, nil
-}
-
-func (s *Sink) SetPosition(_ context.Context, b []byte) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.position = slices.Clone(b)
-	return nil
-}
-
-// Set has a function change what the Sink is, or look at it.
-func (s *Sink) Set(f func()) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	f()
-}
 
 // Data is what an event has, as its documentation says.
 type Data struct {
@@ -177,7 +117,7 @@ func (w *Watched) Failure() error {
 }
 
 // Until waits until something holds.
-func Until(t *testing.T, what string, holds func() bool) {
+func Until(t testing.TB, what string, holds func() bool) {
 	t.Helper()
 	for begun := time.Now(); !holds(); time.Sleep(5 * time.Millisecond) {
 		if time.Since(begun) > 20*time.Second {
@@ -242,5 +182,3 @@ func (w *Watched) Want(lines ...string) {
 		}
 	}
 }
-
-var _ source.Sink = (*Sink)(nil)

@@ -244,7 +244,7 @@ func TestSCRAM(t *testing.T) {
 	}
 	b.URL += "?sasl=scram-sha-512"
 	k := brokertest.Kind{Source: src}
-	brokertest.Until(t, "the broker knows the user", func() bool { return src.Check(brokertest.NewTrigger(b)) == nil })
+	databasetest.Until(t, "the broker knows the user", func() bool { return src.Check(brokertest.NewTrigger(b)) == nil })
 	w := k.Watch(t, b)
 	if err := send(s.Port, &kgo.Record{Topic: b.Topic, Value: []byte("1")}); err != nil {
 		t.Fatal(err)
@@ -311,10 +311,10 @@ func TestBombs(t *testing.T) {
 			if events := w.Wait(2); brokertest.Value(&events[0]) != "before" || brokertest.Value(&events[1]) != "behind" {
 				t.Errorf("%s, %s", events[0].Data, events[1].Data)
 			}
-			w.Set(func(sink *brokertest.Sink) {
+			w.Set(func() {
 				want := fmt.Sprintf("the batch of the records 1 to 1 of partition %d of topic %s becomes over %d bytes", bomb.Partition, b.Topic, 64<<20)
-				if len(sink.Refused) != 1 || !strings.Contains(string(sink.Refused[0].Data), want) {
-					t.Errorf("%+v\nwant %s", sink.Refused, want)
+				if len(w.Refused) != 1 || !strings.Contains(string(w.Refused[0].Data), want) {
+					t.Errorf("%+v\nwant %s", w.Refused, want)
 				}
 			})
 		})
@@ -339,8 +339,8 @@ func TestMemory(t *testing.T) {
 	value = nil
 	most := databasetest.Heap(t)
 	w.Run()
-	brokertest.Until(t, "all are refused", func() (all bool) {
-		w.Set(func(sink *brokertest.Sink) { all = len(sink.Refused) == n })
+	databasetest.Until(t, "all are refused", func() (all bool) {
+		w.Set(func() { all = len(w.Refused) == n })
 		return all
 	})
 	if most := most(); most > n*each/2 {

@@ -143,7 +143,7 @@ func TestSessions(t *testing.T) {
 	}
 	one.Wait(60)
 	two.Wait(60)
-	brokertest.Until(t, "the group has all", func() bool { return len(three.Events())+len(four.Events()) == 60 })
+	databasetest.Until(t, "the group has all", func() bool { return len(three.Events())+len(four.Events()) == 60 })
 	if len(three.Events()) == 0 || len(four.Events()) == 0 {
 		t.Errorf("%d and %d", len(three.Events()), len(four.Events()))
 	}
@@ -208,7 +208,7 @@ func TestForgottenSession(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.Run()
-	brokertest.Until(t, "it is said", func() bool {
+	databasetest.Until(t, "it is said", func() bool {
 		lag, known := source.Gauge(src).Lag(w.Trigger)
 		return known && strings.Contains(lag.Warning, "forgotten the session")
 	})
@@ -354,7 +354,7 @@ func TestEnd(t *testing.T) {
 	k := kind(s)
 	b := k.Topic(t)
 	w := k.Watch(t, b)
-	w.Fill(1)
+	w.Set(func() { w.Most = 1 })
 	c, _, err := connect(t.Context(), s.Port, "", true)
 	if err != nil {
 		t.Fatal(err)
@@ -367,7 +367,7 @@ func TestEnd(t *testing.T) {
 	if err := c.Disconnect(&paho.Disconnect{}); err != nil {
 		t.Fatal(err)
 	}
-	brokertest.Until(t, "there is no room", func() bool {
+	databasetest.Until(t, "there is no room", func() bool {
 		lag, known := src.Lag(w.Trigger)
 		return known && strings.Contains(lag.Warning, "full")
 	})

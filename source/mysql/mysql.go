@@ -137,18 +137,9 @@ func (s *Source) Lag(t lambent.Trigger) (source.Lag, bool) {
 
 // Run implements source.Source.
 func (s *Source) Run(ctx context.Context, t lambent.Trigger, sink source.Sink) error {
-	b, err := sink.Position(ctx)
-	if err != nil {
-		return err
-	}
 	w := &watch{t: &t, d: t.Database, sink: sink, relations: map[uint64]*relation{}}
-	if b != nil {
-		if err := json.Unmarshal(b, &w.from); err != nil {
-			return lambent.Errorf(lambent.Internal, "mysql", "the position of trigger %s: %w", t.ID, err)
-		}
-	}
-	if !w.from.Since.Equal(t.Since) {
-		return w.lost("where the trigger has come to is not known")
+	if err := rows.ReadPosition(ctx, "mysql", &t, sink, &w.from); err != nil {
+		return err
 	}
 	defer s.running.Enter(t.ID, w)()
 	if err := w.run(ctx); err != nil && ctx.Err() == nil {
@@ -158,6 +149,4 @@ func (s *Source) Run(ctx context.Context, t lambent.Trigger, sink source.Sink) e
 }
 
 // lost is the error of a trigger that cannot go on where it was.
-func (w *watch) lost(why string) error {
-	return lambent.Errorf(lambent.Stale, "mysql", "%s: what was committed since then is not known. To begin anew: lambent trigger disable %s && lambent trigger enable %s", why, w.t.ID, w.t.ID)
-}
+func (w *watch) lost(why string) error { return rows.Lost("mysql", w.t, why) }

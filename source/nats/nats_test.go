@@ -215,7 +215,7 @@ func TestMessage(t *testing.T) {
 	if err := with(s.Port, func(ctx context.Context, js jetstream.JetStream) error { return js.DeleteStream(ctx, name) }); err != nil {
 		t.Fatal(err)
 	}
-	brokertest.Until(t, "it is said that the stream is gone", func() bool { return w.Failure() != nil })
+	databasetest.Until(t, "it is said that the stream is gone", func() bool { return w.Failure() != nil })
 }
 
 // Whoever says that much will come as there is no room for is not believed.

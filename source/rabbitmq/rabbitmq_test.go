@@ -273,14 +273,14 @@ func TestMessage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	brokertest.Until(t, "what is too large is among the dead letters", func() bool {
+	databasetest.Until(t, "what is too large is among the dead letters", func() bool {
 		m, ok, err := ch.Get(dead.Topic, true)
 		return err == nil && ok && m.MessageId == "large"
 	})
 	if _, err := ch.QueueDelete(b.Topic, false, false, false); err != nil {
 		t.Fatal(err)
 	}
-	brokertest.Until(t, "it is said that the queue is gone", func() bool { return w.Failure() != nil })
+	databasetest.Until(t, "it is said that the queue is gone", func() bool { return w.Failure() != nil })
 }
 
 // A stream would forget where the trigger is.
@@ -289,7 +289,7 @@ func TestStream(t *testing.T) {
 	b := queue(t, s, amqp091.Table{"x-queue-type": "stream"})
 	k := brokertest.Kind{Source: src}
 	w := k.Watch(t, b)
-	brokertest.Until(t, "it is refused", func() bool {
+	databasetest.Until(t, "it is refused", func() bool {
 		if err := send(s.Port, b.Topic, amqp091.Publishing{Body: []byte("x")}); err != nil {
 			t.Fatal(err)
 		}

@@ -172,7 +172,7 @@ func TestGone(t *testing.T) {
 	must(t, s, "XADD", b.Topic, "*", "value", "0")
 	w.Wait(1)
 	must(t, s, "DEL", b.Topic)
-	brokertest.Until(t, "it is said", func() bool { return lambent.Is(w.Failure(), lambent.Stale) })
+	databasetest.Until(t, "it is said", func() bool { return lambent.Is(w.Failure(), lambent.Stale) })
 }
 
 // What is deleted of the stream before it is handed over again is gone, and nothing else.
