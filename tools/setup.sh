@@ -24,6 +24,9 @@ invoker_java=1.4.1
 # A broker of the tests; the others are Debian's.
 kafka=4.1.0
 
+# A PostgreSQL that keeps slots for standbys, which Debian's does not yet.
+postgresql=17.5.0
+
 # What web servers of the tests speak WebSocket with.
 websocket_node=8.23.0
 websocket_python=15.0.1
@@ -189,6 +192,24 @@ POM
   rm -rf "$dir.part"
 }
 
+# install_postgresql fetches PostgreSQL's programs, of a jar of Maven's.
+install_postgresql() {
+  local dir=.venv/postgresql-$postgresql arch
+  [ -d "$dir" ] && return
+  say "PostgreSQL in $dir"
+  case "$(uname -m)" in
+    aarch64) arch=arm64v8 ;;
+    *) arch=amd64 ;;
+  esac
+  rm -rf "$dir.part"
+  mkdir -p "$dir.part/done"
+  mvn -q -B -C "-Dmaven.repo.local=$PWD/$dir.part/repository" org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy \
+    "-Dartifact=io.zonky.test.postgres:embedded-postgres-binaries-linux-$arch:$postgresql" "-DoutputDirectory=$PWD/$dir.part/jar"
+  (cd "$dir.part" && python3 -m zipfile -e jar/*.jar . && tar -C done -xJf ./*.txz)
+  mv "$dir.part/done" "$dir"
+  rm -rf "$dir.part"
+}
+
 # install_websockets fetches what web servers speak WebSocket with, in the same way.
 install_websockets() {
   local dir=.venv/websocket-node-$websocket_node
@@ -271,6 +292,7 @@ case "${1:-}" in
     install_frameworks
     install_invoker
     install_kafka
+    install_postgresql
     install_websockets
     install_aws
     install_kernels ;;

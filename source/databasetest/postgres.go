@@ -16,21 +16,36 @@ import (
 )
 
 // A Postgres is a PostgreSQL whose superuser is postgres, with the password "secret".
-type Postgres struct{ *process }
-
-// postgresProgram finds one of PostgreSQL's programs, of the newest version there is.
-func postgresProgram(name string) string {
-	found, _ := filepath.Glob("/usr/lib/postgresql/*/bin/" + name)
-	if len(found) == 0 {
-		found = append(found, "")
-		found[0], _ = exec.LookPath(name)
-	}
-	slices.Sort(found)
-	return found[len(found)-1]
+type Postgres struct {
+	*process
+	version *postgresVersion
 }
 
-// initdb makes the data of a cluster that has never run.
-var initdb = sync.OnceValues(func() (string, error) {
+// A postgresVersion is one that is installed.
+type postgresVersion struct {
+	bin    string                 // where its programs are; empty: it is not there
+	initdb func() (string, error) // makes the data of a cluster that has never run, once
+}
+
+// debian is the newest that Debian has, and later one that has what Debian's has not yet.
+var (
+	debian = installed("/usr/lib/postgresql/*/bin/postgres")
+	later  = installed("../../.venv/postgresql-17*/bin/postgres")
+)
+
+func installed(glob string) *postgresVersion {
+	v := &postgresVersion{}
+	if found, _ := filepath.Glob(glob); len(found) > 0 {
+		slices.Sort(found)
+		if path, err := filepath.Abs(found[len(found)-1]); err == nil {
+			v.bin = filepath.Dir(path)
+		}
+	}
+	v.initdb = sync.OnceValues(v.newCluster)
+	return v
+}
+
+func (v *postgresVersion) newCluster() (string, error) {
 	dir, err := directory()
 	if err != nil {
 		return "", err
@@ -40,11 +55,12 @@ var initdb = sync.OnceValues(func() (string, error) {
 		return "", err
 	}
 	data := filepath.Join(dir, "data")
-	return data, run(command(dir, postgresProgram("initdb"), "-D", data, "-U", "postgres", "-N", "-A", "scram-sha-256", "--pwfile", secret, "-E", "UTF8"))
-})
+	return data, run(command(dir, filepath.Join(v.bin, "initdb"), "-D", data, "-U", "postgres", "-N", "-A", "scram-sha-256", "--pwfile", secret, "-E", "UTF8"))
+}
 
-func newPostgres(settings ...string) (*process, error) {
-	template, err := initdb()
+// cluster is a server with a copy of the data, and what else is to be in its directory.
+func (v *postgresVersion) cluster(files []string, settings ...string) (*process, error) {
+	template, err := v.initdb()
 	if err != nil {
 		return nil, err
 	}
@@ -52,21 +68,26 @@ func newPostgres(settings ...string) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
+	for _, name := range files {
+		if err := os.WriteFile(filepath.Join(data, name), nil, 0o644); err != nil {
+			return nil, err
+		}
+	}
 	port, err := freePort()
 	if err != nil {
 		return nil, err
 	}
 	p := &process{Port: port}
 	p.start = func() (*exec.Cmd, error) {
-		args := []string{"-D", data, "-p", fmt.Sprint(port), "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", "-c", "fsync=off", "-c", "wal_level=logical",
+		args := []string{"-D", data, "-p", fmt.Sprint(p.Port), "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", "-c", "fsync=off", "-c", "wal_level=logical",
 			"-c", "max_replication_slots=40", "-c", "max_wal_senders=40", "-c", "log_min_messages=fatal"}
 		for _, s := range settings {
 			args = append(args, "-c", s)
 		}
-		return command(data, postgresProgram("postgres"), args...), nil
+		return command(data, filepath.Join(v.bin, "postgres"), args...), nil
 	}
 	p.alive = func(ctx context.Context) error {
-		conn, err := pgx.Connect(ctx, Postgres{p}.URL("postgres"))
+		conn, err := pgx.Connect(ctx, Postgres{p, v}.URL("postgres"))
 		if err != nil {
 			return err
 		}
@@ -76,7 +97,7 @@ func newPostgres(settings ...string) (*process, error) {
 }
 
 var sharedPostgres = sync.OnceValues(func() (*process, error) {
-	p, err := newPostgres()
+	p, err := debian.cluster(nil)
 	return p, share(p, err)
 })
 
@@ -84,26 +105,53 @@ var sharedPostgres = sync.OnceValues(func() (*process, error) {
 // skips the test.
 func SharedPostgres(t testing.TB) Postgres {
 	t.Helper()
-	if postgresProgram("postgres") == "" {
-		missing(t, "there is no PostgreSQL: apt-get install postgresql")
-	}
+	debian.need(t)
 	p, err := sharedPostgres()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return Postgres{p}
+	return Postgres{p, debian}
 }
 
 // NewPostgres is one of a test's own, with settings such as "wal_level=replica", or skips
 // the test.
 func NewPostgres(t testing.TB, settings ...string) Postgres {
 	t.Helper()
-	if postgresProgram("postgres") == "" {
+	return debian.new(t, nil, settings)
+}
+
+// NewLaterPostgres is one of PostgreSQL 17, which keeps slots for standbys.
+func NewLaterPostgres(t testing.TB, settings ...string) Postgres {
+	t.Helper()
+	return later.new(t, nil, settings)
+}
+
+// NewStandby is a standby of a server that was made by New, and has not been cut off from
+// its first log. The slot by which it follows is called standby.
+func (p Postgres) NewStandby(t testing.TB, settings ...string) Postgres {
+	t.Helper()
+	p.Exec(t, "postgres", `SELECT pg_create_physical_replication_slot('standby', true)`)
+	follow := fmt.Sprintf("primary_conninfo=host=127.0.0.1 port=%d user=postgres password=secret dbname=postgres", p.Port)
+	return p.version.new(t, []string{"standby.signal"}, append([]string{follow, "primary_slot_name=standby", "hot_standby_feedback=on"}, settings...))
+}
+
+func (v *postgresVersion) new(t testing.TB, files, settings []string) Postgres {
+	t.Helper()
+	v.need(t)
+	p, err := v.cluster(files, settings...)
+	own(t, p, err)
+	return Postgres{p, v}
+}
+
+func (v *postgresVersion) need(t testing.TB) {
+	t.Helper()
+	switch {
+	case v.bin != "":
+	case v == later:
+		missing(t, "there is no PostgreSQL 17: tools/setup.sh test")
+	default:
 		missing(t, "there is no PostgreSQL: apt-get install postgresql")
 	}
-	p, err := newPostgres(settings...)
-	own(t, p, err)
-	return Postgres{p}
 }
 
 // URL is that of a database, for the superuser.

@@ -42,6 +42,7 @@ var (
 type position struct {
 	Since       time.Time     `json:"since"`       // the trigger's, for which the slot is
 	System      string        `json:"system"`      // which cluster it is in
+	Timeline    int32         `json:"timeline"`    // of its log; 0: not known
 	Publication string        `json:"publication"` // which is read
 	Snapshot    bool          `json:"snapshot,omitempty"`
 	LSN         pglogrepl.LSN `json:"lsn"`              // where the last transaction ends that was published
@@ -117,7 +118,7 @@ func (*Source) Prepare(ctx context.Context, t lambent.Trigger, sink source.Sink)
 	if err != nil {
 		return explain(d, err)
 	}
-	at := position{Since: t.Since, System: system.SystemID, Publication: publication, Snapshot: d.Snapshot, LSN: system.XLogPos}
+	at := position{Since: t.Since, System: system.SystemID, Timeline: system.Timeline, Publication: publication, Snapshot: d.Snapshot, LSN: system.XLogPos}
 	if !d.Snapshot { // its slot begins with it
 		slot, err := createSlot(ctx, conn, log, &t, "NOEXPORT_SNAPSHOT")
 		if err != nil {

@@ -210,6 +210,93 @@ func TestDropped(t *testing.T) {
 	w.Wait(2)
 }
 
+// A standby that is promoted is gone on with, where it has the slot, as standbys of
+// PostgreSQL 17 may.
+func TestFailover(t *testing.T) {
+	t.Parallel()
+	primary := databasetest.NewLaterPostgres(t)
+	standby := primary.NewStandby(t, "sync_replication_slots=on")
+	db := primary.Database(t, orders)
+	w := watch(t, lambent.Database{URL: primary.URL(db), Tables: []string{"orders"}})
+	primary.Exec(t, db, `INSERT INTO orders VALUES (1), (2)`)
+	w.Wait(2)
+	id := 3
+	databasetest.Until(t, "the standby has the slot", func() bool { // it takes it over once the primary's has moved on
+		primary.Exec(t, db, fmt.Sprintf(`INSERT INTO orders VALUES (%d)`, id), `SELECT pg_log_standby_snapshot()`)
+		w.Wait(id)
+		id++
+		return standby.Value(t, "postgres", `SELECT count(*) FROM pg_replication_slots WHERE synced AND NOT temporary AND failover`) == "1"
+	})
+	w.Stop()
+	primary.Exec(t, db, fmt.Sprintf(`INSERT INTO orders VALUES (%d)`, id))
+	follows(t, primary, standby)
+	promote(t, primary, standby)
+	standby.Exec(t, db, fmt.Sprintf(`INSERT INTO orders VALUES (%d)`, id+1))
+	w.Start()
+	for i, d := range w.Wait(id + 1) {
+		if want := fmt.Sprint(i + 1); string(d.New["id"]) != want {
+			t.Errorf("%s, want %s", &d, want)
+		}
+	}
+	if w.Repeats > 0 {
+		t.Errorf("%d came again", w.Repeats)
+	}
+}
+
+// follows waits until a standby has what its primary has.
+func follows(t *testing.T, primary, standby databasetest.Postgres) {
+	t.Helper()
+	at := primary.Value(t, "postgres", `SELECT pg_current_wal_flush_lsn()`)
+	databasetest.Until(t, "the standby follows", func() bool {
+		return standby.Value(t, "postgres", `SELECT pg_last_wal_replay_lsn() >= '`+at+`'`) == "t"
+	})
+}
+
+// promote ends a primary, and has its standby be one in its place.
+func promote(t *testing.T, primary, standby databasetest.Postgres) {
+	t.Helper()
+	primary.Kill()
+	standby.Exec(t, "postgres", `SELECT pg_promote()`)
+	standby.Kill()
+	standby.Port = primary.Port
+	if err := standby.Start(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A standby that was promoted without what the trigger was told has other things at the
+// same places of its log: they are not taken for told, whoever made the slot there.
+func TestFailoverBehind(t *testing.T) {
+	t.Parallel()
+	primary := databasetest.NewPostgres(t)
+	standby := primary.NewStandby(t)
+	db := primary.Database(t, orders)
+	w := watch(t, lambent.Database{URL: primary.URL(db), Tables: []string{"orders"}})
+	primary.Exec(t, db, `INSERT INTO orders VALUES (1)`)
+	w.Wait(1)
+	follows(t, primary, standby)
+	standby.Kill()
+	primary.Exec(t, db, `INSERT INTO orders VALUES (2)`)
+	w.Wait(2)
+	w.Stop()
+	primary.Kill()
+	if err := standby.Start(); err != nil {
+		t.Fatal(err)
+	}
+	promote(t, primary, standby)
+	standby.Exec(t, db, `INSERT INTO orders SELECT g FROM generate_series(10, 2000) g`)
+	slot := standby.Value(t, db, `SELECT pubname FROM pg_publication`)
+	standby.Exec(t, db, fmt.Sprintf(`SELECT pg_create_logical_replication_slot('%s', 'pgoutput')`, slot))
+	w.Start()
+	databasetest.Until(t, "it is told", func() bool {
+		err := w.Failure()
+		return err != nil && strings.Contains(lambent.UserMessage(err), "a standby became the primary") && strings.Contains(lambent.UserMessage(err), "lambent trigger disable "+w.Trigger.ID)
+	})
+	if n := len(w.Wait(2)); n != 2 {
+		t.Errorf("%d events", n)
+	}
+}
+
 // Nothing is left of a trigger, though its source still runs.
 func TestForget(t *testing.T) {
 	t.Parallel()

@@ -42,7 +42,7 @@ func createSlot(ctx context.Context, conn, log *pgconn.PgConn, t *lambent.Trigge
 	}
 	limited, cancel := context.WithTimeout(ctx, slotTimeout)
 	defer cancel()
-	slot, err := pglogrepl.CreateReplicationSlot(limited, log, name, "pgoutput", pglogrepl.CreateReplicationSlotOptions{Mode: pglogrepl.LogicalReplication, SnapshotAction: snapshot})
+	slot, err := newSlot(limited, log, name, snapshot)
 	switch {
 	case err == nil || ctx.Err() != nil:
 		return slot, err

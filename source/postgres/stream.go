@@ -87,6 +87,10 @@ func (w *watch) run(ctx context.Context) (err error) {
 	if lsn, err := pglogrepl.ParseLSN(end[0]); err != nil || lsn < w.from.LSN { // it has forgotten what it had told, and counts anew
 		return w.lost(fmt.Sprintf("the log of PostgreSQL ends at %s, before %s to which the trigger has come", end[0], w.from.LSN))
 	}
+	if err := w.follows(ctx, system.Timeline); err != nil {
+		return err
+	}
+	w.from.Timeline = system.Timeline
 	w.out = rows.NewPublisher(w.t, w.sink, w.from)
 	w.mu.Lock()
 	w.working = w.out
