@@ -23,32 +23,41 @@ func tree(t *testing.T, language string) string {
 }
 
 func TestMatrix(t *testing.T) {
+	t.Parallel()
 	for driver := range platformtest.Drivers {
-		t.Run(driver, func(t *testing.T) { matrix(t, platformtest.New(t, driver)) })
+		t.Run(driver, func(t *testing.T) {
+			t.Parallel()
+			matrix(t, platformtest.New(t, driver))
+		})
 	}
 }
 
 // TestMatrixParked runs the suite in sandboxes that were parked.
 func TestMatrixParked(t *testing.T) {
+	t.Parallel()
 	p := platformtest.New(t, "namespace")
 	p.Parked = 4
 	matrix(t, p)
 }
 
+// matrix runs the suite in every language, beside each other: most of it waits.
 func matrix(t *testing.T, p *platformtest.Platform) {
 	t.Run("python", func(t *testing.T) {
+		t.Parallel()
 		guesttest.Run(t, guesttest.Language{
 			Name: "python", Runtime: p.Newest(t, "python"), Handler: "app.handler", Code: tree(t, "python"),
 			ErrorType: "ValueError", InitErrorType: "RuntimeError", Several: true,
 		}, p.Deploy)
 	})
 	t.Run("nodejs", func(t *testing.T) {
+		t.Parallel()
 		guesttest.Run(t, guesttest.Language{
 			Name: "nodejs", Runtime: p.Newest(t, "nodejs"), Handler: "app.handler", Stream: "app.stream", Code: tree(t, "nodejs"),
 			ErrorType: "TypeError", InitErrorType: "RangeError", Several: true,
 		}, p.Deploy)
 	})
 	t.Run("go", func(t *testing.T) {
+		t.Parallel()
 		code := filepath.Join(platformtest.PublicDir(t), "code")
 		cmd := exec.Command("go", "build", "-o", filepath.Join(code, "bootstrap"), "../guesttest/testdata/go")
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
@@ -61,6 +70,7 @@ func matrix(t *testing.T, p *platformtest.Platform) {
 		}, p.Deploy)
 	})
 	t.Run("shell", func(t *testing.T) {
+		t.Parallel()
 		for _, tool := range []string{"bash", "curl"} {
 			if _, err := exec.LookPath(tool); err != nil {
 				platformtest.Missing(t, tool+" is not installed")
