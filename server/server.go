@@ -134,6 +134,9 @@ func Open(ctx context.Context, cfg Config) (_ *Server, err error) {
 	s.running.Go(func() { s.collect(s.background) })
 	s.running.Go(func() { s.sweep(s.background) })
 	s.running.Go(func() { s.keepLearnt(s.background) })
+	if s.tls == nil {
+		s.running.Go(func() { _ = s.http.Serve(s.rest) }) // of what Serve's front hands over, until Close
+	}
 	return s, nil
 }
 
@@ -508,7 +511,6 @@ func (s *Server) Serve() error {
 	if s.tls != nil {
 		err = s.http.ServeTLS(l, "", "")
 	} else {
-		s.running.Go(func() { _ = s.http.Serve(s.rest) }) // which ends with s.rest
 		err = s.front.Serve(l)
 	}
 	if errors.Is(err, http.ErrServerClosed) || errors.Is(err, net.ErrClosed) && s.isClosing() {
