@@ -19,13 +19,14 @@ import (
 	"lambent/server/servertest"
 )
 
-// onEndpoint calls f on a server with each driver: as they are, and the one that isolates also with a network that leads nowhere.
+// onEndpoint calls f on a server with each driver, beside each other: as they are, and the one that isolates also with a network that leads nowhere.
 func onEndpoint(t *testing.T, f func(t *testing.T, s *servertest.Server, network []string)) {
 	for _, c := range []struct {
 		name, driver string
 		network      []string
 	}{{"namespace", "namespace", nil}, {"namespace, no network", "namespace", []string{"none"}}, {"process", "process", nil}} {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			if c.driver == "namespace" && os.Geteuid() != 0 {
 				servertest.Missing(t, "the driver namespace needs Linux and root")
 			}
@@ -279,11 +280,14 @@ func TestEndpointOfOnesOwn(t *testing.T) {
 	onEndpoint(t, func(t *testing.T, s *servertest.Server, network []string) {
 		shop := deployRuns(t, s, "default", "ours", func(r *client.DeployRequest) { r.Network = network })
 		ours := run[map[string]string](t, shop, "ours", theKey)
+		deployRuns(t, s, "default", "own", func(r *client.DeployRequest) { r.Network = network })
 		for _, env := range []map[string]string{
 			{"AWS_ENDPOINT_URL": "http://127.0.0.1:1"}, {"AWS_ENDPOINT_URL_S3": "http://127.0.0.1:1"}, {"AWS_ENDPOINT_URL": ""},
 			{"AWS_ACCESS_KEY_ID": "AKIA", "AWS_SECRET_ACCESS_KEY": "x"}, {"AWS_SHARED_CREDENTIALS_FILE": "/dev/null"},
 		} {
-			deployRuns(t, s, "default", "own", func(r *client.DeployRequest) { r.Network, r.Env = network, env })
+			if _, err := s.Client.Deploy(t.Context(), "own", &client.DeployRequest{Env: env}, nil); err != nil {
+				t.Fatal(err)
+			}
 			got := run[map[string]string](t, shop, "own", theKey)
 			for name, value := range got {
 				if value != env[name] {
