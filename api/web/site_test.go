@@ -25,10 +25,11 @@ import (
 // drivers are those that tests of web servers run on.
 var drivers = map[string]func(*server.Config){"process": servertest.Plain, "namespace": func(c *server.Config) { c.Driver = "namespace" }}
 
-// onEach runs a test on a server of each driver.
+// onEach runs a test on a server of each driver, beside each other.
 func onEach(t *testing.T, test func(*testing.T, *servertest.Server), change ...func(*server.Config)) {
 	for name, driver := range drivers {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			if name == "namespace" && os.Geteuid() != 0 {
 				servertest.Missing(t, "the driver namespace needs Linux and root")
 			}

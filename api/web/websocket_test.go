@@ -246,6 +246,7 @@ func TestWebSocketShutdown(t *testing.T) {
 
 // Who takes nothing does not hold a server that stops, nor an instance.
 func TestWebSocketStalls(t *testing.T) {
+	t.Parallel() // it waits for ten seconds
 	s := servertest.Start(t, servertest.Plain, func(c *server.Config) { c.StallTimeout = 500 * time.Millisecond })
 	site(t, s, "node")
 	silent := open(t, s, "/fn/site/end") // which does not end, but its code does
