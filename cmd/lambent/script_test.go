@@ -109,6 +109,7 @@ func publicDir() (string, error) {
 func openServer(data string) (*server.Server, error) {
 	cfg := server.DefaultConfig(os.Getenv) // PATH has the toolchain
 	cfg.Listen, cfg.Data = "127.0.0.1:0", data
+	cfg.GoCache, _ = goCaches(context.Background())                                                    // or the standard library would be compiled for each server
 	cfg.Logger = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})) // why there is no isolation, if there is none
 	return server.Open(context.Background(), cfg)
 }
