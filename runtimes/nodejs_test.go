@@ -350,6 +350,8 @@ func runAWSNode(t *testing.T, rt lambent.Runtime, main string, c call) transcrip
 	waited := a.wait(t, p)
 	p.Process.Kill()
 	<-p.exited
+	conn.Close()
+	a.conns.Wait() // a stream may have been sent, and not yet been read, when more is asked for
 	return a.transcript(p, waited, task, opt)
 }
 
