@@ -5,6 +5,7 @@ package rootfstest
 import (
 	"archive/tar"
 	"bytes"
+	"compress/gzip"
 	"fmt"
 	"io"
 	"io/fs"
@@ -39,10 +40,12 @@ func Missing(t testing.TB, what string) {
 	t.Skip(what)
 }
 
-// Layer makes a layer of a tar file.
+// Layer makes a layer of a tar file. It is compressed fast and once: with the race
+// detector a megabyte can take a second.
 func Layer(t testing.TB, tarFile []byte) v1.Layer {
 	t.Helper()
-	l, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(tarFile)), nil })
+	l, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(tarFile)), nil },
+		tarball.WithCompressionLevel(gzip.BestSpeed), tarball.WithCompressedCaching)
 	if err != nil {
 		t.Fatal(err)
 	}
