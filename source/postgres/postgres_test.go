@@ -191,6 +191,9 @@ func TestDropped(t *testing.T) {
 	pg.Exec(t, db, `INSERT INTO orders VALUES (1)`)
 	w.Wait(1)
 	w.Stop()
+	databasetest.Until(t, "the slot's connection has ended in PostgreSQL too", func() bool {
+		return pg.Value(t, db, `SELECT count(*) FROM pg_replication_slots WHERE database = current_database() AND active`) == "0"
+	})
 	pg.Exec(t, db, `SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = current_database()`)
 	w.Start()
 	databasetest.Until(t, "it is told", func() bool {
