@@ -133,7 +133,7 @@ func TestProjectRefusals(t *testing.T) {
 		return err
 	}
 	wantKind(t, set(control.ProjectRequest{Name: "a b", Network: &network}), lambent.Invalid, `project "a b"`)
-	wantKind(t, set(control.ProjectRequest{Name: "p", Network: &lambent.Network{"B"}}), lambent.Invalid, "is not written as")
+	wantKind(t, set(control.ProjectRequest{Name: "p", Network: &lambent.Network{"B.example"}}), lambent.Invalid, "is not written as")
 	wantKind(t, set(control.ProjectRequest{Name: "p", Network: &lambent.Network{"none"}}), lambent.Unsupported, "nobody holds")
 	wantKind(t, set(control.ProjectRequest{Name: "p", Network: &network, Expect: "7"}), lambent.Stale, "not at revision 7")
 	if err := set(control.ProjectRequest{Name: "p", Network: &network, Expect: "0"}); err != nil {
