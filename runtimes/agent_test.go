@@ -130,6 +130,13 @@ func (a *api) waiting() bool {
 	}
 }
 
+// answered says whether every event that was given has its answer.
+func (a *api) answered() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return len(a.answers) >= a.given
+}
+
 // deadline is far enough that the remaining time has a known number of digits.
 var deadline = time.Now().Add(5 * time.Hour).UnixMilli()
 

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"lambent"
 )
@@ -348,10 +349,13 @@ func runAWSNode(t *testing.T, rt lambent.Runtime, main string, c call) transcrip
 	p := start(t, argv, env, task, theirs)
 	theirs.Close()
 	waited := a.wait(t, p)
+	for end := time.Now().Add(10 * time.Second); waited && !a.answered() && time.Now().Before(end); {
+		time.Sleep(time.Millisecond) // it asks for more before the last stream is sent, which is another connection's
+	}
 	p.Process.Kill()
 	<-p.exited
 	conn.Close()
-	a.conns.Wait() // a stream may have been sent, and not yet been read, when more is asked for
+	a.conns.Wait()
 	return a.transcript(p, waited, task, opt)
 }
 
