@@ -1,6 +1,7 @@
 package scale
 
 import (
+	"maps"
 	"slices"
 	"time"
 )
@@ -46,6 +47,7 @@ type Claim struct {
 	MemoryMB      int    // of an instance
 
 	waits  bool          // on the list
+	asked  time.Duration // when it came on it
 	passed bool          // with those that are passed over
 	until  time.Duration // it is passed over
 	times  int           // that it was, since it last had a place
@@ -103,12 +105,13 @@ func (n *Node[C]) Admit(now time.Duration, c C, ahead bool) bool {
 		n.passed = append(n.passed, c)
 		return false
 	}
-	n.wait(c)
+	n.wait(now, c)
 	return false
 }
 
-func (n *Node[C]) wait(c C) {
+func (n *Node[C]) wait(now time.Duration, c C) {
 	s := c.claim()
+	s.asked = now
 	if n.waiting == nil {
 		n.waiting = map[string]C{}
 	}
@@ -147,7 +150,7 @@ func (n *Node[C]) Forget(c C) {
 func (n *Node[C]) Grant(now time.Duration) (c C, ok bool) {
 	n.until = Never
 	n.again(now)
-	for {
+	for lapsed := false; ; lapsed = true {
 		if c, ok = n.next(); !ok {
 			n.head = nil
 			break
@@ -155,7 +158,7 @@ func (n *Node[C]) Grant(now time.Duration) (c C, ok bool) {
 		if n.fits(c.claim()) {
 			return n.grant(c), true
 		}
-		if !n.forlorn(now, c.claim()) {
+		if !n.forlorn(now, c.claim(), lapsed) {
 			return c, false
 		}
 		n.pass(now, c)
@@ -167,18 +170,21 @@ func (n *Node[C]) Grant(now time.Duration) (c C, ok bool) {
 }
 
 // forlorn reports whether others are to have what is kept for a pool: it would do for
-// one of them, and has not become more.
-func (n *Node[C]) forlorn(now time.Duration, s *Claim) bool {
+// one of them, and has not become more. If that was just found of who was next before, it
+// has not for this one either, for as long as it waits.
+func (n *Node[C]) forlorn(now time.Duration, s *Claim, lapsed bool) bool {
 	if freeMB := n.MemoryMB - n.memoryMB; n.head != s || freeMB > n.freeMB {
 		n.head, n.freeMB, n.hope = s, freeMB, now+keepFree
-	}
-	for _, other := range n.waiting {
-		if n.fits(other.claim()) {
-			n.until = min(n.until, n.hope)
-			return now >= n.hope
+		if lapsed {
+			n.hope = s.asked + keepFree
 		}
 	}
-	return false
+	fits := func(c C) bool { return n.fits(c.claim()) }
+	if !slices.ContainsFunc(n.passed, fits) && !slices.ContainsFunc(slices.Collect(maps.Values(n.waiting)), fits) {
+		return false
+	}
+	n.until = min(n.until, n.hope)
+	return now >= n.hope
 }
 
 // pass has a pool passed over.
@@ -199,7 +205,7 @@ func (n *Node[C]) again(now time.Duration) {
 		case now >= c.claim().until:
 			n.Forget(c)
 			c.claim().waits = true
-			n.wait(c)
+			n.wait(c.claim().asked, c)
 		default:
 			n.until = min(n.until, c.claim().until)
 			k++
