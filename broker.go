@@ -141,6 +141,10 @@ func (b *Broker) validateTLS() error {
 			return refuse("the broker's %s has %d bytes, over the limit of %d", what, len(text), maxPEM)
 		}
 	}
+	if strings.Contains(b.CA+"\n"+b.Certificate, "PRIVATE KEY-----") { // certificates are shown to whoever may see the trigger
+		return Errorf(Invalid, "broker", "the broker's certificates have a private key beside them, which goes alone, as the key").
+			WithHint("sed -n '/BEGIN CERTIFICATE/,/END CERTIFICATE/p' FILE > certificate.pem")
+	}
 	if b.CA != "" && !x509.NewCertPool().AppendCertsFromPEM([]byte(b.CA)) {
 		return refuse("the broker's CA has no certificate: it is PEM, which begins with -----BEGIN CERTIFICATE-----")
 	}

@@ -36,6 +36,8 @@ func TestBroker(t *testing.T) {
 		{lambent.Broker{URL: "kafkas://host", Topic: "a", CA: strings.Repeat("x", 300<<10)}, "the broker's CA has 307200 bytes, over the limit of"},
 		{lambent.Broker{URL: "kafkas://host", Topic: "a", Certificate: "secret"}, "certificate and key are none"},
 		{lambent.Broker{URL: "kafkas://host", Topic: "a", Key: "secret"}, "certificate and key are none"},
+		{lambent.Broker{URL: "kafkas://host", Topic: "a", CA: "-----BEGIN PRIVATE KEY-----"}, "have a private key beside them"},
+		{lambent.Broker{URL: "kafkas://host", Topic: "a", Certificate: "-----BEGIN EC PRIVATE KEY-----", Key: "secret"}, "have a private key beside them"},
 	} {
 		err := c.b.Validate()
 		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) || err != nil && strings.Contains(err.Error(), "cret") {
