@@ -126,12 +126,12 @@ func (n *node) give() (short bool) {
 	}
 }
 
-// yields charges a pool with what an invocation has used, and reports whether the
+// yields charges a pool with what an invocation has used, and reports whether its
 // instance is to give its place up. The caller holds p.mu.
-func (n *node) yields(p *pool, ran time.Duration) bool {
+func (n *node) yields(p *pool, in *instance, ran time.Duration) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return n.scale.Yields(p, ran)
+	return n.scale.Yields(p, ran, in.Ends())
 }
 
 // relieve has room made if somebody waits: an instance may have become idle. For those

@@ -368,7 +368,7 @@ func (p *pool) settle(in *instance, since time.Time) (waited bool) {
 func (p *pool) free(in *instance, ran time.Duration) {
 	p.mu.Lock()
 	now := p.d.now()
-	if p.d.node.pressing.Load() > 0 && p.d.node.yields(p, ran) {
+	if p.d.node.pressing.Load() > 0 && p.d.node.yields(p, in, ran) {
 		p.scale.Died(in) // it ends once it is free: its place is another's
 	}
 	p.scale.Free(now, in, ran)

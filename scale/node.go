@@ -34,6 +34,8 @@ type Node[C claimant] struct {
 	waiting   map[string]C // by their Pool
 	passed    []C          // who wait, and are passed over
 	contended int          // times that waiting was no longer empty
+	leaving   int          // instances that have given their places up, and are there yet
+	leavingMB int          // of those
 
 	head   *Claim        // for whom what is free is kept
 	freeMB int           // so much was seen of that
@@ -54,13 +56,14 @@ type Claim struct {
 	kept   bool          // there is a place for it
 	run    float64       // what an invocation uses, in GB-ms, as far as is known
 	since  int           // the time of contention in which it was last charged
+	leaves int           // of its instances, those that have given their places up
 }
 
 func (c *Claim) claim() *Claim { return c }
 
 // switchAfter is how much more than another who waits, and a run, somebody has had before
 // their place becomes that one's: as a switch is a cold start, each takes a while.
-const switchAfter = 100 * time.Millisecond
+const switchAfter = 200 * time.Millisecond
 
 const (
 	keepFree = 5 * time.Second // that what is free does not become more, until who is next is passed over
@@ -123,7 +126,19 @@ func (n *Node[C]) wait(now time.Duration, c C) {
 }
 
 // Leave counts an instance off.
-func (n *Node[C]) Leave(c C) { n.count(c.claim(), -1) }
+func (n *Node[C]) Leave(c C) {
+	s := c.claim()
+	if s.leaves > 0 {
+		n.leave(s, -1)
+	}
+	n.count(s, -1)
+}
+
+func (n *Node[C]) leave(s *Claim, by int) {
+	s.leaves += by
+	n.leaving += by
+	n.leavingMB += by * s.MemoryMB
+}
 
 // Forget takes a pool off the list for which nobody waits any more.
 func (n *Node[C]) Forget(c C) {
@@ -221,7 +236,7 @@ func (n *Node[C]) next() (c C, ok bool) {
 
 func (n *Node[C]) grant(c C) C {
 	s := c.claim()
-	n.fair.Charge(s.Project, s.Pool, max(s.run, s.worth(0)), 1)
+	n.fair.Charge(s.Project, s.Pool, s.ahead(), 1)
 	n.Forget(c)
 	s.kept, s.until, s.times = true, 0, 0
 	n.count(s, 1)
@@ -241,11 +256,13 @@ func (n *Node[C]) Suffices(instances, memoryMB int) bool {
 	return slices.ContainsFunc(n.passed, does)
 }
 
-// Return takes the place back that was kept for a pool, if it had no use for it.
+// Return takes the place back that was kept for a pool, if it had no use for it, and
+// with that what it has paid.
 func (n *Node[C]) Return(c C) {
 	if s := c.claim(); s.kept {
 		s.kept = false
 		n.count(s, -1)
+		n.fair.Charge(s.Project, s.Pool, -s.ahead(), 1)
 	}
 }
 
@@ -254,8 +271,12 @@ func (n *Node[C]) Return(c C) {
 //
 // A place is paid for ahead, a run each time, as start-time fair queueing has it: who has
 // just got one has had something. If it had not, all instances whose runs end in the same
-// moment would go to who has had least, and back after the next.
-func (n *Node[C]) Yields(c C, ran time.Duration) bool {
+// moment would go to who has had least, and back after the next. The same would be so of
+// those whose runs end before who is next has the places that others have given up: it
+// counts as if that had paid for them.
+//
+// An instance that ends has no place to give up, again where it serves several at a time.
+func (n *Node[C]) Yields(c C, ran time.Duration, ends bool) bool {
 	if len(n.waiting) == 0 {
 		return false
 	}
@@ -270,12 +291,32 @@ func (n *Node[C]) Yields(c C, ran time.Duration) bool {
 		used += s.run // nobody paid for this place when it was taken
 	}
 	n.fair.Charge(s.Project, s.Pool, used, 1)
-	if !n.fair.Behind(s.Project, s.Pool, s.worth(switchAfter)+s.run) {
+	if ends || !n.fair.Behind(s.Project, s.Pool, s.worth(switchAfter)+s.run+n.promised()) {
 		return false
 	}
 	n.fair.Charge(s.Project, s.Pool, -s.run, 1)
+	n.leave(s, 1)
 	return true
 }
+
+// promised is what who is next will pay for places that were given up, and are not free.
+func (n *Node[C]) promised() float64 {
+	if n.leaving == 0 {
+		return 0
+	}
+	next, ok := n.next()
+	if !ok {
+		return 0
+	}
+	s, places := next.claim(), float64(n.leaving)
+	if n.MemoryMB > 0 {
+		places = min(places, float64(n.leavingMB)/float64(s.MemoryMB))
+	}
+	return places * s.ahead()
+}
+
+// ahead is what a place costs that is taken.
+func (c *Claim) ahead() float64 { return max(c.run, c.worth(0)) }
 
 func (n *Node[C]) fits(s *Claim) bool {
 	return n.instances < n.MaxInstances && (n.MemoryMB == 0 || n.memoryMB+s.MemoryMB <= n.MemoryMB)

@@ -63,7 +63,7 @@ func TestNodePromisesOnce(t *testing.T) {
 			},
 			"leave": func(t *rapid.T) {
 				if p := rapid.SampledFrom(all).Draw(t, "pool"); p.has > 0 {
-					n.Yields(p, time.Second)
+					n.Yields(p, time.Second, false)
 					p.has--
 					n.Leave(p)
 					give()
@@ -122,57 +122,114 @@ func TestNodePromisesOnce(t *testing.T) {
 
 // TestNodeShares: two projects that want all places each have half of them, however long
 // the runs of either take and whether or not these end at the same moments, and keep what
-// they have: a place that changes hands costs a cold start.
+// they have: a place that changes hands costs a cold start, and is nobody's until that is over.
 func TestNodeShares(t *testing.T) {
-	const places, long = 10, 100 * time.Second
 	for _, runs := range [][2]time.Duration{{20 * ms, 20 * ms}, {100 * ms, 100 * ms}, {time.Second, time.Second}, {100 * ms, time.Second}, {10 * ms, 300 * ms}} {
 		for _, spread := range []float64{0, 0.05, 0.5} {
-			random := rand.New(rand.NewPCG(1, 2))
-			n := &scale.Node[*tenant]{MaxInstances: places}
-			a, b := newTenant("a", 1, 1024), newTenant("b", 2, 1024)
-			of := map[*tenant]time.Duration{a: runs[0], b: runs[1]}
-			run := func(p *tenant) time.Duration {
-				return time.Duration(float64(of[p]) * (1 + spread*(2*random.Float64()-1)))
-			}
-			type place struct {
-				has        *tenant
-				since, end time.Duration
-			}
-			var all []place
-			for range places {
-				n.Admit(0, a, false)
-				all = append(all, place{a, 0, run(a)})
-			}
-			n.Admit(0, a, false)
-			n.Admit(0, b, false)
-			used, switches, now := map[*tenant]time.Duration{}, 0, time.Duration(0)
-			for now < long {
-				at := &all[0]
-				for k := range all {
-					if all[k].end < at.end {
-						at = &all[k]
-					}
-				}
-				now = at.end
-				used[at.has] += now - at.since
-				if n.Yields(at.has, now-at.since) {
-					n.Leave(at.has)
-					next, ok := n.Grant(now)
-					if !ok || !n.Admit(now, next, false) {
-						t.Fatal("a place that was given up is nobody's")
-					}
-					n.Return(next)
-					n.Admit(now, next, false) // it wants more
-					at.has = next
-					switches++
-				}
-				at.since, at.end = now, now+run(at.has)
-			}
-			share := used[a].Seconds() / (used[a] + used[b]).Seconds()
-			if share < 0.48 || share > 0.52 || switches > 20*int(long/time.Second) {
-				t.Errorf("runs of %v, spread %.2f: the share is %.3f, and %.1f places a second change hands", runs, spread, share, float64(switches)/long.Seconds())
+			testShares(t, runs, spread, 0, 0, 10)
+			testShares(t, runs, spread, 10*ms, 30*ms, 25)
+		}
+	}
+}
+
+// testShares is of one spread of runs, where an instance takes a while to end, and another
+// to start, and no more than so many places change hands in a second.
+func testShares(t *testing.T, runs [2]time.Duration, spread float64, ends, starts time.Duration, most int) {
+	const places, long = 10, 100 * time.Second
+	random := rand.New(rand.NewPCG(1, 2))
+	n := &scale.Node[*tenant]{MaxInstances: places}
+	a, b := newTenant("a", 1, 1024), newTenant("b", 2, 1024)
+	of := map[*tenant]time.Duration{a: runs[0], b: runs[1]}
+	run := func(p *tenant) time.Duration {
+		return time.Duration(float64(of[p]) * (1 + spread*(2*random.Float64()-1)))
+	}
+	type place struct {
+		has        *tenant
+		gone       bool // its instance ends
+		since, end time.Duration
+	}
+	var all []place
+	for range places {
+		n.Admit(0, a, false)
+		all = append(all, place{a, false, 0, run(a)})
+	}
+	n.Admit(0, a, false)
+	n.Admit(0, b, false)
+	used, switches, now := map[*tenant]time.Duration{}, 0, time.Duration(0)
+	for now < long {
+		at := &all[0]
+		for k := range all {
+			if all[k].end < at.end {
+				at = &all[k]
 			}
 		}
+		now = at.end
+		if !at.gone {
+			used[at.has] += now - at.since
+			if !n.Yields(at.has, now-at.since, false) {
+				at.since, at.end = now, now+run(at.has)
+				continue
+			}
+			switches++
+			if at.gone, at.end = true, now+ends; ends > 0 {
+				continue
+			}
+		}
+		n.Leave(at.has)
+		next, ok := n.Grant(now)
+		if !ok || !n.Admit(now, next, false) {
+			t.Fatal("a place that was given up is nobody's")
+		}
+		n.Return(next)
+		n.Admit(now, next, false) // it wants more
+		*at = place{next, false, now + starts, now + starts + run(next)}
+	}
+	both := (used[a] + used[b]).Seconds()
+	share, lost := used[a].Seconds()/both, 1-both/(places*long.Seconds())
+	if share < 0.48 || share > 0.52 || switches > most*int(long/time.Second) || lost > 0.1 {
+		t.Errorf("runs of %v, spread %.2f, ends in %v and starts in %v: the share is %.3f, %.1f places a second change hands, and %.3f of them are lost", runs, spread, ends, starts, share, float64(switches)/long.Seconds(), lost)
+	}
+}
+
+// TestNodeGivesBack: who had no use for a place has not paid for it.
+func TestNodeGivesBack(t *testing.T) {
+	n := &scale.Node[*tenant]{MaxInstances: 1}
+	a, b, c := newTenant("a", 1, 1024), newTenant("b", 2, 1024), newTenant("c", 3, 1024)
+	n.Admit(0, c, false)
+	n.Admit(0, b, false)
+	n.Yields(a, time.Minute, false) // its runs take that long
+	n.Forget(b)
+	n.Admit(0, a, false)
+	n.Admit(0, b, false)
+	n.Leave(c)
+	for range 2 {
+		if p, ok := n.Grant(0); !ok || p != a {
+			t.Fatal("the place is not who is first's")
+		}
+		n.Return(a)
+		n.Admit(0, a, false)
+	}
+}
+
+// TestNodeYieldsOnce: an instance that serves several at a time gives one place up, and
+// what it goes on with until it ends is paid for.
+func TestNodeYieldsOnce(t *testing.T) {
+	n := &scale.Node[*tenant]{MaxInstances: 1}
+	a, b := newTenant("a", 1, 1024), newTenant("b", 2, 1024)
+	n.Admit(0, a, false)
+	n.Admit(0, b, false)
+	n.Admit(0, a, false)
+	ends := false
+	for range 10 {
+		if n.Yields(a, time.Second, ends) {
+			if ends {
+				t.Fatal("an instance that ends gives its place up again")
+			}
+			ends = true
+		}
+	}
+	if !ends {
+		t.Fatal("it keeps its place")
 	}
 }
 

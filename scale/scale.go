@@ -119,6 +119,9 @@ func (i *Instance) pooled() *Instance { return i }
 // Idle reports whether the instance is there for whoever comes.
 func (i *Instance) Idle() bool { return i.state == idle }
 
+// Ends reports whether the instance serves no more than it does now.
+func (i *Instance) Ends() bool { return i.dead }
+
 // Serves is how many invocations the instance serves.
 func (i *Instance) Serves() int { return i.serves }
 

@@ -181,7 +181,7 @@ func (s *replayer) finish(e event) {
 		s.pool.Started(s.now, s.machine(), s.lead)
 		return
 	}
-	if s.node != nil && s.node.Yields(s, e.runs) && !e.m.yields {
+	if s.node != nil && s.node.Yields(s, e.runs, e.m.yields) {
 		e.m.yields = true
 		s.r.Yielded++
 		s.pool.Died(e.m)
