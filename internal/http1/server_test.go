@@ -599,7 +599,11 @@ func TestServerIdleIsSmall(t *testing.T) {
 				}
 			}
 		}
-		if each := (heap() - before) / conns; each > 40<<10 {
+		each := (heap() - before) / conns
+		for end := time.Now().Add(5 * time.Second); each > 40<<10 && time.Now().Before(end); each = (heap() - before) / conns {
+			time.Sleep(time.Millisecond) // the answer is there before all that made it has been given back
+		}
+		if each > 40<<10 {
 			t.Errorf("%s: %d bytes", name, each)
 		}
 	}

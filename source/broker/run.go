@@ -3,8 +3,10 @@ package broker
 import (
 	"context"
 	"errors"
+	"io"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	"lambent"
@@ -182,5 +184,14 @@ func Fail(b *lambent.Broker, kind lambent.Kind, what string, err error) error {
 	if errors.Is(err, context.DeadlineExceeded) {
 		why = "it takes too long; is it " + b.Engine() + " that listens there, with TLS or without as the URL has it?"
 	}
+	if b.TLS() && b.Certificate == "" && hungUp(err) {
+		why += "; a server that wants a certificate of who connects may hang up so: --cert, --key"
+	}
 	return lambent.Errorf(kind, b.Engine(), "%s %s: %s", b.Masked(), what, why)
+}
+
+// hungUp says whether the other side has closed a connection. With TLS 1.3 it says why once the
+// client takes it for open, and what that writes then may have its answer lost.
+func hungUp(err error) bool {
+	return errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, io.EOF)
 }

@@ -74,7 +74,7 @@ func (p *parser) parse(raw *replication.BinlogEvent, take func(*replication.Binl
 	if raw.Header.EventType == replication.TRANSACTION_PAYLOAD_EVENT {
 		body := raw.RawData[replication.EventHeaderSize:]
 		if p.checksums {
-			body = body[:len(body)-replication.BinlogChecksumLength]
+			body = body[:max(0, len(body)-replication.BinlogChecksumLength)]
 		}
 		return p.unpack(body, func(e *replication.BinlogEvent) error {
 			e.Header.LogPos = raw.Header.LogPos
@@ -93,6 +93,9 @@ func (p *parser) parse(raw *replication.BinlogEvent, take func(*replication.Binl
 func (p *parser) one(kind replication.EventType, data []byte) (e *replication.BinlogEvent, err error) {
 	p.compressed, p.refused = false, nil
 	switch kind {
+	case replication.MARIADB_GTID_LIST_EVENT, replication.PREVIOUS_GTIDS_EVENT: // nobody asks for them, and there is room made for as many as they say
+		h := &replication.EventHeader{}
+		return &replication.BinlogEvent{Header: h, Event: &replication.GenericEvent{}}, h.Decode(data)
 	case replication.MARIADB_WRITE_ROWS_COMPRESSED_EVENT_V1, replication.MARIADB_UPDATE_ROWS_COMPRESSED_EVENT_V1, replication.MARIADB_DELETE_ROWS_COMPRESSED_EVENT_V1:
 		p.compressed = true
 	case replication.MARIADB_QUERY_COMPRESSED_EVENT:
