@@ -1,6 +1,8 @@
 package bench_test
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -31,14 +33,14 @@ func each(b *testing.B, run func(b *testing.B, d *daemon.Daemon, session func() 
 		b.Run(name, func(b *testing.B) {
 			server := db.start(b)
 			database := server.Database(b, db.orders)
-			d := watchRows(b, server.URL(database)+db.plain)
+			d := watchRows(b, server.URL(database)+db.plain, "app.rows", nil)
 			run(b, d, func() func(string) { return server.Session(b, database) })
 		})
 	}
 }
 
 // watchRows has a function take the rows of a table.
-func watchRows(b *testing.B, url string) *daemon.Daemon {
+func watchRows(b *testing.B, url, handler string, scaling *client.ScalingRequest) *daemon.Daemon {
 	b.Helper()
 	l := languages[0]
 	d := daemon.Start(b, filepath.Join(daemon.Dir(b), "data"))
@@ -47,7 +49,7 @@ func watchRows(b *testing.B, url string) *daemon.Daemon {
 	if err != nil {
 		b.Fatal(err)
 	}
-	if _, err := d.Deploy(b.Context(), "rows", &client.DeployRequest{Runtime: &l.runtime, Handler: new("app.rows"), Code: code.Digest}, nil); err != nil {
+	if _, err := d.Deploy(b.Context(), "rows", &client.DeployRequest{Runtime: &l.runtime, Handler: &handler, Code: code.Digest, Scaling: scaling}, nil); err != nil {
 		b.Fatal(err)
 	}
 	r := client.TriggerRequest{Function: "rows"}
@@ -112,16 +114,7 @@ func benchmarkRows(b *testing.B, d *daemon.Daemon, session func() func(sql strin
 	wg.Wait()
 	inserted := b.Elapsed()
 	rows := float64(max(1, b.N/together/clients) * together * clients)
-	done := b.Elapsed()
-	for quiet := time.Now(); time.Since(quiet) < 500*time.Millisecond; time.Sleep(10 * time.Millisecond) {
-		all, err := d.Triggers(b.Context(), "rows")
-		if err != nil {
-			b.Fatal(err)
-		}
-		if t := &all[0]; t.Waiting > 0 || t.Lag == nil || t.Lag.BehindMS > 0 {
-			quiet, done = time.Now(), b.Elapsed()
-		}
-	}
+	done := inserted + caughtUp(b, d)
 	b.StopTimer()
 	list, err := d.Invocations(b.Context(), "rows", client.Period{}, 10_000)
 	if err != nil {
@@ -131,4 +124,81 @@ func benchmarkRows(b *testing.B, d *daemon.Daemon, session func() func(sql strin
 	b.ReportMetric(rows/inserted.Seconds(), "inserts/s")
 	b.ReportMetric(rows/done.Seconds(), "rows/s")
 	b.ReportMetric(rows/float64(len(list.Invocations)), "rows/call")
+}
+
+// caughtUp waits until no row has waited for half a second, and returns how long that
+// took, without that half.
+func caughtUp(b *testing.B, d *daemon.Daemon) time.Duration {
+	b.Helper()
+	begun := time.Now()
+	last := begun
+	for ; time.Since(last) < 500*time.Millisecond; time.Sleep(10 * time.Millisecond) {
+		all, err := d.Triggers(b.Context(), "rows")
+		if err != nil {
+			b.Fatal(err)
+		}
+		if t := &all[0]; t.Waiting > 0 || t.Lag == nil || t.Lag.BehindMS > 0 {
+			last = time.Now()
+		}
+	}
+	return last.Sub(begun)
+}
+
+// BenchmarkUnaffectedRows is how long rows take to reach a function, ten thousand a second
+// in transactions of ten, from before their INSERT to the start of their batch: alone, beside
+// a hundred calls a second of another function, and beside as many of one that always
+// fails, in turns.
+func BenchmarkUnaffectedRows(b *testing.B) {
+	const n, together, interval = 4000, 10, time.Millisecond
+	db := databases["postgres"]
+	server := db.start(b)
+	database := server.Database(b, db.orders)
+	d := watchRows(b, server.URL(database)+db.plain, "app.ages", &client.ScalingRequest{MaxInstances: new(1)})
+	l := languages[0]
+	l.deploy(b, d, "works")
+	l.deploy(b, d, "fails")
+	exec := server.Session(b, database)
+	ages := func() (took struct {
+		Rows     int
+		P50, P99 float64 // in seconds
+	}) {
+		next := time.Now()
+		for range n {
+			time.Sleep(time.Until(next))
+			next = next.Add(interval)
+			row := fmt.Sprintf(", ('%.6f')", float64(time.Now().UnixMicro())/1e6)
+			exec("INSERT INTO orders (body) VALUES " + strings.Repeat(row, together)[2:])
+		}
+		caughtUp(b, d)
+		var out bytes.Buffer
+		if _, err := d.Invoke(b.Context(), client.InvokeRequest{Name: "rows", Payload: strings.NewReader("null"), Length: -1}, &out); err != nil {
+			b.Fatal(err)
+		}
+		if err := json.Unmarshal(out.Bytes(), &took); err != nil || took.Rows == 0 {
+			b.Fatalf("%s: %v", &out, err)
+		}
+		return took
+	}
+	ages() // it is warm
+	rounds := 0.0
+	sum := map[string]float64{}
+	for b.Loop() {
+		rounds++
+		for other, p := range map[string]*producer{
+			"alone": nil,
+			"works": newProducer(b, d, "works", []byte(`{"body":"hello"}`)),
+			"fails": newProducer(b, d, "fails", []byte(`{"no":"body"}`)),
+		} {
+			stop := p.every(b, 10*time.Millisecond)
+			took := ages()
+			stop()
+			sum[other+"-p50-us"] += took.P50 * 1e6
+			sum[other+"-p99-us"] += took.P99 * 1e6
+			sum["rows"] += float64(took.Rows) / 3
+		}
+	}
+	b.ReportMetric(0, "ns/op")
+	for name, of := range sum {
+		b.ReportMetric(of/rounds, name)
+	}
 }
