@@ -74,7 +74,9 @@ func connect(ctx context.Context, b *lambent.Broker, id string, clean, keep bool
 	if err != nil {
 		return nil, broker.Fail(b, lambent.Unavailable, "does not answer", err)
 	}
-	c := &client{b: b, wire: broker.Guard(conn, fixedHeader), incoming: make(chan *paho.Publish, maxOut), failed: make(chan error, 1), gone: make(chan struct{})}
+	up := make(chan struct{})
+	defer close(up)
+	c := &client{b: b, wire: broker.Guard(conn, heldBack(up)), incoming: make(chan *paho.Publish, maxOut), failed: make(chan error, 1), gone: make(chan struct{})}
 	fail := func(err error) {
 		select {
 		case c.failed <- err:
@@ -121,6 +123,20 @@ func connect(ctx context.Context, b *lambent.Broker, id string, clean, keep bool
 // What a broker sends to who subscribes at quality 1, and nothing else. The client would
 // answer the rest, too, even when it has no connection any more, and panic.
 var expected = []byte{packets.CONNACK, packets.PUBLISH, packets.SUBACK, packets.PINGRESP, packets.DISCONNECT}
+
+// heldBack has what comes behind CONNACK wait until the client is up: it may end by what it
+// reads, and is not ready to while Connect has not returned.
+func heldBack(up <-chan struct{}) broker.Head {
+	acknowledged := false
+	return func(head []byte) (whole bool, follow int, err error) {
+		if acknowledged && len(head) == 1 {
+			<-up
+		}
+		whole, follow, err = fixedHeader(head)
+		acknowledged = acknowledged || whole && head[0]>>4 == packets.CONNACK
+		return whole, follow, err
+	}
+}
 
 // fixedHeader reads what a packet begins with: a byte, and a length of one to four, the
 // lowest seven bits first.
