@@ -250,6 +250,7 @@ func TestVisibility(t *testing.T) {
 		t.Errorf("received though there is more time: %+v", got)
 	}
 	wantReason(t, change(first, long), lambent.Invalid, queue.ReasonNotOut)
+	b.delete(t, "q", first) // somebody else has it
 	wantReason(t, change(third, 13*time.Hour), lambent.Invalid, queue.ReasonValue)
 	if err := change(third, 0); err != nil {
 		t.Fatal(err)
@@ -259,14 +260,18 @@ func TestVisibility(t *testing.T) {
 	if fourth.Receives != 4 {
 		t.Errorf("received %d times", fourth.Receives)
 	}
-	b.delete(t, "q", first) // he has it no more
-	fifth := b.expect(t, "q", soon, 20*time.Millisecond, "m")[0]
-	for {
-		if i, _ := b.Get(project, "q"); i.Visible == 1 {
-			break
+	visible := func() {
+		for {
+			if i, _ := b.Get(project, "q"); i.Visible == 1 {
+				return
+			}
+			time.Sleep(time.Millisecond)
 		}
-		time.Sleep(time.Millisecond)
 	}
+	visible()
+	b.delete(t, "q", first) // others had it since
+	fifth := b.expect(t, "q", now, 20*time.Millisecond, "m")[0]
+	visible()
 	b.delete(t, "q", fifth) // late, but nobody else had it
 	b.counts(t, "q", 0, 0, 0)
 	if !b.Idle(project, "q") {

@@ -287,31 +287,37 @@ func (m *message) receipt() string {
 	return base64.RawURLEncoding.EncodeToString([]byte(m.id + " " + strconv.Itoa(m.receives) + " " + m.group.name))
 }
 
-func readReceipt(receipt string) (id string, receives int, group string, err error) {
-	b, err := base64.RawURLEncoding.DecodeString(receipt)
-	parts := strings.SplitN(string(b), " ", 3)
-	if err == nil && len(parts) == 3 && len(parts[0]) >= idLen {
-		if receives, err = strconv.Atoi(parts[1]); err == nil {
-			return parts[0], receives, parts[2], nil
-		}
-	}
-	return "", 0, "", invalid(ReasonReceipt, "the receipt handle %.80q is none of this server's", receipt)
+// A receipt is what a receipt handle says.
+type receipt struct {
+	id       string
+	receives int
+	group    string
 }
 
-// find returns the message of a receipt that is out, or nil. The caller holds mu.
-func (q *queue) find(receipt string) (m *message, id, group string, err error) {
-	id, receives, group, err := readReceipt(receipt)
+func readReceipt(handle string) (receipt, error) {
+	b, err := base64.RawURLEncoding.DecodeString(handle)
+	parts := strings.SplitN(string(b), " ", 3)
+	if err == nil && len(parts) == 3 && len(parts[0]) >= idLen {
+		if receives, err := strconv.Atoi(parts[1]); err == nil {
+			return receipt{parts[0], receives, parts[2]}, nil
+		}
+	}
+	return receipt{}, invalid(ReasonReceipt, "the receipt handle %.80q is none of this server's", handle)
+}
+
+// find returns the message that is out by a receipt, or nil. The caller holds mu.
+func (q *queue) find(handle string) (*message, receipt, error) {
+	r, err := readReceipt(handle)
 	if err != nil {
-		return nil, "", "", err
+		return nil, r, err
 	}
-	m = q.out[id]
-	if q.rec.FIFO && (m == nil || m.receives != receives) {
-		return nil, "", "", invalid(ReasonValue, "Value %.80s for parameter ReceiptHandle is invalid. Reason: The receipt handle has expired.", receipt)
+	if m := q.out[r.id]; m != nil && m.receives == r.receives {
+		return m, r, nil
 	}
-	if m != nil && m.receives != receives {
-		return nil, "", "", nil // somebody else has it now
+	if q.rec.FIFO {
+		return nil, r, invalid(ReasonValue, "Value %.80s for parameter ReceiptHandle is invalid. Reason: The receipt handle has expired.", handle)
 	}
-	return m, id, group, nil
+	return nil, r, nil
 }
 
 // DeleteMessages deletes the messages of receipts: they are gone from the disk when it
@@ -337,27 +343,28 @@ func (qs *Queues) DeleteMessages(ctx context.Context, project, name string, rece
 	return errs, nil
 }
 
-func (q *queue) delete(receipt string) error {
+func (q *queue) delete(handle string) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	m, id, group, err := q.find(receipt)
-	if err != nil || id == "" {
+	m, r, err := q.find(handle)
+	switch {
+	case err != nil:
 		return err
-	}
-	if m != nil {
+	case m != nil:
 		m.timer.Stop()
 		delete(q.out, m.id)
 		err := m.work.Done()
 		q.left(m.group)
 		return err
+	case q.out[r.id] != nil:
+		return nil // somebody else has it now
 	}
-	lane := q.rec.Lane
-	if q.rec.FIFO {
-		lane += groupMark + group
-	}
-	w, err := q.qs.cfg.Log.TakeID(lane, id) // its time was over, or the server was started meanwhile
-	if err != nil {
+	w, err := q.qs.cfg.Log.TakeID(q.rec.Lane, r.id) // its time was over, or the server was started meanwhile
+	switch {
+	case err != nil:
 		return nil // it is deleted
+	case w.Attempt > r.receives:
+		return w.Repeat(w.Attempt, w.Note) // somebody else had it since
 	}
 	return w.Done()
 }
@@ -388,7 +395,7 @@ func (q *queue) changeVisibility(c VisibilityChange) error {
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	m, _, _, err := q.find(c.Receipt)
+	m, _, err := q.find(c.Receipt)
 	if err != nil {
 		return err
 	}
