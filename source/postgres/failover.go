@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"github.com/jackc/pglogrepl"
-	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // follows makes sure that the log of a server has what the trigger was told, though it may
@@ -44,16 +43,4 @@ func forkOf(history string, timeline int32) (pglogrepl.LSN, bool) {
 		return at, err == nil
 	}
 	return 0, false
-}
-
-// newSlot makes a slot that standbys may have, too, where PostgreSQL can do that: since 17,
-// for those that have sync_replication_slots set.
-func newSlot(ctx context.Context, log *pgconn.PgConn, name, snapshot string) (pglogrepl.CreateReplicationSlotResult, error) {
-	const failover = 17
-	major, _, _ := strings.Cut(log.ParameterStatus("server_version"), ".")
-	if version, err := strconv.Atoi(major); err != nil || version < failover {
-		return pglogrepl.CreateReplicationSlot(ctx, log, name, "pgoutput", pglogrepl.CreateReplicationSlotOptions{Mode: pglogrepl.LogicalReplication, SnapshotAction: snapshot})
-	}
-	does := map[string]string{"NOEXPORT_SNAPSHOT": "nothing", "EXPORT_SNAPSHOT": "export"}[snapshot]
-	return pglogrepl.ParseCreateReplicationSlot(log.Exec(ctx, "CREATE_REPLICATION_SLOT "+name+" LOGICAL pgoutput (SNAPSHOT "+literal(does)+", FAILOVER true)"))
 }

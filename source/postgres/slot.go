@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"strconv"
 	"strings"
 	"time"
 
@@ -53,6 +54,18 @@ func createSlot(ctx context.Context, conn, log *pgconn.PgConn, t *lambent.Trigge
 			WithHint("psql -c 'ALTER SYSTEM SET max_replication_slots = 50'")
 	}
 	return slot, err
+}
+
+// newSlot makes a slot that standbys may have, too, where PostgreSQL can do that: since 17,
+// for those that have sync_replication_slots set.
+func newSlot(ctx context.Context, log *pgconn.PgConn, name, snapshot string) (pglogrepl.CreateReplicationSlotResult, error) {
+	const failover = 17
+	major, _, _ := strings.Cut(log.ParameterStatus("server_version"), ".")
+	if version, err := strconv.Atoi(major); err != nil || version < failover {
+		return pglogrepl.CreateReplicationSlot(ctx, log, name, "pgoutput", pglogrepl.CreateReplicationSlotOptions{Mode: pglogrepl.LogicalReplication, SnapshotAction: snapshot})
+	}
+	does := map[string]string{"NOEXPORT_SNAPSHOT": "nothing", "EXPORT_SNAPSHOT": "export"}[snapshot]
+	return pglogrepl.ParseCreateReplicationSlot(log.Exec(ctx, "CREATE_REPLICATION_SLOT "+name+" LOGICAL pgoutput (SNAPSHOT "+literal(does)+", FAILOVER true)"))
 }
 
 // blocked is the error of a slot that waits for somebody's transaction.
