@@ -321,7 +321,7 @@ func (s *stream) told(ctx context.Context, e *replication.BinlogEvent) error {
 // unread is the error of what could not be taken in.
 func (s *stream) unread(err error) error {
 	if large, ok := errors.AsType[*tooLarge](err); ok {
-		return lambent.Errorf(lambent.TooLarge, "mysql", "the transaction %s has %w: what it has changed is not told. To begin anew behind it: lambent trigger disable %s && lambent trigger enable %s",
+		return lambent.Errorf(lambent.TooLarge, "mysql", "the transaction %s has %w: what it has changed is not told, nor what others have since. To begin anew, with what comes then: lambent trigger disable %s && lambent trigger enable %s",
 			s.gtid, large, s.t.ID, s.t.ID)
 	}
 	return err
