@@ -2,6 +2,7 @@ package mysql
 
 import (
 	"encoding/binary"
+	"runtime"
 	"testing"
 
 	"github.com/go-mysql-org/go-mysql/replication"
@@ -11,7 +12,7 @@ import (
 )
 
 // FuzzParse has a server say anything: it is an error, or it is not, and takes no more than
-// an event may.
+// an event may, and what that is decompressed from.
 func FuzzParse(f *testing.F) {
 	w, err := zstd.NewWriter(nil)
 	if err != nil {
@@ -32,7 +33,13 @@ func FuzzParse(f *testing.F) {
 		p := newParser(kind >= 160, func(rows.Table) bool { return true })
 		p.checksums = checksums
 		raw := &replication.BinlogEvent{Header: &replication.EventHeader{EventType: replication.EventType(kind), EventSize: uint32(replication.EventHeaderSize + len(body))}, RawData: event(replication.EventType(kind), body)}
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
 		_ = p.parse(raw, func(*replication.BinlogEvent) error { return nil })
+		runtime.ReadMemStats(&after)
+		if took := after.TotalAlloc - before.TotalAlloc; took > 3*maxEvent {
+			t.Errorf("it takes %d MB", took>>20)
+		}
 	})
 }
 
