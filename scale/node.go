@@ -1,7 +1,6 @@
 package scale
 
 import (
-	"maps"
 	"slices"
 	"time"
 )
@@ -194,12 +193,21 @@ func (n *Node[C]) forlorn(now time.Duration, s *Claim, lapsed bool) bool {
 			n.hope = s.asked + keepFree
 		}
 	}
-	fits := func(c C) bool { return n.fits(c.claim()) }
-	if !slices.ContainsFunc(n.passed, fits) && !slices.ContainsFunc(slices.Collect(maps.Values(n.waiting)), fits) {
+	if !n.anyFits() {
 		return false
 	}
 	n.until = min(n.until, n.hope)
 	return now >= n.hope
+}
+
+// anyFits reports whether what is free would do for somebody who waits.
+func (n *Node[C]) anyFits() bool {
+	for _, c := range n.waiting {
+		if n.fits(c.claim()) {
+			return true
+		}
+	}
+	return slices.ContainsFunc(n.passed, func(c C) bool { return n.fits(c.claim()) })
 }
 
 // pass has a pool passed over.

@@ -233,6 +233,34 @@ func TestNodeYieldsOnce(t *testing.T) {
 	}
 }
 
+// TestWaitsBehindLarge: who would fit has what is free five seconds after it was first kept
+// for others, however many are too large for it; and so has one that was passed over before.
+func TestWaitsBehindLarge(t *testing.T) {
+	n := &scale.Node[*tenant]{MaxInstances: 3, MemoryMB: 1000}
+	has, first, second, small := newTenant("a", 0, 700), newTenant("a", 1, 700), newTenant("a", 2, 700), newTenant("a", 3, 100)
+	n.Admit(0, has, false)
+	for _, p := range []*tenant{first, second, small} {
+		n.Admit(0, p, false)
+		if got, ok := n.Grant(0); ok {
+			t.Fatalf("%s of %d MB has a place at once", got.Pool, got.MemoryMB)
+		}
+	}
+	if got, ok := n.Grant(5 * time.Second); !ok || got != small {
+		t.Fatal("who fits has no place after 5 s")
+	}
+	n.Admit(5*time.Second, small, false)
+
+	large := newTenant("a", 4, 1000)
+	n.Admit(6*time.Second, large, false)
+	n.Leave(has)
+	if _, ok := n.Grant(6 * time.Second); ok {
+		t.Fatal("nothing is kept for who is next")
+	}
+	if got, ok := n.Grant(11 * time.Second); !ok || got != first && got != second {
+		t.Fatal("who was passed over, and fits by now, has no place after 5 s")
+	}
+}
+
 // TestPoolWantsNoMore: the host is told when nobody is in line any more for whom it
 // had no place, and is asked again for the next.
 func TestPoolWantsNoMore(t *testing.T) {
