@@ -301,6 +301,11 @@ func BenchmarkLoad(b *testing.B) {
 					b.ReportMetric(us(ours.all.Percentile(99)), "p99-us")
 					b.ReportMetric(us(platform)/float64(b.N), "cpu-us/call")
 					b.ReportMetric(us(functions)/float64(b.N), "function-cpu-us/call")
+					s, err := d.Server(b.Context())
+					if err != nil {
+						b.Fatal(err)
+					}
+					b.ReportMetric(float64(s.Instances.Idle+s.Instances.Busy), "instances")
 					b.ReportMetric(float64(rss)/(1<<20), "rss-MB-before")
 					b.ReportMetric(float64(bench.RSS(d.PID()))/(1<<20), "rss-MB-after")
 				})
