@@ -37,6 +37,7 @@ type attempt struct {
 
 	cancel     context.CancelFunc // ends the run; nil: a caller who is gone does not
 	responding time.Duration      // the caller was written to, before the end
+	computed   time.Duration      // processor time; 0: not known
 	slice      slice              // of an instance that serves several at a time
 	answers    bool               // it is with the guest, and the instance may serve others
 	cold       bool               // it is the first that the instance serves, and waited for its start
@@ -241,6 +242,7 @@ func (a *attempt) End(res lambent.Result) {
 	case unread == nil:
 		cpuUS = max(0, used-a.in.cpuUS.Swap(used))
 	}
+	a.computed = time.Duration(cpuUS) * time.Microsecond
 	// The kernel may take a child and leave the runtime, which then answers what it
 	// likes: the answer is not the function's.
 	if w, ok := a.in.sandbox.(sandbox.Witness); ok && (res.Fault == nil || res.Fault.Kind == lambent.FaultHandler || res.Fault.Kind == lambent.FaultBroken) && w.OOMKilled() {
@@ -280,7 +282,7 @@ func (a *attempt) End(res lambent.Result) {
 // and would wait for it.
 func (a *attempt) release() {
 	a.in.settle()
-	if a.in.p.settle(a.in, a.runStart) {
+	if a.in.p.settle(a.in, a.runStart, a.computed) {
 		runtime.Gosched() // to who was waiting
 	}
 }

@@ -2,6 +2,10 @@ package dispatch
 
 import (
 	"math"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,6 +23,7 @@ type balance struct {
 	d        *Dispatcher
 	any      atomic.Bool // there were instances whose share can be set
 	watching atomic.Bool // the timer runs
+	full     atomic.Bool // no processor of the machine was idle between the last two looks
 
 	mu    sync.Mutex // guards what follows; a sandbox's meters are read with it held
 	all   map[*instance]*share
@@ -26,6 +31,7 @@ type balance struct {
 	timer *time.Timer // nil: never needed
 	last  time.Duration
 	busy  time.Duration // when more than one call was last under way
+	idle  time.Duration // for how long processors have been, as of the last look
 }
 
 // A share is what a balance knows of an instance.
@@ -43,6 +49,8 @@ const (
 	lookAfter    = 5 * time.Millisecond // that a project's first instance has come; the clock that counts CPU time may be as coarse
 	lookFor      = time.Second          // after the last time that it mattered
 	worthTelling = 0.05                 // the least change
+	fullFrom     = 0.15                 // of the processors are idle at the most when they are full from then on; the clock ticks each 10 ms
+	fullTo       = 0.35                 // are idle when they are not full any more: with fewer at work there is more waiting for each other
 )
 
 func newBalance(d *Dispatcher) *balance { return &balance{d: d, all: map[*instance]*share{}} }
@@ -63,7 +71,7 @@ func (s *balance) watchLocked() {
 	}
 	s.busy = s.d.now()
 	s.readLocked()
-	s.last = s.busy
+	s.last, s.idle = s.busy, idled()
 	if s.timer == nil {
 		s.timer = time.AfterFunc(lookEvery, s.look)
 	} else {
@@ -127,6 +135,7 @@ func (s *balance) look() {
 	now := s.d.now()
 	list, several := s.readLocked()
 	s.scale.Look(now-s.last, list)
+	s.fillLocked(now-s.last, idled())
 	s.last = now
 	if s.d.inflight.Load() > 1 {
 		s.busy = now
@@ -144,12 +153,34 @@ func (s *balance) look() {
 	}
 	if over {
 		s.watching.Store(false)
+		s.full.Store(false)
 		if s.d.inflight.Load() > 1 && s.d.alive.Err() == nil { // one came meanwhile
 			s.watchLocked()
 		}
 		return
 	}
 	s.timer.Reset(lookEvery)
+}
+
+// fillLocked takes note of whether the processors are full, where they have been idle for so long
+// altogether and it is so long since that was last read.
+func (s *balance) fillLocked(since, idle time.Duration) {
+	most := fullFrom
+	if s.full.Load() {
+		most = fullTo
+	}
+	part := float64(idle-s.idle) / float64(since) / float64(runtime.NumCPU())
+	s.full.Store(idle > 0 && part < most)
+	s.idle = idle
+}
+
+// idled is for how long processors of the machine have been idle since it was booted, all
+// of them together; 0: nobody knows.
+func idled() time.Duration {
+	b, _ := os.ReadFile("/proc/uptime")
+	_, idle, _ := strings.Cut(strings.TrimSpace(string(b)), " ")
+	s, _ := strconv.ParseFloat(idle, 64)
+	return time.Duration(s * float64(time.Second))
 }
 
 // tell has the sandbox held to what is wanted by now. One that cannot be is

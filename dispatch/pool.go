@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"runtime"
 	"strconv"
 	"sync"
 	"time"
@@ -69,6 +70,7 @@ func (p *pool) boundLocked(s *lambent.Scaling) {
 	cfg, node := p.rev.Config, &p.d.cfg
 	c := scale.Default(cfg.MemoryMB)
 	c.Concurrency, c.Max, c.Queue, c.FreezeAfter = cfg.Concurrency, node.MaxInstances, node.MaxQueue, node.FreezeAfter
+	c.Processors = runtime.NumCPU()
 	if node.MaxStarts > 0 {
 		c.Rate, c.Burst = float64(node.MaxStarts), 10*node.MaxStarts
 	}
@@ -221,6 +223,9 @@ func (h host) Start(ahead bool) bool {
 // Enough implements scale.Host.
 func (h host) Enough() { h.p.d.node.forget(h.p) }
 
+// Full implements scale.Host.
+func (h host) Full() bool { return h.p.d.balance.full.Load() }
+
 // Serve implements scale.Host.
 func (h host) Serve(w *waiter, in *instance) { w.granted <- grant{instance: in} }
 
@@ -346,11 +351,11 @@ func (p *pool) provision(s *lambent.Scaling) {
 	p.d.node.relieve() // the minimum may be lower
 }
 
-// settle frees an instance that has answered once the guest says that it can take
+// settle frees an instance that has answered, having computed for so long, once the guest says that it can take
 // another invocation in that one's place. It reports whether somebody waits for one.
-func (p *pool) settle(in *instance, since time.Time) (waited bool) {
+func (p *pool) settle(in *instance, since time.Time, computed time.Duration) (waited bool) {
 	p.mu.Lock()
-	p.scale.Answered(in)
+	p.scale.Answered(in, computed)
 	waited = p.scale.Stats().Waiting > 0
 	p.mu.Unlock()
 	ran := time.Since(since)

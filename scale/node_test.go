@@ -297,7 +297,8 @@ func (s *tenantPool) Start(ahead bool) bool {
 	s.starts++
 	return true
 }
-func (s *tenantPool) Enough() { s.n.Forget(s) }
+func (s *tenantPool) Full() bool { return false }
+func (s *tenantPool) Enough()    { s.n.Forget(s) }
 
 // Whatever happens between Grant and Place, a pool for which nobody waits is off the
 // list.

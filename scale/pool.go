@@ -41,6 +41,7 @@ type Pool[I instance, W waiter] struct {
 
 	fell      []time.Duration // by level - 1: when it was last left; -1: never
 	run       average         // time that an invocation takes
+	computes  average         // of that, processor time
 	pace      pace
 	freed     time.Duration // when an invocation was last done with
 	cold      average       // time from a start to its end, init and all
@@ -80,7 +81,7 @@ func (p *Pool[I, W]) Set(cfg Config) {
 	}
 }
 
-// Take returns an instance for an invocation that has just arrived, if one can
+// Take returns an instance for an invocation that has just arrived, if one is to
 // serve it at once. If not, the invocation may [Pool.Wait].
 //
 // An instance that is busy and has room comes before an idle one, and of those
@@ -90,7 +91,7 @@ func (p *Pool[I, W]) Take(now time.Duration) (i I, ok bool) {
 	switch {
 	case len(p.open) > 0:
 		i = p.busiest()
-	case len(p.idle) > 0 && p.busy < p.cfg.Max:
+	case len(p.idle) > 0 && p.line.n == 0 && p.busy < p.cfg.Max && !p.crowded():
 		i = p.idle[len(p.idle)-1]
 		p.idle = p.idle[:len(p.idle)-1]
 		p.rise(now)
@@ -279,9 +280,12 @@ func (p *Pool[I, W]) Begin() bool {
 	return true
 }
 
-// Answered tells that an instance has answered an invocation and is about to be
-// free of it.
-func (p *Pool[I, W]) Answered(i I) {
+// Answered tells that an instance has answered an invocation, for which it computed
+// for so long, if that is known, and is about to be free of it.
+func (p *Pool[I, W]) Answered(i I, computed time.Duration) {
+	if computed > 0 {
+		p.computes.add(computed)
+	}
 	if s := i.pooled(); s.state == busy {
 		s.settling++
 		p.settling++
@@ -303,20 +307,20 @@ func (p *Pool[I, W]) Free(now time.Duration, i I, ran time.Duration) {
 		p.settling--
 	}
 	p.running--
-	if !s.dead && p.serve(now, i) {
+	if !s.dead && (s.serves > 0 || !p.crowded() || p.short(now)) && p.serve(now, i) {
 		return
 	}
 	p.list(i)
-	if s.serves > 0 {
-		return
+	if s.serves == 0 {
+		p.busy--
+		p.fall(now)
+		if s.dead {
+			p.end(i)
+		} else {
+			p.rest(now, i)
+		}
 	}
-	p.busy--
-	p.fall(now)
-	if s.dead {
-		p.end(i)
-		return
-	}
-	p.rest(now, i)
+	p.use(now)
 }
 
 // serve gives an instance as many of those in line as it has room for, and

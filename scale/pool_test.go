@@ -36,6 +36,7 @@ type host struct {
 	ended  []*box
 	served []*call
 	frozen []*box
+	full   bool
 }
 
 func (h *host) Start(ahead bool) bool {
@@ -49,7 +50,8 @@ func (h *host) Start(ahead bool) bool {
 	}
 	return true
 }
-func (h *host) Enough() { h.enough++ }
+func (h *host) Enough()    { h.enough++ }
+func (h *host) Full() bool { return h.full }
 func (h *host) Serve(c *call, b *box) {
 	c.got = b
 	b.serves++
@@ -234,7 +236,7 @@ func TestAnsweredIsAsGoodAsFree(t *testing.T) {
 	p, h := newPool(nil)
 	warm(t, p, h, 1, ms, 100*ms)
 	b, _ := p.Take(time.Second)
-	p.Answered(b)
+	p.Answered(b, ms)
 	c := wait(t, p, time.Second)
 	if h.starts != 0 {
 		t.Fatal("it starts one")
@@ -545,6 +547,89 @@ func TestBeginAhead(t *testing.T) {
 	}
 }
 
+// crowd makes a pool whose node has two processors, which are full, with so many instances
+// that run. Runs take a millisecond, of which they compute for some.
+func crowd(t *testing.T, n int, computes time.Duration) (p *pool, h *host, busy []*box) {
+	t.Helper()
+	p, h = newPool(func(c *scale.Config) { c.Processors = 2 })
+	warm(t, p, h, n, 5*ms, ms)
+	h.full = true
+	for range n {
+		h.full = false
+		b, _ := p.Take(time.Second)
+		h.full = true
+		p.Answered(b, computes)
+		p.Free(time.Second, b, ms)
+		h.full = false
+		b, _ = p.Take(time.Second)
+		h.full = true
+		busy = append(busy, b)
+	}
+	return p, h, busy
+}
+
+// TestCrowdWaits: where processors are full, and as many instances run as there are of
+// them, others would only take time from these. Who comes waits for one of them.
+func TestCrowdWaits(t *testing.T) {
+	p, h, busy := crowd(t, 3, ms/2)
+	p.Free(time.Second, busy[2], ms)
+	c := wait(t, p, time.Second) // though one is idle
+	if p.Free(time.Second+ms, busy[0], ms); c.got != busy[0] || h.starts != 0 {
+		t.Fatal("who is free first does not serve")
+	}
+
+	late := wait(t, p, time.Second+ms)
+	for now := time.Second + 2*ms; now < time.Second+51*ms; now += ms {
+		if p.Due(now); late.got != nil {
+			t.Fatalf("the idle one serves at %v", now)
+		}
+	}
+	if p.Due(time.Second + 51*ms); late.got != busy[2] || h.starts != 0 {
+		t.Fatal("50 ms after anybody was free the idle one does not serve")
+	}
+}
+
+// TestCrowdShrinks: those that are too many for the processors are let rest, one after the other.
+func TestCrowdShrinks(t *testing.T) {
+	p, h, busy := crowd(t, 5, ms/2)
+	var calls []*call
+	for range 10 {
+		calls = append(calls, wait(t, p, time.Second))
+	}
+	for i, b := range busy {
+		p.Free(time.Second+ms, b, ms)
+		if got := calls[0].got != nil; got != (i >= 3) {
+			t.Fatalf("when %d of 5 were free, somebody in line is served: %v", i+1, got)
+		}
+	}
+	if s := p.Stats(); s.Idle != 3 || s.Busy != 2 || h.starts != 0 {
+		t.Fatalf("%+v, %d start", s, h.starts)
+	}
+	h.full = false
+	if last := wait(t, p, time.Second+ms); p.Stats().Idle != 0 || calls[4].got == nil || last.got != nil {
+		t.Fatal("idle ones do not serve those in line, first come first served, though processors are idle")
+	}
+}
+
+// TestNoCrowd: who is free serves at once where processors are idle, where fewer run than there are
+// processors, and where the runs mostly wait for something else.
+func TestNoCrowd(t *testing.T) {
+	serves := func(p *pool, free *box, why string) {
+		t.Helper()
+		p.Free(time.Second, free, ms)
+		if _, ok := p.Take(time.Second); !ok {
+			t.Errorf("nobody serves where %s", why)
+		}
+	}
+	p, h, busy := crowd(t, 3, ms/2)
+	h.full = false
+	serves(p, busy[0], "processors are idle")
+	p, _, busy = crowd(t, 2, ms/2)
+	serves(p, busy[0], "one runs")
+	p, _, busy = crowd(t, 3, ms/5)
+	serves(p, busy[0], "runs wait for something else")
+}
+
 // TestPoolKeepsItsWord makes events up, and holds the pool to what the package
 // guarantees.
 func TestPoolKeepsItsWord(t *testing.T) {
@@ -556,8 +641,9 @@ func TestPoolKeepsItsWord(t *testing.T) {
 		p, h := newPool(func(c *scale.Config) {
 			c.Policy, c.Concurrency, c.Max, c.Queue, c.FreezeAfter = policy, concurrency, most, 10, time.Second
 			c.Min = rapid.IntRange(0, 1).Draw(t, "min")
-			c.Rate, c.Burst = 10, 3
+			c.Rate, c.Burst, c.Processors = 10, 3, 2
 		})
+		crowded := false // processors were full since that was last looked at
 		now := time.Duration(0)
 		var all, busy []*box // busy has one for each invocation
 		var waiting []*call
@@ -589,6 +675,8 @@ func TestPoolKeepsItsWord(t *testing.T) {
 				}
 				settle()
 			}
+			h.full = rapid.Bool().Draw(t, "full")
+			crowded = crowded || h.full
 			switch rapid.IntRange(0, 9).Draw(t, "event") {
 			case 0, 1, 2, 3:
 				if b, ok := p.Take(now); ok {
@@ -606,6 +694,7 @@ func TestPoolKeepsItsWord(t *testing.T) {
 					b := busy[i]
 					busy = slices.Delete(busy, i, i+1)
 					b.serves--
+					p.Answered(b, ms)
 					p.Free(now, b, ms)
 				}
 			case 6:
@@ -643,7 +732,7 @@ func TestPoolKeepsItsWord(t *testing.T) {
 			if s.Waiting != len(waiting) || s.Running != len(busy) || s.Starting != h.starts || s.Ending != 0 {
 				t.Fatalf("%+v, with %d waiting, %d running, %d starting", s, len(waiting), len(busy), h.starts)
 			}
-			if s.Idle > 0 && s.Waiting > 0 {
+			if s.Idle > 0 && s.Waiting > 0 && (!crowded || s.Running < 2 || p.Next() == scale.Never) {
 				t.Fatal("one waits though one is idle")
 			}
 			if s.Idle+s.Busy+s.Starting > most {
@@ -690,7 +779,7 @@ func BenchmarkWarm(b *testing.B) {
 			for b.Loop() {
 				now += 10 * ms
 				i, _ := p.Take(now)
-				p.Answered(i)
+				p.Answered(i, ms/10)
 				p.Free(now+ms, i, ms)
 				p.Next()
 			}

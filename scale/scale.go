@@ -33,6 +33,7 @@ type Config struct {
 	Policy      Policy        // of idle instances; nil: none is kept
 	MemoryMB    int           // of one instance: what keeping it costs
 	Concurrency int           // invocations that one instance serves at a time; 0 is 1
+	Processors  int           // of the node; 0: it has more than can be filled
 	Max         int           // instances: the least of the function's maximum, its reserved concurrency and the node's; 0 stops the function
 	Min         int           // instances that are kept ready whatever the demand (AWS: provisioned concurrency)
 	Queue       int           // invocations that wait, at most
@@ -63,6 +64,8 @@ type Host[I, W any] interface {
 	Start(ahead bool) bool
 	// Enough tells that nobody waits any more for the place that Start did not have.
 	Enough()
+	// Full reports whether no processor of the node has been idle of late.
+	Full() bool
 	// Serve gives an instance to an invocation that waits.
 	Serve(W, I)
 	// Refuse ends the wait of an invocation that gets no instance. It had been in

@@ -2,9 +2,10 @@ package scale
 
 import "time"
 
-// provide starts instances for those in line that would else wait for longer than
-// a start takes, and refuses those that nothing will ever serve.
+// provide has idle instances serve those in line, starts others for those that would
+// else wait for longer than a start takes, and refuses those that nothing will ever serve.
 func (p *Pool[I, W]) provide(now time.Duration) {
+	p.use(now)
 	for p.line.n > 0 && p.short(now) && p.start(now, false) {
 		p.demanded++
 		p.rise(now)
@@ -24,6 +25,20 @@ func (p *Pool[I, W]) provide(now time.Duration) {
 		p.giveUp(now)
 	}
 	p.sated()
+}
+
+// use has idle instances serve those in line, who were in a crowd, if they are not any more,
+// or would wait for long.
+func (p *Pool[I, W]) use(now time.Duration) {
+	for p.line.n > 0 && len(p.idle) > 0 && p.busy < p.cfg.Max && (!p.crowded() || p.short(now)) {
+		i := p.idle[len(p.idle)-1]
+		p.idle = p.idle[:len(p.idle)-1]
+		if !p.serve(now, i) { // they were too late
+			p.idle = append(p.idle, i)
+			return
+		}
+		p.rise(now)
+	}
 }
 
 // giveUp refuses those that have waited for as long as anybody may, without an
@@ -59,6 +74,9 @@ func (p *Pool[I, W]) shortWith(now time.Duration, starting int) bool {
 		return false
 	}
 	start, serve := p.wouldTake(now), p.running
+	if p.crowded() {
+		start = max(start, crush)
+	}
 	if serve == 0 {
 		serve = starting * p.cfg.Concurrency
 	}
@@ -91,15 +109,27 @@ func (p *Pool[I, W]) patience(start time.Duration) time.Duration {
 	switch {
 	case p.running == 0:
 		return since + 2*start // they start first
-	case p.pace.known() && crowded*p.pace.shortest() < start:
-		return min(max(since, p.freed)+start, since+crowded*start)
+	case p.pace.known() && brief*p.pace.shortest() < start:
+		return min(max(since, p.freed)+start, since+brief*start)
 	default:
 		return since + start
 	}
 }
 
-// crowded is how many runs fit into a start where runs are short.
-const crowded = 16
+// brief is how many runs fit into a start where runs are short.
+const brief = 16
+
+// crowded reports whether another instance in use would bring nothing, and only take
+// processor time from those that are: no processor is idle, as many run as there are
+// processors, and what they do is compute.
+func (p *Pool[I, W]) crowded() bool {
+	return p.cfg.Processors > 0 && p.running >= p.cfg.Processors && computing*time.Duration(p.computes) >= p.pace.shortest() && p.host.Full()
+}
+
+const (
+	computing = 4                     // the shortest run is at most so many times what runs compute, where they do little else
+	crush     = 50 * time.Millisecond // what a start counts for where processors are short, and what it takes for one that is idle to be used
+)
 
 // wouldTake is how long a start would take now: as those of late did, or if there
 // were none, as one does that nothing stands in the way of. After a burst the average

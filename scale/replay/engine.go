@@ -233,6 +233,9 @@ func (s *replayer) lacked() time.Duration {
 	return s.lacking + s.now - s.short
 }
 
+// Full implements scale.Host.
+func (s *replayer) Full() bool { return false }
+
 // Enough implements scale.Host.
 func (s *replayer) Enough() {
 	s.lacking, s.short = s.lacked(), -1
