@@ -152,38 +152,54 @@ func ParseEvent(document []byte) (*Event, error) {
 	return e, nil
 }
 
-// Structured returns the event in the JSON format. Data that is JSON stands there as it
-// is, and any other in base64.
+// A structured event is its JSON format, without extensions.
+type structured struct {
+	SpecVersion     string          `json:"specversion"`
+	ID              string          `json:"id"`
+	Source          string          `json:"source"`
+	Type            string          `json:"type"`
+	Subject         string          `json:"subject,omitempty"`
+	Time            string          `json:"time,omitempty"`
+	DataContentType string          `json:"datacontenttype,omitempty"`
+	DataSchema      string          `json:"dataschema,omitempty"`
+	Data            json.RawMessage `json:"data,omitempty"`
+	DataBase64      []byte          `json:"data_base64,omitempty"`
+}
+
+// Structured returns the event in the JSON format, on one line. Data that is JSON stands
+// there as it is, and any other in base64.
 func (e *Event) Structured() ([]byte, error) {
-	fields := map[string]any{"specversion": "1.0", "id": e.ID, "source": e.Source, "type": e.Type}
-	for name, value := range e.Extensions {
-		fields[name] = value
-	}
-	for name, value := range map[string]string{"subject": e.Subject, "datacontenttype": e.DataContentType, "dataschema": e.DataSchema} {
-		if value != "" {
-			fields[name] = value
-		}
-	}
+	s := structured{SpecVersion: "1.0", ID: e.ID, Source: e.Source, Type: e.Type, Subject: e.Subject, DataContentType: e.DataContentType, DataSchema: e.DataSchema}
 	if !e.Time.IsZero() {
-		fields["time"] = e.Time.Format(time.RFC3339Nano)
+		s.Time = e.Time.Format(time.RFC3339Nano)
 	}
-	switch {
-	case len(e.Data) == 0:
-	case (e.DataContentType == "" || isJSON(e.DataContentType)) && json.Valid(e.Data):
-		fields["data"] = json.RawMessage(e.Data)
-	default:
-		fields["data_base64"] = e.Data
+	if (e.DataContentType == "" || isJSON(e.DataContentType)) && json.Valid(e.Data) {
+		s.Data = e.Data
+	} else {
+		s.DataBase64 = e.Data
 	}
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false) // or data might become six times as large
-	if err := enc.Encode(fields); err != nil {
+	join := 0
+	if len(e.Extensions) > 0 {
+		_ = enc.Encode(e.Extensions) // strings always have a form
+		join = b.Len() - len("}\n")
+		b.Truncate(join)
+	}
+	if err := enc.Encode(&s); err != nil {
 		return nil, Errorf(Invalid, "event", "event %.64q has no JSON form: %w", e.ID, err)
+	}
+	if join > 0 {
+		b.Bytes()[join] = ',' // for {: they are of one object, of which the attributes are last, and so stand
 	}
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
 }
 
 func isJSON(contentType string) bool {
+	if contentType == "application/json" { // as almost all are
+		return true
+	}
 	t, _, err := mime.ParseMediaType(contentType)
 	return err == nil && (t == "application/json" || t == "text/json" || strings.HasSuffix(t, "+json"))
 }

@@ -104,7 +104,7 @@ func TestDestinations(t *testing.T) {
 	p.accept(lambent.Invocation{ID: "e", Events: []lambent.Event{{ID: "e1", Source: "s", Type: "t", Data: []byte(`{"a":1}`)}}, Target: name("failsToEvents")})
 	heard := p.last("hears")
 	r = read(t, heard.Events[0].Data)
-	if heard.Hops != 1 || string(r.RequestPayload) != `{"data":{"a":1},"id":"e1","source":"s","specversion":"1.0","type":"t"}` {
+	if heard.Hops != 1 || string(r.RequestPayload) != `{"specversion":"1.0","id":"e1","source":"s","type":"t","data":{"a":1}}` {
 		t.Errorf("%+v: %s", heard, heard.Events[0].Data)
 	}
 	var aws events.EventBridgeEvent // and AWS's types read the record where they have it
