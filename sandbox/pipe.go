@@ -37,6 +37,20 @@ func OutputPipe() (read, write *os.File, err error) {
 // SocketPair returns a connected pair: ours for Go's poller, theirs blocking, to
 // be inherited. For drivers: see [Sandbox.Agent].
 func SocketPair() (ours net.Conn, theirs *os.File, err error) {
+	f, theirs, err := Sockets()
+	if err != nil {
+		return nil, nil, err
+	}
+	defer f.Close() // FileConn has a duplicate
+	if ours, err = net.FileConn(f); err != nil {
+		theirs.Close()
+		return nil, nil, err
+	}
+	return ours, theirs, nil
+}
+
+// Sockets returns a connected pair of which Go's poller does not hear.
+func Sockets() (ours, theirs *os.File, err error) {
 	syscall.ForkLock.RLock()
 	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
 	if err == nil {
@@ -47,29 +61,24 @@ func SocketPair() (ours net.Conn, theirs *os.File, err error) {
 	if err != nil {
 		return nil, nil, os.NewSyscallError("socketpair", err)
 	}
-	f := os.NewFile(uintptr(fds[0]), "agent")
-	defer f.Close() // FileConn has a duplicate
-	theirs = os.NewFile(uintptr(fds[1]), "agent (inside)")
-	if ours, err = net.FileConn(f); err != nil {
-		theirs.Close()
-		return nil, nil, err
-	}
-	return ours, theirs, nil
+	return os.NewFile(uintptr(fds[0]), "agent"), os.NewFile(uintptr(fds[1]), "agent (inside)"), nil
 }
 
-// Tell writes a task's word to an agent's connection. That the agent has ended is no
-// error: Done tells. For drivers: see [Start].
-func Tell(agent net.Conn, word string) error {
+// Tell writes a task's word to an agent's connection, a net.Conn or what Sockets has
+// returned. That the agent has ended is no error: Done tells. For drivers: see [Start].
+func Tell(agent io.Writer, word string) error {
 	if word == "" {
 		return nil
 	}
 	if agent == nil {
 		return lambent.Errorf(lambent.Invalid, "sandbox.Assign", "a word for no agent")
 	}
-	_ = agent.SetWriteDeadline(time.Now().Add(time.Second)) // whoever has filled it up waits for nothing
-	defer agent.SetWriteDeadline(time.Time{})
+	if c, ok := agent.(net.Conn); ok {
+		_ = c.SetWriteDeadline(time.Now().Add(time.Second)) // whoever has filled it up waits for nothing
+		defer c.SetWriteDeadline(time.Time{})
+	}
 	_, err := io.WriteString(agent, word)
-	if errors.Is(err, os.ErrDeadlineExceeded) {
+	if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, syscall.EAGAIN) {
 		return lambent.Errorf(lambent.Internal, "sandbox.Assign", "the agent does not read")
 	}
 	return nil

@@ -362,6 +362,7 @@ type ableBox struct {
 
 func (b *ableBox) Meter() *cgroup.Meter                     { return b.meter }
 func (b *ableBox) Names() (datagrams, streams syscall.Conn) { return b.files[3], b.files[4] }
+func (b *ableBox) HandOver() *os.File                       { return nil }
 
 func (b *ableBox) Open(name string, addresses []netip.Addr) error {
 	for _, a := range addresses {

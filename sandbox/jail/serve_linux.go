@@ -82,6 +82,7 @@ type able interface {
 	Meter() *cgroup.Meter
 	Names() (datagrams, streams syscall.Conn)
 	Open(name string, addresses []netip.Addr) error
+	HandOver() (agent *os.File)
 }
 
 type jail struct {
@@ -249,8 +250,8 @@ func handover(sb sandbox.Sandbox) ([]syscall.Conn, error) {
 	}
 	datagrams, streams := own.Names()
 	files = append(files, datagrams, streams)
-	if a := sb.Agent(); a != nil {
-		files = append(files, a.(syscall.Conn))
+	if agent := own.HandOver(); agent != nil {
+		files = append(files, agent)
 	}
 	return files, nil
 }

@@ -54,6 +54,7 @@ type box struct {
 	net    *netns.Net // the slot's
 	group  *cgroup.Group
 	agent  net.Conn // nil: no agent
+	line   *os.File // its connection once more, of which Go's poller does not hear
 	output *os.File // read end; the reader closes it
 	start  net.Conn // says what to run, and hears why that failed
 	status *os.File // hears of the init
@@ -166,10 +167,13 @@ func (b *box) fork(r *root, agent bool) (err error) {
 	}
 	inside = append(inside, start)
 	if agent {
-		if b.agent, agentInside, err = sandbox.SocketPair(); err != nil {
+		if b.line, agentInside, err = sandbox.Sockets(); err != nil {
 			return err
 		}
 		inside = append(inside, agentInside)
+		if b.agent, err = net.FileConn(b.line); err != nil {
+			return err
+		}
 	}
 	pidfd := -1
 	err = d.threads.do(func(t *thread) error {
@@ -346,7 +350,11 @@ func (b *box) assign(t sandbox.Task, from place) error {
 	if err != nil {
 		return lambent.Errorf(lambent.Internal, op, "the code cannot be put in place: %w", err)
 	}
-	if err := sandbox.Tell(b.agent, t.Start.Word); err != nil {
+	var agent io.Writer
+	if b.line != nil {
+		agent = b.line
+	}
+	if err := sandbox.Tell(agent, t.Start.Word); err != nil {
 		return err
 	}
 	if len(t.Start.Argv) == 0 {
@@ -471,6 +479,15 @@ func (b *box) OOMKilled() bool {
 	return err == nil && kills > 0
 }
 
+// HandOver returns the agent's connection, nil where there is none, for another process
+// to hear of. This one does not any more: it would be woken by each message, too.
+func (b *box) HandOver() *os.File {
+	if b.agent != nil {
+		b.agent.Close()
+	}
+	return b.line
+}
+
 // Meter is what Stats reads. It is valid until Destroy.
 func (b *box) Meter() *cgroup.Meter { return &b.group.Meter }
 
@@ -514,7 +531,7 @@ func (b *box) end() error {
 // free gives back all that the sandbox had, once nothing runs in it.
 func (b *box) free() error {
 	var errs []error
-	for _, c := range []io.Closer{b.agent, b.start, b.status, b.pidfd, b.mounts} {
+	for _, c := range []io.Closer{b.agent, b.line, b.start, b.status, b.pidfd, b.mounts} {
 		if c != nil {
 			c.Close()
 		}
