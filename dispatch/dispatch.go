@@ -32,12 +32,12 @@ type Log interface {
 // A Config is what a Dispatcher consumes. Every function may be called
 // concurrently; those marked hot are called for each invocation.
 type Config struct {
-	Resolve func(lambent.Name) (lambent.Target, error)         // hot
-	Usage   func(*lambent.Usage) error                         // hot; an error withholds the answer
-	Runtime func(name string) (lambent.Runtime, error)         // at a start
-	Tree    func(digest string) (dir string, err error)        // at a start
-	Secrets func(*lambent.Revision) (map[string]string, error) // at a start; nil: there are none
-	Log     func(lambent.Name) Log                             // at a pool's creation
+	Resolve func(lambent.Name) (lambent.Target, error)                       // hot
+	Usage   func(*lambent.Usage) error                                       // hot; an error withholds the answer
+	Runtime func(name string) (lambent.Runtime, error)                       // at a start
+	Tree    func(*lambent.Revision, lambent.Runtime) (dir string, err error) // at a start
+	Secrets func(*lambent.Revision) (map[string]string, error)               // at a start; nil: there are none
+	Log     func(lambent.Name) Log                                           // at a pool's creation
 	Driver  sandbox.Driver
 	Guests  map[string]guest.Guest
 	Limits  lambent.Limits

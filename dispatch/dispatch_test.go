@@ -130,7 +130,7 @@ func newBench(t *testing.T, s *script, change ...func(*dispatch.Config)) *bench 
 			return b.ledger
 		},
 		Runtime: func(string) (lambent.Runtime, error) { return lambent.Runtime{Name: "r", Guest: "script"}, nil },
-		Tree:    func(string) (string, error) { return "/", nil },
+		Tree:    func(*lambent.Revision, lambent.Runtime) (string, error) { return "/", nil },
 		Log:     func(lambent.Name) dispatch.Log { return nolog{} },
 		Driver:  sandbox.Guard(b.driver), Guests: map[string]guest.Guest{"script": s},
 		Limits: lambent.DefaultLimits(), KeepAlive: new(time.Minute), MaxInstances: 100, MaxQueue: 1000, Starts: 100,
@@ -354,7 +354,11 @@ func TestASandboxNeverServesASecondRevision(t *testing.T) {
 		}
 		b := newBench(t, s, func(c *dispatch.Config) {
 			c.Parked = 4
-			c.Tree = func(string) (string, error) { mu.Lock(); defer mu.Unlock(); return tree, nil }
+			c.Tree = func(*lambent.Revision, lambent.Runtime) (string, error) {
+				mu.Lock()
+				defer mu.Unlock()
+				return tree, nil
+			}
 		})
 		for round := range 20 {
 			code := fmt.Sprintf("/code/%d", round%3) // 0 comes again, as by a rollback

@@ -114,7 +114,7 @@ func (p *pool) try(ctx context.Context, ahead bool, l *launch, limit time.Durati
 	if err != nil {
 		return nil, err
 	}
-	tree, err := d.cfg.Tree(cfg.Code)
+	tree, err := d.cfg.Tree(p.rev, rt)
 	if err != nil {
 		return nil, err
 	}

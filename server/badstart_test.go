@@ -38,6 +38,7 @@ func TestBadStart(t *testing.T) {
 	file := program(t)
 	running := servertest.Start(t)
 	running.Python(t, "hello", hello)
+	running.Compiled(t) // nothing is written any more
 	root := os.Geteuid() == 0
 	dir := func(t *testing.T) string { return filepath.Join(servertest.PublicDir(t), "data") }
 	made := func(t *testing.T, files map[string]string) string { // a data directory that a server has been on

@@ -32,6 +32,7 @@ func (s *Server) openBuilds(context.Context) (err error) {
 	if s.driverName != driverProcess {
 		o.Network = buildNetwork(o.Env)
 	}
+	s.python = newByteCode()
 	s.builder, err = build.New(o)
 	return err
 }

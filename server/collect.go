@@ -37,6 +37,7 @@ func (s *Server) collectOnce(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	s.python.refer(used)
 	for _, it := range items {
 		if !used[it.Digest] && time.Since(it.Put) > control.SweepAge {
 			if err := s.code.Remove(it); err != nil {

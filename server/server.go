@@ -57,6 +57,7 @@ type Server struct {
 	store   *store.Store
 	code    *bundle.Store
 	builder *build.Builder
+	python  *byteCode
 	roots   *rootfs.Store
 	catalog *catalog
 	logs    *logs.Logs
@@ -132,6 +133,7 @@ func Open(ctx context.Context, cfg Config) (_ *Server, err error) {
 	}
 	close(s.opened)
 	s.running.Go(func() { s.collect(s.background) })
+	s.running.Go(func() { s.compile(s.background) })
 	s.running.Go(func() { s.sweep(s.background) })
 	s.running.Go(func() { s.keepLearnt(s.background) })
 	if s.tls == nil {
@@ -313,7 +315,7 @@ func (s *Server) openDispatch(context.Context) error {
 			s.metrics.Observe(u)
 			return nil
 		},
-		Runtime: s.runtime, Tree: s.code.Path,
+		Runtime: s.runtime, Tree: s.tree,
 		Log:    func(n lambent.Name) dispatch.Log { return s.logs.Function(n) },
 		Driver: s.driver, Guests: s.guests,
 		Limits: s.limits, Logger: s.log,

@@ -1,7 +1,7 @@
 // Package build makes what can run out of what people write: a Go module becomes the
 // `bootstrap` that Lambda's provided runtimes execute, and Google's, of functions to
 // which a main is added; projects in Node.js, Python, Rust and Java get what they depend
-// on.
+// on; and code in Python its byte code.
 //
 // Whatever may run a stranger's code, such as npm and the scripts of its packages, runs
 // in a sandbox as functions do, with a network, over a copy of what was deployed; what
@@ -144,6 +144,12 @@ func (b *Builder) Build(ctx context.Context, r Request, progress io.Writer) (_ b
 		return bundle.Tree{}, err
 	}
 	return b.options.Trees.PutDirs(ctx, out)
+}
+
+// Compile stores a source in Python once more, with the byte code of its modules, as the
+// runtime's interpreter has it. The Request needs no kind. The errors are those of Build.
+func (b *Builder) Compile(ctx context.Context, r Request) (bundle.Tree, error) {
+	return b.sandboxed(ctx, &r, &byteCode, io.Discard)
 }
 
 // kinds names what can be built.

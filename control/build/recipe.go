@@ -35,6 +35,8 @@ type plan struct {
 	all bool
 	// locked says that the same is installed each time.
 	locked bool
+	// compiles says that what is added is byte code of the project's own modules.
+	compiles bool
 
 	// first is the plan of the first stage: it sees only what hardly changes, and fetches
 	// what the project depends on, for this build and for the next ones. nil: there is
@@ -53,6 +55,8 @@ var (
 	npmScript string
 	//go:embed recipes/pip.sh
 	pipScript string
+	//go:embed recipes/bytecode.sh
+	byteCodeScript string
 	//go:embed recipes/cargo.sh
 	cargoScript string
 	//go:embed recipes/maven.sh
@@ -66,6 +70,9 @@ var recipes = map[string]recipe{
 	"maven": {tool: "mvn", script: begin + mavenScript, read: readMaven, vendor: "mvn package, and deploy the jars: see lambent deploy DIR of a directory with them"},
 	"cargo": {tool: "cargo", script: begin + cargoScript, read: readCargo, vendor: "deploy a directory with a ready-made bootstrap"},
 }
+
+// byteCode is no kind of build that is asked for: see Compile.
+var byteCode = recipe{tool: "python", script: begin + byteCodeScript, read: func(fs.FS) (plan, error) { return plan{locked: true, compiles: true}, nil }}
 
 // manifests are the files of a project, of which none is read that is too large to be a
 // manifest.

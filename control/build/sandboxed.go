@@ -88,8 +88,10 @@ func (b *Builder) sandboxed(ctx context.Context, r *Request, rec *recipe, progre
 	}
 	dirs := []string{out}
 	if !p.all {
-		if err := uncover(src, out); err != nil {
-			return bundle.Tree{}, diskError(err)
+		if !p.compiles {
+			if err := uncover(src, out); err != nil {
+				return bundle.Tree{}, diskError(err)
+			}
 		}
 		dirs = []string{src, out}
 	}

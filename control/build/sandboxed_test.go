@@ -406,3 +406,58 @@ func TestSandboxedTooLarge(t *testing.T) {
 }
 
 var _ build.Trees = (*bundle.Store)(nil)
+
+// Code in Python is stored once more with the byte code of its modules: what the
+// interpreter believes without a look at the source. None of them runs for that.
+func TestCompile(t *testing.T) {
+	drivers(t, func(t *testing.T, y *yard) {
+		rt := y.needs(t, "python3")
+		tag, err := exec.Command(rt.Boot[0], "-c", "import sys; print(sys.implementation.cache_tag, end='')").Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		own := "__pycache__/own." + string(tag) + ".pyc"
+		src := source(t,
+			"app.py", "raise SystemExit('it runs')\n", "pkg/__init__.py", "", "pkg/mod.py", "x = 1\n",
+			"broken.py", "def (\n", "own.py", "", own, "the project's", "data.txt", "as it was")
+		o := y.options(t)
+		b, err := build.New(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		trees := o.Trees.(*bundle.Store)
+		put, err := trees.PutDir(t.Context(), src)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var last bundle.Tree
+		for round := range 2 { // the second is out of the cache
+			tree, err := b.Compile(t.Context(), build.Request{Source: put.Digest, Runtime: rt})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if round > 0 && tree != last {
+				t.Errorf("the second time it is %v, and was %v", tree, last)
+			}
+			last = tree
+		}
+		out, err := trees.Path(last.Digest)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range []string{"__pycache__/app.", "pkg/__pycache__/__init__.", "pkg/__pycache__/mod."} {
+			if got := read(out, name+string(tag)+".pyc"); len(got) < 16 || got[4:8] != "\x01\x00\x00\x00" {
+				t.Errorf("%s is no byte code that is not held against its source: %q", name, got)
+			}
+		}
+		if got := read(out, own); got != "the project's" {
+			t.Errorf("what the project had itself is %q", got)
+		}
+		if got := read(out, "data.txt"); got != "as it was" {
+			t.Errorf("data.txt: %s", got)
+		}
+		if _, err := os.Lstat(filepath.Join(out, "__pycache__/broken."+string(tag)+".pyc")); err == nil {
+			t.Error("what is no Python has byte code")
+		}
+	})
+}

@@ -150,7 +150,7 @@ func (p *Platform) Deploy(t *testing.T, c lambent.Config) guesttest.Platform {
 		},
 		Usage:   func(*lambent.Usage) error { return nil },
 		Runtime: func(name string) (lambent.Runtime, error) { return p.Runtimes[name], nil },
-		Tree:    func(digest string) (string, error) { return digest, nil },
+		Tree:    func(rev *lambent.Revision, _ lambent.Runtime) (string, error) { return rev.Config.Code, nil },
 		Log:     func(lambent.Name) dispatch.Log { return log },
 		Driver:  p.driver,
 		Guests:  map[string]guest.Guest{"lambda": &lambda.Guest{Limits: limits}, "gcf": &gcf.Guest{Limits: limits}},

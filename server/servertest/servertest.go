@@ -163,6 +163,22 @@ func (s *Server) Python(t testing.TB, name, source string, change ...func(*clien
 	return s.mustDeploy(t, name, "python", Files{"app.py": source}, change)
 }
 
+// Compiled waits until the server has compiled what it has of Python, which it does in the
+// background once that has been started, and has written the last of it.
+func (s *Server) Compiled(t testing.TB) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
+		made, _ := filepath.Glob(filepath.Join(s.Data, "code", "trees", "*", "__pycache__"))
+		under, _ := filepath.Glob(filepath.Join(s.Data, "build", "work", "*"))
+		if len(made) > 0 && len(under) == 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("no function in Python was compiled")
+		}
+	}
+}
+
 // Node is what Python is, for JavaScript.
 func (s *Server) Node(t testing.TB, name, source string, change ...func(*client.DeployRequest)) *client.Function {
 	t.Helper()
