@@ -59,3 +59,30 @@ exports.h = async () => loading.concat(traces(true));
 		}
 	})
 }
+
+// TestImported: an ES module finds fs.promises as Node.js has it, while it is loaded and
+// later, and so do the modules that it imports.
+func TestImported(t *testing.T) {
+	for _, rt := range family(t, "nodejs") {
+		t.Run(rt.Name, func(t *testing.T) {
+			c := nodeFunctions["echo"]
+			c.events, c.files = one, map[string]string{
+				"other.mjs": "import fs from 'node:fs';\nexport const name = fs.promises.readFile.name;\n",
+				"app.mjs": `import fs from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { name } from './other.mjs';
+const loading = fs.promises.readFile;
+export const h = async () => {
+  const found = [name, readFile.name, loading.name, fs.promises.readFile.name].filter((n) => n !== 'readFile');
+  if (loading !== readFile) found.push('another');
+  await import('./other.mjs?again');
+  return found.concat(fs.promises.readFile === loading ? [] : ['changed']);
+};
+`,
+			}
+			if got := rehearsed(t, rt, c); len(got.Answers) != 1 || got.Answers[0].Body != "[]" || got.Output != "" {
+				t.Errorf("found %+v", got)
+			}
+		})
+	}
+}

@@ -22,7 +22,31 @@ const { STREAMING, HttpResponseStream, newResponseStream, streamifyResponse } = 
 // --- Loading --------------------------------------------------------------------
 
 const requireIfThere = (file) => (fs.existsSync(file) ? require(file) : undefined);
-const importIfThere = async (file) => (fs.existsSync(file) ? import(file) : undefined);
+
+// Whether the loader of ES modules asks fs.promises for a file, as that of Node.js 20 does:
+// the rehearsal finds out.
+let asks = false;
+
+// importIfThere imports a file. To be read by fs.promises takes four turns of another thread,
+// longer than all else of a small module. So where the loader asks for the file there, it is
+// read at once. When anything of the function runs, fs.promises is as it was.
+async function importIfThere(file) {
+  if (!fs.existsSync(file)) return undefined;
+  if (!asks) return import(file);
+  const { readFile } = fs.promises;
+  const once = async (...args) => {
+    fs.promises.readFile = readFile;
+    asks = true;
+    return fs.readFileSync(...args);
+  };
+  asks = false; // unless it does
+  fs.promises.readFile = once;
+  try {
+    return await import(file);
+  } finally {
+    if (fs.promises.readFile === once) fs.promises.readFile = readFile;
+  }
+}
 
 // isModuleFolder says whether .js files in a folder are ES modules.
 function isModuleFolder(folder) {
@@ -365,12 +389,12 @@ function assign(task) {
     for (const name of Object.keys(process.env)) delete process.env[name];
     Object.assign(process.env, task.env);
   }
-  connection.take(1); // it is in place
-  process.chdir(task.task);
   const major = process.versions.node.split('.')[0];
   const libraries = task.opt ? [`${task.opt}/nodejs/node${major}/node_modules`, `${task.opt}/nodejs/node_modules`] : [];
   process.env.NODE_PATH ??= [...libraries, ...packages, task.task].join(':');
   Module._initPaths(); // NODE_PATH is read at exec otherwise
+  connection.take(1); // the code is in place
+  process.chdir(task.task);
 }
 
 // reportDeath posts an error that no handler took, and ends the process.
@@ -417,6 +441,7 @@ async function rehearse() {
     `Lambda-Runtime-Trace-Id: Root=1\r\nContent-Length: ${event.length}\r\n\r\n`);
   const length = Buffer.alloc(4);
   length.writeUInt32BE(assignment.length);
+  asks = true;
   await connection.rehearse(Buffer.concat([length, assignment, Buffer.from('\n'), head, event]), async () => {
     const task = await wait();
     assign(task);
