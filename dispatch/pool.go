@@ -83,7 +83,7 @@ func (p *pool) boundLocked(s *lambent.Scaling) {
 	c.Min = min(s.MinInstances, c.Max)
 	keep := cmp.Or(s.KeepAlive, node.KeepAlive)
 	if c.Policy, p.learns = p.habits, keep == nil; keep != nil {
-		c.Policy = scale.Fixed(*keep)
+		c.Policy, c.Forecast = scale.Fixed(*keep), false
 	}
 	p.scale.Set(c)
 }

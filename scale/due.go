@@ -44,16 +44,21 @@ func (p *Pool[I, W]) trim(now time.Duration) {
 // retryAhead is when a start ahead is tried again for which there was no place.
 const retryAhead = 5 * time.Second
 
+// content reports whether nobody is in line but those for whom an instance starts. The
+// others are better off without one, and so are those who come later.
+func (p *Pool[I, W]) content() bool { return p.line.n <= p.starting*p.cfg.Concurrency }
+
 // ahead starts instances that somebody is likely to want soon.
 func (p *Pool[I, W]) ahead(now time.Duration) {
-	for p.line.n == 0 && p.live < p.cfg.Max {
+	for p.content() && p.live < p.cfg.Max {
 		want, until := p.want(p.live+1, now)
 		if !want {
 			p.by(until)
 			return
 		}
 		if !p.start(now, true) {
-			p.by(now + retryAhead)
+			p.spurned = now + retryAhead
+			p.by(p.spurned)
 			return
 		}
 	}
@@ -87,6 +92,8 @@ func (p *Pool[I, W]) want(level int, now time.Duration) (want bool, until time.D
 		return false, Never
 	case level <= p.cfg.Min:
 		return true, Never
+	case (level-1)*p.cfg.Concurrency < p.forecast.calls(now):
+		return true, p.forecast.until
 	case level > len(p.fell) || p.fell[level-1] < 0:
 		return false, Never
 	}
@@ -103,6 +110,36 @@ func (p *Pool[I, W]) want(level int, now time.Duration) (want bool, until time.D
 	return false, fell + until - cold
 }
 
+// foresee makes a forecast for an invocation that has just arrived, and has
+// instances started if it is of more than there are. None is started for those that
+// would hardly wait without it, as runs are short, nor where processors are full: it
+// would take these from who runs.
+func (p *Pool[I, W]) foresee(now time.Duration) {
+	if !p.cfg.Forecast || p.cold == 0 || p.run == 0 {
+		return
+	}
+	cold, have := time.Duration(p.cold), p.live*p.cfg.Concurrency
+	p.forecast.arrived(now, cold)
+	calls := min(p.forecast.of(p.running+p.line.n, time.Duration(p.run)), p.cfg.Max*p.cfg.Concurrency)
+	if more := calls - have; more > 0 && (p.pace.of(more, max(p.running, 1)) < cold/worthwhile || p.host.Full()) {
+		calls = have
+	}
+	p.forecast.hold(now, calls)
+	if p.forecast.calls(now) > have && p.content() && now >= p.spurned {
+		p.by(now)
+	}
+}
+
+// worthwhile is which part of a start has to be saved by having it made ahead.
+const worthwhile = 8
+
+// inTime reports whether there would be an instance of a level even if none had been
+// kept: whether it was foreseen before a start's time.
+func (p *Pool[I, W]) inTime(now time.Duration, level int) bool {
+	ago := p.forecast.ago(now, (level-1)*p.cfg.Concurrency+1)
+	return ago > 0 && ago >= time.Duration(p.cold)
+}
+
 // see makes room for what is known of a level.
 func (p *Pool[I, W]) see(level int) {
 	for len(p.fell) < level {
@@ -110,12 +147,13 @@ func (p *Pool[I, W]) see(level int) {
 	}
 }
 
-// rise tells that one more instance is in use, or starts for somebody.
-func (p *Pool[I, W]) rise(now time.Duration) {
+// rise tells that one more instance is in use, or starts for somebody. It was not
+// foreseen in time if somebody waits.
+func (p *Pool[I, W]) rise(now time.Duration, foreseen bool) {
 	p.level++
 	p.see(p.level)
 	if fell := p.fell[p.level-1]; fell >= 0 {
-		p.cfg.Policy.Used(p.level, now-fell)
+		p.cfg.Policy.Used(p.level, now-fell, foreseen)
 	}
 }
 

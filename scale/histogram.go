@@ -34,7 +34,7 @@ const (
 )
 
 // Used implements Policy.
-func (h *Histogram) Used(level int, idle time.Duration) {
+func (h *Histogram) Used(level int, idle time.Duration, _ bool) {
 	if level != 1 {
 		return
 	}

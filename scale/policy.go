@@ -10,9 +10,10 @@ import "time"
 // can be kept over a restart.
 type Policy interface {
 	// Used tells that an instance of a level is wanted after so long without: a
-	// sample of that level's idle time, whether or not one was there. It must not
-	// allocate.
-	Used(level int, idle time.Duration)
+	// sample of that level's idle time, whether or not one was there. If that was
+	// foreseen there would have been one by then, without having been kept. It must
+	// not allocate.
+	Used(level int, idle time.Duration, foreseen bool)
 	// Want says whether there is to be an instance of a level that has been idle for
 	// so long, and up to which idle time that holds; then it is asked again. It must
 	// not allocate as a rule.
@@ -29,7 +30,7 @@ type Cost struct {
 type Fixed time.Duration
 
 // Used implements Policy.
-func (Fixed) Used(int, time.Duration) {}
+func (Fixed) Used(int, time.Duration, bool) {}
 
 // Want implements Policy.
 func (f Fixed) Want(_ int, idle time.Duration, _ Cost) (bool, time.Duration) {
@@ -43,7 +44,7 @@ func (f Fixed) Want(_ int, idle time.Duration, _ Cost) (bool, time.Duration) {
 type None struct{}
 
 // Used implements Policy.
-func (None) Used(int, time.Duration) {}
+func (None) Used(int, time.Duration, bool) {}
 
 // Want implements Policy.
 func (None) Want(int, time.Duration, Cost) (bool, time.Duration) { return false, Never }

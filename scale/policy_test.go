@@ -35,17 +35,17 @@ func TestHistogramFollowsThePaper(t *testing.T) {
 		t.Errorf("of what it does not know it keeps minutes %d to %d", from, until)
 	}
 	for range 100 {
-		h.Used(1, 30*time.Minute+30*time.Second)
+		h.Used(1, 30*time.Minute+30*time.Second, false)
 	}
 	if from, until := kept(h, 1, c); from != 27 || until != 35 {
 		t.Errorf("of what comes each 30 min it keeps minutes %d to %d", from, until)
 	}
 	for i := range 100 {
-		h.Used(1, time.Duration(i%60)*time.Minute)
+		h.Used(1, time.Duration(i%60)*time.Minute, false)
 	}
 	h = scale.NewHistogram()
 	for i := range 600 {
-		h.Used(1, time.Duration(i%60)*time.Minute)
+		h.Used(1, time.Duration(i%60)*time.Minute, false)
 	}
 	if from, until := kept(h, 1, c); from != 0 || until != 10 {
 		t.Errorf("of what comes whenever it likes it keeps minutes %d to %d", from, until)
@@ -67,7 +67,7 @@ func TestThriftSpendsWhereItPays(t *testing.T) {
 	}
 	p := scale.NewThrift(scale.DefaultRate)
 	for range 50 {
-		p.Used(1, 30*time.Minute+30*time.Second)
+		p.Used(1, 30*time.Minute+30*time.Second, false)
 	}
 	c := cost(200*ms, 1)
 	for m, want := range map[int]bool{10: false, 20: false, 30: true, 40: false} {
@@ -80,6 +80,23 @@ func TestThriftSpendsWhereItPays(t *testing.T) {
 	}
 }
 
+// TestThriftKeepsForSurprises: an instance that a forecast would have had started in
+// time is not kept for that.
+func TestThriftKeepsForSurprises(t *testing.T) {
+	c := scale.Cost{Cold: 500 * ms, GB: 1}
+	foreseen, surprising := scale.NewThrift(scale.DefaultRate), scale.NewThrift(scale.DefaultRate)
+	for range 100 {
+		foreseen.Used(1, 5*time.Minute, true)
+		surprising.Used(1, 5*time.Minute, false)
+	}
+	if _, until := kept(surprising, 1, c); until < 5 {
+		t.Errorf("what comes each 5 min, and is not foreseen, is kept until minute %d", until)
+	}
+	if from, until := kept(foreseen, 1, c); from >= 0 && until >= 5 {
+		t.Errorf("what is foreseen is kept for minutes %d to %d", from, until)
+	}
+}
+
 func TestStateOfPolicies(t *testing.T) {
 	for _, mk := range []func() policy{
 		func() policy { return scale.NewHistogram() },
@@ -87,7 +104,7 @@ func TestStateOfPolicies(t *testing.T) {
 	} {
 		p, q := mk(), mk()
 		for i := range 300 {
-			p.Used(1+i%3, time.Duration(i%7)*time.Minute)
+			p.Used(1+i%3, time.Duration(i%7)*time.Minute, i%5 == 0)
 		}
 		b, err := p.MarshalBinary()
 		if err != nil {
@@ -117,13 +134,13 @@ func TestStateOfPolicies(t *testing.T) {
 
 func FuzzState(f *testing.F) {
 	p := scale.NewThrift(1)
-	p.Used(1, time.Minute)
+	p.Used(1, time.Minute, false)
 	b, _ := p.MarshalBinary()
 	f.Add(b)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		for _, p := range []policy{scale.NewHistogram(), scale.NewThrift(1)} {
 			if p.UnmarshalBinary(b) == nil {
-				p.Used(1, time.Minute)
+				p.Used(1, time.Minute, false)
 				p.Want(1, time.Minute, scale.Cost{Cold: ms, GB: 1})
 			}
 		}

@@ -43,6 +43,7 @@ type Pool[I instance, W waiter] struct {
 	run       average         // time that an invocation takes
 	computes  average         // of that, processor time
 	pace      pace
+	forecast  forecast
 	freed     time.Duration // when an invocation was last done with
 	cold      average       // time from a start to its end, init and all
 	starts    pace          // the same
@@ -52,6 +53,7 @@ type Pool[I instance, W waiter] struct {
 	backOff   time.Duration // no start until then
 	forgive   time.Duration // if none has crashed until then, the crashes are forgotten
 	starved   bool          // the node has no place
+	spurned   time.Duration // until then a forecast does not have another start ahead tried
 	bare      bool          // there is no instance, and none starts
 	bareAt    time.Duration // since when
 	retired   bool
@@ -94,11 +96,12 @@ func (p *Pool[I, W]) Take(now time.Duration) (i I, ok bool) {
 	case len(p.idle) > 0 && p.line.n == 0 && p.busy < p.cfg.Max && !p.crowded():
 		i = p.idle[len(p.idle)-1]
 		p.idle = p.idle[:len(p.idle)-1]
-		p.rise(now)
+		p.rise(now, p.inTime(now, p.level+1))
 	default:
 		return i, false
 	}
 	p.assign(now, i)
+	p.foresee(now)
 	return i, true
 }
 
@@ -170,6 +173,7 @@ func (p *Pool[I, W]) Wait(now, deadline time.Duration, w W) Refusal {
 	s.since, s.deadline = now, deadline
 	p.line.push(w)
 	p.provide(now)
+	p.foresee(now)
 	return Refusal{}
 }
 
@@ -206,7 +210,7 @@ func (p *Pool[I, W]) Started(now time.Duration, i I, took time.Duration) {
 	served := p.serve(now, i)
 	switch {
 	case served && !demanded:
-		p.rise(now)
+		p.rise(now, false)
 	case !served && demanded: // another was sooner
 		p.fall(now)
 	case !served: // ahead: as if it had been used now, if there is nothing to go by

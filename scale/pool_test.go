@@ -66,7 +66,7 @@ type pool = scale.Pool[*box, *call]
 func newPool(change func(*scale.Config)) (*pool, *host) {
 	h := &host{places: -1}
 	cfg := scale.Default(128)
-	cfg.Policy = scale.Fixed(10 * time.Minute)
+	cfg.Policy, cfg.Forecast = scale.Fixed(10*time.Minute), false
 	cfg.FreezeAfter = 0
 	if change != nil {
 		change(&cfg)
@@ -468,7 +468,7 @@ func TestKeepFreezeEnd(t *testing.T) {
 // afterGap wants one instance between two idle times.
 type afterGap struct{ from, until time.Duration }
 
-func (afterGap) Used(int, time.Duration) {}
+func (afterGap) Used(int, time.Duration, bool) {}
 func (a afterGap) Want(_ int, idle time.Duration, _ scale.Cost) (bool, time.Duration) {
 	switch {
 	case idle < a.from:
@@ -641,6 +641,7 @@ func TestPoolKeepsItsWord(t *testing.T) {
 		p, h := newPool(func(c *scale.Config) {
 			c.Policy, c.Concurrency, c.Max, c.Queue, c.FreezeAfter = policy, concurrency, most, 10, time.Second
 			c.Min = rapid.IntRange(0, 1).Draw(t, "min")
+			c.Forecast = rapid.Bool().Draw(t, "forecast")
 			c.Rate, c.Burst, c.Processors = 10, 3, 2
 		})
 		crowded := false // processors were full since that was last looked at
@@ -756,7 +757,7 @@ func TestPoolKeepsItsWord(t *testing.T) {
 
 func TestWarmPathAllocatesNothing(t *testing.T) {
 	for _, policy := range []scale.Policy{scale.Fixed(time.Minute), scale.NewThrift(scale.DefaultRate), scale.NewHistogram()} {
-		p, h := newPool(func(c *scale.Config) { c.Policy, c.FreezeAfter = policy, time.Second })
+		p, h := newPool(func(c *scale.Config) { c.Policy, c.Forecast, c.FreezeAfter = policy, true, time.Second })
 		warm(t, p, h, 1, 5*ms, ms)
 		now := time.Second
 		if n := testing.AllocsPerRun(1000, func() {
@@ -772,7 +773,10 @@ func TestWarmPathAllocatesNothing(t *testing.T) {
 func BenchmarkWarm(b *testing.B) {
 	for _, policy := range []scale.Policy{scale.Fixed(time.Minute), scale.NewThrift(scale.DefaultRate)} {
 		b.Run(fmt.Sprintf("%T", policy), func(b *testing.B) {
-			p, h := newPool(func(c *scale.Config) { c.Policy, c.FreezeAfter = policy, time.Second })
+			p, h := newPool(func(c *scale.Config) {
+				c.Policy, c.FreezeAfter = policy, time.Second
+				_, c.Forecast = policy.(*scale.Thrift)
+			})
 			warm(b, p, h, 1, 5*ms, ms)
 			now := time.Second
 			b.ReportAllocs()

@@ -31,6 +31,7 @@ const Never = time.Duration(math.MaxInt64)
 // A Config is what bounds one pool. A change is taken over with [Pool.Set].
 type Config struct {
 	Policy      Policy        // of idle instances; nil: none is kept
+	Forecast    bool          // more are started while demand grows, and kept for seconds, whatever the policy
 	MemoryMB    int           // of one instance: what keeping it costs
 	Concurrency int           // invocations that one instance serves at a time; 0 is 1
 	Processors  int           // of the node; 0: it has more than can be filled
@@ -49,7 +50,7 @@ type Config struct {
 // default [Policy].
 func Default(memoryMB int) Config {
 	return Config{
-		Policy: NewThrift(DefaultRate), MemoryMB: memoryMB, Concurrency: 1, Max: 1000, Queue: 1000, QueueWait: 30 * time.Second,
+		Policy: NewThrift(DefaultRate), Forecast: true, MemoryMB: memoryMB, Concurrency: 1, Max: 1000, Queue: 1000, QueueWait: 30 * time.Second,
 		Rate: 100, Burst: 1000, BackOff: 100 * time.Millisecond, BackOffMax: 30 * time.Second, FreezeAfter: time.Second,
 	}
 }

@@ -8,7 +8,7 @@ func (p *Pool[I, W]) provide(now time.Duration) {
 	p.use(now)
 	for p.line.n > 0 && p.short(now) && p.start(now, false) {
 		p.demanded++
-		p.rise(now)
+		p.rise(now, false)
 	}
 	if p.hopeless(now) {
 		for p.line.n > 0 {
@@ -37,7 +37,7 @@ func (p *Pool[I, W]) use(now time.Duration) {
 			p.idle = append(p.idle, i)
 			return
 		}
-		p.rise(now)
+		p.rise(now, p.inTime(now, p.level+1))
 	}
 }
 

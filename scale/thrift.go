@@ -29,8 +29,8 @@ type Thrift struct {
 }
 
 // DefaultRate is the price at which the default policy spends memory: a second of
-// delay is worth a GB for 67 minutes. RATIONALE.md has what it gives.
-const DefaultRate = 4_000
+// delay is worth a GB for 25 minutes. RATIONALE.md has what it gives.
+const DefaultRate = 1_500
 
 // NewThrift returns one that has seen nothing.
 func NewThrift(rate float64) *Thrift { return &Thrift{Rate: rate} }
@@ -62,11 +62,12 @@ func startOf(step int) time.Duration {
 
 // A habit is what is known of some levels.
 type habit struct {
-	seen [steps + 1]uint32 // idle times that ended in each step; those beyond last
-	n    uint32
-	cost Cost               // of the plan
-	due  uint32             // when n is so many the plan is made anew; 0: there is none
-	plan [steps / 64]uint64 // whether there is to be one, by step
+	seen      [steps + 1]uint16 // idle times that ended in each step; those beyond last
+	surprises [steps + 1]uint16 // of them, those whose end was not foreseen
+	n         uint32
+	cost      Cost               // of the plan
+	due       uint32             // when n is so many the plan is made anew; 0: there is none
+	plan      [steps / 64]uint64 // whether there is to be one, by step
 }
 
 const (
@@ -77,19 +78,23 @@ const (
 )
 
 // Used implements Policy.
-func (t *Thrift) Used(level int, idle time.Duration) {
+func (t *Thrift) Used(level int, idle time.Duration, foreseen bool) {
 	s := stepOf(idle)
-	t.all.add(s)
-	t.habit(level).add(s)
+	t.all.add(s, foreseen)
+	t.habit(level).add(s, foreseen)
 }
 
-func (h *habit) add(step int) {
+func (h *habit) add(step int, foreseen bool) {
 	h.seen[step]++
+	if !foreseen {
+		h.surprises[step]++
+	}
 	if h.n++; h.n >= memory {
 		h.n = 0
 		for i := range h.seen {
 			h.seen[i] /= 2
-			h.n += h.seen[i]
+			h.surprises[i] = min((h.surprises[i]+1)/2, h.seen[i])
+			h.n += uint32(h.seen[i])
 		}
 		h.due = min(h.due, h.n+h.n/4)
 	}
@@ -136,8 +141,9 @@ func (t *Thrift) Want(level int, idle time.Duration, c Cost) (bool, time.Duratio
 	return false, Never
 }
 
-// decide makes the plan. A step's chance is that of the habit, and while it has few
-// samples that of all levels, and while those are few that of anything.
+// decide makes the plan. A step's chances are those of the habit, and while it has few
+// samples those of all levels, and while those are few those of anything. Any use ends
+// the idle time, but only one that would be a surprise is worth having kept the instance.
 func (h *habit) decide(all *habit, rate float64, c Cost) {
 	h.cost, h.due = c, h.n+h.n/4+1
 	saved := rate * c.Cold.Seconds()
@@ -148,12 +154,15 @@ func (h *habit) decide(all *habit, rate float64, c Cost) {
 	left, allLeft := float64(h.seen[steps]), float64(all.seen[steps]) // idle times that end after the step
 	for s := steps - 1; s >= 0; s-- {
 		n, allN := float64(h.seen[s]), float64(all.seen[s])
-		used := (allN + priorWeight*priorUsed) / (allLeft + allN + priorWeight)
-		used = (n + priorWeight*used) / (left + n + priorWeight)
+		chance := func(of, ofAll float64) float64 {
+			expected := (ofAll + priorWeight*priorUsed) / (allLeft + allN + priorWeight)
+			return (of + priorWeight*expected) / (left + n + priorWeight)
+		}
+		used, surprised := chance(n, allN), chance(float64(h.surprises[s]), float64(all.surprises[s]))
 		left += n
 		allLeft += allN
 		width := (startOf(s+1) - startOf(s)).Seconds()
-		keep[s] = used*saved - c.GB*width*(1-used/2) + (1-used)*with
+		keep[s] = surprised*saved - c.GB*width*(1-used/2) + (1-used)*with
 		drop[s] = (1 - used) * without
 		with, without = max(keep[s], drop[s]), max(keep[s]-aheadPrice*saved, drop[s])
 	}
@@ -173,7 +182,7 @@ func (h *habit) decide(all *habit, rate float64, c Cost) {
 
 func abs(d time.Duration) time.Duration { return max(d, -d) }
 
-const thriftVersion = 1
+const thriftVersion = 2
 
 // MarshalBinary implements encoding.BinaryMarshaler. Rate is not part of it.
 func (t *Thrift) MarshalBinary() ([]byte, error) {
@@ -186,17 +195,18 @@ func (t *Thrift) MarshalBinary() ([]byte, error) {
 	return b, nil
 }
 
-// append writes pairs of how many steps without a sample there are and how many
-// samples then.
+// append writes, of each step with samples, how many without there are before, how
+// many samples and how many surprises.
 func (h *habit) append(b []byte) []byte {
 	skip := uint64(0)
-	for _, n := range h.seen {
+	for s, n := range h.seen {
 		if n == 0 {
 			skip++
 			continue
 		}
 		b = binary.AppendUvarint(b, skip)
 		b = binary.AppendUvarint(b, uint64(n))
+		b = binary.AppendUvarint(b, uint64(h.surprises[s]))
 		skip = 0
 	}
 	return binary.AppendUvarint(b, uint64(len(h.seen))) // the end: no step is so far
@@ -236,7 +246,8 @@ func (h *habit) read(r *reader) {
 			r.bad = true
 			return
 		}
-		h.seen[s] = min(r.count(), memory)
-		h.n += h.seen[s]
+		h.seen[s] = uint16(min(r.count(), memory))
+		h.surprises[s] = min(uint16(min(r.count(), memory)), h.seen[s])
+		h.n += uint32(h.seen[s])
 	}
 }

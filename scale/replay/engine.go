@@ -91,7 +91,7 @@ func (s *replayer) begin(f *Function, minutes int, seed uint64) {
 	s.Claim = scale.Claim{Project: f.Project, Pool: f.Name, MemoryMB: f.memoryMB()}
 	cfg := scale.Default(s.MemoryMB)
 	cfg.Policy, cfg.Max, cfg.Queue, cfg.QueueWait, cfg.FreezeAfter, cfg.Rate = s.c.New(), math.MaxInt32, math.MaxInt32, 0, 0, 0
-	cfg.Concurrency = max(s.c.Concurrency, 1)
+	cfg.Concurrency, cfg.Forecast = max(s.c.Concurrency, 1), s.c.Forecast
 	if s.node != nil {
 		cfg.Max = min(cfg.Max, s.node.MaxInstances)
 	}

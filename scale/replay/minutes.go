@@ -39,7 +39,7 @@ func (r *Result) minutes(c *Contender, f *Function, minutes int) {
 			age := time.Duration(m-last-1) * time.Minute
 			want, _ := policy.Want(1, age, cost)
 			cold = !want
-			policy.Used(1, age)
+			policy.Used(1, age, false)
 		}
 		p := r.minute(time.Duration(m) * time.Minute)
 		p.instances += minute

@@ -12,7 +12,7 @@ import (
 // Parse reads a contender as it is written on a command line: NAME, NAME:VALUE,
 // and with @START where its starts take another time than the given one.
 //
-//	default, default:RATE    scale.Thrift, with RATE GB-s for a second of delay
+//	default, default:RATE    scale.Thrift, with RATE GB-s for a second of delay, and the forecast
 //	fixed:DURATION           scale.Fixed
 //	histogram                scale.Histogram
 //	none                     scale.None
@@ -48,7 +48,7 @@ func Parse(s string, start, init time.Duration) (Contender, error) {
 				return bad("its value is what a second of delay is worth in GB-s, such as default:4000")
 			}
 		}
-		c.New = func() scale.Policy { return scale.NewThrift(rate) }
+		c.New, c.Forecast = func() scale.Policy { return scale.NewThrift(rate) }, true
 		return c, nil
 	case "histogram":
 		c.New = func() scale.Policy { return scale.NewHistogram() }

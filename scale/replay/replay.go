@@ -29,6 +29,7 @@ import (
 type Contender struct {
 	Name        string
 	New         func() scale.Policy // for one function
+	Forecast    bool                // instances are started while demand grows, too
 	Start       time.Duration       // the platform's part of a cold start
 	Init        time.Duration       // the code's part
 	Concurrency int                 // invocations at a time in one instance; 0 is 1

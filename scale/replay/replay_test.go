@@ -110,6 +110,28 @@ func TestTimerIsStartedAhead(t *testing.T) {
 	}
 }
 
+// TestBurstsAreForeseen: in a burst few wait, and only in its first moments.
+func TestBurstsAreForeseen(t *testing.T) {
+	trace := small()
+	trace.Functions = trace.Functions[1:2]
+	for i := range trace.Functions[0].Counts {
+		trace.Functions[0].Counts[i].N = 600
+	}
+	with, err := replay.Parse("default", 5*ms, 500*ms)
+	if err != nil {
+		t.Fatal(err)
+	}
+	without := with
+	without.Forecast = false
+	rs, err := replay.Run(context.Background(), trace, replay.Options{Seed: 1}, []replay.Contender{with, without})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if rs[0].DelayS > rs[1].DelayS/2 {
+		t.Errorf("they wait for %.1f s; without a forecast for %.1f s", rs[0].DelayS, rs[1].DelayS)
+	}
+}
+
 func TestMadeUpFunctions(t *testing.T) {
 	r := run(t, small(), replay.Options{Seed: 1, Functions: 100}, 0, "default")[0]
 	if mean := float64(r.Invocations) / 100; mean < 6000 || mean > 12000 {
@@ -243,6 +265,10 @@ func TestAzureDay(t *testing.T) {
 		}
 	}
 	goal("coarse", rs[6], rs[2])
+	for _, init := range []time.Duration{0, 100 * ms, 500 * ms} {
+		rs := run(t, trace, replay.Options{Seed: 1}, init, "default", "fixed:10m@150ms")
+		goal(fmt.Sprintf("one call at a time, an init of %v", init), rs[0], rs[1])
+	}
 	if w := rs[4].WarmShare(); w < 0.9999 {
 		t.Errorf("%s: %.4f %% are warm", rs[4].Name, 100*w)
 	}
@@ -251,8 +277,6 @@ func TestAzureDay(t *testing.T) {
 		some.Functions = append(some.Functions, trace.Functions[i])
 	}
 	rs = run(t, some, replay.Options{Seed: 1}, 0, "default", "fixed:10m@150ms")
-	goal("one call at a time", rs[0], rs[1])
-
 	together := run(t, some, replay.Options{Seed: 1, MemoryMB: 1e9}, 0, "default", "fixed:10m@150ms")
 	half := run(t, some, replay.Options{Seed: 1, MemoryMB: together[0].PeakMB / 2}, 0, "default")[0]
 	if half.PeakMB > together[0].PeakMB/2 || half.Evicted == 0 || half.Yielded == 0 || half.Invocations != rs[0].Invocations {

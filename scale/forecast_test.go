@@ -1,0 +1,109 @@
+package scale_test
+
+import (
+	"testing"
+	"time"
+
+	"lambent/scale"
+)
+
+// TestForecastIsAheadOfABurst: where calls come faster than they end, instances are
+// started for those that come next, and end soon after the last.
+func TestForecastIsAheadOfABurst(t *testing.T) {
+	const cold, run = 500 * ms, 10 * time.Second
+	burst := func(forecast bool) (waited time.Duration) {
+		p, h := newPool(func(c *scale.Config) { c.Policy, c.Forecast = scale.None{}, forecast })
+		for _, b := range warm(t, p, h, 1, cold, run) {
+			p.Gone(5*ms+cold+run, b)
+		}
+		now := time.Minute
+		var begun []time.Duration // starts
+		var busy []*box
+		came := map[*call]time.Duration{}
+		advance := func(to time.Duration) {
+			for len(begun) > 0 && begun[0]+cold <= to {
+				now, begun = begun[0]+cold, begun[1:]
+				h.starts--
+				p.Started(now, &box{}, cold)
+			}
+			for _, c := range h.served {
+				waited += now - came[c]
+				busy = append(busy, c.got)
+			}
+			now, h.served = to, nil
+			p.Due(now)
+			for len(begun) < h.starts {
+				begun = append(begun, now)
+			}
+		}
+		h.served = nil
+		for range 100 { // in 5 s
+			if b, ok := p.Take(now); ok {
+				busy = append(busy, b)
+			} else {
+				c := &call{}
+				came[c] = now
+				p.Wait(now, scale.Never, c)
+			}
+			advance(now)
+			advance(now + 50*ms)
+		}
+		if s := p.Stats(); s.Idle+s.Starting > 60 {
+			t.Errorf("at the end of a burst of 20 in a second: %+v", s)
+		}
+		advance(now + cold)
+		for _, b := range busy {
+			p.Free(now, b, run)
+		}
+		for p.Next() != scale.Never && now < time.Hour {
+			advance(max(now, p.Next()))
+		}
+		if s := p.Stats(); s.Idle > 0 || s.Starting > 0 || now > 90*time.Second {
+			t.Errorf("at %v: %+v", now, s)
+		}
+		return waited
+	}
+	if with, without := burst(true), burst(false); with > without/4 {
+		t.Errorf("they wait for %v; without a forecast for %v", with, without)
+	}
+}
+
+// TestForecastIsNotForThese: calls that come one by one; and short ones, for which
+// an instance that is busy is sooner than one that starts.
+func TestForecastIsNotForThese(t *testing.T) {
+	for _, c := range []struct{ run, each time.Duration }{{100 * ms, time.Second}, {5 * ms, 10 * ms}} {
+		p, h := newPool(func(c *scale.Config) { c.Forecast = true })
+		warm(t, p, h, 1, 100*ms, c.run)
+		for now := time.Minute; now < 2*time.Minute; now += c.each {
+			b, ok := p.Take(now)
+			if !ok {
+				t.Fatal("nothing is idle")
+			}
+			p.Due(now)
+			p.Free(now+c.run, b, c.run)
+		}
+		if h.ahead > 0 {
+			t.Errorf("of %v each %v: %d start ahead", c.run, c.each, h.ahead)
+		}
+	}
+}
+
+// TestForecastIsNotForALine: while somebody is in line for whom another instance is
+// not worth its start, none is started for those that come later. Else, where
+// processors are what is short, clients that call again at once would have one each.
+func TestForecastIsNotForALine(t *testing.T) {
+	p, h := newPool(func(c *scale.Config) { c.Forecast = true })
+	warm(t, p, h, 1, 20*ms, 2*ms)
+	now := time.Minute
+	b, _ := p.Take(now)
+	p.Wait(now, scale.Never, &call{})
+	for range 1000 {
+		now += 2 * ms
+		p.Free(now, b, 2*ms)
+		p.Wait(now, scale.Never, &call{})
+		p.Due(now)
+	}
+	if h.starts > 0 {
+		t.Errorf("%d start, %d of them ahead", h.starts, h.ahead)
+	}
+}
