@@ -39,8 +39,8 @@ fixed:DURATION, histogram (Shahrad et al., 2020), none; with @START for another
 start than --start. The last one is what the others are compared with.
 
 COLD are starts that somebody waited for, FIRST those of them that were their
-function's first, GROWTH those of an instance more than it ever had (no policy can
-foresee these), AHEAD starts for nobody yet. EVICTED are idle instances that gave
+function's first, GROWTH those of an instance more than it ever had (for which none
+can have been kept), AHEAD starts for nobody yet. EVICTED are idle instances that gave
 way to others, YIELDED such that did after a call. DELAY is between arrival and
 start, summed up, PLACE that part of it in which the node had no place for another
 instance. Idle memory includes that of instances which start.`
