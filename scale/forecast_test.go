@@ -107,3 +107,64 @@ func TestForecastIsNotForALine(t *testing.T) {
 		t.Errorf("%d start, %d of them ahead", h.starts, h.ahead)
 	}
 }
+
+// surge is a pool with 20 idle instances, whose starts take half a second and whose runs
+// take ten, in the midst of a burst that will need more: one call each 50 ms.
+type surge struct {
+	*pool
+	*host
+	cfg scale.Config
+	now time.Duration
+}
+
+func newSurge(t *testing.T) *surge {
+	s := &surge{now: time.Minute}
+	s.pool, s.host = newPool(func(c *scale.Config) {
+		c.Forecast = true
+		s.cfg = *c
+	})
+	warm(t, s.pool, s.host, 20, 500*ms, 10*time.Second)
+	s.Due(30 * time.Second)
+	s.asked = 0
+	return s
+}
+
+// calls has n more come.
+func (s *surge) calls(t *testing.T, n int) {
+	t.Helper()
+	for range n {
+		if _, ok := s.Take(s.now); !ok {
+			t.Fatal("nothing is idle")
+		}
+		s.until(s.now + 50*ms)
+	}
+}
+
+func (s *surge) until(t time.Duration) {
+	for ; s.Next() <= t; s.Due(s.now) {
+		s.now = max(s.now, s.Next())
+	}
+	s.now = t
+}
+
+// TestForecastIsSpurned: a node that has no place for a start ahead is not asked for one
+// with each call, but after a while; and at once where another start has shown that
+// they can be had.
+func TestForecastIsSpurned(t *testing.T) {
+	s := newSurge(t)
+	s.places = 0
+	s.calls(t, 19)
+	if s.asked != 1 {
+		t.Fatalf("asked %d times in a second", s.asked)
+	}
+	s.places = 2
+	s.until(s.now + 5*time.Second)
+	if s.ahead != 2 || s.asked != 4 {
+		t.Fatalf("%d start when there are two places, and it was asked %d times", s.ahead, s.asked)
+	}
+	s.places = -1
+	s.Started(s.now, &box{}, 500*ms)
+	if s.calls(t, 1); s.ahead < 4 {
+		t.Errorf("%d start ahead when there are more", s.ahead)
+	}
+}

@@ -291,6 +291,7 @@ type tenantPool struct {
 }
 
 func (s *tenantPool) Start(ahead bool) bool {
+	s.asked++
 	if !s.n.Admit(0, s, ahead) {
 		return false
 	}
@@ -299,6 +300,38 @@ func (s *tenantPool) Start(ahead bool) bool {
 }
 func (s *tenantPool) Full() bool { return false }
 func (s *tenantPool) Enough()    { s.n.Forget(s) }
+
+// TestAheadIsForNobody: a start ahead takes no place for which somebody waits, nor has an idle
+// instance end, and is tried again once nobody does.
+func TestAheadIsForNobody(t *testing.T) {
+	n := &scale.Node[*tenantPool]{MaxInstances: 100, MemoryMB: 5000}
+	other := &tenantPool{n: n, Claim: scale.Claim{Project: "a", Pool: "1", MemoryMB: 4000}}
+	s := &tenantPool{n: n, Claim: scale.Claim{Project: "b", Pool: "2", MemoryMB: 128}}
+	cfg := scale.Default(128)
+	cfg.Policy, cfg.FreezeAfter = scale.Fixed(10*time.Minute), 0
+	s.p = scale.NewPool[*box, *call](cfg, s)
+	warm(t, s.p, &s.host, 20, 500*ms, 10*time.Second)
+	n.Admit(0, other, false)
+	if n.Waiting() != 1 {
+		t.Fatal("a place for which there is no room")
+	}
+	now := time.Minute
+	for range 19 {
+		s.p.Take(now)
+		s.p.Due(now)
+		now += 50 * ms
+	}
+	if s.asked < 21 || s.starts > 0 {
+		t.Errorf("of %d starts %d have a place, and somebody waits", s.asked, s.starts)
+	}
+	if s.p.Stats().Idle != 1 {
+		t.Errorf("%+v: an idle one ended", s.p.Stats())
+	}
+	n.Forget(other)
+	if s.p.Due(s.p.Next()); s.starts == 0 {
+		t.Error("nothing starts when nobody waits any more")
+	}
+}
 
 // Whatever happens between Grant and Place, a pool for which nobody waits is off the
 // list.

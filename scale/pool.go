@@ -200,7 +200,7 @@ func (p *Pool[I, W]) Started(now time.Duration, i I, took time.Duration) {
 	p.starts.add(took)
 	p.startedAt = now
 	p.standing.Cold = time.Duration(p.cold)
-	p.crashes, p.backOff = 0, 0
+	p.crashes, p.backOff, p.spurned = 0, 0, 0
 	p.starting--
 	demanded := p.demanded > 0
 	if demanded {

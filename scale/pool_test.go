@@ -29,6 +29,7 @@ type call struct {
 
 // A host does nothing but remember.
 type host struct {
+	asked  int // times that it was to start one
 	starts int // begun, and not ended
 	ahead  int
 	places int // that the node has; -1: any number
@@ -40,6 +41,7 @@ type host struct {
 }
 
 func (h *host) Start(ahead bool) bool {
+	h.asked++
 	if h.places == 0 {
 		return false
 	}
