@@ -168,3 +168,17 @@ func TestForecastIsSpurned(t *testing.T) {
 		t.Errorf("%d start ahead when there are more", s.ahead)
 	}
 }
+
+// TestForecastIsNotForWhatFails: where starts fail, more are not tried with each call.
+func TestForecastIsNotForWhatFails(t *testing.T) {
+	s := newSurge(t)
+	for range 19 {
+		s.calls(t, 1)
+		for ; s.starts > 0; s.starts-- {
+			s.Failed(s.now, false)
+		}
+	}
+	if s.ahead == 0 || s.ahead > 5 {
+		t.Errorf("%d starts ahead fail in a second", s.ahead)
+	}
+}

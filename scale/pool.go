@@ -53,7 +53,7 @@ type Pool[I instance, W waiter] struct {
 	backOff   time.Duration // no start until then
 	forgive   time.Duration // if none has crashed until then, the crashes are forgotten
 	starved   bool          // the node has no place
-	spurned   time.Duration // until then a forecast does not have another start ahead tried
+	spurned   time.Duration // until then a forecast does not have another start ahead tried, as one was in vain
 	bare      bool          // there is no instance, and none starts
 	bareAt    time.Duration // since when
 	retired   bool
@@ -230,6 +230,7 @@ func (p *Pool[I, W]) Started(now time.Duration, i I, took time.Duration) {
 // to be told, if there is one; those that nothing could serve are refused.
 func (p *Pool[I, W]) Failed(now time.Duration, broken bool) (w W, ok bool) {
 	p.unstart()
+	p.spurned = now + retryAhead
 	if broken && p.cfg.BackOff > 0 && now >= p.backOff { // others of the same while count as one
 		pause := min(p.cfg.BackOff<<min(p.crashes, 20), max(p.cfg.BackOffMax, p.cfg.BackOff))
 		p.backOff = now + pause
