@@ -295,6 +295,20 @@ func TestCrashingInit(t *testing.T) {
 	}
 }
 
+// TestFailureIsForWhoHasNoOtherStart: that a start ahead fails is nothing to one in line
+// whose own start is under way.
+func TestFailureIsForWhoHasNoOtherStart(t *testing.T) {
+	p, _ := newPool(nil)
+	c := wait(t, p, 0)
+	p.Begin()
+	if told, ok := p.Failed(ms, false); ok {
+		t.Fatalf("%p is told, though another instance starts", told)
+	}
+	if told, ok := p.Failed(2*ms, false); !ok || told != c {
+		t.Fatal("the first in line is to be told of the last failure")
+	}
+}
+
 func TestRefusals(t *testing.T) {
 	p, h := newPool(func(c *scale.Config) { c.Max, c.Queue, c.QueueWait = 1, 3, 5*time.Second })
 	warm(t, p, h, 1, 5*ms, 2*time.Second)
