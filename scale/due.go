@@ -16,10 +16,11 @@ func (p *Pool[I, W]) by(t time.Duration) { p.due = min(p.due, t) }
 func (p *Pool[I, W]) Due(now time.Duration) time.Duration {
 	p.due = Never
 	switch {
-	case now >= p.forgive:
-		p.crashes = 0
-	case p.crashes > 0:
+	case p.crashes == 0:
+	case now < p.forgive:
 		p.by(p.forgive)
+	case p.starting == 0: // or that is still to be seen
+		p.crashes = 0
 	}
 	p.provide(now)
 	p.trim(now)
@@ -48,9 +49,10 @@ const retryAhead = 5 * time.Second
 // others are better off without one, and so are those who come later.
 func (p *Pool[I, W]) content() bool { return p.line.n <= p.starting*p.cfg.Concurrency }
 
-// ahead starts instances that somebody is likely to want soon.
+// ahead starts instances that somebody is likely to want soon: where the last start
+// crashed, one at first.
 func (p *Pool[I, W]) ahead(now time.Duration) {
-	for p.content() && p.live < p.cfg.Max {
+	for p.content() && p.live < p.cfg.Max && (p.crashes == 0 || p.starting == 0) {
 		want, until := p.want(p.live+1, now)
 		if !want {
 			p.by(until)

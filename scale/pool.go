@@ -200,6 +200,9 @@ func (p *Pool[I, W]) Started(now time.Duration, i I, took time.Duration) {
 	p.starts.add(took)
 	p.startedAt = now
 	p.standing.Cold = time.Duration(p.cold)
+	if p.crashes > 0 {
+		p.by(now) // for others ahead
+	}
 	p.crashes, p.backOff, p.spurned = 0, 0, 0
 	p.starting--
 	demanded := p.demanded > 0

@@ -309,6 +309,36 @@ func TestFailureIsForWhoHasNoOtherStart(t *testing.T) {
 	}
 }
 
+// TestCrashesAheadAreFew: after a crash one instance shows whether the code starts again,
+// before others are started ahead; and that it takes a while to crash is no pause.
+func TestCrashesAheadAreFew(t *testing.T) {
+	for _, took := range []time.Duration{0, 2 * time.Second} {
+		p, h := newPool(func(c *scale.Config) { c.Min, c.BackOff, c.BackOffMax = 20, time.Second, 10*time.Second })
+		now := p.Next()
+		for p.Due(now); now < time.Minute; p.Due(now) {
+			for ends := now + took; h.starts > 0 && p.Next() <= ends; p.Due(now) {
+				now = p.Next()
+			}
+			for now = now + took; h.starts > 0; h.starts-- {
+				p.Failed(now, true)
+			}
+			now = max(now, p.Next())
+		}
+		if n := h.ahead - 20; n < 4 || n > 10 {
+			t.Errorf("crashing after %v: %d start in a minute after the first 20", took, n)
+		}
+		for now = max(now, p.Next()); h.starts == 0; now = max(now, p.Next()) {
+			p.Due(now)
+		}
+		for ; h.starts > 0; h.starts-- {
+			p.Started(now, &box{}, ms)
+		}
+		if p.Due(p.Next()); h.starts != 19 {
+			t.Errorf("crashing after %v: %d start once one has", took, h.starts)
+		}
+	}
+}
+
 func TestRefusals(t *testing.T) {
 	p, h := newPool(func(c *scale.Config) { c.Max, c.Queue, c.QueueWait = 1, 3, 5*time.Second })
 	warm(t, p, h, 1, 5*ms, 2*time.Second)
