@@ -182,3 +182,20 @@ func TestForecastIsNotForWhatFails(t *testing.T) {
 		t.Errorf("%d starts ahead fail in a second", s.ahead)
 	}
 }
+
+// TestForecastEnds: once there is to be none, nothing is kept for one.
+func TestForecastEnds(t *testing.T) {
+	s := newSurge(t)
+	s.calls(t, 19)
+	if s.ahead == 0 {
+		t.Fatal("nothing starts ahead")
+	}
+	for ; s.starts > 0; s.starts-- {
+		s.Started(s.now, &box{}, 500*ms)
+	}
+	s.cfg.Policy, s.cfg.Forecast = scale.None{}, false
+	s.Set(s.cfg)
+	if s.until(s.now); s.Stats().Idle > 0 {
+		t.Errorf("%+v", s.Stats())
+	}
+}

@@ -77,6 +77,9 @@ func (p *Pool[I, W]) Set(cfg Config) {
 	}
 	cfg.Concurrency = max(cfg.Concurrency, 1)
 	p.cfg = cfg
+	if !cfg.Forecast {
+		p.forecast = forecast{}
+	}
 	p.standing.GB = float64(cfg.MemoryMB) / 1024
 	if cfg.Min > 0 || p.live > 0 || p.line.n > 0 {
 		p.due = 0
