@@ -127,7 +127,7 @@ func (p *Pool[I, W]) foresee(now time.Duration) {
 		calls = have
 	}
 	p.forecast.hold(now, calls)
-	if p.forecast.calls(now) > have && p.content() && now >= p.spurned {
+	if p.live < p.cfg.Max && p.forecast.calls(now) > have && p.content() && now >= p.spurned {
 		p.by(now)
 	}
 }

@@ -199,3 +199,27 @@ func TestForecastEnds(t *testing.T) {
 		t.Errorf("%+v", s.Stats())
 	}
 }
+
+// TestForecastIsOfWhatMayBe: a pool that may have no more instances is not asked with each
+// call whether it wants some.
+func TestForecastIsOfWhatMayBe(t *testing.T) {
+	s := newSurge(t)
+	s.calls(t, 17)
+	for ; s.starts > 0; s.starts-- {
+		s.Started(s.now, &box{}, 500*ms)
+	}
+	s.cfg.Max = 20
+	s.Set(s.cfg)
+	s.until(s.now)
+	for _, b := range s.ended {
+		s.Gone(s.now, b)
+	}
+	for range 3 {
+		if _, ok := s.Take(s.now); !ok {
+			t.Fatal("nothing is idle")
+		}
+		if s.Next() <= s.now {
+			t.Fatalf("%+v, of which there may be 20: it wants to be asked", s.Stats())
+		}
+	}
+}
