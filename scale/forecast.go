@@ -10,10 +10,10 @@ import (
 // (the M/M/∞ queue). Idle times say nothing of what a burst needs for the first time
 // in hours, or ever. The zero value is ready.
 type forecast struct {
-	horizon  time.Duration
-	arrivals float64       // the older the less they count
-	at       time.Duration // of the last
-	rate     float64       // of those before it, in a nanosecond
+	horizon time.Duration
+	rate    float64       // of arrivals before the last, in a nanosecond; the older the less they count
+	next    float64       // with the last
+	at      time.Duration // of the last
 
 	high, before int             // the most that was forecast, in the window up to until and in the one before
 	until        time.Duration   // a forecast holds at least up to there
@@ -35,9 +35,8 @@ const (
 func (f *forecast) arrived(now, start time.Duration) {
 	f.horizon = max(start, leastHorizon)
 	past := float64(forecastPast * f.horizon)
-	f.arrivals *= math.Exp(-float64(now-f.at) / past)
-	f.rate = f.arrivals / past
-	f.arrivals++
+	f.rate = f.next * math.Exp(-float64(now-f.at)/past)
+	f.next = f.rate + 1/past
 	f.at = now
 }
 

@@ -223,3 +223,37 @@ func TestForecastIsOfWhatMayBe(t *testing.T) {
 		}
 	}
 }
+
+// TestForecastOutlivesLongStarts: that starts took longer says nothing of how fast calls
+// have come.
+func TestForecastOutlivesLongStarts(t *testing.T) {
+	p, h := newPool(func(c *scale.Config) { c.Forecast = true })
+	b := warm(t, p, h, 8, 10*time.Second, 2*time.Second)[0]
+	now := time.Minute
+	var busy []*box
+	call := func() {
+		now += time.Second
+		for ; len(busy) == 2; busy = busy[1:] {
+			p.Free(now, busy[0], 2*time.Second)
+		}
+		b, ok := p.Take(now)
+		if !ok {
+			t.Fatal("nothing is idle")
+		}
+		busy = append(busy, b)
+		p.Due(now)
+	}
+	for range 60 {
+		call()
+	}
+	for range 60 {
+		p.Died(b)
+		p.Gone(now, b)
+		b = &box{}
+		p.Begin()
+		p.Started(now, b, 100*ms)
+	}
+	if call(); h.ahead > 0 {
+		t.Errorf("%d start ahead of one call in a second", h.ahead)
+	}
+}
