@@ -45,7 +45,7 @@ func Parse(s string, start, init time.Duration) (Contender, error) {
 		if given {
 			var err error
 			if rate, err = strconv.ParseFloat(value, 64); err != nil || !(rate >= 0 && rate <= 1e12) {
-				return bad("its value is what a second of delay is worth in GB-s, such as default:4000")
+				return bad("its value is what a second of delay is worth in GB-s, such as default:1500")
 			}
 		}
 		c.New, c.Forecast = func() scale.Policy { return scale.NewThrift(rate) }, true
