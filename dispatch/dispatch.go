@@ -49,7 +49,7 @@ type Config struct {
 	Learnt       map[string][]byte // what an earlier Dispatcher's Learnt returned, where KeepAlive does not say; may be nil
 	MaxQueue     int               // invocations that wait, per revision
 	MaxStarts    int               // of a revision per second, and ten times as many at once after a pause; 0: 100
-	Starts       int               // runtimes that boot at a time for calls that wait; 0: twice the processors
+	Starts       int               // runtimes that boot at a time for instances, half of them ahead of calls at the most; 0: twice the processors
 	Parked       int               // sandboxes of each runtime that wait for cold starts, at most; 0: none
 	FreezeAfter  time.Duration     // that an instance was idle; 0: never
 }
@@ -58,7 +58,8 @@ type Config struct {
 // ones.
 type Dispatcher struct {
 	cfg      Config
-	starts   chan struct{} // a token for each runtime that boots for a call
+	starts   chan struct{} // a token for each runtime that boots for a start
+	ahead    chan struct{} // and another for each of a start ahead
 	parking  *parking
 	pools    sync.Map           // revision id -> *pool; one that is abandoned is its own key
 	projects sync.Map           // name -> *atomic.Int64: invocations under way
@@ -91,7 +92,7 @@ func New(cfg Config) *Dispatcher {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	d := &Dispatcher{cfg: cfg, starts: make(chan struct{}, cfg.Starts), drained: make(chan struct{}), epoch: time.Now()}
+	d := &Dispatcher{cfg: cfg, starts: make(chan struct{}, cfg.Starts), ahead: make(chan struct{}, max(1, cfg.Starts/2)), drained: make(chan struct{}), epoch: time.Now()}
 	d.node, d.balance = newNode(d), newBalance(d)
 	d.learnt.kept = maps.Clone(cfg.Learnt)
 	d.alive, d.cancel = context.WithCancel(context.Background())

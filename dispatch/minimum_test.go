@@ -81,6 +81,30 @@ func TestMinInstancesAreReady(t *testing.T) {
 	})
 }
 
+// However many start ahead, others' calls do not wait for all of them.
+func TestStartsAheadLeaveTurns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t, &script{}, func(c *dispatch.Config) { c.Starts = 2 })
+		n.driver.ParkErr = func() error { time.Sleep(time.Second); return nil } // a boot
+		n.function("a", "ready", 128)
+		name := lambent.Name{Project: "a", Function: "ready"}
+		target := n.targets[name]
+		target.Scaling = &lambent.Scaling{MinInstances: 20}
+		n.targets[name] = target
+		n.Changed(name)
+		synctest.Wait()
+		n.function("b", "called", 128)
+		begun := time.Now()
+		if n.call("b", "called"); time.Since(begun) > time.Second {
+			t.Errorf("the call is answered after %v", time.Since(begun))
+		}
+		time.Sleep(time.Minute)
+		if got := n.Snapshot(); got.Idle < 20 {
+			t.Errorf("%+v", got)
+		}
+	})
+}
+
 // The minimum of code that crashes is not tried without end at the first pause.
 func TestMinBacksOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -69,19 +69,25 @@ func newParking(d *Dispatcher) *parking {
 var errUnneeded = errors.New("dispatch: the start is not needed any more")
 
 // take returns a sandbox of the runtime: a parked one, or else one made now. That
-// may have to wait for others that are being made; if it is not needed any more
-// when it is its turn, the error is errUnneeded.
-func (p *parking) take(ctx context.Context, rt lambent.Runtime, needed func() bool) (*berth, error) {
+// may have to wait for others that are being made, of which no more than half are for
+// starts ahead; if it is not needed any more when it is its turn, the error is errUnneeded.
+func (p *parking) take(ctx context.Context, rt lambent.Runtime, ahead bool, needed func() bool) (*berth, error) {
 	if b := p.leave(rt); b != nil {
 		return b, nil
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, p.d.cfg.Limits.InitTimeout, lambent.Errorf(lambent.Unavailable, "dispatch", "no sandbox of %s could be made within %v", rt.Name, p.d.cfg.Limits.InitTimeout))
 	defer cancel()
-	select {
-	case p.d.starts <- struct{}{}:
-		defer func() { <-p.d.starts }()
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
+	turns := []chan struct{}{p.d.starts}
+	if ahead {
+		turns = []chan struct{}{p.d.ahead, p.d.starts}
+	}
+	for _, turn := range turns {
+		select {
+		case turn <- struct{}{}:
+			defer func() { <-turn }()
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
 	}
 	if !needed() {
 		return nil, errUnneeded

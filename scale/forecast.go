@@ -26,7 +26,7 @@ const leastHorizon = time.Second / 2
 
 const (
 	forecastPast   = 4   // horizons, over which arrivals fade
-	forecastWindow = 16  // horizons: to end an instance, and start it again, costs more than to keep it for a while
+	forecastWindow = 16  // horizons, and a minute at the most: to end an instance, and start it again, costs more than to keep it for a while
 	forecastMargin = 2.5 // standard deviations: an instance too many for seconds costs much less than one too few
 )
 
@@ -65,7 +65,7 @@ func (f *forecast) hold(now time.Duration, calls int) {
 // calls is the highest forecast that holds.
 func (f *forecast) calls(now time.Duration) int {
 	if now >= f.until {
-		window := forecastWindow * f.horizon
+		window := min(forecastWindow*f.horizon, time.Minute)
 		if f.before = f.high; now-f.until >= window {
 			f.before = 0
 		}
