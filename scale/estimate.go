@@ -46,10 +46,14 @@ type pace struct {
 	n           int           // runs in this window
 }
 
-const paceWindow = 16
+const (
+	paceWindow = 16
+	longWindow = 1024
+)
 
-func (p *pace) add(ran time.Duration) {
-	if p.n == paceWindow {
+// add adds a run, where so many are a window.
+func (p *pace) add(ran time.Duration, window int) {
+	if p.n == window {
 		*p = pace{before: p.now}
 	}
 	ran = max(ran, 1)

@@ -43,6 +43,7 @@ type Pool[I instance, W waiter] struct {
 	run       average         // time that an invocation takes
 	computes  average         // of that, processor time
 	pace      pace
+	best      pace // of many more runs
 	forecast  forecast
 	freed     time.Duration // when an invocation was last done with
 	cold      average       // time from a start to its end, init and all
@@ -200,7 +201,7 @@ func (p *Pool[I, W]) sated() {
 // start was asked for. It gets the first in line, or is idle.
 func (p *Pool[I, W]) Started(now time.Duration, i I, took time.Duration) {
 	p.cold.add(took)
-	p.starts.add(took)
+	p.starts.add(took, paceWindow)
 	p.startedAt = now
 	p.standing.Cold = time.Duration(p.cold)
 	if p.crashes > 0 {
@@ -312,7 +313,8 @@ func (p *Pool[I, W]) Free(now time.Duration, i I, ran time.Duration) {
 		return
 	}
 	p.run.add(ran)
-	p.pace.add(ran)
+	p.pace.add(ran, paceWindow)
+	p.best.add(ran, longWindow)
 	p.freed = now
 	if s.serves--; s.settling > 0 {
 		s.settling--

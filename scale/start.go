@@ -123,11 +123,11 @@ const brief = 16
 // processor time from those that are: no processor is idle, as many run as there are
 // processors, and what they do is compute.
 func (p *Pool[I, W]) crowded() bool {
-	return p.cfg.Processors > 0 && p.running >= p.cfg.Processors && computing*time.Duration(p.computes) >= p.pace.shortest() && p.host.Full()
+	return p.cfg.Processors > 0 && p.running >= p.cfg.Processors && computing*time.Duration(p.computes) >= p.best.shortest() && p.host.Full()
 }
 
 const (
-	computing = 4                     // the shortest run is at most so many times what runs compute, where they do little else
+	computing = 4                     // the shortest of many runs is at most so many times what runs compute, where they do little else; in a crowd few are short
 	crush     = 50 * time.Millisecond // what a start counts for where processors are short, and what it takes for one that is idle to be used
 )
 
