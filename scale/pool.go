@@ -305,16 +305,18 @@ func (p *Pool[I, W]) Answered(i I, computed time.Duration) {
 	}
 }
 
-// Free tells that an instance has done with an invocation, after so much time. It
-// gets the first in line, is idle, or is ended.
+// Free tells that an instance has done with an invocation, after so much time; 0: it never
+// began. It gets the first in line, is idle, or is ended.
 func (p *Pool[I, W]) Free(now time.Duration, i I, ran time.Duration) {
 	s := i.pooled()
 	if s.state != busy {
 		return
 	}
-	p.run.add(ran)
-	p.pace.add(ran, paceWindow)
-	p.best.add(ran, longWindow)
+	if ran > 0 {
+		p.run.add(ran)
+		p.pace.add(ran, paceWindow)
+		p.best.add(ran, longWindow)
+	}
 	p.freed = now
 	if s.serves--; s.settling > 0 {
 		s.settling--

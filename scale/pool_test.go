@@ -176,6 +176,19 @@ func TestStartsOnlyIfThatIsSooner(t *testing.T) {
 	}
 }
 
+// Of a caller who was gone before its run began nothing is learnt: others are not thought to be
+// served in no time.
+func TestRunsThatNeverBegan(t *testing.T) {
+	p, h := newPool(nil)
+	b := warm(t, p, h, 1, 5*ms, 100*ms)[0]
+	p.Take(time.Second)
+	p.Free(time.Second, b, 0)
+	p.Take(time.Second)
+	if wait(t, p, time.Second); h.starts != 1 {
+		t.Fatal("nobody starts for who would wait for 100 ms")
+	}
+}
+
 // Callers that come while the first instance starts wait for it at first, as its runs may
 // take as little as they have at other times, and have others started when that is
 // not so.
