@@ -186,7 +186,7 @@ func (s *replayer) finish(e event) {
 		s.r.Yielded++
 		s.pool.Died(e.m)
 	}
-	s.pool.Free(s.now, e.m, e.runs)
+	s.pool.Free(s.now, e.m, max(e.runs, 1))
 }
 
 // tidy tells the pool of the instances that it had ended.
