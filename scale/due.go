@@ -66,23 +66,22 @@ func (p *Pool[I, W]) ahead(now time.Duration) {
 	}
 }
 
-// freeze freezes what has been idle for long enough, the hottest first: below one
-// that is frozen all are.
+// freeze freezes what has been idle for long enough.
 func (p *Pool[I, W]) freeze(now time.Duration) {
 	if p.cfg.FreezeAfter == 0 {
 		return
 	}
-	for n := len(p.idle) - 1; n >= 0; n-- {
-		s := p.idle[n].pooled()
+	for _, i := range p.idle {
+		s := i.pooled()
 		if s.frozen {
-			return
+			continue
 		}
 		if at := s.idleSince + p.cfg.FreezeAfter; now < at {
 			p.by(at)
 			continue
 		}
 		s.frozen = true
-		p.host.Freeze(p.idle[n])
+		p.host.Freeze(i)
 	}
 }
 

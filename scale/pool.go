@@ -226,8 +226,8 @@ func (p *Pool[I, W]) Started(now time.Duration, i I, took time.Duration) {
 			p.fell[p.live-1] = now
 		}
 	}
-	if !served {
-		p.rest(now, i)
+	if !served && p.rest(now, i) { // nothing of it is warm yet: those that were used come first
+		p.idle = slices.Insert(p.idle[:len(p.idle)-1], 0, i)
 	}
 	p.provide(now)
 }
@@ -356,15 +356,15 @@ func (p *Pool[I, W]) serve(now time.Duration, i I) (any bool) {
 	return any
 }
 
-// rest puts an instance on the stack, or ends it.
-func (p *Pool[I, W]) rest(now time.Duration, i I) {
+// rest puts an instance on the stack, and returns true, or ends it.
+func (p *Pool[I, W]) rest(now time.Duration, i I) bool {
 	want, until := p.want(p.live, now)
 	if !want {
 		if until != Never {
 			p.by(until)
 		}
 		p.end(i)
-		return
+		return false
 	}
 	s := i.pooled()
 	s.state, s.idleSince, s.frozen = idle, now, false
@@ -373,6 +373,7 @@ func (p *Pool[I, W]) rest(now time.Duration, i I) {
 	if p.cfg.FreezeAfter > 0 {
 		p.by(now + p.cfg.FreezeAfter)
 	}
+	return true
 }
 
 // end has an instance destroyed that is on no list.
@@ -425,7 +426,7 @@ func (p *Pool[I, W]) Gone(now time.Duration, i I) {
 	}
 }
 
-// Evict returns the instance that has been idle for longest, which the host must
+// Evict returns the instance that has not been used for longest, or ever, which the host must
 // destroy: the memory is another's.
 func (p *Pool[I, W]) Evict() (i I, ok bool) {
 	if len(p.idle) == 0 {

@@ -128,6 +128,30 @@ func TestIdleInstancesAreAStack(t *testing.T) {
 	}
 }
 
+// One that was started ahead comes after those that have served, which are warm, and is
+// frozen as they are.
+func TestUnusedComesLast(t *testing.T) {
+	p, h := newPool(func(c *scale.Config) { c.FreezeAfter = time.Second })
+	used := warm(t, p, h, 1, 5*ms, ms)[0]
+	p.Due(2 * time.Second)
+	unused := &box{}
+	p.Begin()
+	p.Started(3*time.Second, unused, 5*ms)
+	for p.Next() <= 4*time.Second {
+		p.Due(4 * time.Second)
+	}
+	if !used.frozen || !unused.frozen {
+		t.Errorf("frozen: the used one %v, the unused one %v", used.frozen, unused.frozen)
+	}
+	if got, _ := p.Take(5 * time.Second); got != used {
+		t.Error("the one that was never used serves first")
+	}
+	p.Free(5*time.Second, used, ms)
+	if got, _ := p.Evict(); got != unused {
+		t.Error("the used one is evicted first")
+	}
+}
+
 func TestFirstInLineGetsWhicheverIsFree(t *testing.T) {
 	p, h := newPool(nil)
 	warm(t, p, h, 1, 5*ms, 20*ms)

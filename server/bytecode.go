@@ -68,20 +68,32 @@ func (s *Server) compile(ctx context.Context) {
 	for {
 		select {
 		case r := <-s.python.wanted:
-			within, cancel := context.WithTimeout(ctx, compileFor)
-			t, err := s.builder.Compile(within, r)
-			cancel()
+			digest, err := s.compiled(ctx, r)
 			if err != nil {
 				s.log.Debug("code cannot be compiled ahead", "function", r.Name, "error", err)
-				continue
 			}
+			src := compilationOf(r.Source, r.Runtime)
 			s.python.mu.Lock()
-			s.python.trees[compilationOf(r.Source, r.Runtime)] = t.Digest
+			if lambent.Is(err, lambent.NoSpace) {
+				delete(s.python.trees, src) // a later start asks again
+			} else {
+				s.python.trees[src] = digest
+			}
 			s.python.mu.Unlock()
 		case <-ctx.Done():
 			return
 		}
 	}
+}
+
+func (s *Server) compiled(ctx context.Context, r build.Request) (digest string, err error) {
+	if err := s.store.Spare("server.compile"); err != nil {
+		return "", err
+	}
+	ctx, cancel := context.WithTimeout(ctx, compileFor)
+	defer cancel()
+	t, err := s.builder.Compile(ctx, r)
+	return t.Digest, err
 }
 
 // refer adds what came of code that is used to what is used, and forgets the rest.

@@ -178,6 +178,20 @@ func (d *dir) space() (free, total uint64, err error) {
 	return uint64(st.Bavail) * uint64(st.Bsize), uint64(st.Blocks) * uint64(st.Bsize), nil
 }
 
+// spare refuses a write that can be done without, while less than a twentieth of the disk
+// is free.
+func (d *dir) spare(op string) error {
+	free, total, err := d.space()
+	if err != nil {
+		return explain(op, d.path, err)
+	}
+	if least := max(total/20, minFree); free < least {
+		return lambent.Errorf(lambent.NoSpace, op, "%d MB are free on the disk of data directory %s, under the %d MB with which more is written than has to be", free>>20, d.path, least>>20).
+			WithHint("df -h %s", d.path)
+	}
+	return nil
+}
+
 // checkSpace refuses a write that the disk may not hold.
 func (d *dir) checkSpace(op string) error {
 	free, _, err := d.space()

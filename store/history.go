@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"iter"
 	"sync"
 	"time"
@@ -127,8 +126,8 @@ func (h *History) store(documents [][]byte) {
 }
 
 func (h *History) publish(part []byte) error {
-	if free, total, err := h.s.dir.space(); err == nil && free < max(total/20, minFree) {
-		return fmt.Errorf("%d MB are free on the disk", free>>20)
+	if err := h.s.Spare("store.History"); err != nil {
+		return err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), attemptTimeout)
 	defer cancel()

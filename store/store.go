@@ -103,6 +103,10 @@ func (s *Store) start(ctx context.Context) error {
 // for the error that a second server gets.
 func (s *Store) Announce(address string) error { return s.dir.announce(address) }
 
+// Spare is an error while there is no room on the disk for what can be done without. Kind:
+// NoSpace.
+func (s *Store) Spare(op string) error { return s.dir.spare(op) }
+
 // Close ends the watches, waiting for their functions to return, stops the
 // engine and unlocks the directory. It must not be called by a function that a
 // watch runs. Calling it again does nothing.
