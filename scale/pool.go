@@ -97,7 +97,7 @@ func (p *Pool[I, W]) Take(now time.Duration) (i I, ok bool) {
 	switch {
 	case len(p.open) > 0:
 		i = p.busiest()
-	case len(p.idle) > 0 && p.line.n == 0 && p.busy < p.cfg.Max && !p.crowded():
+	case p.ready() && p.line.n == 0 && !p.crowded():
 		i = p.idle[len(p.idle)-1]
 		p.idle = p.idle[:len(p.idle)-1]
 		p.rise(now, p.inTime(now, p.level+1))
@@ -323,7 +323,7 @@ func (p *Pool[I, W]) Free(now time.Duration, i I, ran time.Duration) {
 		p.settling--
 	}
 	p.running--
-	if !s.dead && (s.serves > 0 || !p.crowded() || p.short(now)) && p.serve(now, i) {
+	if !s.dead && p.line.n > 0 && (s.serves > 0 || !p.held(now)) && p.serve(now, i) {
 		return
 	}
 	p.list(i)

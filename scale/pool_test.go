@@ -694,6 +694,39 @@ func TestCrowdShrinks(t *testing.T) {
 	}
 }
 
+// TestIdleSoon: nobody waits in a crowd for longer because another instance would take long to
+// start, or because one starts.
+func TestIdleSoon(t *testing.T) {
+	for _, starting := range []bool{false, true} {
+		p, h := newPool(func(c *scale.Config) { c.Processors = 2 })
+		warm(t, p, h, 4, 3*time.Second, ms)
+		now := 10 * time.Second
+		var busy []*box
+		for range 3 {
+			b, _ := p.Take(now)
+			p.Answered(b, ms)
+			p.Free(now, b, ms)
+		}
+		for range 3 {
+			b, _ := p.Take(now)
+			busy = append(busy, b)
+		}
+		h.full = true
+		if starting {
+			p.Begin()
+		}
+		p.Free(now, busy[2], ms)
+		c := wait(t, p, now)
+		for c.got == nil && now < 20*time.Second {
+			now = max(now+1, p.Next())
+			p.Due(now)
+		}
+		if now > 10*time.Second+51*ms {
+			t.Errorf("one waits for %v beside one that is idle; another starts: %v", now-10*time.Second, starting)
+		}
+	}
+}
+
 // TestNoCrowd: who is free serves at once where processors are idle, where fewer run than there are
 // processors, and where the runs mostly wait for something else.
 func TestNoCrowd(t *testing.T) {
@@ -816,7 +849,7 @@ func TestPoolKeepsItsWord(t *testing.T) {
 			if s.Waiting != len(waiting) || s.Running != len(busy) || s.Starting != h.starts || s.Ending != 0 {
 				t.Fatalf("%+v, with %d waiting, %d running, %d starting", s, len(waiting), len(busy), h.starts)
 			}
-			if s.Idle > 0 && s.Waiting > 0 && (!crowded || s.Running < 2 || p.Next() == scale.Never) {
+			if s.Idle > 0 && s.Waiting > 0 && (!crowded || s.Running < 2 || p.Next() > now+50*ms) {
 				t.Fatal("one waits though one is idle")
 			}
 			if s.Idle+s.Busy+s.Starting > most {

@@ -15,9 +15,9 @@
 // [Shares] what projects get of the processors.
 //
 // Guarantees: a warm invocation ([Pool.Take], [Pool.Free]) allocates nothing; no
-// instance is idle while an invocation waits, unless as many are busy as may be; an
-// invocation gets exactly one of an instance, a refusal, or its place in line back
-// ([Pool.Leave]).
+// instance is idle while an invocation waits, unless as many are busy as may be, or for
+// moments in which processors are full; an invocation gets exactly one of an instance, a
+// refusal, or its place in line back ([Pool.Leave]).
 package scale
 
 import (

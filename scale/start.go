@@ -27,10 +27,9 @@ func (p *Pool[I, W]) provide(now time.Duration) {
 	p.sated()
 }
 
-// use has idle instances serve those in line, who were in a crowd, if they are not any more,
-// or would wait for long.
+// use has idle instances serve those in line who are not held any more.
 func (p *Pool[I, W]) use(now time.Duration) {
-	for p.line.n > 0 && len(p.idle) > 0 && p.busy < p.cfg.Max && (!p.crowded() || p.short(now)) {
+	for p.line.n > 0 && p.ready() && !p.held(now) {
 		i := p.idle[len(p.idle)-1]
 		p.idle = p.idle[:len(p.idle)-1]
 		if !p.serve(now, i) { // they were too late
@@ -39,6 +38,24 @@ func (p *Pool[I, W]) use(now time.Duration) {
 		}
 		p.rise(now, p.inTime(now, p.level+1))
 	}
+}
+
+// ready reports whether there is an idle instance that may be used.
+func (p *Pool[I, W]) ready() bool { return len(p.idle) > 0 && p.busy < p.cfg.Max }
+
+// held reports whether those in line are to wait for those that run, though an instance is
+// ready: these are a crowd, and likely to come to all in line within a crush. Starts, under way
+// or not, are nothing to go by here.
+func (p *Pool[I, W]) held(now time.Duration) bool {
+	if !p.crowded() || p.pace.of(p.line.n-p.settling, p.running) > crush {
+		return false
+	}
+	until := p.patience(crush)
+	if now < until {
+		p.by(until)
+		return true
+	}
+	return false
 }
 
 // giveUp refuses those that have waited for as long as anybody may, without an
@@ -123,12 +140,13 @@ const brief = 16
 // processor time from those that are: no processor is idle, as many run as there are
 // processors, and what they do is compute.
 func (p *Pool[I, W]) crowded() bool {
-	return p.cfg.Processors > 0 && p.running >= p.cfg.Processors && computing*time.Duration(p.computes) >= p.best.shortest() && p.host.Full()
+	return p.cfg.Processors > 0 && p.running >= p.cfg.Processors &&
+		computing*time.Duration(p.computes) >= p.best.shortest() && p.host.Full()
 }
 
 const (
 	computing = 4                     // the shortest of many runs is at most so many times what runs compute, where they do little else; in a crowd few are short
-	crush     = 50 * time.Millisecond // what a start counts for where processors are short, and what it takes for one that is idle to be used
+	crush     = 50 * time.Millisecond // what a start counts for at the least where processors are short, and what the use of one that is idle counts for
 )
 
 // wouldTake is how long a start would take now: as those of late did, or if there
