@@ -727,6 +727,21 @@ func TestIdleSoon(t *testing.T) {
 	}
 }
 
+// TestNoCrowdUnknown: of runs of which no processor time is known nobody says that they compute.
+func TestNoCrowdUnknown(t *testing.T) {
+	p, h := newPool(func(c *scale.Config) { c.Processors = 2 })
+	for range 3 {
+		p.Begin()
+		p.Started(ms, &box{}, ms)
+	}
+	h.full = true
+	for range 3 {
+		if _, ok := p.Take(2 * ms); !ok {
+			t.Fatal("one waits though one is idle")
+		}
+	}
+}
+
 // TestNoCrowd: who is free serves at once where processors are idle, where fewer run than there are
 // processors, and where the runs mostly wait for something else.
 func TestNoCrowd(t *testing.T) {

@@ -141,7 +141,7 @@ const brief = 16
 // processors, and what they do is compute.
 func (p *Pool[I, W]) crowded() bool {
 	return p.cfg.Processors > 0 && p.running >= p.cfg.Processors &&
-		computing*time.Duration(p.computes) >= p.best.shortest() && p.host.Full()
+		p.computes > 0 && computing*time.Duration(p.computes) >= p.best.shortest() && p.host.Full()
 }
 
 const (
