@@ -37,6 +37,7 @@ type Pool[I instance, W waiter] struct {
 	busy     int
 	running  int // invocations that instances serve
 	settling int // of those: answered, and about to be done
+	lasting  int // of those: that are known to take long, as for a crush none began or ended
 	ending   int
 
 	fell      []time.Duration // by level - 1: when it was last left; -1: never
@@ -97,7 +98,7 @@ func (p *Pool[I, W]) Take(now time.Duration) (i I, ok bool) {
 	switch {
 	case len(p.open) > 0:
 		i = p.busiest()
-	case p.ready() && p.line.n == 0 && !p.crowded():
+	case p.ready() && p.line.n == 0 && !p.crowded(now):
 		i = p.idle[len(p.idle)-1]
 		p.idle = p.idle[:len(p.idle)-1]
 		p.rise(now, p.inTime(now, p.level+1))
@@ -323,6 +324,10 @@ func (p *Pool[I, W]) Free(now time.Duration, i I, ran time.Duration) {
 		p.settling--
 	}
 	p.running--
+	if ran >= crush {
+		p.lasting--
+	}
+	p.lasting = max(0, min(p.lasting, p.running))
 	if !s.dead && p.line.n > 0 && (s.serves > 0 || !p.held(now)) && p.serve(now, i) {
 		return
 	}
@@ -412,6 +417,7 @@ func (p *Pool[I, W]) Gone(now time.Duration, i I) {
 		p.Died(i)
 	case busy:
 		p.running -= s.serves
+		p.lasting = min(p.lasting, p.running)
 		p.settling -= s.settling
 		s.serves, s.settling = 0, 0
 		p.list(i)

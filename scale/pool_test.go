@@ -727,6 +727,36 @@ func TestIdleSoon(t *testing.T) {
 	}
 }
 
+// TestLastingAreNoCrowd: it is not waited for those that run for long.
+func TestLastingAreNoCrowd(t *testing.T) {
+	p, h, busy := crowd(t, 3, ms/2)
+	p.Free(time.Second, busy[2], ms)
+	first := wait(t, p, time.Second)
+	now := time.Second + 50*ms
+	if p.Due(now); first.got == nil {
+		t.Fatal("one still waits after 50 ms")
+	}
+	for range 10 {
+		p.Free(now+ms, busy[2], ms)
+		now += 10 * ms
+		if _, ok := p.Take(now); !ok {
+			t.Fatal("one waits for those of whom it is known that they take long")
+		}
+	}
+	p.Free(now+ms, busy[0], now+ms-time.Second)
+	p.Free(now+ms, busy[1], now+ms-time.Second)
+	p.Free(now+ms, busy[2], ms)
+	if now += 2 * ms; h.starts != 0 {
+		t.Fatal("it starts one")
+	}
+	h.full = false
+	for range 2 {
+		p.Take(now)
+	}
+	h.full = true
+	wait(t, p, now) // for others, who may take short
+}
+
 // TestNoCrowdUnknown: of runs of which no processor time is known nobody says that they compute.
 func TestNoCrowdUnknown(t *testing.T) {
 	p, h := newPool(func(c *scale.Config) { c.Processors = 2 })

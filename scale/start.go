@@ -47,7 +47,7 @@ func (p *Pool[I, W]) ready() bool { return len(p.idle) > 0 && p.busy < p.cfg.Max
 // ready: these are a crowd, and likely to come to all in line within a crush. Starts, under way
 // or not, are nothing to go by here.
 func (p *Pool[I, W]) held(now time.Duration) bool {
-	if !p.crowded() || p.pace.of(p.line.n-p.settling, p.running) > crush {
+	if !p.crowded(now) || p.pace.of(p.line.n-p.settling, p.running) > crush {
 		return false
 	}
 	until := p.patience(crush)
@@ -91,7 +91,7 @@ func (p *Pool[I, W]) shortWith(now time.Duration, starting int) bool {
 		return false
 	}
 	start, serve := p.wouldTake(now), p.running
-	if p.crowded() {
+	if p.crowded(now) {
 		start = max(start, crush)
 	}
 	if serve == 0 {
@@ -138,9 +138,12 @@ const brief = 16
 
 // crowded reports whether another instance in use would bring nothing, and only take
 // processor time from those that are: no processor is idle, as many run as there are
-// processors, and what they do is compute.
-func (p *Pool[I, W]) crowded() bool {
-	return p.cfg.Processors > 0 && p.running >= p.cfg.Processors &&
+// processors, without those that are known to last, and what they do is compute.
+func (p *Pool[I, W]) crowded(now time.Duration) bool {
+	if now-max(p.freed, p.standing.Last) >= crush {
+		p.lasting = p.running
+	}
+	return p.cfg.Processors > 0 && p.running-p.lasting >= p.cfg.Processors &&
 		p.computes > 0 && computing*time.Duration(p.computes) >= p.best.shortest() && p.host.Full()
 }
 
