@@ -235,8 +235,8 @@ func (p *Pool[I, W]) Started(now time.Duration, i I, took time.Duration) {
 
 // Failed tells of a start that ended without an instance. If the code is to
 // blame it is broken, and starts are held back for a while. The first in line is
-// to be told, unless another instance starts for it; those that nothing could serve
-// are refused.
+// to be told, unless another instance starts for it, or is ready; those that nothing could
+// serve are refused.
 func (p *Pool[I, W]) Failed(now time.Duration, broken bool) (w W, ok bool) {
 	p.unstart()
 	p.spurned = now + retryAhead
@@ -247,7 +247,7 @@ func (p *Pool[I, W]) Failed(now time.Duration, broken bool) (w W, ok bool) {
 		p.crashes++
 		p.by(p.forgive)
 	}
-	if !p.content() {
+	if !p.content() && !p.ready() {
 		w, ok = p.line.pop(), true
 	}
 	p.provide(now)

@@ -757,6 +757,42 @@ func TestLastingAreNoCrowd(t *testing.T) {
 	wait(t, p, now) // for others, who may take short
 }
 
+// TestIdleForWhoWouldBeRefused: nobody is refused for the wait in a crowd while an instance is idle,
+// nor told that another one could not be made.
+func TestIdleForWhoWouldBeRefused(t *testing.T) {
+	p, h, busy := crowd(t, 5, ms/2)
+	cfg := scale.Default(128)
+	cfg.Policy, cfg.Forecast, cfg.Processors, cfg.Queue, cfg.Max, cfg.FreezeAfter = scale.Fixed(time.Minute), false, 2, 3, 5, 0
+	p.Set(cfg)
+	for _, b := range busy[2:] {
+		p.Free(time.Second, b, ms)
+	}
+	var calls []*call
+	for range 2 {
+		calls = append(calls, wait(t, p, time.Second))
+	}
+	calls = append(calls, &call{}) // which is one too many to wait
+	if r := p.Wait(time.Second, scale.Never, calls[2]); r.Reason != 0 || calls[0].got == nil || calls[1].got != nil {
+		t.Fatalf("%v: the line is full, and one is idle", r.Reason)
+	}
+	p.Leave(calls[1])
+	p.Leave(calls[2])
+	soon := &call{}
+	if r := p.Wait(time.Second, time.Second+40*ms, soon); r.Reason != 0 || soon.got == nil {
+		t.Errorf("%v: the deadline is near, and one is idle", r.Reason)
+	}
+	c := wait(t, p, time.Second)
+	cfg.Max = 10
+	p.Set(cfg)
+	p.Begin()
+	if _, ok := p.Failed(time.Second, false); ok || h.starts != 0 {
+		t.Error("a start ahead fails, and one in line is told, though an instance is idle")
+	}
+	if p.Due(time.Second + 50*ms); c.got == nil {
+		t.Error("it is not served")
+	}
+}
+
 // TestNoCrowdUnknown: of runs of which no processor time is known nobody says that they compute.
 func TestNoCrowdUnknown(t *testing.T) {
 	p, h := newPool(func(c *scale.Config) { c.Processors = 2 })

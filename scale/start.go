@@ -45,12 +45,15 @@ func (p *Pool[I, W]) ready() bool { return len(p.idle) > 0 && p.busy < p.cfg.Max
 
 // held reports whether those in line are to wait for those that run, though an instance is
 // ready: these are a crowd, and likely to come to all in line within a crush. Starts, under way
-// or not, are nothing to go by here.
+// or not, are nothing to go by here, and who has a deadline soon is not held.
 func (p *Pool[I, W]) held(now time.Duration) bool {
 	if !p.crowded(now) || p.pace.of(p.line.n-p.settling, p.running) > crush {
 		return false
 	}
 	until := p.patience(crush)
+	if d := p.line.first().waiting().deadline; d != Never {
+		until = min(until, d-crush)
+	}
 	if now < until {
 		p.by(until)
 		return true
@@ -138,12 +141,13 @@ const brief = 16
 
 // crowded reports whether another instance in use would bring nothing, and only take
 // processor time from those that are: no processor is idle, as many run as there are
-// processors, without those that are known to last, and what they do is compute.
+// processors, without those that are known to last, and what they do is compute. A line
+// that is full is no place to wait in.
 func (p *Pool[I, W]) crowded(now time.Duration) bool {
 	if now-max(p.freed, p.standing.Last) >= crush {
 		p.lasting = p.running
 	}
-	return p.cfg.Processors > 0 && p.running-p.lasting >= p.cfg.Processors &&
+	return p.cfg.Processors > 0 && p.running-p.lasting >= p.cfg.Processors && p.line.n < p.cfg.Queue &&
 		p.computes > 0 && computing*time.Duration(p.computes) >= p.best.shortest() && p.host.Full()
 }
 
@@ -165,8 +169,12 @@ func (p *Pool[I, W]) wouldTake(now time.Duration) time.Duration {
 // late is how long starts say something of what the next will take.
 const late = time.Second / 2
 
-// expect predicts how long the nth in line waits.
+// expect predicts how long the nth in line waits. While an instance is ready nobody is refused
+// for that.
 func (p *Pool[I, W]) expect(now time.Duration, n int) time.Duration {
+	if p.ready() {
+		return 0
+	}
 	cold := time.Duration(p.cold)
 	behind := n - p.starting*p.cfg.Concurrency - p.settling
 	if behind <= 0 {
