@@ -31,7 +31,8 @@ type balance struct {
 	timer *time.Timer // nil: never needed
 	last  time.Duration
 	busy  time.Duration // when more than one call was last under way
-	idle  time.Duration // for how long processors have been, as of the last look
+	idle  time.Duration // for how long processors had been when that was last read
+	read  time.Duration // when that was
 }
 
 // A share is what a balance knows of an instance.
@@ -71,7 +72,7 @@ func (s *balance) watchLocked() {
 	}
 	s.busy = s.d.now()
 	s.readLocked()
-	s.last, s.idle = s.busy, idled()
+	s.last, s.read, s.idle = s.busy, s.busy, idled()
 	if s.timer == nil {
 		s.timer = time.AfterFunc(lookEvery, s.look)
 	} else {
@@ -135,7 +136,7 @@ func (s *balance) look() {
 	now := s.d.now()
 	list, several := s.readLocked()
 	s.scale.Look(now-s.last, list)
-	s.fillLocked(now-s.last, idled())
+	s.fillLocked(now, idled())
 	s.last = now
 	if s.d.inflight.Load() > 1 {
 		s.busy = now
@@ -163,15 +164,19 @@ func (s *balance) look() {
 }
 
 // fillLocked takes note of whether the processors are full, where they have been idle for so long
-// altogether and it is so long since that was last read.
-func (s *balance) fillLocked(since, idle time.Duration) {
+// altogether by now. Of a look that comes sooner than others there is too little to tell.
+func (s *balance) fillLocked(now, idle time.Duration) {
+	since := now - s.read
+	if since < lookEvery {
+		return
+	}
 	most := fullFrom
 	if s.full.Load() {
 		most = fullTo
 	}
 	part := float64(idle-s.idle) / float64(since) / float64(runtime.NumCPU())
 	s.full.Store(idle > 0 && part < most)
-	s.idle = idle
+	s.read, s.idle = now, idle
 }
 
 // idled is for how long processors of the machine have been idle since it was booted, all
