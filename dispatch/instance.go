@@ -134,7 +134,11 @@ func (p *pool) try(ctx context.Context, ahead bool, l *launch, limit time.Durati
 	} else if c, ok := d.cfg.Guests[rt.Guest].(guest.Chooser); ok {
 		rt = c.Choose(rt, p.rev, tree)
 	}
-	b, err := d.parking.take(ctx, rt, ahead, func() bool { return ahead || !p.excess() })
+	var wanted <-chan struct{}
+	if ahead {
+		wanted = p.wanted
+	}
+	b, err := d.parking.take(ctx, rt, wanted, func() bool { return ahead || !p.excess() })
 	if err != nil {
 		return nil, err
 	}

@@ -105,6 +105,33 @@ func TestStartsAheadLeaveTurns(t *testing.T) {
 	})
 }
 
+// A call whose own function starts ahead does not wait for all others that do.
+func TestStartsAheadAreWanted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t, &script{}, func(c *dispatch.Config) { c.Starts = 2 })
+		n.driver.ParkErr = func() error { time.Sleep(time.Second); return nil } // a boot
+		for function, least := range map[string]int{"many": 6, "called": 1} {
+			n.function("a", function, 128)
+			name := lambent.Name{Project: "a", Function: function}
+			target := n.targets[name]
+			target.Scaling = &lambent.Scaling{MinInstances: least}
+			n.targets[name] = target
+		}
+		for _, function := range []string{"many", "called"} {
+			n.Changed(lambent.Name{Project: "a", Function: function})
+			synctest.Wait()
+		}
+		begun := time.Now()
+		if n.call("a", "called"); time.Since(begun) > time.Second {
+			t.Errorf("the call is answered after %v", time.Since(begun))
+		}
+		time.Sleep(time.Minute)
+		if got := n.Snapshot(); got.Idle < 7 {
+			t.Errorf("%+v", got)
+		}
+	})
+}
+
 // The minimum of code that crashes is not tried without end at the first pause.
 func TestMinBacksOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -70,24 +70,28 @@ var errUnneeded = errors.New("dispatch: the start is not needed any more")
 
 // take returns a sandbox of the runtime: a parked one, or else one made now. That
 // may have to wait for others that are being made, of which no more than half are for
-// starts ahead; if it is not needed any more when it is its turn, the error is errUnneeded.
-func (p *parking) take(ctx context.Context, rt lambent.Runtime, ahead bool, needed func() bool) (*berth, error) {
+// starts ahead, those apart for which somebody waits by now, as wanted tells (nil: this start is
+// not ahead). If it is not needed any more when it is its turn, the error is errUnneeded.
+func (p *parking) take(ctx context.Context, rt lambent.Runtime, wanted <-chan struct{}, needed func() bool) (*berth, error) {
 	if b := p.leave(rt); b != nil {
 		return b, nil
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, p.d.cfg.Limits.InitTimeout, lambent.Errorf(lambent.Unavailable, "dispatch", "no sandbox of %s could be made within %v", rt.Name, p.d.cfg.Limits.InitTimeout))
 	defer cancel()
-	turns := []chan struct{}{p.d.starts}
-	if ahead {
-		turns = []chan struct{}{p.d.ahead, p.d.starts}
-	}
-	for _, turn := range turns {
+	if wanted != nil {
 		select {
-		case turn <- struct{}{}:
-			defer func() { <-turn }()
+		case p.d.ahead <- struct{}{}:
+			defer func() { <-p.d.ahead }()
+		case <-wanted:
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
 		}
+	}
+	select {
+	case p.d.starts <- struct{}{}:
+		defer func() { <-p.d.starts }()
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
 	}
 	if !needed() {
 		return nil, errUnneeded

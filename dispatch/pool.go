@@ -23,6 +23,8 @@ type pool struct {
 	rev *lambent.Revision
 	log Log
 
+	wanted chan struct{} // one start ahead that waits for its turn hears of each call that is in line
+
 	mu       sync.Mutex
 	scale    *scale.Pool[*instance, *waiter]
 	bounds   *lambent.Scaling // that the scale.Pool's were made of
@@ -52,7 +54,7 @@ type grant struct {
 }
 
 func newPool(d *Dispatcher, rev *lambent.Revision) *pool {
-	p := &pool{d: d, rev: rev, all: map[*instance]struct{}{}, launches: map[*launch]struct{}{}, log: d.cfg.Log(rev.Name), armed: scale.Never, habits: scale.NewThrift(scale.DefaultRate)}
+	p := &pool{d: d, rev: rev, wanted: make(chan struct{}), all: map[*instance]struct{}{}, launches: map[*launch]struct{}{}, log: d.cfg.Log(rev.Name), armed: scale.Never, habits: scale.NewThrift(scale.DefaultRate)}
 	p.Claim = scale.Claim{Project: rev.Name.Project, Pool: strconv.FormatInt(d.made.Add(1), 10), MemoryMB: rev.Config.MemoryMB}
 	p.scale = scale.NewPool(scale.Config{}, host{p})
 	p.boundLocked(&lambent.Scaling{})
@@ -143,6 +145,10 @@ func (p *pool) acquire(ctx context.Context, s *lambent.Scaling, a *attempt) (gra
 		return g, g.err
 	}
 	p.unlock(now)
+	select {
+	case p.wanted <- struct{}{}: // it is likely to be that one's
+	default:
+	}
 
 	select {
 	case g := <-w.granted:
