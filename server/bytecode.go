@@ -74,7 +74,7 @@ func (s *Server) compile(ctx context.Context) {
 			}
 			src := compilationOf(r.Source, r.Runtime)
 			s.python.mu.Lock()
-			if lambent.Is(err, lambent.NoSpace) {
+			if lambent.Is(err, lambent.NoSpace) || lambent.Is(err, lambent.Throttled) {
 				delete(s.python.trees, src) // a later start asks again
 			} else {
 				s.python.trees[src] = digest

@@ -147,7 +147,8 @@ func (b *Builder) Build(ctx context.Context, r Request, progress io.Writer) (_ b
 }
 
 // Compile stores a source in Python once more, with the byte code of its modules, as the
-// runtime's interpreter has it. The Request needs no kind. The errors are those of Build.
+// runtime's interpreter has it. The Request needs no kind. The errors are those of Build, and
+// Throttled while builds of the project are under way: nobody waits for byte code.
 func (b *Builder) Compile(ctx context.Context, r Request) (bundle.Tree, error) {
 	return b.sandboxed(ctx, &r, &byteCode, io.Discard)
 }

@@ -49,11 +49,6 @@ const missingTool = 86
 // sandboxed builds by a recipe, out of the cache where it can, and puts the result
 // into the store.
 func (b *Builder) sandboxed(ctx context.Context, r *Request, rec *recipe, progress io.Writer) (bundle.Tree, error) {
-	done, err := b.turns.take(ctx, r.Name.Project, progress)
-	if err != nil {
-		return bundle.Tree{}, err
-	}
-	defer done()
 	src, err := b.options.Trees.Path(r.Source)
 	if err != nil {
 		return bundle.Tree{}, err
@@ -62,6 +57,11 @@ func (b *Builder) sandboxed(ctx context.Context, r *Request, rec *recipe, progre
 	if err != nil {
 		return bundle.Tree{}, err
 	}
+	done, err := b.turns.take(ctx, r.Name.Project, !p.compiles, progress)
+	if err != nil {
+		return bundle.Tree{}, err
+	}
+	defer done()
 	work, err := os.MkdirTemp(b.options.WorkDir, "")
 	if err != nil {
 		return bundle.Tree{}, diskError(err)
@@ -446,8 +446,9 @@ func newTurns(atOnce int) *turns {
 	return &turns{all: make(chan struct{}, atOnce), projects: map[string]chan struct{}{}}
 }
 
-// take waits for a turn of a project's. done ends it.
-func (t *turns) take(ctx context.Context, project string, progress io.Writer) (done func(), err error) {
+// take waits for a turn of a project's, or is an error of the kind Throttled where it would have
+// to and does not wait. done ends the turn.
+func (t *turns) take(ctx context.Context, project string, waits bool, progress io.Writer) (done func(), err error) {
 	t.mu.Lock()
 	own := t.projects[project]
 	if own == nil {
@@ -465,6 +466,10 @@ func (t *turns) take(ctx context.Context, project string, progress io.Writer) (d
 		select {
 		case turn <- struct{}{}:
 		default:
+			if !waits {
+				done()
+				return nil, lambent.Errorf(lambent.Throttled, "build", "other builds are under way")
+			}
 			say(progress, "waiting for other builds to end")
 			select {
 			case turn <- struct{}{}:
