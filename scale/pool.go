@@ -37,7 +37,7 @@ type Pool[I instance, W waiter] struct {
 	busy     int
 	running  int // invocations that instances serve
 	settling int // of those: answered, and about to be done
-	lasting  int // of those: that are known to take long, as for a crush none began or ended
+	lasting  int // of those: that were known to last when one began or ended, as for a crush none had
 	ending   int
 
 	fell      []time.Duration // by level - 1: when it was last left; -1: never
@@ -129,6 +129,7 @@ func (p *Pool[I, W]) assign(now time.Duration, i I) {
 		p.busy++
 	}
 	s.serves++
+	p.lasting = p.last(now)
 	p.running++
 	p.standing.Uses++
 	p.standing.Last = now
@@ -318,6 +319,7 @@ func (p *Pool[I, W]) Free(now time.Duration, i I, ran time.Duration) {
 		p.pace.add(ran, paceWindow)
 		p.best.add(ran, longWindow)
 	}
+	p.lasting = p.last(now)
 	p.freed = now
 	if s.serves--; s.settling > 0 {
 		s.settling--

@@ -144,11 +144,16 @@ const brief = 16
 // processors, without those that are known to last, and what they do is compute. A line
 // that is full is no place to wait in.
 func (p *Pool[I, W]) crowded(now time.Duration) bool {
-	if now-max(p.freed, p.standing.Last) >= crush {
-		p.lasting = p.running
-	}
-	return p.cfg.Processors > 0 && p.running-p.lasting >= p.cfg.Processors && p.line.n < p.cfg.Queue &&
+	return p.cfg.Processors > 0 && p.running-p.last(now) >= p.cfg.Processors && p.line.n < p.cfg.Queue &&
 		p.computes > 0 && computing*time.Duration(p.computes) >= p.best.shortest() && p.host.Full()
+}
+
+// last is how many of those that run are known to last by now.
+func (p *Pool[I, W]) last(now time.Duration) int {
+	if now-max(p.freed, p.standing.Last) >= crush {
+		return p.running
+	}
+	return p.lasting
 }
 
 const (
