@@ -64,11 +64,7 @@ func TestMinInstancesAreReady(t *testing.T) {
 			wg.Go(func() { n.call("a", "busy") })
 		}
 		synctest.Wait()
-		name := lambent.Name{Project: "a", Function: "ready"}
-		target := n.targets[name]
-		target.Scaling = &lambent.Scaling{MinInstances: 2}
-		n.targets[name] = target
-		n.Changed(name)
+		n.Changed(n.minimum("a", "ready", 2))
 		wg.Wait()
 		n.function("a", "third", 128)
 		for range 10 { // it may have the place of an idle one that nobody is promised
@@ -87,11 +83,7 @@ func TestStartsAheadLeaveTurns(t *testing.T) {
 		n := newNode(t, &script{}, func(c *dispatch.Config) { c.Starts = 2 })
 		n.driver.ParkErr = func() error { time.Sleep(time.Second); return nil } // a boot
 		n.function("a", "ready", 128)
-		name := lambent.Name{Project: "a", Function: "ready"}
-		target := n.targets[name]
-		target.Scaling = &lambent.Scaling{MinInstances: 20}
-		n.targets[name] = target
-		n.Changed(name)
+		n.Changed(n.minimum("a", "ready", 20))
 		synctest.Wait()
 		n.function("b", "called", 128)
 		begun := time.Now()
@@ -110,17 +102,12 @@ func TestStartsAheadAreWanted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNode(t, &script{}, func(c *dispatch.Config) { c.Starts = 2 })
 		n.driver.ParkErr = func() error { time.Sleep(time.Second); return nil } // a boot
-		for function, least := range map[string]int{"many": 6, "called": 1} {
-			n.function("a", function, 128)
-			name := lambent.Name{Project: "a", Function: function}
-			target := n.targets[name]
-			target.Scaling = &lambent.Scaling{MinInstances: least}
-			n.targets[name] = target
-		}
-		for _, function := range []string{"many", "called"} {
-			n.Changed(lambent.Name{Project: "a", Function: function})
-			synctest.Wait()
-		}
+		n.function("a", "many", 128)
+		n.function("a", "called", 128)
+		n.Changed(n.minimum("a", "many", 6))
+		synctest.Wait()
+		n.Changed(n.minimum("a", "called", 1))
+		synctest.Wait()
 		begun := time.Now()
 		if n.call("a", "called"); time.Since(begun) > time.Second {
 			t.Errorf("the call is answered after %v", time.Since(begun))

@@ -34,6 +34,15 @@ func (n *node) function(project, name string, memoryMB int) {
 	n.targets[full] = lambent.Target{Revision: lambent.NewRevision(full, lambent.Latest, &c), Scaling: &lambent.Scaling{}}
 }
 
+// minimum has so many instances be ready from when the function has changed, or is called.
+func (n *node) minimum(project, function string, least int) lambent.Name {
+	name := lambent.Name{Project: project, Function: function}
+	t := n.targets[name]
+	t.Scaling = &lambent.Scaling{MinInstances: least}
+	n.targets[name] = t
+	return name
+}
+
 func (n *node) call(project, function string) *reply {
 	r := &reply{}
 	r.err = n.Invoke(context.Background(), &lambent.Invocation{ID: lambent.NewID(), Target: lambent.Name{Project: project, Function: function}}, r)
@@ -273,10 +282,7 @@ func TestNoPlaceEver(t *testing.T) {
 		n.function("a", "kept", 128)
 		n.function("a", "f", 128)
 		keep := func(least int) {
-			name := lambent.Name{Project: "a", Function: "kept"}
-			t := n.targets[name]
-			t.Scaling = &lambent.Scaling{MinInstances: least}
-			n.targets[name] = t
+			n.minimum("a", "kept", least)
 			n.call("a", "kept")
 		}
 		keep(1)
@@ -307,10 +313,7 @@ func TestWhoDoesNotFitIsPassedOver(t *testing.T) {
 			for _, p := range []string{"c", "d", "e"} {
 				n.function(p, "small", 128)
 			}
-			name := lambent.Name{Project: "a", Function: "kept"}
-			kept := n.targets[name]
-			kept.Scaling = &lambent.Scaling{MinInstances: least}
-			n.targets[name] = kept
+			n.minimum("a", "kept", least)
 			ctx, cancel := context.WithTimeout(t.Context(), 6*time.Minute)
 			defer cancel()
 			var wg sync.WaitGroup

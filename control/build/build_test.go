@@ -45,19 +45,26 @@ func options(t *testing.T) build.Options {
 	}
 }
 
-// made builds what is in a directory, and returns where the result is.
-func made(t *testing.T, o build.Options, r build.Request, src string, progress io.Writer) (dir string, err error) {
+// put makes a builder and has it find what is in a directory.
+func put(t *testing.T, o build.Options, src string) (b *build.Builder, trees *bundle.Store, digest string) {
 	t.Helper()
 	b, err := build.New(o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	trees := o.Trees.(*bundle.Store)
-	put, err := trees.PutDir(t.Context(), src)
+	trees = o.Trees.(*bundle.Store)
+	tree, err := trees.PutDir(t.Context(), src)
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.Source = put.Digest
+	return b, trees, tree.Digest
+}
+
+// made builds what is in a directory, and returns where the result is.
+func made(t *testing.T, o build.Options, r build.Request, src string, progress io.Writer) (dir string, err error) {
+	t.Helper()
+	b, trees, digest := put(t, o, src)
+	r.Source = digest
 	out, err := b.Build(t.Context(), r, progress)
 	if left, _ := filepath.Glob(filepath.Join(o.WorkDir, "lambent-build-*")); len(left) > 0 {
 		t.Errorf("a build left behind: %v", left)

@@ -420,19 +420,10 @@ func TestCompile(t *testing.T) {
 		src := source(t,
 			"app.py", "raise SystemExit('it runs')\n", "pkg/__init__.py", "", "pkg/mod.py", "x = 1\n",
 			"broken.py", "def (\n", "own.py", "", own, "the project's", "data.txt", "as it was")
-		o := y.options(t)
-		b, err := build.New(o)
-		if err != nil {
-			t.Fatal(err)
-		}
-		trees := o.Trees.(*bundle.Store)
-		put, err := trees.PutDir(t.Context(), src)
-		if err != nil {
-			t.Fatal(err)
-		}
+		b, trees, digest := put(t, y.options(t), src)
 		var last bundle.Tree
 		for round := range 2 { // the second is out of the cache
-			tree, err := b.Compile(t.Context(), build.Request{Source: put.Digest, Runtime: rt})
+			tree, err := b.Compile(t.Context(), build.Request{Source: digest, Runtime: rt})
 			if err != nil {
 				t.Fatal(err)
 			}
