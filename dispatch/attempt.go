@@ -139,10 +139,14 @@ func (a *attempt) deadline(timeout time.Duration) time.Time {
 func (a *attempt) failed(f *failure) {
 	fault := f.words(a.inv)
 	u := a.usage(time.Now(), fault)
+	u.Guest = f.kind
 	if f.sandbox != "" { // or it was not tried again so soon: nothing ran
 		u.Instance, u.Cold = f.sandbox, true
 		u.PlaceUS, u.InitUS = f.place.Microseconds(), f.took.Microseconds()
 		u.BilledMS = lambent.Billed(f.took, 0)
+		if u.Concurrency > 0 {
+			u.BusyUS = u.InitUS
+		}
 	}
 	u.QueueUS = max(0, u.End.Sub(u.Start).Microseconds()-u.PlaceUS-u.InitUS)
 	a.finish(u, lambent.Result{Fault: fault}, func(lines ...[]byte) []byte {
@@ -235,10 +239,14 @@ func (c counted) Write(b []byte) (int, error) {
 func (a *attempt) End(res lambent.Result) {
 	now := time.Now()
 	used, peak, unread := a.in.sandbox.Stats()
-	var busyUS, cpuUS int64
+	var init time.Duration
+	if a.cold {
+		init = a.in.init
+	}
+	var shareUS, busyUS, cpuUS int64
 	switch {
 	case a.in.division != nil:
-		busyUS, cpuUS, now = a.in.division.end(a.slice, used)
+		shareUS, busyUS, cpuUS, now = a.in.division.end(a.slice, used, init)
 	case unread == nil:
 		cpuUS = max(0, used-a.in.cpuUS.Swap(used))
 	}
@@ -250,21 +258,20 @@ func (a *attempt) End(res lambent.Result) {
 	}
 	u := a.usage(now, res.Fault)
 	run := now.Sub(a.runStart)
-	u.Instance, u.RunUS = a.in.sandbox.ID(), run.Microseconds()
-	if a.in.division != nil && busyUS != u.RunUS {
-		u.ShareUS, run = busyUS, time.Duration(busyUS)*time.Microsecond
+	u.Guest, u.Instance, u.RunUS = a.in.kind, a.in.sandbox.ID(), run.Microseconds()
+	u.BusyUS = busyUS
+	if a.in.division != nil && shareUS != u.RunUS {
+		u.ShareUS, run = shareUS, time.Duration(shareUS)*time.Microsecond
 	}
 	u.QueueUS = a.runStart.Sub(a.arrived).Microseconds()
 	if a.cold {
 		// It may have come when the start had begun.
-		waited := max(0, u.QueueUS-a.in.init.Microseconds())
-		u.Cold, u.InitUS = true, a.in.init.Microseconds()
+		waited := max(0, u.QueueUS-init.Microseconds())
+		u.Cold, u.InitUS = true, init.Microseconds()
 		u.PlaceUS = min(waited, a.in.place.Microseconds())
 		u.QueueUS = waited - u.PlaceUS
-		u.BilledMS = lambent.Billed(a.in.init, run)
-	} else {
-		u.BilledMS = lambent.Billed(0, run)
 	}
+	u.BilledMS = lambent.Billed(init, run)
 	if unread == nil {
 		u.CPUUS, u.PeakMB = cpuUS, (peak+1<<20-1)>>20
 	}
@@ -299,6 +306,9 @@ func (a *attempt) usage(now time.Time, fault *lambent.Fault) *lambent.Usage {
 		Version: rev.Version, Alias: a.target.Alias, Trigger: trigger(a.inv), Runtime: rev.Config.Runtime,
 		Start: a.arrived, End: now, MemoryMB: rev.Config.MemoryMB, TmpMB: rev.Config.TmpMB,
 		BytesIn: a.bytesIn, BytesOut: a.out, Outcome: lambent.OutcomeOK,
+	}
+	if rev.Config.Concurrency > 1 {
+		u.Concurrency = rev.Config.Concurrency
 	}
 	if fault != nil {
 		u.Outcome, u.Error = string(fault.Kind), fault.Type

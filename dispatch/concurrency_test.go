@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -235,24 +236,46 @@ func TestNoFreezeWhileOneIsInFlight(t *testing.T) {
 	})
 }
 
-// What several are billed for together is the time that their instance was busy;
-// one that is alone is billed as ever.
+// What several are billed for together is the time that their instance was busy, which
+// the last of them says; one that is alone is billed as ever.
 func TestSharesAreBilled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newWideBench(t, 10)
+		b.guest.init = func(context.Context, int) error { time.Sleep(20 * time.Millisecond); return nil }
 		var wg sync.WaitGroup
-		first := b.send(&wg, 0, "3s")
-		second := b.send(&wg, time.Second, "1s")
+		cold := b.send(&wg, 0, "3s")
+		within := b.send(&wg, time.Second, "1s")
+		beyond := b.send(&wg, 3*time.Second, "1s")
 		wg.Wait()
 		alone := b.send(&wg, time.Second, "1234us")
 		wg.Wait()
 		for _, c := range []struct {
-			r                       *reply
-			run, share, billed, cpu int64
-		}{{first, 3_000_000, 2_500_000, 2500, 35_000}, {second, 1_000_000, 500_000, 500, 5_000}, {alone, 1234, 0, 2, 12}} {
+			r                             *reply
+			run, share, busy, billed, cpu int64
+		}{
+			{cold, 3_000_000, 2_490_000, 0, 2510, 20_000}, {within, 1_000_000, 500_000, 0, 500, 5_000},
+			{beyond, 1_000_000, 990_000, 4_000_000, 990, 25_000}, {alone, 1234, 0, 1234, 2, 12},
+		} {
 			u := c.r.result.Usage
-			if u.RunUS != c.run || u.ShareUS != c.share || u.BilledMS != c.billed || u.CPUUS != c.cpu {
-				t.Errorf("ran %d us, its share %d, billed %d ms, CPU %d us; want %+v", u.RunUS, u.ShareUS, u.BilledMS, u.CPUUS, c)
+			if u.RunUS != c.run || u.ShareUS != c.share || u.BusyUS != c.busy || u.BilledMS != c.billed || u.CPUUS != c.cpu || u.Guest != "script" || u.Concurrency != 10 {
+				t.Errorf("ran %d us, its share %d, of %d, billed %d ms, CPU %d us, on %q with %d; want %+v", u.RunUS, u.ShareUS, u.BusyUS, u.BilledMS, u.CPUUS, u.Guest, u.Concurrency, c)
+			}
+		}
+	})
+}
+
+// A start that failed is paid for, too, and once.
+func TestFailedStartIsBilled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newWideBench(t, 10)
+		b.guest.init = func(context.Context, int) error {
+			time.Sleep(20 * time.Millisecond)
+			return &lambent.Fault{Kind: lambent.FaultInit, Type: "Bad"}
+		}
+		for _, want := range []int64{20_000, 0} { // the second is told at once
+			u := b.call(t.Context()).result.Usage
+			if u.InitUS != want || u.BusyUS != want || u.Guest != "script" || u.Outcome != string(lambent.FaultInit) {
+				t.Errorf("%+v, want %d us", u, want)
 			}
 		}
 	})
@@ -347,16 +370,21 @@ func TestHammerOfSeveral(t *testing.T) {
 			}
 		}
 		b.once(t, served)
-		busy := map[string]int64{}
+		busy, paid, stretches := map[string]int64{}, map[string]int64{}, map[string]int64{}
 		for _, u := range b.records() {
 			share := u.ShareUS
 			if share == 0 {
 				share = u.RunUS
 			}
 			busy[u.Instance] += share
+			paid[u.Instance] += share + u.InitUS
+			stretches[u.Instance] += u.BusyUS
 			if share > u.RunUS+1 {
 				t.Errorf("%d us of %d", share, u.RunUS)
 			}
+		}
+		if !maps.Equal(paid, stretches) {
+			t.Errorf("instances were busy for %v us, and what is paid for is %v", stretches, paid)
 		}
 		for instance, us := range busy {
 			first, last := time.Time{}, time.Time{}

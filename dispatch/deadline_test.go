@@ -123,7 +123,7 @@ func TestRepeatedInitThatOverruns(t *testing.T) {
 		if r.result.Fault == nil || r.result.Fault.Kind != lambent.FaultTimeout || time.Since(begun) != 20*time.Second {
 			t.Fatalf("got %+v, %v after %v", r.result.Fault, r.err, time.Since(begun))
 		}
-		if u := b.records()[0]; u.Outcome != "timeout" || u.InitUS != 20_000_000 || u.BilledMS != 20_000 {
+		if u := b.records()[0]; u.Outcome != "timeout" || u.InitUS != 20_000_000 || u.BilledMS != 20_000 || u.Guest != "script" {
 			t.Errorf("usage %+v", u)
 		}
 		if got := log.with("INIT_REPORT "); len(got) != 2 || got[1] != "INIT_REPORT Init Duration: 10000.00 ms\tPhase: invoke\tStatus: timeout" {

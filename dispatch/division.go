@@ -15,7 +15,8 @@ import (
 // invocations that it serves.
 type division struct {
 	mu   sync.Mutex
-	n    int // in flight
+	n    int           // in flight
+	init time.Duration // the instance's, if one of those that overlap waited for it
 	time clock
 	cpu  clock
 }
@@ -30,6 +31,7 @@ func (s *division) begin(stats func() int64) (slice, time.Time) {
 	now := time.Now()
 	if s.n == 0 {
 		s.time.start(sinceEpoch(now))
+		s.init = 0
 	} else {
 		s.time.advance(sinceEpoch(now), s.n)
 		s.cpu.advance(stats(), s.n)
@@ -38,19 +40,25 @@ func (s *division) begin(stats func() int64) (slice, time.Time) {
 	return slice{s.time.v, s.cpu.v}, now
 }
 
-// end counts it out, and returns its shares in us. used is the processor time used so
-// far; it may be of a moment ago, or 0 if it could not be told. The shares of all that
-// overlap add up to the time in which there was one, and what was not anybody's of the
-// processor's is the next one's, as where there is one at a time.
-func (s *division) end(of slice, used int64) (busyUS, cpuUS int64, now time.Time) {
+// end counts it out, and returns its shares in us and, of the last of those that overlap,
+// for how long the instance was busy: with all of them, and with its init. used is the
+// processor time used so far; it may be of a moment ago, or 0 if it could not be told.
+// init is the instance's for the one that waited for it, and 0 for others. The shares of
+// all that overlap add up to the time in which there was one, and what was not anybody's
+// of the processor's is the next one's, as where there is one at a time.
+func (s *division) end(of slice, used int64, init time.Duration) (shareUS, busyUS, cpuUS int64, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now = time.Now()
 	s.time.advance(sinceEpoch(now), s.n)
 	s.cpu.advance(used, s.n)
 	s.n--
+	s.init += init
 	last := s.n == 0
-	return s.time.issue(of.time, last, int64(time.Microsecond), 1), s.cpu.issue(of.cpu, last, 1, 0), now
+	if last {
+		busyUS = s.init.Microseconds() + (s.time.at-s.time.from)/int64(time.Microsecond)
+	}
+	return s.time.issue(of.time, last, int64(time.Microsecond), 1), busyUS, s.cpu.issue(of.cpu, last, 1, 0), now
 }
 
 // cancel counts out an invocation that has no record: others have its shares.

@@ -32,12 +32,15 @@ func TestSharesAddUp(t *testing.T) {
 			end := func(i int) {
 				u := under[i]
 				under = append(under[:i], under[i+1:]...)
-				busy, used, now := s.end(u.slice, stats())
-				issued, cpuIssued = issued+busy, cpuIssued+used
-				if run := now.Sub(u.since).Microseconds(); u.alone && len(under) == 0 && busy != max(1, run) {
-					t.Fatalf("seed %d: %d us of %d that it was alone for", seed, busy, run)
-				} else if busy > run+1 {
-					t.Fatalf("seed %d: %d us of %d", seed, busy, run)
+				share, busy, used, now := s.end(u.slice, stats(), 0)
+				issued, cpuIssued = issued+share, cpuIssued+used
+				if run := now.Sub(u.since).Microseconds(); u.alone && len(under) == 0 && share != max(1, run) {
+					t.Fatalf("seed %d: %d us of %d that it was alone for", seed, share, run)
+				} else if share > run+1 {
+					t.Fatalf("seed %d: %d us of %d", seed, share, run)
+				}
+				if len(under) > 0 && busy != 0 || len(under) == 0 && busy != now.Sub(from).Microseconds() {
+					t.Fatalf("seed %d: busy for %d us of %v, with %d to come", seed, busy, now.Sub(from), len(under))
 				}
 				if len(under) == 0 {
 					union += now.Sub(from).Microseconds()
@@ -107,16 +110,16 @@ func TestSharesOfTheCanceled(t *testing.T) {
 		time.Sleep(10 * time.Millisecond)
 		s.cancel(b)
 		time.Sleep(10 * time.Millisecond)
-		if busy, _, _ := s.end(a, none()); busy != 20_000 {
-			t.Errorf("%d us of 20000", busy)
+		if share, busy, _, _ := s.end(a, none(), 0); share != 20_000 || busy != 20_000 {
+			t.Errorf("%d and %d us of 20000", share, busy)
 		}
 		c, _ := s.begin(none)
 		time.Sleep(time.Millisecond)
 		s.cancel(c)
 		d, _ := s.begin(none)
 		time.Sleep(time.Millisecond)
-		if busy, _, _ := s.end(d, none()); busy != 1000 {
-			t.Errorf("%d us of 1000", busy)
+		if share, busy, _, _ := s.end(d, none(), 0); share != 1000 || busy != 1000 {
+			t.Errorf("%d and %d us of 1000", share, busy)
 		}
 	})
 }

@@ -21,6 +21,7 @@ type instance struct {
 	begun    time.Time // its start
 	sandbox  sandbox.Sandbox
 	guest    guest.Instance
+	kind     string // the guest's name
 	output   *output
 	place    time.Duration // from the start's beginning until the code was in place
 	init     time.Duration // from then on until it was initialised
@@ -46,6 +47,7 @@ type failure struct {
 	took    time.Duration     // of the init
 	late    lambent.FaultKind // that it overran its limit; or ""
 	guest   guest.Instance    // has the words for late
+	kind    string            // as of an instance
 }
 
 // words are the failure as one invocation is told of it.
@@ -57,7 +59,9 @@ func (f *failure) words(inv *lambent.Invocation) *lambent.Fault {
 }
 
 // again is the failure as it is told to those for whom nothing was started.
-func (f *failure) again() *failure { return &failure{fault: f.fault, late: f.late, guest: f.guest} }
+func (f *failure) again() *failure {
+	return &failure{fault: f.fault, late: f.late, guest: f.guest, kind: f.kind}
+}
 
 func (f *failure) Error() string { return f.fault.Error() }
 
@@ -143,7 +147,7 @@ func (p *pool) try(ctx context.Context, ahead bool, l *launch, limit time.Durati
 		return nil, err
 	}
 	p.track(func() { l.placed = time.Time{} })
-	in := &instance{p: p, begun: begun, sandbox: b.sandbox, guest: b.guest, output: newOutput(b.sandbox.Output(), p.log, p.rev.Version)}
+	in := &instance{p: p, begun: begun, sandbox: b.sandbox, guest: b.guest, kind: rt.Guest, output: newOutput(b.sandbox.Output(), p.log, p.rev.Version)}
 	in.freezer, _ = b.sandbox.(sandbox.Freezer)
 	d.balance.join(in)
 	limited, cancelLimit := context.WithTimeout(ctx, limit)
@@ -193,7 +197,7 @@ func (in *instance) boot(ctx context.Context, l *launch, tree string, secrets ma
 			told := *f
 			told.Said, f = in.output.said(), &told
 		}
-		return &failure{fault: f, sandbox: in.sandbox.ID(), place: in.place, took: in.init, late: late, guest: in.guest}
+		return &failure{fault: f, sandbox: in.sandbox.ID(), place: in.place, took: in.init, late: late, guest: in.guest, kind: in.kind}
 	}
 	return err
 }

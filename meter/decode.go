@@ -90,6 +90,8 @@ func set(u *lambent.Usage, key, value []byte, text bool) bool {
 			u.Trigger = string(value)
 		case "runtime":
 			u.Runtime = string(value)
+		case "guest":
+			u.Guest = string(value)
 		case "instance":
 			u.Instance = string(value)
 		case "start":
@@ -128,12 +130,16 @@ func set(u *lambent.Usage, key, value []byte, text bool) bool {
 		u.RunUS = n
 	case "share_us":
 		u.ShareUS = n
+	case "busy_us":
+		u.BusyUS = n
 	case "billed_ms":
 		u.BilledMS = n
 	case "memory_mb":
 		u.MemoryMB = int(n)
 	case "tmp_mb":
 		u.TmpMB = int(n)
+	case "concurrency":
+		u.Concurrency = int(n)
 	case "peak_mb":
 		u.PeakMB = n
 	case "cpu_us":

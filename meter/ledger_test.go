@@ -37,7 +37,7 @@ func usage(i int) *lambent.Usage {
 	end := time.Now().UTC().Truncate(time.Microsecond)
 	return &lambent.Usage{
 		ID: fmt.Sprintf("6bc0f2c8-5c7e-4d7a-9d0f-%012d", i), Attempt: 1, Project: "default", Function: "thumbs",
-		Version: "latest", Alias: "live", Trigger: "http", Runtime: "python3.11", Instance: "s-17",
+		Version: "latest", Alias: "live", Trigger: "http", Runtime: "python3.11", Guest: "lambda", Instance: "s-17",
 		Start: end.Add(-3 * time.Millisecond), End: end, QueueUS: 120, InitUS: 14020, RunUS: 1230, BilledMS: 16,
 		MemoryMB: 128, TmpMB: 512, PeakMB: 46, CPUUS: 900, BytesIn: 12, BytesOut: 345, Cold: true,
 		Outcome: lambent.OutcomeOK,

@@ -31,6 +31,9 @@ func appendRecord(b []byte, u *lambent.Usage) []byte {
 	}
 	b = appendString(append(b, `,"trigger":`...), u.Trigger)
 	b = appendString(append(b, `,"runtime":`...), u.Runtime)
+	if u.Guest != "" {
+		b = appendString(append(b, `,"guest":`...), u.Guest)
+	}
 	b = appendString(append(b, `,"instance":`...), u.Instance)
 	b = appendTime(append(b, `,"start":`...), u.Start)
 	b = appendTime(append(b, `,"end":`...), u.End)
@@ -43,6 +46,9 @@ func appendRecord(b []byte, u *lambent.Usage) []byte {
 	if u.ShareUS != 0 {
 		b = strconv.AppendInt(append(b, `,"share_us":`...), u.ShareUS, 10)
 	}
+	if u.BusyUS != 0 {
+		b = strconv.AppendInt(append(b, `,"busy_us":`...), u.BusyUS, 10)
+	}
 	if u.RespondUS != 0 {
 		b = strconv.AppendInt(append(b, `,"respond_us":`...), u.RespondUS, 10)
 	}
@@ -50,6 +56,9 @@ func appendRecord(b []byte, u *lambent.Usage) []byte {
 	b = strconv.AppendInt(append(b, `,"memory_mb":`...), int64(u.MemoryMB), 10)
 	if u.TmpMB != 0 {
 		b = strconv.AppendInt(append(b, `,"tmp_mb":`...), int64(u.TmpMB), 10)
+	}
+	if u.Concurrency != 0 {
+		b = strconv.AppendInt(append(b, `,"concurrency":`...), int64(u.Concurrency), 10)
 	}
 	b = strconv.AppendInt(append(b, `,"peak_mb":`...), u.PeakMB, 10)
 	b = strconv.AppendInt(append(b, `,"cpu_us":`...), u.CPUUS, 10)

@@ -1,6 +1,7 @@
 package guesttest
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"sync"
@@ -86,14 +87,13 @@ func (s suite) fewInstances(t *testing.T) {
 func (s suite) oneInstance(t *testing.T) {
 	p := s.deploy(t, s.concurrency(100))
 	answers := p.calls(t, times(50, `{"do":"sleep","ms":200}`)...)
-	var shares, last int64
+	var shares, paid, busy, last int64
 	first := answers[0].Result.Usage.Start
 	for _, a := range answers {
 		ok(t, a)
 		u := a.Result.Usage
-		if shares += u.RunUS; u.ShareUS > 0 {
-			shares += u.ShareUS - u.RunUS
-		}
+		share := cmp.Or(u.ShareUS, u.RunUS)
+		shares, paid, busy = shares+share, paid+share+u.InitUS, busy+u.BusyUS
 		if u.Start.Before(first) {
 			first = u.Start
 		}
@@ -107,6 +107,9 @@ func (s suite) oneInstance(t *testing.T) {
 	// The instance was busy from its start on, and paid for once.
 	if shares > last || shares < 200_000 {
 		t.Errorf("%d us are shared of %d us", shares, last)
+	}
+	if paid != busy {
+		t.Errorf("%d us are paid for, and it was busy for %d", paid, busy)
 	}
 }
 
