@@ -176,7 +176,8 @@ func (c *Client) Invocation(ctx context.Context, id string) (*InvocationList, er
 	return &l, c.do(ctx, http.MethodGet, "/v1/invocations/"+id, nil, nil, &l)
 }
 
-// Usage sums up what functions used; function and price may be "".
+// Usage sums up what functions used, and prices it by a price book, or by "cloud" with
+// each function's own; function and price may be "".
 func (c *Client) Usage(ctx context.Context, p Period, function, price string) (*UsageReport, error) {
 	var r UsageReport
 	q := query("since", p.Since, "until", p.Until, "function", function, "price", price)

@@ -218,33 +218,36 @@ type LogLine struct {
 
 // An Invocation is the usage record of one attempt: raw facts, no prices.
 type Invocation struct {
-	ID        string    `json:"id"`
-	Attempt   int       `json:"attempt"` // From 1
-	Project   string    `json:"project"`
-	Function  string    `json:"function"`
-	Version   string    `json:"version"`
-	Alias     string    `json:"alias,omitempty"` // That led to the version
-	Trigger   string    `json:"trigger"`         // What made it: invoke, http, or of what kind its trigger is, such as schedule
-	Runtime   string    `json:"runtime"`
-	Instance  string    `json:"instance"`
-	Start     time.Time `json:"start"`              // When the request arrived
-	End       time.Time `json:"end"`                // When the answer's last byte was ready
-	QueueUS   int64     `json:"queue_us"`           // Waited for an instance, or for the start of one
-	PlaceUS   int64     `json:"place_us"`           // A sandbox was taken or made, and the code put into it; 0 on a warm start
-	InitUS    int64     `json:"init_us"`            // Initialised the code; 0 on a warm start
-	RunUS     int64     `json:"run_us"`             // In the function
-	ShareUS   int64     `json:"share_us,omitempty"` // Of RunUS, where others ran in the instance at the same time, which divide what is billed; 0: all of it
-	RespondUS int64     `json:"respond_us"`         // The answer was handed on; of a stream while the function ran
-	BilledMS  int64     `json:"billed_ms"`
-	MemoryMB  int       `json:"memory_mb"` // The limit
-	TmpMB     int       `json:"tmp_mb"`
-	PeakMB    int64     `json:"peak_mb"` // The most that the instance has used so far
-	CPUUS     int64     `json:"cpu_us"`  // CPU time of the sandbox
-	BytesIn   int64     `json:"bytes_in"`
-	BytesOut  int64     `json:"bytes_out"`
-	Cold      bool      `json:"cold"`            // An instance was started for it
-	Outcome   string    `json:"outcome"`         // ok, or the kind of the fault
-	Error     string    `json:"error,omitempty"` // The fault's type
+	ID          string    `json:"id"`
+	Attempt     int       `json:"attempt"` // From 1
+	Project     string    `json:"project"`
+	Function    string    `json:"function"`
+	Version     string    `json:"version"`
+	Alias       string    `json:"alias,omitempty"` // That led to the version
+	Trigger     string    `json:"trigger"`         // What made it: invoke, http, or of what kind its trigger is, such as schedule
+	Runtime     string    `json:"runtime"`
+	Guest       string    `json:"guest,omitempty"` // The contract with its code: lambda, or gcf for Google's functions and other web servers
+	Instance    string    `json:"instance"`
+	Start       time.Time `json:"start"`              // When the request arrived
+	End         time.Time `json:"end"`                // When the answer's last byte was ready
+	QueueUS     int64     `json:"queue_us"`           // Waited for an instance, or for the start of one
+	PlaceUS     int64     `json:"place_us"`           // A sandbox was taken or made, and the code put into it; 0 on a warm start
+	InitUS      int64     `json:"init_us"`            // Initialised the code; 0 on a warm start
+	RunUS       int64     `json:"run_us"`             // In the function
+	ShareUS     int64     `json:"share_us,omitempty"` // Of RunUS, where others ran in the instance at the same time, which divide what is billed; 0: all of it
+	BusyUS      int64     `json:"busy_us,omitempty"`  // Where concurrency is there: how long the instance was busy without a pause, its init included; 0: it still was
+	RespondUS   int64     `json:"respond_us"`         // The answer was handed on; of a stream while the function ran
+	BilledMS    int64     `json:"billed_ms"`
+	MemoryMB    int       `json:"memory_mb"` // The limit
+	TmpMB       int       `json:"tmp_mb"`
+	Concurrency int       `json:"concurrency,omitempty"` // How many at a time the instance may serve; 0: one
+	PeakMB      int64     `json:"peak_mb"`               // The most that the instance has used so far
+	CPUUS       int64     `json:"cpu_us"`                // CPU time of the sandbox
+	BytesIn     int64     `json:"bytes_in"`
+	BytesOut    int64     `json:"bytes_out"`
+	Cold        bool      `json:"cold"`            // An instance was started for it
+	Outcome     string    `json:"outcome"`         // ok, or the kind of the fault
+	Error       string    `json:"error,omitempty"` // The fault's type
 }
 
 // An InvocationList holds usage records.
@@ -273,20 +276,27 @@ type Total struct {
 	Amount       string  `json:"amount,omitempty"` // What that costs, where a price book was asked for
 }
 
-// A Bill is what usage would cost by a price book. Amounts are decimal numbers.
+// A Bill is what usage would cost by price books. Amounts are decimal numbers.
 type Bill struct {
-	Book     string     `json:"book"`
-	Source   string     `json:"source,omitempty"` // Where the prices are published
-	Date     string     `json:"date,omitempty"`   // As of when
-	Note     string     `json:"note,omitempty"`
-	Currency string     `json:"currency"`
-	Lines    []BillLine `json:"lines"`
-	Total    string     `json:"total"` // The sum of the lines
+	Books    []PriceBook `json:"books"` // Those of the lines
+	Currency string      `json:"currency"`
+	Lines    []BillLine  `json:"lines"`
+	Total    string      `json:"total"` // The sum of the lines
+}
+
+// A PriceBook is the price list of a cloud.
+type PriceBook struct {
+	Name   string `json:"name"`
+	Title  string `json:"title"`
+	Source string `json:"source,omitempty"` // Where the prices are published
+	Date   string `json:"date,omitempty"`   // As of when
+	Note   string `json:"note,omitempty"`   // What is priced, and what is not
 }
 
 // A BillLine is one item of one function.
 type BillLine struct {
 	Function string `json:"function"`
+	Book     string `json:"book"` // The price book's name
 	Item     string `json:"item"`
 	Unit     string `json:"unit"`
 	Quantity string `json:"quantity"`

@@ -125,7 +125,7 @@ func TestScan(t *testing.T) {
 	for i := range 2000 {
 		big.Append(usage(i))
 	}
-	if _, err := big.Sum(ctx, meter.Filter{}); !lambent.Is(err, lambent.Canceled) {
+	if _, err := big.Sum(ctx, meter.Filter{}, nil); !lambent.Is(err, lambent.Canceled) {
 		t.Errorf("a sum for a caller who gave up: %v", err)
 	}
 	if a, b := scan(t, big, meter.Filter{}), recent(t, big, meter.Filter{}); len(a) != 2000 || len(b) != 2000 {
@@ -485,7 +485,7 @@ func BenchmarkSum(b *testing.B) {
 		}
 	}
 	for b.Loop() {
-		if _, err := l.Sum(b.Context(), meter.Filter{}); err != nil {
+		if _, err := l.Sum(b.Context(), meter.Filter{}, tally(b, meter.OwnCloud)); err != nil {
 			b.Fatal(err)
 		}
 	}

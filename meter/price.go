@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"embed"
 	"encoding/json"
+	"maps"
 	"slices"
 	"strings"
 
@@ -17,28 +18,50 @@ var books embed.FS
 
 // A PriceBook is the price list of a cloud, or of one's own, as data.
 type PriceBook struct {
-	Name     string  `json:"name"`
-	Title    string  `json:"title"`
-	Source   string  `json:"source,omitempty"` // where the prices are published
-	Date     string  `json:"date,omitempty"`   // as of when
-	Note     string  `json:"note,omitempty"`
-	Currency string  `json:"currency"`
-	Prices   []Price `json:"prices"`
+	Name     string   `json:"name"`
+	Title    string   `json:"title"`
+	Source   string   `json:"source,omitempty"` // where the prices are published
+	Date     string   `json:"date,omitempty"`   // as of when
+	Note     string   `json:"note,omitempty"`
+	Currency string   `json:"currency"`
+	Guests   []string `json:"guests,omitempty"` // those of the functions that the cloud runs
+	// RoundMS is what the time for which an instance is busy without a pause is rounded
+	// up to a multiple of; 0: each call's own time counts, as BilledMS has it.
+	RoundMS int64   `json:"round_ms,omitempty"`
+	VCPU    *VCPU   `json:"vcpu,omitempty"` // where processors have a price of their own
+	Prices  []Price `json:"prices"`
 }
 
 // A Price is what Per units of one item cost.
 type Price struct {
-	Item  string          `json:"item"` // "requests", "duration" or "storage"
+	Item  string          `json:"item"` // one of quantities
 	Unit  string          `json:"unit"`
 	Price decimal.Decimal `json:"price"`
 	Per   decimal.Decimal `json:"per"`
 }
 
-// quantities says how much of an item a total has.
-var quantities = map[string]func(*Total) decimal.Decimal{
-	"requests": func(t *Total) decimal.Decimal { return decimal.NewFromInt(t.Count) },
-	"duration": (*Total).GBSeconds,
-	"storage":  (*Total).TmpGBSeconds,
+// A VCPU says how many processors an instance has at a cloud.
+type VCPU struct {
+	Source     string          `json:"source,omitempty"`
+	Concurrent decimal.Decimal `json:"concurrent"` // at least, if it may serve several at a time
+	ByMemory   []VCPURow       `json:"by_memory"`  // the least memory first
+}
+
+// A VCPURow is for instances with no more than its memory, the last one for all others.
+type VCPURow struct {
+	MemoryMB int             `json:"memory_mb"`
+	VCPU     decimal.Decimal `json:"vcpu"`
+}
+
+func (v *VCPU) of(s size) decimal.Decimal {
+	i := slices.IndexFunc(v.ByMemory, func(row VCPURow) bool { return s.memoryMB <= row.MemoryMB })
+	if i < 0 {
+		i = len(v.ByMemory) - 1
+	}
+	if s.concurrent {
+		return decimal.Max(v.ByMemory[i].VCPU, v.Concurrent)
+	}
+	return v.ByMemory[i].VCPU
 }
 
 // Books returns the names of the price books that come with the program.
@@ -54,52 +77,93 @@ func Books() []string {
 	return names
 }
 
-// Book returns a price book that comes with the program. Kind: NotFound.
-func Book(name string) (*PriceBook, error) {
-	if !slices.Contains(Books(), name) {
-		return nil, lambent.Errorf(lambent.NotFound, "meter.Book", "there is no price book %.40q: one of %s, or a file of your own", name, strings.Join(Books(), ", ")).
-			WithHint("lambent usage --price aws")
+// OwnCloud is what [Choose] calls all books, each for what its cloud runs.
+const OwnCloud = "cloud"
+
+// Choose returns the price book of a name, which all functions are priced by, or all
+// of them. Kind: NotFound.
+func Choose(name string) ([]*PriceBook, error) {
+	const op = "meter.Choose"
+	names := Books()
+	if name != OwnCloud {
+		if !slices.Contains(names, name) {
+			return nil, lambent.Errorf(lambent.NotFound, op, "there is no price book %.40q: one of %s, or %s for each function's own", name, strings.Join(names, ", "), OwnCloud).
+				WithHint("lambent usage --price %s", OwnCloud)
+		}
+		names = []string{name}
 	}
-	b, err := books.ReadFile("books/" + name + ".json")
-	if err != nil {
-		return nil, lambent.Errorf(lambent.Internal, "meter.Book", "%w", err)
+	var chosen []*PriceBook
+	for _, name := range names {
+		b, err := books.ReadFile("books/" + name + ".json")
+		if err != nil {
+			return nil, lambent.Errorf(lambent.Internal, op, "%w", err)
+		}
+		p, err := ParseBook(b)
+		if err != nil {
+			return nil, err
+		}
+		chosen = append(chosen, p)
 	}
-	return ParseBook(b)
+	return chosen, nil
 }
 
 // ParseBook reads a price book in the form of those in meter/books.
 func ParseBook(b []byte) (*PriceBook, error) {
-	const op = "meter.ParseBook"
 	d := json.NewDecoder(bytes.NewReader(b))
 	d.DisallowUnknownFields()
 	p := new(PriceBook)
+	bad := func(format string, args ...any) error {
+		return lambent.Errorf(lambent.Invalid, "meter.ParseBook", "price book "+format, args...)
+	}
 	if err := d.Decode(p); err != nil {
-		return nil, lambent.Errorf(lambent.Invalid, op, "price book: %w", err)
+		return nil, bad("cannot be read: %w", err)
 	}
 	switch {
 	case p.Name == "":
-		return nil, lambent.Errorf(lambent.Invalid, op, "price book: name is empty")
+		return nil, bad("has no name")
 	case p.Currency == "":
-		return nil, lambent.Errorf(lambent.Invalid, op, "price book %s: currency is empty: give one, such as USD", p.Name)
+		return nil, bad("%s: currency is empty: give one, such as USD", p.Name)
+	case p.RoundMS < 0 || p.RoundMS > maxRoundMS:
+		return nil, bad("%s: round_ms is %d: 0 to %d", p.Name, p.RoundMS, maxRoundMS)
 	case len(p.Prices) == 0:
-		return nil, lambent.Errorf(lambent.Invalid, op, "price book %s: it has no prices", p.Name)
+		return nil, bad("%s: it has no prices", p.Name)
+	}
+	if v := p.VCPU; v != nil {
+		if len(v.ByMemory) == 0 {
+			return nil, bad("%s: by_memory of vcpu is empty", p.Name)
+		}
+		if v.Concurrent.IsNegative() || outOfRange(v.Concurrent) {
+			return nil, bad("%s: concurrent of vcpu is negative, or has more than 30 digits", p.Name)
+		}
+		for i, row := range v.ByMemory {
+			if i > 0 && row.MemoryMB <= v.ByMemory[i-1].MemoryMB {
+				return nil, bad("%s: %d MB follow %d in by_memory of vcpu: the least come first", p.Name, row.MemoryMB, v.ByMemory[i-1].MemoryMB)
+			}
+			if !row.VCPU.IsPositive() || outOfRange(row.VCPU) {
+				return nil, bad("%s: %d MB have %s vCPUs: it must be over 0", p.Name, row.MemoryMB, short(row.VCPU))
+			}
+		}
 	}
 	seen := make(map[string]bool)
 	for _, price := range p.Prices {
 		switch {
 		case quantities[price.Item] == nil:
-			return nil, lambent.Errorf(lambent.Invalid, op, "price book %s: item %.40q: one of duration, requests, storage", p.Name, price.Item)
+			return nil, bad("%s: item %.40q: one of %s", p.Name, price.Item, strings.Join(slices.Sorted(maps.Keys(quantities)), ", "))
+		case price.Item == "vcpu" && p.VCPU == nil:
+			return nil, bad("%s: item vcpu has a price, and vcpu does not say how many there are", p.Name)
 		case seen[price.Item]:
-			return nil, lambent.Errorf(lambent.Invalid, op, "price book %s: item %s has two prices", p.Name, price.Item)
+			return nil, bad("%s: item %s has two prices", p.Name, price.Item)
 		case price.Price.IsNegative() || outOfRange(price.Price):
-			return nil, lambent.Errorf(lambent.Invalid, op, "price book %s: price of %s is negative, or has more than 30 digits", p.Name, price.Item)
+			return nil, bad("%s: price of %s is negative, or has more than 30 digits", p.Name, price.Item)
 		case !price.Per.IsPositive() || outOfRange(price.Per):
-			return nil, lambent.Errorf(lambent.Invalid, op, "price book %s: price of %s is per %s units: it must be over 0", p.Name, price.Item, short(price.Per))
+			return nil, bad("%s: price of %s is per %s units: it must be over 0", p.Name, price.Item, short(price.Per))
 		}
 		seen[price.Item] = true
 	}
 	return p, nil
 }
+
+const maxRoundMS = 3_600_000
 
 // outOfRange keeps a number such as 1e999999999 from being written out.
 func outOfRange(d decimal.Decimal) bool {
@@ -111,61 +175,4 @@ func short(d decimal.Decimal) string {
 		return "that many"
 	}
 	return d.String()
-}
-
-// A Bill is what totals cost under one book.
-type Bill struct {
-	Book     string          `json:"book"`
-	Currency string          `json:"currency"`
-	Lines    []BillLine      `json:"lines"`
-	Total    decimal.Decimal `json:"total"`
-}
-
-// A BillLine is one item of one function.
-type BillLine struct {
-	Project  string          `json:"project"`
-	Function string          `json:"function"`
-	Item     string          `json:"item"`
-	Unit     string          `json:"unit"`
-	Quantity decimal.Decimal `json:"quantity"` // exact
-	Amount   decimal.Decimal `json:"amount"`
-}
-
-// billPlaces are the decimal places of an amount: one millisecond of the
-// smallest function costs 20 units of the last.
-const billPlaces = 10
-
-// Price prices totals. The arithmetic is exact, and rounded once: each line to
-// ten decimal places, half away from zero. The total is the sum of the lines as
-// they stand, so that a bill always adds up. Items of which nothing was used have
-// no line.
-func (p *PriceBook) Price(totals []Total) Bill {
-	bill := Bill{Book: p.Name, Currency: p.Currency}
-	for i := range totals {
-		t := &totals[i]
-		for _, price := range p.Prices {
-			quantity := quantities[price.Item](t)
-			if quantity.IsZero() {
-				continue
-			}
-			line := BillLine{
-				Project: t.Project, Function: t.Function, Item: price.Item, Unit: price.Unit, Quantity: quantity,
-				Amount: quantity.Mul(price.Price).DivRound(price.Per, billPlaces),
-			}
-			bill.Lines = append(bill.Lines, line)
-			bill.Total = bill.Total.Add(line.Amount)
-		}
-	}
-	return bill
-}
-
-// Of returns what one function's lines add up to.
-func (b *Bill) Of(project, function string) decimal.Decimal {
-	var sum decimal.Decimal
-	for _, line := range b.Lines {
-		if line.Project == project && line.Function == function {
-			sum = sum.Add(line.Amount)
-		}
-	}
-	return sum
 }

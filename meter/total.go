@@ -69,16 +69,19 @@ func (t *Total) GBSeconds() decimal.Decimal { return gbSeconds(t.BilledMBMS) }
 // TmpGBSeconds returns the same of what /tmp has over 512 MB.
 func (t *Total) TmpGBSeconds() decimal.Decimal { return gbSeconds(t.TmpMBMS) }
 
-// perMBMS is a thousandth of a 1024th, which ten decimal places and three hold
-// exactly.
-var perMBMS = decimal.RequireFromString("0.0000009765625")
+// perMB is a 1024th, which ten decimal places hold exactly.
+var perMB = decimal.RequireFromString("0.0009765625")
 
-func gbSeconds(mbms int64) decimal.Decimal { return decimal.NewFromInt(mbms).Mul(perMBMS) }
+func gbSeconds(mbms int64) decimal.Decimal { return decimal.New(mbms, -3).Mul(perMB) }
+
+func gb(mb int) decimal.Decimal { return decimal.NewFromInt(int64(mb)).Mul(perMB) }
+
+func seconds(us int64) decimal.Decimal { return decimal.New(us, -6) }
 
 // Sum totals the records that a filter chooses, for each function, in the order
-// of their names. Its memory is that of the totals. The filter's limit is not
-// read.
-func (l *Ledger) Sum(ctx context.Context, f Filter) ([]Total, error) {
+// of their names, and adds them to a tally, if there is one. Its memory is that of the
+// totals. The filter's limit is not read.
+func (l *Ledger) Sum(ctx context.Context, f Filter, tally *Tally) ([]Total, error) {
 	f.Limit = 0
 	totals := make(map[lambent.Name]*Total)
 	for u, err := range l.Scan(ctx, f) {
@@ -92,6 +95,9 @@ func (l *Ledger) Sum(ctx context.Context, f Filter) ([]Total, error) {
 			totals[name] = t
 		}
 		t.add(u)
+		if tally != nil {
+			tally.Add(u)
+		}
 	}
 	list := make([]Total, 0, len(totals))
 	for _, t := range totals {

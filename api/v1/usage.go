@@ -13,41 +13,44 @@ import (
 
 // An Invocation is the usage record of one attempt: raw facts, no prices.
 type Invocation struct {
-	ID        string    `json:"id" example:"8f5c3a0e-6f0b-4b8e-9d5a-3f6f3f1f2a10"`
-	Attempt   int       `json:"attempt" doc:"From 1" example:"1"`
-	Project   string    `json:"project" example:"default"`
-	Function  string    `json:"function" example:"thumbs"`
-	Version   string    `json:"version" example:"latest"`
-	Alias     string    `json:"alias,omitempty" doc:"That led to the version" example:"live"`
-	Trigger   string    `json:"trigger" doc:"What made it: invoke, http, or of what kind its trigger is, such as schedule" example:"invoke"`
-	Runtime   string    `json:"runtime" example:"python3.11"`
-	Instance  string    `json:"instance"`
-	Start     time.Time `json:"start" doc:"When the request arrived"`
-	End       time.Time `json:"end" doc:"When the answer's last byte was ready"`
-	QueueUS   int64     `json:"queue_us" doc:"Waited for an instance, or for the start of one"`
-	PlaceUS   int64     `json:"place_us" doc:"A sandbox was taken or made, and the code put into it; 0 on a warm start"`
-	InitUS    int64     `json:"init_us" doc:"Initialised the code; 0 on a warm start"`
-	RunUS     int64     `json:"run_us" doc:"In the function" example:"1234"`
-	ShareUS   int64     `json:"share_us,omitempty" doc:"Of run_us, where others ran in the instance at the same time, which divide what is billed; absent: all of it"`
-	RespondUS int64     `json:"respond_us" doc:"The answer was handed on; of a stream while the function ran"`
-	BilledMS  int64     `json:"billed_ms" example:"2"`
-	MemoryMB  int       `json:"memory_mb" doc:"The limit" example:"128"`
-	TmpMB     int       `json:"tmp_mb" example:"512"`
-	PeakMB    int64     `json:"peak_mb" doc:"The most that the instance has used so far" example:"46"`
-	CPUUS     int64     `json:"cpu_us" doc:"CPU time of the sandbox"`
-	BytesIn   int64     `json:"bytes_in"`
-	BytesOut  int64     `json:"bytes_out"`
-	Cold      bool      `json:"cold" doc:"An instance was started for it"`
-	Outcome   string    `json:"outcome" doc:"ok, or the kind of the fault" example:"ok"`
-	Error     string    `json:"error,omitempty" doc:"The fault's type" example:"ValueError"`
+	ID          string    `json:"id" example:"8f5c3a0e-6f0b-4b8e-9d5a-3f6f3f1f2a10"`
+	Attempt     int       `json:"attempt" doc:"From 1" example:"1"`
+	Project     string    `json:"project" example:"default"`
+	Function    string    `json:"function" example:"thumbs"`
+	Version     string    `json:"version" example:"latest"`
+	Alias       string    `json:"alias,omitempty" doc:"That led to the version" example:"live"`
+	Trigger     string    `json:"trigger" doc:"What made it: invoke, http, or of what kind its trigger is, such as schedule" example:"invoke"`
+	Runtime     string    `json:"runtime" example:"python3.11"`
+	Guest       string    `json:"guest,omitempty" doc:"The contract with its code: lambda, or gcf for Google's functions and other web servers" example:"lambda"`
+	Instance    string    `json:"instance"`
+	Start       time.Time `json:"start" doc:"When the request arrived"`
+	End         time.Time `json:"end" doc:"When the answer's last byte was ready"`
+	QueueUS     int64     `json:"queue_us" doc:"Waited for an instance, or for the start of one"`
+	PlaceUS     int64     `json:"place_us" doc:"A sandbox was taken or made, and the code put into it; 0 on a warm start"`
+	InitUS      int64     `json:"init_us" doc:"Initialised the code; 0 on a warm start"`
+	RunUS       int64     `json:"run_us" doc:"In the function" example:"1234"`
+	ShareUS     int64     `json:"share_us,omitempty" doc:"Of run_us, where others ran in the instance at the same time, which divide what is billed; absent: all of it"`
+	BusyUS      int64     `json:"busy_us,omitempty" doc:"Where concurrency is there: how long the instance was busy without a pause, its init included; absent: it still was"`
+	RespondUS   int64     `json:"respond_us" doc:"The answer was handed on; of a stream while the function ran"`
+	BilledMS    int64     `json:"billed_ms" example:"2"`
+	MemoryMB    int       `json:"memory_mb" doc:"The limit" example:"128"`
+	TmpMB       int       `json:"tmp_mb" example:"512"`
+	Concurrency int       `json:"concurrency,omitempty" doc:"How many at a time the instance may serve; absent: one" example:"80"`
+	PeakMB      int64     `json:"peak_mb" doc:"The most that the instance has used so far" example:"46"`
+	CPUUS       int64     `json:"cpu_us" doc:"CPU time of the sandbox"`
+	BytesIn     int64     `json:"bytes_in"`
+	BytesOut    int64     `json:"bytes_out"`
+	Cold        bool      `json:"cold" doc:"An instance was started for it"`
+	Outcome     string    `json:"outcome" doc:"ok, or the kind of the fault" example:"ok"`
+	Error       string    `json:"error,omitempty" doc:"The fault's type" example:"ValueError"`
 }
 
 func invocation(u *lambent.Usage) Invocation {
 	return Invocation{
 		ID: u.ID, Attempt: u.Attempt, Project: u.Project, Function: u.Function, Version: u.Version, Alias: u.Alias,
-		Trigger: u.Trigger, Runtime: u.Runtime, Instance: u.Instance, Start: u.Start, End: u.End,
-		QueueUS: u.QueueUS, PlaceUS: u.PlaceUS, InitUS: u.InitUS, RunUS: u.RunUS, ShareUS: u.ShareUS, RespondUS: u.RespondUS, BilledMS: u.BilledMS, MemoryMB: u.MemoryMB, TmpMB: u.TmpMB,
-		PeakMB: u.PeakMB, CPUUS: u.CPUUS, BytesIn: u.BytesIn, BytesOut: u.BytesOut, Cold: u.Cold, Outcome: u.Outcome, Error: u.Error,
+		Trigger: u.Trigger, Runtime: u.Runtime, Guest: u.Guest, Instance: u.Instance, Start: u.Start, End: u.End,
+		QueueUS: u.QueueUS, PlaceUS: u.PlaceUS, InitUS: u.InitUS, RunUS: u.RunUS, ShareUS: u.ShareUS, BusyUS: u.BusyUS, RespondUS: u.RespondUS, BilledMS: u.BilledMS, MemoryMB: u.MemoryMB, TmpMB: u.TmpMB,
+		Concurrency: u.Concurrency, PeakMB: u.PeakMB, CPUUS: u.CPUUS, BytesIn: u.BytesIn, BytesOut: u.BytesOut, Cold: u.Cold, Outcome: u.Outcome, Error: u.Error,
 	}
 }
 
@@ -85,33 +88,42 @@ func total(t *meter.Total) Total {
 	}
 }
 
-// A Bill is what usage would cost by a price book. Amounts are decimal numbers.
+// A Bill is what usage would cost by price books. Amounts are decimal numbers.
 type Bill struct {
-	Book     string     `json:"book" example:"aws"`
-	Source   string     `json:"source,omitempty" doc:"Where the prices are published"`
-	Date     string     `json:"date,omitempty" doc:"As of when"`
-	Note     string     `json:"note,omitempty"`
-	Currency string     `json:"currency" example:"USD"`
-	Lines    []BillLine `json:"lines"`
-	Total    string     `json:"total" doc:"The sum of the lines" example:"0.0002083338"`
+	Books    []PriceBook `json:"books" doc:"Those of the lines"`
+	Currency string      `json:"currency" example:"USD"`
+	Lines    []BillLine  `json:"lines"`
+	Total    string      `json:"total" doc:"The sum of the lines" example:"0.0002083338"`
+}
+
+// A PriceBook is the price list of a cloud.
+type PriceBook struct {
+	Name   string `json:"name" example:"aws"`
+	Title  string `json:"title" example:"AWS Lambda, x86, us-east-1"`
+	Source string `json:"source,omitempty" doc:"Where the prices are published"`
+	Date   string `json:"date,omitempty" doc:"As of when"`
+	Note   string `json:"note,omitempty" doc:"What is priced, and what is not"`
 }
 
 // A BillLine is one item of one function.
 type BillLine struct {
 	Function string `json:"function" example:"thumbs"`
+	Book     string `json:"book" doc:"The price book's name" example:"aws"`
 	Item     string `json:"item" example:"duration"`
 	Unit     string `json:"unit" example:"GB-second"`
 	Quantity string `json:"quantity" example:"12.5"`
 	Amount   string `json:"amount" doc:"Rounded to ten decimal places" example:"0.0002083338"`
 }
 
-func bill(book *meter.PriceBook, b *meter.Bill) *Bill {
+func bill(b *meter.Bill) *Bill {
 	out := &Bill{
-		Book: book.Name, Source: book.Source, Date: book.Date, Note: book.Note, Currency: b.Currency,
-		Lines: make([]BillLine, 0, len(b.Lines)), Total: b.Total.String(),
+		Books: make([]PriceBook, 0, len(b.Books)), Currency: b.Currency, Lines: make([]BillLine, 0, len(b.Lines)), Total: b.Total.String(),
+	}
+	for _, p := range b.Books {
+		out.Books = append(out.Books, PriceBook{p.Name, p.Title, p.Source, p.Date, p.Note})
 	}
 	for _, l := range b.Lines {
-		out.Lines = append(out.Lines, BillLine{l.Function, l.Item, l.Unit, l.Quantity.String(), l.Amount.String()})
+		out.Lines = append(out.Lines, BillLine{l.Function, l.Book, l.Item, l.Unit, l.Quantity.String(), l.Amount.String()})
 	}
 	return out
 }
@@ -141,7 +153,7 @@ type (
 		Since    string `query:"since" doc:"A time (RFC 3339), or a duration before now such as 30d" example:"30d"`
 		Until    string `query:"until" doc:"Likewise"`
 		Function string `query:"function" doc:"Only this one" example:"thumbs"`
-		Price    string `query:"price" doc:"A price book" example:"aws"`
+		Price    string `query:"price" doc:"A price book, aws or gcp, or cloud for that of each function's own cloud" example:"cloud"`
 	}
 	usageOutput struct{ Body UsageReport }
 )
@@ -237,13 +249,15 @@ func (s *service) usage(ctx context.Context, in *usageInput) (*usageOutput, erro
 	if filter.Since, filter.Until, err = between(in.Since, in.Until); err != nil {
 		return nil, err
 	}
-	var book *meter.PriceBook
+	var tally *meter.Tally
 	if in.Price != "" {
-		if book, err = meter.Book(in.Price); err != nil {
+		books, err := meter.Choose(in.Price)
+		if err != nil {
 			return nil, err
 		}
+		tally = meter.NewTally(books...)
 	}
-	totals, err := s.Ledger.Sum(ctx, filter)
+	totals, err := s.Ledger.Sum(ctx, filter, tally)
 	if err != nil {
 		return nil, err
 	}
@@ -257,9 +271,9 @@ func (s *service) usage(ctx context.Context, in *usageInput) (*usageOutput, erro
 	if out.Body.Until.IsZero() {
 		out.Body.Until = time.Now().UTC()
 	}
-	if book != nil {
-		b := book.Price(totals)
-		out.Body.Bill = bill(book, &b)
+	if tally != nil {
+		b := tally.Bill()
+		out.Body.Bill = bill(&b)
 		for i := range totals {
 			out.Body.Functions[i].Amount = b.Of(totals[i].Project, totals[i].Function).String()
 		}

@@ -3,9 +3,11 @@ package v1_test
 import (
 	"io"
 	"math"
+	"reflect"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"lambent"
 	"lambent/client"
@@ -62,8 +64,11 @@ func TestUsage(t *testing.T) {
 	}
 
 	report, err := s.Client.Usage(ctx, client.Period{Since: "1h"}, "", "aws")
-	if err != nil || len(report.Functions) != 2 || report.Bill == nil {
+	if err != nil || len(report.Functions) != 2 || report.Bill == nil || len(report.Bill.Books) != 1 || report.Bill.Books[0].Name != "aws" {
 		t.Fatalf("%+v, %v", report, err)
+	}
+	if own, err := s.Client.Usage(ctx, client.Period{Until: report.Until.Format(time.RFC3339Nano)}, "", "cloud"); err != nil || !reflect.DeepEqual(own.Bill, report.Bill) {
+		t.Errorf("Lambda's functions are not priced by AWS's book: %+v, %v", own, err)
 	}
 	for _, f := range report.Functions {
 		memory := map[string]float64{"good": 512, "bad": 128}[f.Function]

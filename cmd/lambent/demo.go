@@ -308,7 +308,7 @@ func (d *demo) tail(ctx context.Context) error {
 
 // bill shows what it all used, what that costs elsewhere, and where the functions are.
 func (d *demo) bill(ctx context.Context) error {
-	d.say("\n== The bill, had it been AWS's")
+	d.say("\n== The bill, had it been AWS's, or Google's")
 	if err := d.run(ctx,
 		command{args: []string{"invocations", d.deployed[0], "--limit", "3"}, want: "warm"},
 		command{args: []string{"usage"}, want: "all"},

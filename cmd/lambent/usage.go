@@ -11,11 +11,16 @@ import (
 	"lambent/client"
 )
 
-const usageHelp = `Sum up what functions used, and what that would cost elsewhere.
+const usageHelp = `Sum up what functions used, and what that would cost elsewhere: those for Lambda on AWS, Google's and
+web servers on Google Cloud, or all of them on the one that --price names.
 
   lambent usage
   lambent usage --since 24h --function hello
-  lambent usage --price aws -o csv > bill.csv`
+  lambent usage --price aws -o csv > bill.csv
+  lambent usage -o json            # with each item of the bill, and what its prices are of
+
+BILLED and GB-SECONDS are as on AWS, each call up to the next millisecond. Google's prices are of the time for which an
+instance is busy, however many requests it has, up to the next 100 ms.`
 
 func usageCommand(p *program) *cobra.Command {
 	var period client.Period
@@ -24,7 +29,7 @@ func usageCommand(p *program) *cobra.Command {
 	o := outputFlag(c, "table", "json", "csv", "yaml")
 	periodFlags(c, &period, "30d")
 	c.Flags().StringVar(&function, "function", "", "only this one")
-	c.Flags().StringVar(&price, "price", "aws", "the price book; \"\" for none")
+	c.Flags().StringVar(&price, "price", "cloud", "the price book: aws, gcp, or cloud for each function's own; \"\" for none")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		cl, err := p.connect()
 		if err != nil {
@@ -40,7 +45,11 @@ func usageCommand(p *program) *cobra.Command {
 			return usageCSV(p.out, r)
 		}
 		if r.Bill != nil && o.format == "table" {
-			defer p.note("prices: %s, %s, as of %s", r.Bill.Book, r.Bill.Source, r.Bill.Date)
+			defer func() {
+				for _, b := range r.Bill.Books {
+					p.note("prices: %s, %s, as of %s", b.Name, b.Source, b.Date)
+				}
+			}()
 		}
 		return o.print(p.out, r, nil, usageTable(r))
 	}
