@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -146,12 +148,13 @@ func (d *deployFlags) validate(c *cobra.Command) error {
 	default:
 		return usagef(c, "--signature-type %q: http, event, cloudevent or typed is needed", d.signature)
 	}
-	if d.signature != "" { // it is what the framework reads
-		d.env = append(d.env, "FUNCTION_SIGNATURE_TYPE="+d.signature)
-	}
 	for _, kv := range d.env {
-		if k, _, ok := strings.Cut(kv, "="); !ok || k == "" {
+		k, v, ok := strings.Cut(kv, "=")
+		if !ok || k == "" {
 			return usagef(c, "--env %q: NAME=VALUE is needed", kv)
+		}
+		if k == signatureVariable && d.signature != "" && v != d.signature {
+			return usagef(c, "--signature-type %s and --env %s contradict each other: one is enough", d.signature, kv)
 		}
 	}
 	for flag, zero := range map[string]bool{
@@ -165,13 +168,32 @@ func (d *deployFlags) validate(c *cobra.Command) error {
 	return nil
 }
 
+// signatureVariable is where the framework reads what --signature-type says.
+const signatureVariable = "FUNCTION_SIGNATURE_TYPE"
+
+// environment returns the variables that the flags set.
+func (d *deployFlags) environment() map[string]string {
+	env := map[string]string{}
+	for _, kv := range d.env {
+		k, v, _ := strings.Cut(kv, "=")
+		env[k] = v
+	}
+	if d.signature != "" {
+		env[signatureVariable] = d.signature
+	}
+	return env
+}
+
 func notYet(what string) error {
 	return lambent.Errorf(lambent.Unsupported, "", "%s is not in this release: nothing was deployed", what)
 }
 
 // detect finds the functions to deploy, and says how.
 func (p *program) detect(c *cobra.Command, src *source, d *deployFlags) ([]detect.Function, error) {
-	said := detect.Settings{Handler: d.handler}
+	said := detect.Settings{Handler: d.handler, Env: d.environment()}
+	if d.noBuild {
+		said.Builds = new(false)
+	}
 	if d.command != "" {
 		said.Command = detect.ParseCommand(d.command)
 	}
@@ -226,9 +248,6 @@ func (p *program) detect(c *cobra.Command, src *source, d *deployFlags) ([]detec
 		if d.runtime != "" {
 			f.Runtime = d.runtime
 		}
-		if d.noBuild {
-			f.Build = ""
-		}
 		p.note("%s: %s", f.Name, explain(f))
 		for _, r := range f.Routes {
 			p.note("note: %s: the URL takes every method and path, not only %s", f.Name, strings.TrimSpace(r.Method+" "+r.Path))
@@ -250,6 +269,9 @@ func explain(f *detect.Function) string {
 	}
 	if len(f.Command) > 0 {
 		what += ", command " + strings.Join(f.Command, " ")
+	}
+	for _, name := range slices.Sorted(maps.Keys(f.Started)) {
+		what += ", " + name + "=" + f.Started[name]
 	}
 	if how := builds[f.Build]; how != "" {
 		what += ", " + how

@@ -21,7 +21,7 @@ func (p *program) request(f *detect.Function, has *client.Function, d *deployFla
 		Concurrency:  optional(cmp.Or(d.concurrency, f.Concurrency)),
 		TimeoutMS:    optional(cmp.Or(d.timeout, f.Timeout).Milliseconds()),
 		OnDisconnect: optional(cmp.Or(d.onDisconnect, f.OnDisconnect)),
-		Env:          environment(f, has, d.env),
+		Env:          environment(f, has, d.environment()),
 		Network:      f.Network,
 		Publish:      d.publish, VersionDescription: d.description, DryRun: d.dryRun,
 	}
@@ -129,21 +129,20 @@ func async(f *detect.Function, d *deployFlags) *client.AsyncRequest {
 }
 
 // environment is what the function's environment is to be: that of lambent.toml
-// or else what the function has, with the flags' variables on top.
-func environment(f *detect.Function, has *client.Function, flags []string) map[string]string {
+// or else what the function has, with what starts its framework and the flags'
+// variables on top.
+func environment(f *detect.Function, has *client.Function, flags map[string]string) map[string]string {
 	env := f.Env
-	if len(flags) == 0 {
+	if len(flags)+len(f.Started) == 0 {
 		return env
 	}
 	if env == nil && has != nil {
 		env = has.Configuration.Env
 	}
-	out := make(map[string]string, len(env)+len(flags))
+	out := make(map[string]string, len(env)+len(f.Started)+len(flags))
 	maps.Copy(out, env)
-	for _, kv := range flags {
-		k, v, _ := strings.Cut(kv, "=")
-		out[k] = v
-	}
+	maps.Copy(out, f.Started)
+	maps.Copy(out, flags)
 	return out
 }
 

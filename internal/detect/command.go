@@ -28,13 +28,18 @@ var serversOf = map[string][]string{
 	GoogleJava:   {"java"},
 }
 
+// commandWords returns the words of a command, or of the line that a shell has of it.
+func commandWords(command []string) []string {
+	if len(command) == 3 && command[1] == "-c" {
+		return strings.Fields(command[2])
+	}
+	return command
+}
+
 // commandRuntime returns the runtime of a command: that of the interpreter which it
 // names, or which the files beside it are for.
 func commandRuntime(fsys fs.FS, command []string) string {
-	words := command
-	if len(command) == 3 && command[1] == "-c" { // a shell's
-		words = strings.Fields(command[2])
-	}
+	words := commandWords(command)
 	for _, family := range []string{GoogleNode, GooglePython, GoogleJava} {
 		if slices.ContainsFunc(words, func(w string) bool { return slices.Contains(serversOf[family], w) }) {
 			return family
@@ -52,14 +57,24 @@ func commandRuntime(fsys fs.FS, command []string) string {
 	return Web
 }
 
-// findProcfile recognises a web server by the web line of a Procfile.
-func findProcfile(fsys fs.FS) (*found, error) {
+// webLine returns what the web line of a Procfile runs.
+func webLine(fsys fs.FS) string {
 	for line := range strings.Lines(source(fsys, "Procfile")) {
 		if command, ok := strings.CutPrefix(line, "web:"); ok && strings.TrimSpace(command) != "" {
-			return server(fsys, command, "Procfile has it"), nil
+			return command
 		}
 	}
-	return nil, nil
+	return ""
+}
+
+// findProcfile recognises a web server by the web line of a Procfile. One that starts
+// Google's framework is found by that, which the code has to ask for.
+func findProcfile(fsys fs.FS) (*found, error) {
+	line := webLine(fsys)
+	if _, framework := frameworkLine(line); line == "" || framework && (hasFramework(fsys) || pythonAsks(fsys) != "") {
+		return nil, nil
+	}
+	return server(fsys, line, "Procfile has it"), nil
 }
 
 // findStart recognises a web server by the start script of package.json.

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"maps"
 	"path"
 	"strings"
 
@@ -29,8 +30,9 @@ type Project struct {
 // for runtimes that have one, or Command.
 type Function struct {
 	Settings
-	Build string // "go", "cargo" and "maven": it is built from source first; "npm" and "pip": what it depends on is installed; empty: it runs as it is
-	Why   string // how runtime and handler were found, in one line
+	Build   string            // "go", "cargo" and "maven": it is built from source first; "npm" and "pip": what it depends on is installed; empty: it runs as it is
+	Started map[string]string // environment, besides Settings.Env, by what the project's own line that starts Google's framework says
+	Why     string            // how runtime and handler were found, in one line
 }
 
 // The runtimes that detection answers with. Those of interpreters name no version: the
@@ -55,6 +57,8 @@ const op = "detect"
 // lambent.toml; host.json (Azure); a Procfile; the functions framework (Google);
 // Node's files; Python's; a Go module that starts a Lambda handler or asks for $PORT; a
 // Rust package that needs lambda_runtime; bootstrap; the start script of package.json.
+// The caller says, too, what is in the environment beside that of lambent.toml, which is
+// not in the answer, and whether anything is built.
 // The errors are Invalid, or Unsupported for what a later release will run.
 func Detect(fsys fs.FS, said Settings) (*Project, error) {
 	p := &Project{}
@@ -79,15 +83,28 @@ func Detect(fsys fs.FS, said Settings) (*Project, error) {
 		if len(said.Command) > 0 {
 			s.Command = said.Command
 		}
+		if said.Builds != nil {
+			s.Builds = said.Builds
+		}
+		env := s.Env // of lambent.toml
+		s.Env = maps.Clone(env)
+		if s.Env == nil {
+			s.Env = map[string]string{}
+		}
+		maps.Copy(s.Env, said.Env)
 		f, err := complete(fsys, s)
 		if err != nil {
 			return nil, err
 		}
+		f.Env = env
 		switch {
 		case f.Builds != nil && !*f.Builds:
 			f.Build = ""
 		case f.Build == "":
-			f.Build = installs(fsys, f.Runtime)
+			if err := f.compile(fsys); err != nil {
+				return nil, err
+			}
+			f.Build = cmp.Or(f.Build, installs(fsys, f.Runtime))
 		}
 		p.Functions = append(p.Functions, f)
 	}
@@ -102,6 +119,13 @@ func complete(fsys fs.FS, s Settings) (Function, error) {
 		if f.Why = "runtime and handler as given"; goRuntime.MatchString(s.Runtime) && exists(fsys, "go.mod") {
 			f.Build = "go"
 		}
+		if googleName.MatchString(s.Runtime) {
+			if hit, err := findGoogle(fsys, s); err != nil {
+				return f, err
+			} else if hit != nil {
+				return hit.fill(f), nil
+			}
+		}
 		return f, nil
 	case len(s.Command) > 0:
 		f.Runtime, f.Why = cmp.Or(s.Runtime, commandRuntime(fsys, s.Command)), "command as given"
@@ -114,7 +138,7 @@ func complete(fsys fs.FS, s Settings) (Function, error) {
 	if exists(fsys, "host.json") {
 		return f, lambent.Errorf(lambent.Unsupported, op, "host.json says that this is an Azure Functions app: this release does not run those")
 	}
-	google := func(fsys fs.FS) (*found, error) { return findGoogle(fsys, "") }
+	google := func(fsys fs.FS) (*found, error) { return findGoogle(fsys, s) }
 	for _, look := range []func(fs.FS) (*found, error){findProcfile, google, findNode, findPython, findGo, findRust, findBootstrap, findStart} {
 		hit, err := look(fsys)
 		if err != nil { // a web server has files of its language, and no handler
@@ -134,6 +158,7 @@ func complete(fsys fs.FS, s Settings) (Function, error) {
 type found struct {
 	runtime, handler, build, why string
 	command                      []string
+	env                          map[string]string
 }
 
 func (h *found) fill(f Function) Function {
@@ -146,7 +171,7 @@ func (h *found) fill(f Function) Function {
 	if len(h.command) > 0 {
 		f.Command = h.command
 	}
-	f.Build, f.Why = h.build, h.why
+	f.Build, f.Started, f.Why = h.build, h.env, h.why
 	return f
 }
 
@@ -187,7 +212,7 @@ func forRuntime(fsys fs.FS, f Function) (Function, error) {
 
 // forServer finds what is to be run by a runtime of web servers that is given.
 func forServer(fsys fs.FS, f Function) (Function, error) {
-	google := func(fsys fs.FS) (*found, error) { return findGoogle(fsys, "") }
+	google := func(fsys fs.FS) (*found, error) { return findGoogle(fsys, f.Settings) }
 	for _, look := range []func(fs.FS) (*found, error){findProcfile, google, findStart} {
 		if hit, err := look(fsys); err != nil {
 			return f, err
@@ -202,7 +227,7 @@ func forServer(fsys fs.FS, f Function) (Function, error) {
 // forHandler finds the runtime for a handler that is given: the file that it
 // names says which.
 func forHandler(fsys fs.FS, f Function) (Function, error) {
-	if hit, err := findGoogle(fsys, f.Handler); err != nil {
+	if hit, err := findGoogle(fsys, f.Settings); err != nil {
 		return f, err
 	} else if hit != nil {
 		return hit.fill(f), nil

@@ -36,8 +36,10 @@ const (
 	javaHello = "package com.example;\n\n// class Not implements HttpFunction\npublic class Hello implements HttpFunction {\n  private static class Helper {}\n}\n"
 
 	googlePackage   = `{"dependencies":{"@google-cloud/functions-framework":"^5"}}`
-	nodeFramework   = "node_modules/@google-cloud/functions-framework/build/src/main.js"
+	nodeFramework   = nodeFrameworkDir + "/build/src/main.js"
 	pythonFramework = "functions_framework/__init__.py"
+
+	nodeFrameworkDir = "node_modules/@google-cloud/functions-framework"
 )
 
 // TestDetectServer: what is found of web servers, and of what is said of them.
@@ -48,28 +50,42 @@ func TestDetectServer(t *testing.T) {
 		said    detect.Settings
 		runtime string
 		command []string
+		build   string
 	}{
-		"Procfile":           {[]string{"Procfile", "worker: x\nweb: gunicorn -b :$PORT main:app\n", "lambda_function.py", python}, detect.Settings{}, "google-python", []string{"/bin/sh", "-c", "gunicorn -b :$PORT main:app"}},
-		"Procfile, a binary": {[]string{"Procfile", "web: ./server --fast", "package.json", "{}"}, detect.Settings{}, "web", []string{"./server", "--fast"}},
-		"go":                 {[]string{"go.mod", "module x", "main.go", "package main\n\nfunc main() { http.ListenAndServe(\":\"+os.Getenv(\"PORT\"), nil) }"}, detect.Settings{}, "web", []string{"./bootstrap"}},
-		"start script":       {[]string{"package.json", start, "server.js", ""}, detect.Settings{}, "google-nodejs", []string{"node", "server.js", "--port", "1"}},
-		"no handler":         {[]string{"package.json", start, "index.js", "app.listen(process.env.PORT)"}, detect.Settings{}, "google-nodejs", []string{"node", "server.js", "--port", "1"}},
-		"toml, a line":       {[]string{"lambent.toml", `command = "node server.js"`, "app.py", python}, detect.Settings{}, "google-nodejs", []string{"node", "server.js"}},
-		"toml, a list":       {[]string{"lambent.toml", `command = ["./serve", "a b"]`}, detect.Settings{}, "web", []string{"./serve", "a b"}},
-		"toml, and runtime":  {[]string{"lambent.toml", "runtime = \"nodejs20\"\ncommand = \"server\""}, detect.Settings{}, "nodejs20", []string{"server"}},
-		"said":               {[]string{"lambent.toml", `command = "one"`, "app.py", ""}, detect.Settings{Command: detect.ParseCommand("uvicorn main:app")}, "google-python", []string{"uvicorn", "main:app"}},
-		"by the files":       {[]string{"package.json", "{}"}, detect.Settings{Command: []string{"next", "start"}}, "google-nodejs", []string{"next", "start"}},
-		"java":               {[]string{"x", ""}, detect.Settings{Command: detect.ParseCommand("java -jar target/app.jar")}, "google-java", []string{"java", "-jar", "target/app.jar"}},
-		"a variable first":   {[]string{"x", ""}, detect.Settings{Command: detect.ParseCommand("MODE=a ./server")}, "web", []string{"/bin/sh", "-c", "MODE=a ./server"}},
+		"Procfile":           {[]string{"Procfile", "worker: x\nweb: gunicorn -b :$PORT main:app\n", "lambda_function.py", python}, detect.Settings{}, "google-python", []string{"/bin/sh", "-c", "gunicorn -b :$PORT main:app"}, ""},
+		"Procfile, a binary": {[]string{"Procfile", "web: ./server --fast", "package.json", "{}"}, detect.Settings{}, "web", []string{"./server", "--fast"}, ""},
+		"go":                 {[]string{"go.mod", "module x", "main.go", "package main\n\nfunc main() { http.ListenAndServe(\":\"+os.Getenv(\"PORT\"), nil) }"}, detect.Settings{}, "web", []string{"./bootstrap"}, "go"},
+		"start script":       {[]string{"package.json", start, "server.js", ""}, detect.Settings{}, "google-nodejs", []string{"node", "server.js", "--port", "1"}, ""},
+		"no handler":         {[]string{"package.json", start, "index.js", "app.listen(process.env.PORT)"}, detect.Settings{}, "google-nodejs", []string{"node", "server.js", "--port", "1"}, ""},
+		"toml, a line":       {[]string{"lambent.toml", `command = "node server.js"`, "app.py", python}, detect.Settings{}, "google-nodejs", []string{"node", "server.js"}, ""},
+		"toml, a list":       {[]string{"lambent.toml", `command = ["./serve", "a b"]`}, detect.Settings{}, "web", []string{"./serve", "a b"}, ""},
+		"toml, and runtime":  {[]string{"lambent.toml", "runtime = \"nodejs20\"\ncommand = \"server\""}, detect.Settings{}, "nodejs20", []string{"server"}, ""},
+		"said":               {[]string{"lambent.toml", `command = "one"`, "app.py", ""}, detect.Settings{Command: detect.ParseCommand("uvicorn main:app")}, "google-python", []string{"uvicorn", "main:app"}, ""},
+		"by the files":       {[]string{"package.json", "{}"}, detect.Settings{Command: []string{"next", "start"}}, "google-nodejs", []string{"next", "start"}, ""},
+		"java":               {[]string{"x", ""}, detect.Settings{Command: detect.ParseCommand("java -jar target/app.jar")}, "google-java", []string{"java", "-jar", "target/app.jar"}, ""},
+		"go, its program":    {[]string{"Procfile", "web: ./server --fast ./server.toml", "go.mod", "module x", "main.go", "package main"}, detect.Settings{}, "web", []string{"./bootstrap", "--fast", "./server.toml"}, "go"},
+		"go, in a line":      {[]string{"go.mod", "module x", "main.go", "package main"}, detect.Settings{Command: detect.ParseCommand("MODE=a exec bin/server -addr :$PORT")}, "web", []string{"/bin/sh", "-c", "MODE=a exec ./bootstrap -addr :$PORT"}, "go"},
+		"go, ready":          {[]string{"Procfile", "web: ./server", "go.mod", "module x", "main.go", "package main", "server", ""}, detect.Settings{}, "web", []string{"./server"}, ""},
+		"go, another's":      {[]string{"Procfile", "web: serve", "go.mod", "module x", "main.go", "package main"}, detect.Settings{}, "web", []string{"serve"}, ""},
+		"go, not built":      {[]string{"Procfile", "web: ./server", "go.mod", "module x", "main.go", "package main"}, detect.Settings{Builds: new(false)}, "web", []string{"./server"}, ""},
+		"rust, its program":  {[]string{"Procfile", "web: ./target/release/app", "Cargo.toml", "[package]", "src/main.rs", ""}, detect.Settings{}, "web", []string{"./bootstrap"}, "cargo"},
+		"java, its jar":      {[]string{"Procfile", "web: java -Xss1m -jar target/app.jar", "pom.xml", "<project/>", "src/main/java/A.java", ""}, detect.Settings{}, "google-java", []string{"java", "-Xss1m", "-jar", "target/app.jar"}, "maven"},
+		"java, any jar":      {[]string{"Procfile", "web: java -jar target/*.jar", "pom.xml", "<project/>"}, detect.Settings{}, "google-java", []string{"/bin/sh", "-c", "java -jar target/*.jar"}, "maven"},
+		"java, ready":        {[]string{"Procfile", "web: java -jar target/*.jar", "pom.xml", "<project/>", "target/app-1.jar", ""}, detect.Settings{}, "google-java", []string{"/bin/sh", "-c", "java -jar target/*.jar"}, ""},
+		"by what is brought": {[]string{"Procfile", "web: bin/gunicorn main:app", "requirements.txt", "gunicorn", "go.mod", "module x"}, detect.Settings{}, "google-python", []string{"bin/gunicorn", "main:app"}, "pip"},
+		"a variable first":   {[]string{"x", ""}, detect.Settings{Command: detect.ParseCommand("MODE=a ./server")}, "web", []string{"/bin/sh", "-c", "MODE=a ./server"}, ""},
 	} {
 		p, err := detect.Detect(project(c.files...), c.said)
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
 		}
-		if f := p.Functions[0]; f.Runtime != c.runtime || !slices.Equal(f.Command, c.command) || f.Handler != "" || f.Why == "" {
-			t.Errorf("%s: runtime %q, command %q, handler %q", name, f.Runtime, f.Command, f.Handler)
+		if f := p.Functions[0]; f.Runtime != c.runtime || !slices.Equal(f.Command, c.command) || f.Handler != "" || f.Why == "" || f.Build != c.build {
+			t.Errorf("%s: runtime %q, command %q, handler %q, build %q", name, f.Runtime, f.Command, f.Handler, f.Build)
 		}
+	}
+	if p, err := detect.Detect(project("package.json", googlePackage, "index.js", "require('./function')", "function.js", "exports.hello = f", "lambent.toml", `handler = "hello"`), detect.Settings{}); err != nil {
+		t.Errorf("an index.js that leads elsewhere: %+v, %v", p, err)
 	}
 	if p, err := detect.Detect(project("package.json", start, "index.mjs", node), detect.Settings{}); err != nil || p.Functions[0].Runtime != "nodejs" {
 		t.Errorf("a handler beside a start script: %+v, %v", p, err)
@@ -146,6 +162,7 @@ func TestDetect(t *testing.T) {
 		"google, go, a main":          {[]string{"go.mod", goModule, "a.go", "package main\nimport \"" + goFramework + "/funcframework\"\n"}, "google-go", "", "go"},
 		"google, go, both given":      {[]string{"lambent.toml", "runtime = \"go122\"\nhandler = \"Other\"", "go.mod", goModule, "a.go", goRegisters}, "go122", "Other", "go"},
 		"google, go, handler given":   {[]string{"lambent.toml", "handler = \"Other\"", "go.mod", goModule, "a.go", goRegisters}, "google-go", "Other", "go"},
+		"google, one of two":          {[]string{"lambent.toml", "runtime = \"python311\"\nhandler = \"b\"", "package.json", `{"devDependencies":{"@google-cloud/functions-framework":"5"}}`, "requirements.txt", "functions-framework", "main.py", "def a(r): pass"}, "python311", "b", "pip"},
 		"google, java":                {[]string{"pom.xml", javaPom, "src/main/java/com/example/Hello.java", javaHello, "target/hello-1.0.jar", "", "invoker/java-function-invoker-1.4.1.jar", ""}, "google-java", "com.example.Hello", ""},
 		"google, java, source":        {[]string{"pom.xml", javaPom, "src/main/java/com/example/Hello.java", javaHello}, "google-java", "com.example.Hello", "maven"},
 		"google, java, no invoker":    {[]string{"pom.xml", javaPom, "src/main/java/com/example/Hello.java", javaHello, "target/hello.jar", ""}, "google-java", "com.example.Hello", "maven"},
@@ -190,18 +207,27 @@ func TestDetectRefuses(t *testing.T) {
 			lambent.Invalid, "there is no java-function-invoker*.jar in invoker, ., lib, target/dependency"},
 		"google, java, of two": {[]string{"pom.xml", javaPom, "src/main/java/Hello.java", javaHello, "src/main/java/b/Heard.java", "package b;\npublic final class Heard\n    implements Closeable, BackgroundFunction<Message> {",
 			"target/hello.jar", "", "java-function-invoker-1.4.1.jar", ""}, lambent.Invalid, "src/main has several functions: b.Heard, com.example.Hello"},
-		"google, nothing": {[]string{"lambent.toml", `runtime = "nodejs20"`, "index.js", node}, lambent.Invalid, "nothing says how to start"},
-		"no command":      {[]string{"lambent.toml", `runtime = "web"`}, lambent.Invalid, "nothing says how to start"},
-		"empty command":   {[]string{"lambent.toml", `command = []`}, lambent.Invalid, "must be a command line in quotes"},
-		"package.json":    {[]string{"package.json", "{", "index.js", node}, lambent.Invalid, "package.json"},
-		"no node handler": {[]string{"index.js", "exports.a = 1; exports.b = 2;"}, lambent.Invalid, "index.js exports a, b, and no handler"},
-		"no handler":      {[]string{"app.py", "x = 1\n"}, lambent.Invalid, "app.py has no handler"},
-		"typescript":      {[]string{"index.ts", node}, lambent.Unsupported, "TypeScript"},
-		"go, no lambda":   {[]string{"go.mod", "module x", "main.go", "package main"}, lambent.Invalid, "lambda.Start"},
-		"no such file":    {[]string{"lambent.toml", `handler = "api.run"`, "app.py", python}, lambent.Invalid, "no such file: api.py, api/__init__.py, api.js"},
-		"one level down":  {[]string{"hello/app.py", python}, lambent.Invalid, `the directory "hello"`},
-		"no python file":  {[]string{"lambent.toml", `runtime = "python3.11"`, "index.mjs", node}, lambent.Invalid, "runtime python3.11"},
-		"no bootstrap":    {[]string{"lambent.toml", `runtime = "provided"`}, lambent.Invalid, "bootstrap"},
+		"google, a source": {[]string{"requirements.txt", "functions-framework", "Procfile", "web: functions-framework --source x.py\n"}, lambent.Invalid, "x.py is not there"},
+		"google, an empty index.js": {[]string{"package.json", googlePackage, "index.js", "// later\n", "function.js", "exports.hello = f"},
+			lambent.Invalid, "index.js has no function that can be recognised, and the framework takes it rather than function.js, which has hello"},
+		"google, one without functions": {[]string{"package.json", googlePackage, "index.js", "const x = require('x')", "function.js", "functions.http('hello', f)"}, lambent.Invalid, "rather than function.js, which has hello"},
+		"google, a handler beside it": {[]string{"package.json", googlePackage, "index.js", "", "function.js", "exports.hello = f", "lambent.toml", `handler = "hello"`},
+			lambent.Invalid, "rather than function.js, which has hello"},
+		"go, deeper":       {[]string{"Procfile", "web: bin/server", "go.mod", "module x", "cmd/server/main.go", "package main"}, lambent.Invalid, "the command runs bin/server, which is not there, and is not built here"},
+		"maven, deeper":    {[]string{"Procfile", "web: java -jar web/target/web.jar", "pom.xml", "<project/>"}, lambent.Invalid, "runs web/target/web.jar, which is not there"},
+		"gradle, a server": {[]string{"lambent.toml", `command = "java -jar build/libs/app.jar"`, "build.gradle.kts", ""}, lambent.Invalid, "runs build/libs/app.jar, which is not there"},
+		"google, nothing":  {[]string{"lambent.toml", `runtime = "nodejs20"`, "index.js", node}, lambent.Invalid, "nothing says how to start"},
+		"no command":       {[]string{"lambent.toml", `runtime = "web"`}, lambent.Invalid, "nothing says how to start"},
+		"empty command":    {[]string{"lambent.toml", `command = []`}, lambent.Invalid, "must be a command line in quotes"},
+		"package.json":     {[]string{"package.json", "{", "index.js", node}, lambent.Invalid, "package.json"},
+		"no node handler":  {[]string{"index.js", "exports.a = 1; exports.b = 2;"}, lambent.Invalid, "index.js exports a, b, and no handler"},
+		"no handler":       {[]string{"app.py", "x = 1\n"}, lambent.Invalid, "app.py has no handler"},
+		"typescript":       {[]string{"index.ts", node}, lambent.Unsupported, "TypeScript"},
+		"go, no lambda":    {[]string{"go.mod", "module x", "main.go", "package main"}, lambent.Invalid, "lambda.Start"},
+		"no such file":     {[]string{"lambent.toml", `handler = "api.run"`, "app.py", python}, lambent.Invalid, "no such file: api.py, api/__init__.py, api.js"},
+		"one level down":   {[]string{"hello/app.py", python}, lambent.Invalid, `the directory "hello"`},
+		"no python file":   {[]string{"lambent.toml", `runtime = "python3.11"`, "index.mjs", node}, lambent.Invalid, "runtime python3.11"},
+		"no bootstrap":     {[]string{"lambent.toml", `runtime = "provided"`}, lambent.Invalid, "bootstrap"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p, err := detect.Detect(project(c.files...), detect.Settings{})

@@ -2,7 +2,9 @@ package detect
 
 import (
 	"io/fs"
+	"maps"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -11,7 +13,7 @@ const goFramework = "github.com/GoogleCloudPlatform/functions-framework-go"
 var (
 	goPackage    = regexp.MustCompile(`(?m)^package\s+(\w+)`)
 	goComment    = regexp.MustCompile(`(?m:^\s*//.*$)|(?s:/\*.*?\*/)`)
-	goRegistered = regexp.MustCompile(`\b(?:HTTP|CloudEvent|Typed)\(\s*"([^"\s]+)"\s*,`)
+	goRegistered = regexp.MustCompile(`\b(HTTP|CloudEvent|Typed)\(\s*"([^"\s]+)"\s*,`)
 
 	// Functions of before they registered themselves: of a request, of an event.
 	goExported = regexp.MustCompile(`(?m)^func\s+([A-Z]\w*)\(\s*(?:\w+\s+http\.ResponseWriter,\s*\w+\s+\*http\.Request\s*\)|\w+\s+context\.Context,\s*\w+\s+\*?[\w.]+\s*\)\s*error\b)`)
@@ -19,12 +21,12 @@ var (
 
 // googleGo recognises a Go module whose package at the top has functions of Google's,
 // and no main, which a build adds. A program that serves them itself is one, too.
-func googleGo(fsys fs.FS, target string) (*found, error) {
-	if !exists(fsys, "go.mod") {
+func googleGo(fsys fs.FS, s Settings) (*found, error) {
+	if !exists(fsys, "go.mod") || !s.allows(GoogleGo) {
 		return nil, nil
 	}
 	name, text := goSource(fsys)
-	hit := &found{runtime: GoogleGo, handler: target, build: "go", why: "functions of Google's are registered"}
+	hit := &found{runtime: GoogleGo, handler: s.Handler, build: "go", why: "functions of Google's are registered"}
 	if name == "main" {
 		if hit.why = "package main starts Google's functions framework"; strings.Contains(text, goFramework+"/funcframework") {
 			return hit, nil
@@ -32,12 +34,10 @@ func googleGo(fsys fs.FS, target string) (*found, error) {
 		return nil, nil
 	}
 	asked := strings.Contains(text+source(fsys, "go.mod"), goFramework)
-	var names []string
-	for _, m := range goRegistered.FindAllStringSubmatch(text, -1) {
-		names = append(names, m[1])
-	}
+	kinds := registered(goRegistered, text)
+	names := slices.Collect(maps.Keys(kinds))
 	if len(names) == 0 || !asked {
-		names, hit.why = nil, "functions of Google's are exported"
+		kinds, names, hit.why = nil, nil, "functions of Google's are exported"
 		for _, m := range goExported.FindAllStringSubmatch(text, -1) {
 			names = append(names, m[1])
 		}
@@ -45,10 +45,12 @@ func googleGo(fsys fs.FS, target string) (*found, error) {
 			return nil, nil
 		}
 	}
-	if target != "" {
-		return hit, nil
+	if hit.handler == "" {
+		if err := hit.choose("package "+name, names); err != nil {
+			return nil, err
+		}
 	}
-	return hit.choose("package "+name, names)
+	return hit, hit.agree(kinds[hit.handler], "package "+name, s)
 }
 
 // goSource returns the name of the package at the top, and what is in its files but

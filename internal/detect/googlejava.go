@@ -30,12 +30,15 @@ var (
 // googleJava recognises functions of Google's in Java by what they are written against,
 // or by the invoker beside them. Maven compiles them where jars are missing; others have
 // to be compiled already.
-func googleJava(fsys fs.FS, target string) (*found, error) {
-	hit := &found{runtime: GoogleJava, handler: target}
+func googleJava(fsys fs.FS, s Settings) (*found, error) {
+	if !s.allows(GoogleJava) {
+		return nil, nil
+	}
+	hit := &found{runtime: GoogleJava, handler: s.Handler}
 	for _, file := range []string{"pom.xml", "build.gradle", "build.gradle.kts"} {
 		if text := source(fsys, file); strings.Contains(text, "functions-framework-api") || strings.Contains(text, javaInvoker) {
 			hit.why = file + " asks for Google's functions framework"
-			if m := javaTarget.FindStringSubmatch(text); m != nil && target == "" {
+			if m := javaTarget.FindStringSubmatch(text); m != nil && hit.handler == "" {
 				hit.handler = m[1]
 			}
 			break
@@ -66,7 +69,7 @@ func googleJava(fsys fs.FS, target string) (*found, error) {
 	if hit.handler != "" {
 		return hit, nil
 	}
-	return hit.choose("src/main", javaFunctions(fsys))
+	return hit, hit.choose("src/main", javaFunctions(fsys))
 }
 
 // firstJar returns the jar that was found before, or else the first in a directory.

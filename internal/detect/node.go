@@ -107,7 +107,7 @@ func findNode(fsys fs.FS) (*found, error) {
 	}
 	what := "nothing that can be recognised"
 	if len(others) > 0 {
-		what = strings.Join(others[:min(len(others), 8)], ", ")
+		what = some(others)
 	}
 	return nil, lambent.Errorf(lambent.Invalid, op, "%s exports %s, and no handler", seen, what).
 		WithHint("lambent deploy --handler %s.FUNCTION", module(seen))
