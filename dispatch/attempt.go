@@ -151,12 +151,18 @@ func (a *attempt) failed(f *failure) {
 	u.QueueUS = max(0, u.End.Sub(u.Start).Microseconds()-u.PlaceUS-u.InitUS)
 	a.finish(u, lambent.Result{Fault: fault}, func(lines ...[]byte) []byte {
 		log, now := a.d.cfg.Log(a.target.Revision.Name), time.Now()
-		var tail []byte
+		tail := []byte(fault.Said) // which the log has already
+		if n := len(tail); n > 0 && tail[n-1] != '\n' {
+			tail = append(tail, '\n')
+		}
 		for _, l := range append([][]byte{startLine(a.inv.ID, u.Version)}, lines...) {
 			log.Line(now, u.Version, a.inv.ID, l)
 			tail = append(append(tail, l...), '\n')
 		}
-		return tail
+		if !a.inv.WantLog {
+			return nil
+		}
+		return tail[max(0, len(tail)-logTailSize):]
 	})
 }
 

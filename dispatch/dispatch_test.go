@@ -25,6 +25,7 @@ import (
 type script struct {
 	init   func(ctx context.Context, n int) error // n counts starts from 1
 	invoke func(ctx context.Context, in *scripted, inv *lambent.Invocation, out lambent.Reply) error
+	says   string // what it writes when it starts
 	starts atomic.Int32
 }
 
@@ -42,6 +43,9 @@ func (s *script) Attach(_ context.Context, sb sandbox.Sandbox, _ lambent.Runtime
 func (in *scripted) Init(ctx context.Context, u guest.Unit) error {
 	if err := u.Place(sandbox.Start{}); err != nil {
 		return err
+	}
+	if in.s.says != "" {
+		fmt.Fprint(sandbox.Unwrap(in.sandbox).(*fake.Box).Stdout, in.s.says)
 	}
 	if in.s.init != nil {
 		return in.s.init(ctx, in.n)
@@ -414,6 +418,29 @@ func TestInitErrorIsOneCallersAlone(t *testing.T) {
 			t.Errorf("%d faults, %d records", faults, len(b.records()))
 		}
 	})
+}
+
+// What code says that does not start is in the log's end, which is for those who asked.
+func TestWhatIsSaidAtInit(t *testing.T) {
+	for name, init := range map[string]func(context.Context, int) error{
+		"init":    func(context.Context, int) error { return &lambent.Fault{Kind: lambent.FaultInit, Type: "Boom"} },
+		"timeout": overrunning(time.Hour),
+	} {
+		b := newWideBench(t, 1, func(c *dispatch.Config) {
+			c.Limits.InitTimeout, c.Limits.MaxTimeout = 20*time.Millisecond, 20*time.Millisecond
+		})
+		b.driver.Silent, b.guest.init, b.guest.says = false, init, "no module x\nnor any"
+		var wg sync.WaitGroup
+		asked := b.send(&wg, 0, "")
+		wg.Wait()
+		want := "no module x\nnor any\nSTART RequestId: "
+		if r := asked.result; r.Fault == nil || string(r.Fault.Kind) != name || !strings.HasPrefix(string(r.LogTail), want) {
+			t.Errorf("%s: fault %+v, log %q, want %q", name, r.Fault, r.LogTail, want)
+		}
+		if r := b.call(t.Context()).result; r.Fault == nil || r.LogTail != nil {
+			t.Errorf("%s: who did not ask has %+v, %q", name, r.Fault, r.LogTail)
+		}
+	}
 }
 
 // An instance that dies takes the call that it has with it, and no other.

@@ -55,7 +55,9 @@ func (f *failure) words(inv *lambent.Invocation) *lambent.Fault {
 	if f.late == "" {
 		return f.fault
 	}
-	return f.guest.Fault(f.late, inv)
+	fault := *f.guest.Fault(f.late, inv)
+	fault.Said = f.fault.Said
+	return &fault
 }
 
 // again is the failure as it is told to those for whom nothing was started.

@@ -190,7 +190,7 @@ func notYet(what string) error {
 
 // detect finds the functions to deploy, and says how.
 func (p *program) detect(c *cobra.Command, src *source, d *deployFlags) ([]detect.Function, error) {
-	said := detect.Settings{Handler: d.handler, Env: d.environment()}
+	said := detect.Settings{Name: d.name, Handler: d.handler, Env: d.environment()}
 	if d.noBuild {
 		said.Builds = new(false)
 	}
@@ -213,16 +213,8 @@ func (p *program) detect(c *cobra.Command, src *source, d *deployFlags) ([]detec
 		p.note("note: %s", n)
 	}
 	functions := project.Functions
-	if len(functions) > 1 && d.name != "" {
-		functions = nil
-		for _, f := range project.Functions {
-			if f.Name == d.name {
-				functions = []detect.Function{f}
-			}
-		}
-		if functions == nil {
-			return nil, usagef(c, "--name %q: %s has no [functions.%s]", d.name, detect.File, d.name)
-		}
+	if len(functions) == 0 {
+		return nil, usagef(c, "--name %q: %s has no [functions.%s]", d.name, detect.File, d.name)
 	}
 	if len(functions) > 1 {
 		for _, flag := range []string{"runtime", "handler", "entry-point", "command"} {

@@ -16,7 +16,7 @@ import (
 
 const invokeHelp = `Call a function. Standard output is what it returned, byte for byte. If the
 function fails, that is its error, the exit status is 1, and standard error has
-a line that says so.
+a line that says so, after the last lines of what code said that does not start.
 
   lambent invoke hello -d '{"name":"you"}'
   lambent invoke hello -d @event.json --report
@@ -68,7 +68,7 @@ func invokeCommand(p *program) *cobra.Command {
 			return err
 		}
 		out, err := cl.Invoke(c.Context(), client.InvokeRequest{
-			Name: name, Qualifier: qualifier, Payload: payload, Log: log || report, Usage: true, Wait: wait,
+			Name: name, Qualifier: qualifier, Payload: payload, Log: true, Usage: true, Wait: wait,
 		}, p.out)
 		if err != nil {
 			return err
@@ -77,8 +77,16 @@ func invokeCommand(p *program) *cobra.Command {
 		if out.Fault == "" {
 			return nil
 		}
-		p.complain(fmt.Sprintf("function %q failed (%s): %s", name, out.Fault, out.FaultMessage),
-			fmt.Sprintf("lambent logs %s --request %s", name, out.RequestID))
+		hint := fmt.Sprintf("lambent logs %s --request %s", name, out.RequestID)
+		if said := saidAtStart(out); len(said) > 0 {
+			hint = "lambent logs " + name // they are of no request
+			for _, line := range said {
+				if !log {
+					p.note("  %s", line)
+				}
+			}
+		}
+		p.complain(fmt.Sprintf("function %q failed (%s): %s", name, out.Fault, out.FaultMessage), hint)
 		if where := limit(out.Fault, out.Usage); where != "" {
 			p.note("  %s", where)
 		}
@@ -94,6 +102,17 @@ func limit(fault lambent.FaultKind, u *client.Invocation) string {
 	}
 	return fmt.Sprintf("the function's timeout: queue %s, place %s, init %s, run %s",
 		microseconds(u.QueueUS), microseconds(u.PlaceUS), microseconds(u.InitUS), microseconds(u.RunUS))
+}
+
+// saidAtStart returns the last lines of what code said that did not start: in the log
+// they come before the call.
+func saidAtStart(o *client.Outcome) []string {
+	said, _, found := strings.Cut(string(o.LogTail), "START RequestId: "+o.RequestID)
+	if !found || said == "" {
+		return nil
+	}
+	lines := strings.Split(strings.TrimRight(said, "\n"), "\n")
+	return lines[max(0, len(lines)-10):]
 }
 
 // payload opens what a flag such as -d names.

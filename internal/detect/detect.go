@@ -22,7 +22,7 @@ import (
 
 // A Project is what a directory holds.
 type Project struct {
-	Functions []Function // at least one
+	Functions []Function // none only if none of several has the name that is said
 	Notes     []string   // for the user: what was seen and not used
 }
 
@@ -57,8 +57,8 @@ const op = "detect"
 // lambent.toml; host.json (Azure); a Procfile; the functions framework (Google);
 // Node's files; Python's; a Go module that starts a Lambda handler or asks for $PORT; a
 // Rust package that needs lambda_runtime; bootstrap; the start script of package.json.
-// The caller says, too, what is in the environment beside that of lambent.toml, which is
-// not in the answer, and whether anything is built.
+// The caller says, too, which of several functions is meant, what is in the environment
+// beside that of lambent.toml, which is not in the answer, and whether anything is built.
 // The errors are Invalid, or Unsupported for what a later release will run.
 func Detect(fsys fs.FS, said Settings) (*Project, error) {
 	p := &Project{}
@@ -79,6 +79,9 @@ func Detect(fsys fs.FS, said Settings) (*Project, error) {
 		return nil, lambent.Errorf(lambent.Invalid, op, "%s cannot be read: %w", File, err)
 	}
 	for _, s := range settings {
+		if len(settings) > 1 && said.Name != "" && s.Name != said.Name {
+			continue
+		}
 		s.Runtime, s.Handler = cmp.Or(said.Runtime, s.Runtime), cmp.Or(said.Handler, s.Handler)
 		if len(said.Command) > 0 {
 			s.Command = said.Command

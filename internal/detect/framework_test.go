@@ -115,4 +115,12 @@ func TestSignatures(t *testing.T) {
 			t.Errorf("%s: %+v, %v; want %q", name, p, err, c.words)
 		}
 	}
+	const two = "[functions.one]\nhandler = \"a\"\n[functions.two]\nhandler = \"b\""
+	files := project("package.json", googlePackage, "index.js", "functions.http('a', f); exports.b = f", "lambent.toml", two)
+	if p, err := detect.Detect(files, detect.Settings{Name: "two", Env: signature("event")}); err != nil || len(p.Functions) != 1 || p.Functions[0].Handler != "b" {
+		t.Errorf("one of two: %+v, %v", p, err)
+	}
+	if p, err := detect.Detect(files, detect.Settings{Env: signature("event")}); !lambent.Is(err, lambent.Invalid) {
+		t.Errorf("both of two: %+v, %v", p, err)
+	}
 }
