@@ -74,7 +74,7 @@ func buildMB() int {
 // network, their names lead to it.
 var registries = []string{
 	"registry.npmjs.org:443", "registry.yarnpkg.com:443", "pypi.org:443", "files.pythonhosted.org:443",
-	"index.crates.io:443", "static.crates.io:443", "repo.maven.apache.org:443", "repo1.maven.org:443",
+	"index.crates.io:443", "static.crates.io:443", "repo.maven.apache.org:443", "repo1.maven.org:443", "plugins.gradle.org:443", "services.gradle.org:443",
 }
 
 // buildNetwork is what builds may connect to: the internet, as functions may, and

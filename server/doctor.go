@@ -51,7 +51,7 @@ func examineBuilds(ctx context.Context, cfg *Config) (out []Finding) {
 		path = append(path, filepath.SplitList(cfg.Path)...)
 	}
 	for _, t := range []struct{ name, mend string }{
-		{"npm", "apt-get install npm"}, {"mvn", "apt-get install maven"}, {"cargo", "apt-get install cargo"},
+		{"npm", "apt-get install npm"}, {"mvn", "apt-get install maven"}, {"gradle", "apt-get install gradle"}, {"cargo", "apt-get install cargo"},
 	} {
 		f := Finding{"build", t.name, Absent, "not found", t.mend}
 		for _, dir := range path {

@@ -60,6 +60,7 @@ apt_packages() {
   [ -x /usr/lib/rabbitmq/bin/rabbitmq-server ] || echo rabbitmq-server
   have java && have javac || echo default-jdk-headless
   have mvn || echo maven
+  have gradle || echo gradle
   # As root, functions run under users of their own: they reach the system's
   # interpreters, and none below somebody's home directory.
   [ -x /usr/bin/python3 ] || [ -x /usr/local/bin/python3 ] || echo python3

@@ -33,7 +33,7 @@ type DeployRequest struct {
 	Code   string `json:"code,omitempty" doc:"Digest of code that was uploaded" example:"9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"`
 	Zip    string `json:"zip,omitempty" doc:"Digest of the archive that it came in, for who downloads the code again"`
 	Source string `json:"source,omitempty" doc:"Digest of uploaded source to build; instead of code"`
-	Build  string `json:"build,omitempty" doc:"How to build the source" enum:"go,npm,pip,cargo,maven" example:"go"`
+	Build  string `json:"build,omitempty" doc:"How to build the source" enum:"go,npm,pip,cargo,maven,gradle" example:"go"`
 	Fresh  bool   `json:"fresh,omitempty" doc:"Install everything again, whatever an earlier build has kept"`
 
 	Scaling *ScalingRequest `json:"scaling,omitempty"`

@@ -204,6 +204,7 @@ func (p *program) detect(c *cobra.Command, src *source, d *deployFlags) ([]detec
 	given := strings.HasPrefix(d.runtime, "provided")
 	if err != nil && given && !src.has(detect.File) {
 		// Whoever says all that detection would find is not stopped by it.
+		said := detect.Settings{Runtime: said.Runtime, Handler: said.Handler, Command: said.Command}
 		project, err = &detect.Project{Functions: []detect.Function{{Settings: said, Why: "runtime and handler as given"}}}, nil
 	}
 	if err != nil {
@@ -250,7 +251,7 @@ func (p *program) detect(c *cobra.Command, src *source, d *deployFlags) ([]detec
 
 // builds says what each kind of build does.
 var builds = map[string]string{
-	"go": "built from Go source", "npm": "with what package.json asks for", "pip": "with what requirements.txt asks for", "cargo": "built from Rust source", "maven": "built by Maven",
+	"go": "built from Go source", "npm": "with what package.json asks for", "pip": "with what requirements.txt asks for", "cargo": "built from Rust source", "maven": "built by Maven", "gradle": "built by Gradle",
 }
 
 // explain says what was detected, and why.

@@ -78,7 +78,7 @@ type Trees interface {
 
 // A Request says what is to be built.
 type Request struct {
-	Kind    string          // go, npm, pip, cargo or maven
+	Kind    string          // go, npm, pip, cargo, maven or gradle
 	Source  string          // digest of the tree
 	Runtime lambent.Runtime // that it is for; Go needs none
 	Name    lambent.Name    // of the function, whose project shares nothing with others

@@ -205,6 +205,16 @@ func TestCargoOfARegistry(t *testing.T) {
 	})
 }
 
+var gradleProject = []string{
+	"build.gradle", `plugins { id 'java' }
+repositories { mavenCentral() }
+dependencies {
+	compileOnly 'com.google.cloud.functions:functions-framework-api:1.1.4'
+	runtime 'com.google.code.gson:gson:2.11.0'
+}
+`, "settings.gradle", "rootProject.name = 'f'\n", "src/main/java/F.java", "public class F { public static final String SAYS = \"WORD\"; }\n",
+}
+
 // What has been fetched from the registries of the world is enough for the source that
 // comes next: it is built without a network.
 func TestFirstStage(t *testing.T) {
@@ -222,14 +232,21 @@ func TestFirstStage(t *testing.T) {
 			source     string // with a word in it
 			files      []string
 			result     string
+			says       string
 		}{
 			"cargo": {"cargo", rust, "index.crates.io:443,static.crates.io:443", "src/main.rs", []string{
 				"Cargo.toml", "[package]\nname = \"f\"\nversion = \"1.0.0\"\nedition = \"2021\"\n[dependencies]\nitoa = \"1\"\n",
 				"src/main.rs", "fn main() { println!(\"WORD {}\", itoa::Buffer::new().format(1)) }\n",
-			}, "bootstrap"},
+			}, "bootstrap", ""},
 			"maven": {"maven", java, "repo.maven.apache.org:443", "src/main/java/F.java", []string{
 				"pom.xml", pom, "src/main/java/F.java", "public class F { public static final String SAYS = \"WORD\"; }\n",
-			}, "target/gcp-java-hello-1.0.jar"},
+			}, "target/gcp-java-hello-1.0.jar", ""},
+			"gradle": {"gradle", java, "repo.maven.apache.org:443", "src/main/java/F.java", append(gradleProject,
+				"gradlew", "#!/bin/sh\necho of its own\nexec gradle \"$@\"\n",
+			), "build/libs/f.jar", "of its own"},
+			"gradle, the server's": {"gradle", java, "repo.maven.apache.org:443", "src/main/java/F.java", append(gradleProject,
+				"gradlew", "#!/bin/sh\necho no route to it\nexit 1\n",
+			), "build/libs/f.jar", "no route to it\ngradlew does not get the project's own Gradle: the server's is taken"},
 			// A build that does not come to its end without the source.
 			"maven, by its plugins": {"maven", java, "repo.maven.apache.org:443", "src/main/java/F.java", []string{
 				"pom.xml", strings.Replace(pom, "</project>", `<build><plugins><plugin>
@@ -239,43 +256,48 @@ func TestFirstStage(t *testing.T) {
 					</target></configuration></execution></executions>
 				</plugin></plugins></build></project>`, 1),
 				"src/main/java/F.java", "public class F { public static final String SAYS = \"WORD\"; }\n",
-			}, "target/gcp-java-hello-1.0.jar"},
+			}, "target/gcp-java-hello-1.0.jar", ""},
 		} {
-			o := o
-			conn, err := net.DialTimeout("tcp", strings.Split(c.registries, ",")[0], 5*time.Second)
-			if err != nil {
-				platformtest.Missing(t, err.Error())
-			}
-			conn.Close()
-			for i, word := range []string{"one", "other"} {
-				o.Network = lambent.Network{"none"}
-				if i == 0 {
-					o.Network, err = lambent.ParseNetwork("internet," + c.registries)
+			t.Run(name, func(t *testing.T) {
+				if _, err := exec.LookPath("gradle"); c.kind == "gradle" && err != nil {
+					platformtest.Missing(t, "no gradle: apt-get install gradle")
 				}
+				o := o
+				conn, err := net.DialTimeout("tcp", strings.Split(c.registries, ",")[0], 5*time.Second)
 				if err != nil {
-					t.Fatal(err)
+					platformtest.Missing(t, err.Error())
 				}
-				src := source(t, c.files...)
-				text := strings.ReplaceAll(read(src, c.source), "WORD", word)
-				if err := os.WriteFile(filepath.Join(src, c.source), []byte(text), 0o644); err != nil {
-					t.Fatal(err)
+				conn.Close()
+				for i, word := range []string{"one", "other"} {
+					o.Network = lambent.Network{"none"}
+					if i == 0 {
+						o.Network, err = lambent.ParseNetwork("internet," + c.registries)
+					}
+					if err != nil {
+						t.Fatal(err)
+					}
+					src := source(t, c.files...)
+					text := strings.ReplaceAll(read(src, c.source), "WORD", word)
+					if err := os.WriteFile(filepath.Join(src, c.source), []byte(text), 0o644); err != nil {
+						t.Fatal(err)
+					}
+					var progress bytes.Buffer
+					r := buildRequest("p")
+					r.Kind, r.Runtime = c.kind, c.rt
+					begun := time.Now()
+					out, err := made(t, o, r, src, &progress)
+					if err != nil {
+						t.Fatalf("%s: %v\n%s", word, err, &progress)
+					}
+					t.Logf("%s: %v", word, time.Since(begun))
+					if _, err := os.Stat(filepath.Join(out, c.result)); err != nil {
+						t.Error(err)
+					}
+					if there := strings.Contains(progress.String(), "there from an earlier build"); there != (i > 0) || !strings.Contains(progress.String(), c.says) {
+						t.Errorf("%s:\n%s", word, &progress)
+					}
 				}
-				var progress bytes.Buffer
-				r := buildRequest("p")
-				r.Kind, r.Runtime = c.kind, c.rt
-				begun := time.Now()
-				out, err := made(t, o, r, src, &progress)
-				if err != nil {
-					t.Fatalf("%s, %s: %v\n%s", name, word, err, &progress)
-				}
-				t.Logf("%s, %s: %v", name, word, time.Since(begun))
-				if _, err := os.Stat(filepath.Join(out, c.result)); err != nil {
-					t.Error(err)
-				}
-				if there := strings.Contains(progress.String(), "there from an earlier build"); there != (i > 0) {
-					t.Errorf("%s, %s:\n%s", name, word, &progress)
-				}
-			}
+			})
 		}
 	})
 }

@@ -121,8 +121,11 @@ func TestFirst(t *testing.T) {
 		"cargo, a file":    {readCargo, []string{"Cargo.toml", `a = { git = "file:///a" }`}, "none"},
 		"cargo, workspace": {readCargo, []string{"Cargo.toml", "", "Cargo.lock", "", "rust-toolchain.toml", "", "sub/Cargo.toml", "", "src/main.rs", "", "sub/src/lib.rs", "", "sub/src/bin/a/main.rs", "", "sub/src/bin/a/b.rs", "", "sub/tests/t.rs", ""}, locked},
 		"maven":            {readMaven, []string{"pom.xml", "", ".mvn/maven.config", "", "src/main/java/A.java", "", "sub/pom.xml", "", "sub/.mvn/x", ""}, ".mvn/maven.config pom.xml sub/pom.xml; "},
-		"maven, a jar":     {readMaven, []string{"pom.xml", "<systemPath>${basedir}/a.jar</systemPath>"}, "none"},
-		"maven, a folder":  {readMaven, []string{"pom.xml", "<url>file://${basedir}/repo</url>"}, "none"},
+		"gradle": {readGradle, []string{"build.gradle", "", "settings.gradle.kts", "", "gradlew", "", "gradle/wrapper/gradle-wrapper.jar", "", "gradle/libs.versions.toml", "", "sub/build.gradle.kts", "", "gradle.properties", "", "gradle.lockfile", "", "src/main/java/A.java", "", "buildSrc/src/main/groovy/a.groovy", ""},
+			"build.gradle buildSrc/src/main/groovy/a.groovy gradle/libs.versions.toml gradle/wrapper/gradle-wrapper.jar gradle.lockfile gradle.properties gradlew settings.gradle.kts sub/build.gradle.kts; "},
+		"gradle, jars":    {readGradle, []string{"build.gradle.kts", "implementation(fileTree(\"lib\"))"}, "none"},
+		"maven, a jar":    {readMaven, []string{"pom.xml", "<systemPath>${basedir}/a.jar</systemPath>"}, "none"},
+		"maven, a folder": {readMaven, []string{"pom.xml", "<url>file://${basedir}/repo</url>"}, "none"},
 	} {
 		src := fstest.MapFS{}
 		for i := 0; i < len(c.files); i += 2 {

@@ -61,14 +61,17 @@ var (
 	cargoScript string
 	//go:embed recipes/maven.sh
 	mavenScript string
+	//go:embed recipes/gradle.sh
+	gradleScript string
 )
 
 // recipes are the kinds of builds that run in a sandbox.
 var recipes = map[string]recipe{
-	"npm":   {tool: "npm", script: begin + npmScript, read: readPackage, vendor: "npm ci && lambent deploy"},
-	"pip":   {tool: "pip", script: begin + pipScript, read: readRequirements, vendor: "pip install -t . -r requirements.txt && lambent deploy"},
-	"maven": {tool: "mvn", script: begin + mavenScript, read: readMaven, vendor: "mvn package, and deploy the jars: see lambent deploy DIR of a directory with them"},
-	"cargo": {tool: "cargo", script: begin + cargoScript, read: readCargo, vendor: "deploy a directory with a ready-made bootstrap"},
+	"npm":    {tool: "npm", script: begin + npmScript, read: readPackage, vendor: "npm ci && lambent deploy"},
+	"pip":    {tool: "pip", script: begin + pipScript, read: readRequirements, vendor: "pip install -t . -r requirements.txt && lambent deploy"},
+	"maven":  {tool: "mvn", script: begin + mavenScript, read: readMaven, vendor: "mvn package, and deploy the jars: see lambent deploy DIR of a directory with them"},
+	"gradle": {tool: "gradle", script: begin + gradleScript, read: readGradle, vendor: "gradle assemble, and deploy the jars: see lambent deploy DIR of a directory with them"},
+	"cargo":  {tool: "cargo", script: begin + cargoScript, read: readCargo, vendor: "deploy a directory with a ready-made bootstrap"},
 }
 
 // byteCode is no kind of build that is asked for: see Compile.
@@ -220,6 +223,9 @@ var (
 
 	mavenManifest = regexp.MustCompile(`(^|/)pom\.xml$|^\.mvn/`)
 	mavenInside   = regexp.MustCompile(`\bfile:|<systemPath>`)
+
+	gradleManifest = regexp.MustCompile(`\.gradle(\.kts)?$|(^|/)gradle\.(properties|lockfile)$|^(gradlew$|gradle/|buildSrc/)`)
+	gradleInside   = regexp.MustCompile(`\bfile:|\b(files|fileTree|flatDir|includeBuild|mavenLocal)\b`)
 )
 
 // readCargo takes a package as it is: its build may read all of it.
@@ -240,6 +246,17 @@ func readMaven(src fs.FS) (p plan, err error) {
 	}
 	p = plan{all: true, locked: !bytes.Contains(text, []byte("SNAPSHOT"))}
 	p.first, err = readFirst(src, p.locked, mavenManifest, nil, mavenInside)
+	return p, err
+}
+
+// readGradle takes a project as it is. What its scripts ask for they may compute: only a
+// lock file says which versions those are.
+func readGradle(src fs.FS) (p plan, err error) {
+	if !exists(src, "build.gradle") && !exists(src, "build.gradle.kts") {
+		return plan{}, lambent.Errorf(lambent.Broken, "build.gradle", "there is no build.gradle beside the source").WithHint("gradle init")
+	}
+	p = plan{all: true, locked: exists(src, "gradle.lockfile")}
+	p.first, err = readFirst(src, p.locked, gradleManifest, nil, gradleInside)
 	return p, err
 }
 

@@ -20,7 +20,7 @@ func (f *Function) compile(fsys fs.FS) error {
 	if there, err := fs.Glob(fsys, path.Clean(program)); program == "" || err != nil || len(there) > 0 {
 		return nil
 	}
-	jar := strings.HasSuffix(program, ".jar")
+	jar, binary, dir := strings.HasSuffix(program, ".jar"), path.Ext(path.Base(program)) == "", path.Dir(path.Clean(program))
 	top, _ := goSource(fsys)
 	hint := ""
 	for _, c := range []struct {
@@ -28,11 +28,11 @@ func (f *Function) compile(fsys fs.FS) error {
 		builds          bool
 		hint            string
 	}{
-		{"go.mod", "go", !jar && top == "main", "go build -o " + program + " ./PACKAGE"},
-		{"Cargo.toml", "cargo", !jar && exists(fsys, "src/main.rs"), "cargo build --release && cp target/release/PROGRAM " + program},
-		{"pom.xml", "maven", jar && path.Dir(path.Clean(program)) == "target", "mvn package"},
-		{"build.gradle", "", false, "gradle build"},
-		{"build.gradle.kts", "", false, "gradle build"},
+		{"go.mod", "go", binary && top == "main", "go build -o " + program + " ./PACKAGE"},
+		{"Cargo.toml", "cargo", binary && exists(fsys, "src/main.rs"), "cargo build --release && cp target/release/PROGRAM " + program},
+		{"pom.xml", "maven", jar && dir == "target", "mvn package"},
+		{"build.gradle", "gradle", jar && dir == "build/libs", "gradle assemble"},
+		{"build.gradle.kts", "gradle", jar && dir == "build/libs", "gradle assemble"},
 	} {
 		switch {
 		case !exists(fsys, c.manifest):

@@ -30,7 +30,7 @@ type Project struct {
 // for runtimes that have one, or Command.
 type Function struct {
 	Settings
-	Build   string            // "go", "cargo" and "maven": it is built from source first; "npm" and "pip": what it depends on is installed; empty: it runs as it is
+	Build   string            // "go", "cargo", "maven" and "gradle": it is built from source first; "npm" and "pip": what it depends on is installed; empty: it runs as it is
 	Started map[string]string // environment, besides Settings.Env, by what the project's own line that starts Google's framework says
 	Why     string            // how runtime and handler were found, in one line
 }

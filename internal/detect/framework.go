@@ -47,7 +47,7 @@ func frameworkLine(line string) (options map[string]string, alone bool) {
 	}
 	words := strings.Fields(strings.ReplaceAll(line, ";", " ; "))
 	for ; len(words) > 0 && !frameworkProgram.MatchString(words[0]); words = words[1:] {
-		if name, value, _ := strings.Cut(words[0], "="); slices.Contains(frameworkVariables, name) {
+		if name, value, ok := strings.Cut(words[0], "="); ok && name != "" && slices.Contains(frameworkVariables, name) {
 			set(name, value)
 		} else {
 			alone = alone && frameworkRunner.MatchString(words[0])
@@ -104,7 +104,7 @@ func (h *found) agree(kind, file string, s Settings) error {
 			WithHint("lambent deploy --signature-type %s", kind)
 	}
 	if started := h.env[signatureVariable]; started != "" && started != kind {
-		h.why += ", which registers it as " + kind + ": --signature-type " + started + " does not count"
+		h.why += ", " + file + " registers " + h.handler + " as " + kind + ", and --signature-type " + started + " does not count"
 		delete(h.env, signatureVariable)
 	}
 	return nil

@@ -12,9 +12,8 @@ import (
 const (
 	javaInvoker = "java-function-invoker"
 
-	// javaHint brings what a build has to leave: the code, what it depends on, and what
-	// serves it.
-	javaHint = "mvn package dependency:copy-dependencies -DincludeScope=runtime && mvn dependency:copy -Dartifact=com.google.cloud.functions.invoker:java-function-invoker:1.4.1 -DoutputDirectory=invoker && lambent deploy"
+	// invokerHint brings what serves the code.
+	invokerHint = " && mvn dependency:copy -Dartifact=com.google.cloud.functions.invoker:java-function-invoker:1.4.1 -DoutputDirectory=invoker && lambent deploy"
 )
 
 var (
@@ -28,16 +27,19 @@ var (
 )
 
 // googleJava recognises functions of Google's in Java by what they are written against,
-// or by the invoker beside them. Maven compiles them where jars are missing; others have
-// to be compiled already.
+// or by the invoker beside them. They are compiled where jars are missing.
 func googleJava(fsys fs.FS, s Settings) (*found, error) {
 	if !s.allows(GoogleJava) {
 		return nil, nil
 	}
 	hit := &found{runtime: GoogleJava, handler: s.Handler}
+	build, hint := "", ""
 	for _, file := range []string{"pom.xml", "build.gradle", "build.gradle.kts"} {
 		if text := source(fsys, file); strings.Contains(text, "functions-framework-api") || strings.Contains(text, javaInvoker) {
 			hit.why = file + " asks for Google's functions framework"
+			if build, hint = "gradle", "gradle assemble"; file == "pom.xml" {
+				build, hint = "maven", "mvn package dependency:copy-dependencies -DincludeScope=runtime"
+			}
 			if m := javaTarget.FindStringSubmatch(text); m != nil && hit.handler == "" {
 				hit.handler = m[1]
 			}
@@ -59,12 +61,12 @@ func googleJava(fsys fs.FS, s Settings) (*found, error) {
 		return nil, nil
 	case hit.why == "":
 		hit.why = "Google's invoker is there, " + invoker
-	case (code == "" || invoker == "") && exists(fsys, "pom.xml") && isDir(fsys, "src/main"):
-		hit.build = "maven"
+	case (code == "" || invoker == "") && isDir(fsys, "src/main"):
+		hit.build = build
 	case code == "":
-		return nil, lambent.Errorf(lambent.Invalid, op, "%s, and nothing is compiled: there is no jar in target", hit.why).WithHint(javaHint)
+		return nil, lambent.Errorf(lambent.Invalid, op, "%s, and nothing is compiled: there is neither src/main nor a jar in %s", hit.why, strings.Join(javaCode, ", ")).WithHint("%s%s", hint, invokerHint)
 	case invoker == "":
-		return nil, lambent.Errorf(lambent.Invalid, op, "%s, and its invoker is not beside it: there is no %s*.jar in %s", hit.why, javaInvoker, strings.Join(javaInvokers, ", ")).WithHint(javaHint)
+		return nil, lambent.Errorf(lambent.Invalid, op, "%s, and its invoker is not beside it: there is no %s*.jar in %s", hit.why, javaInvoker, strings.Join(javaInvokers, ", ")).WithHint("%s%s", hint, invokerHint)
 	}
 	if hit.handler != "" {
 		return hit, nil
