@@ -44,6 +44,20 @@ func NewMeter(version int, files []*os.File) (*Meter, error) {
 // Files are the descriptors that the meter reads. They belong to it.
 func (m *Meter) Files() []*os.File { return []*os.File{m.cpu, m.peak, m.oom} }
 
+// Reopen returns a meter of the same group with descriptors of its own, for a process
+// whose reading is not to hold up this one's.
+func (m *Meter) Reopen() (*Meter, error) {
+	own := &Meter{version: m.version}
+	for _, f := range []struct{ own, of **os.File }{{&own.cpu, &m.cpu}, {&own.peak, &m.peak}, {&own.oom, &m.oom}} {
+		var err error
+		if *f.own, err = open((*f.of).Name()); err != nil {
+			own.Close()
+			return nil, lambent.Errorf(lambent.Internal, "cgroup.Reopen", "%w", err)
+		}
+	}
+	return own, nil
+}
+
 // Close closes them.
 func (m *Meter) Close() {
 	for _, f := range m.Files() {
@@ -106,15 +120,20 @@ func (g *Group) open(err *error, controller, name string) *os.File {
 	if *err != nil {
 		return nil
 	}
-	path := g.file(controller, name)
+	var f *os.File
+	f, *err = open(g.file(controller, name))
+	return f
+}
+
+// open opens a file for reading. Not os.Open, which would watch the descriptor for
+// readiness.
+func open(path string) (*os.File, error) {
 	var fd int
-	// Not os.Open, which would watch the descriptor for readiness.
-	failed := again(func() (err error) { fd, err = unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0); return err })
-	if failed != nil {
-		*err = &os.PathError{Op: "open", Path: path, Err: failed}
-		return nil
+	err := again(func() (err error) { fd, err = unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0); return err })
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: path, Err: err}
 	}
-	return os.NewFile(uintptr(fd), path)
+	return os.NewFile(uintptr(fd), path), nil
 }
 
 // FD is the group's descriptor for CLONE_INTO_CGROUP (CgroupFD of

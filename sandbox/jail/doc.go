@@ -10,7 +10,8 @@
 // The jail trusts nothing that it is told: a message that is not of the protocol
 // ends the connection, a value outside its bounds is refused. Which paths may be
 // shown to a sandbox, and which addresses opened for a name, is its driver's to
-// check. When either side goes, the other sees the end of the connection: the jail
+// check. What both have open has flags that either can set: the jail never waits for
+// it. When either side goes, the other sees the end of the connection: the jail
 // then destroys every sandbox.
 //
 // A message is one datagram of JSON, at most [maxMessage] bytes. The two sides

@@ -181,9 +181,9 @@ func (j *jail) answer(r *request) {
 	if err := j.link.send(out, files...); err != nil {
 		j.Logger.Debug("an answer cannot be sent", "op", r.Op, "error", err)
 	}
-	if r.Op == dial { // the other side has it
+	if r.Op == dial { // the other side has it, and can have the last Close wait for whoever does not read (SO_LINGER)
 		for _, f := range files {
-			f.(net.Conn).Close()
+			go f.(net.Conn).Close()
 		}
 	}
 }
@@ -205,10 +205,11 @@ func (j *jail) park(r *request) {
 	}
 	j.mu.Unlock()
 	var files []syscall.Conn
+	var meter *cgroup.Meter
 	if taken {
 		err = lambent.Errorf(lambent.Invalid, "jail", "request %d was there before", r.Number)
 	} else {
-		files, err = handover(sb)
+		files, meter, err = handover(sb)
 	}
 	if err == nil {
 		out.ID = sb.ID()
@@ -221,6 +222,9 @@ func (j *jail) park(r *request) {
 	// agent's connection the end is the other's: what a task's start has for it is
 	// written here.
 	sb.Output().Close()
+	if meter != nil {
+		meter.Close()
+	}
 	if err != nil {
 		if !taken {
 			j.forget(r.Number)
@@ -238,14 +242,20 @@ func (j *jail) park(r *request) {
 	})
 }
 
-// handover returns the descriptors that a park is answered with.
-func handover(sb sandbox.Sandbox) ([]syscall.Conn, error) {
+// handover returns the descriptors that a park is answered with. The meter among them
+// is the other side's alone: the kernel has readers of what two have open wait for each
+// other, for as long as the memory takes that one of them reads into.
+func handover(sb sandbox.Sandbox) ([]syscall.Conn, *cgroup.Meter, error) {
 	files := []syscall.Conn{sb.Output()}
 	own, ok := sandbox.Unwrap(sb).(able)
 	if !ok {
-		return nil, lambent.Errorf(lambent.Unsupported, "jail", "sandboxes of this driver have no descriptors to be measured by and asked for names")
+		return nil, nil, lambent.Errorf(lambent.Unsupported, "jail", "sandboxes of this driver have no descriptors to be measured by and asked for names")
 	}
-	for _, f := range own.Meter().Files() {
+	meter, err := own.Meter().Reopen()
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, f := range meter.Files() {
 		files = append(files, f)
 	}
 	datagrams, streams := own.Names()
@@ -253,7 +263,7 @@ func handover(sb sandbox.Sandbox) ([]syscall.Conn, error) {
 	if agent := own.HandOver(); agent != nil {
 		files = append(files, agent)
 	}
-	return files, nil
+	return files, meter, nil
 }
 
 func (j *jail) forget(number uint64) {

@@ -352,7 +352,7 @@ func (b *box) assign(t sandbox.Task, from place) error {
 	}
 	var agent io.Writer
 	if b.line != nil {
-		agent = b.line
+		agent = line{b.line}
 	}
 	if err := sandbox.Tell(agent, t.Start.Word); err != nil {
 		return err
@@ -361,6 +361,22 @@ func (b *box) assign(t sandbox.Task, from place) error {
 		return nil
 	}
 	return b.run(taskDir, t.Start.Argv, t.Start.Env)
+}
+
+// A line is written to without waiting. Whoever HandOver has given the connection to
+// can have it block, which is a flag of what both have open.
+type line struct{ socket *os.File }
+
+func (l line) Write(b []byte) (n int, err error) {
+	for n < len(b) && err == nil {
+		var sent int
+		err = again(func() (err error) {
+			sent, err = unix.SendmsgN(int(l.socket.Fd()), b[n:], nil, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
+			return err
+		})
+		n += sent
+	}
+	return n, err
 }
 
 // Settle implements sandbox.Settler.
