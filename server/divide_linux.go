@@ -3,7 +3,6 @@ package server
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"net"
 	"os"
@@ -130,64 +129,6 @@ func (c *Config) user() (uid, gid int, err error) {
 		return 0, 0, lambent.Errorf(lambent.Invalid, "serve", "--user %s: its number is %s", name, u.Uid).WithHint("lambent serve --user root")
 	}
 	return uid, gid, nil
-}
-
-// giveData makes the data directory the server's user's.
-func (c *Config) giveData(uid, gid int) error {
-	if err := prepareData(c.Data); err != nil {
-		return err
-	}
-	fail := func(err error) error {
-		return lambent.Errorf(lambent.Internal, "serve", "the data directory cannot be given to user %d: %w", uid, err)
-	}
-	// Only what is root's is given away: another's is a mistake.
-	if info, err := os.Stat(c.Data); err != nil {
-		return fail(err)
-	} else if owner := int(info.Sys().(*syscall.Stat_t).Uid); owner != 0 && owner != uid {
-		return lambent.Errorf(lambent.Forbidden, "serve", "data directory %s belongs to uid %d, and this process runs as uid 0", c.Data, owner).
-			WithHint("chown -R 0 %s", c.Data)
-	}
-	for _, dir := range []string{"code", "roots"} { // the jail looks for them before the server makes them
-		if err := os.Mkdir(filepath.Join(c.Data, dir), 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
-			return fail(err)
-		}
-	}
-	err := filepath.WalkDir(c.Data, func(path string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		info, err := d.Info()
-		if err != nil {
-			return err
-		}
-		if s := info.Sys().(*syscall.Stat_t); int(s.Uid) == uid && int(s.Gid) == gid {
-			if path == c.Data && !c.mixedOwners() {
-				return fs.SkipAll // it was given before, with all that is in it
-			}
-			return nil
-		}
-		return os.Lchown(path, uid, gid)
-	})
-	if err != nil {
-		return fail(err)
-	}
-	return nil
-}
-
-// mixedOwners reports whether something of root's lies at the top of the data
-// directory: a server that was not divided has been at work.
-func (c *Config) mixedOwners() bool {
-	entries, err := os.ReadDir(c.Data)
-	if err != nil {
-		return true
-	}
-	for _, e := range entries {
-		info, err := e.Info()
-		if err != nil || info.Sys().(*syscall.Stat_t).Uid == 0 {
-			return true
-		}
-	}
-	return false
 }
 
 // startJail starts the privileged half, and returns the socket to it.
