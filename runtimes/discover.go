@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"lambent"
@@ -53,7 +54,7 @@ func Discover(ctx context.Context, o Options) ([]lambent.Runtime, []Missing) {
 	}
 	var missing []Missing
 	seen := map[string]bool{}
-	for _, c := range identifyAll(ctx, candidates(o.Path)) {
+	for _, c := range identifyAll(ctx, candidates(o.Path), nil) {
 		i := c.interpreter
 		if i.family == "go" && (seen["go"] || !slices.Contains(o.Path, filepath.Dir(c.file))) {
 			continue // builds take the first on the path
@@ -146,15 +147,15 @@ type candidate struct {
 }
 
 // identifyAll identifies files, in their order. The wrappers of version managers
-// take up to 200 ms each, so several run at a time.
-func identifyAll(ctx context.Context, files []string) []candidate {
+// take up to 200 ms each, so several run at a time, with the attributes if there are any.
+func identifyAll(ctx context.Context, files []string, attr *syscall.SysProcAttr) []candidate {
 	out := make([]candidate, len(files))
 	var wg sync.WaitGroup
 	slots := make(chan struct{}, 2*runtime.NumCPU())
 	for n, file := range files {
 		slots <- struct{}{}
 		wg.Go(func() {
-			i, err := identify(ctx, file)
+			i, err := identify(ctx, file, attr)
 			out[n] = candidate{file, i, err}
 			<-slots
 		})
@@ -165,7 +166,7 @@ func identifyAll(ctx context.Context, files []string) []candidate {
 
 // identify runs the file to learn what it is. A version manager's wrapper gives
 // the program behind it, which boots without the wrapper's shell.
-func identify(ctx context.Context, file string) (interpreter, error) {
+func identify(ctx context.Context, file string, attr *syscall.SysProcAttr) (interpreter, error) {
 	family := "python"
 	switch base := filepath.Base(file); {
 	case strings.HasPrefix(base, "node"):
@@ -176,7 +177,7 @@ func identify(ctx context.Context, file string) (interpreter, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, file, probes[family]...)
-	cmd.WaitDelay = time.Second
+	cmd.WaitDelay, cmd.SysProcAttr = time.Second, attr
 	if family == "go" { // itself, and not what a setting has it fetch
 		cmd.Dir, cmd.Env = "/", []string{"GOTOOLCHAIN=local", "GOENV=off"}
 	}

@@ -140,7 +140,7 @@ func (c *Config) startJail() (*os.File, error) {
 	defer theirs.Close()
 	cmd := exec.Command("/proc/self/exe", "jail", "--data", c.Data)
 	cmd.Args[0] = "lambent"
-	cmd.Env, cmd.Stderr, cmd.ExtraFiles = []string{}, os.Stderr, []*os.File{theirs}
+	cmd.Env, cmd.Stderr, cmd.ExtraFiles = []string{"PATH=" + c.Path}, os.Stderr, []*os.File{theirs}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // an interrupt from the terminal is for the server, which ends it
 	if err := cmd.Start(); err != nil {
 		ours.Close()
@@ -181,8 +181,11 @@ func become(uid, gid int, args, env []string, socket, listener *os.File) error {
 }
 
 // Jail is the privileged half: it makes sandboxes for the server at the other end
-// of the socket until that goes.
-func Jail(socket *os.File, data string, log *slog.Logger) error {
+// of the socket until that goes. Of the machine's interpreters it shows those that it
+// finds itself, beginning with the path.
+func Jail(socket *os.File, data, path string, log *slog.Logger) error {
+	// The server's user could speak for a program that runs as itself.
+	nobody := &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: serverUser - 1, Gid: serverUser - 1}}
 	return jail.Serve(socket, jail.Options{Limits: lambent.DefaultLimits(), Logger: log}, func() (sandbox.Driver, error) {
 		// Its own copy: what is in the data directory, the server's user can write.
 		agents, err := runtimes.Install("/run/lambent")
@@ -190,7 +193,8 @@ func Jail(socket *os.File, data string, log *slog.Logger) error {
 			return nil, err
 		}
 		return namespace.New(namespace.Options{
-			Dir: data, Agents: agents, Code: filepath.Join(data, "code"), Roots: filepath.Join(data, "roots"), Yield: true, Logger: log,
+			Dir: data, Agents: agents, Code: filepath.Join(data, "code"), Roots: filepath.Join(data, "roots"),
+			Interpreters: runtimes.Installed(filepath.SplitList(path), nobody), Yield: true, Logger: log,
 		})
 	})
 }

@@ -13,7 +13,7 @@ import (
 func Divide(*Config, []string, []string) error { return nil }
 
 // Jail is for Linux.
-func Jail(*os.File, string, *slog.Logger) error {
+func Jail(*os.File, string, string, *slog.Logger) error {
 	return lambent.Errorf(lambent.Unsupported, "jail", "this is for Linux")
 }
 

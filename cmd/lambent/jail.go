@@ -20,7 +20,7 @@ func jailCommand(p *program) *cobra.Command {
 	c.RunE = func(*cobra.Command, []string) error {
 		// What ends the server ends this, and not before: it has calls to finish.
 		signal.Ignore(os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-		return server.Jail(os.NewFile(3, "server"), *data, slog.New(slog.NewTextHandler(p.err, nil)))
+		return server.Jail(os.NewFile(3, "server"), *data, p.getenv("PATH"), slog.New(slog.NewTextHandler(p.err, nil)))
 	}
 	return c
 }

@@ -30,7 +30,8 @@ type Driver struct {
 	agents  string
 	code    place
 	rootsAt place
-	dir     *os.File // for the files of disks
+	known   func(interpreter string) bool // nil: each is
+	dir     *os.File                      // for the files of disks
 	log     *slog.Logger
 	lease   *lease
 	init    *os.File // the first program of sandboxes
@@ -65,7 +66,7 @@ func New(o Options) (_ *Driver, err error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	d := &Driver{agents: o.Agents, log: o.Logger, roots: map[string]*root{}, boxes: map[*box]struct{}{}}
+	d := &Driver{agents: o.Agents, known: o.Interpreters, log: o.Logger, roots: map[string]*root{}, boxes: map[*box]struct{}{}}
 	defer func() {
 		if err != nil {
 			_ = d.Close()
@@ -222,6 +223,16 @@ func (d *Driver) root(rt lambent.Runtime) (*root, error) {
 	}
 	key := strings.Join([]string{rt.Root, show, rt.Packages, rt.PackagesAt}, "\x00")
 	d.rootMu.Lock()
+	r := d.roots[key]
+	d.rootMu.Unlock()
+	if r != nil {
+		return r, nil
+	}
+	if show != "" && !d.mayShow(show, rt.Boot[0]) { // which may take long, and holds up nobody
+		return nil, lambent.Errorf(lambent.Forbidden, "namespace.Park", "functions may not see %s: %s is none of the interpreters on the server's PATH", show, rt.Boot[0]).
+			WithHint("PATH=%s:$PATH lambent serve", filepath.Dir(rt.Boot[0]))
+	}
+	d.rootMu.Lock()
 	defer d.rootMu.Unlock()
 	if r := d.roots[key]; r != nil {
 		return r, nil
@@ -234,12 +245,21 @@ func (d *Driver) root(rt lambent.Runtime) (*root, error) {
 		}
 	}
 	d.forgetRoots()
-	r, err := makeRoot(d.threads, d.agents, show, rt)
+	r, err = makeRoot(d.threads, d.agents, show, rt)
 	if err == nil {
 		r.of = []string{rt.Root, rt.Packages}
 		d.roots[key] = r
 	}
 	return r, err
+}
+
+// mayShow reports whether a directory of the host's, in which a program lies, may be put
+// into sandboxes.
+func (d *Driver) mayShow(dir, program string) bool {
+	if d.known == nil {
+		return true
+	}
+	return d.rootsAt.name != "" && d.rootsAt.holds(dir) || d.known(filepath.Clean(program))
 }
 
 // forgetRoots lets go of those whose directories were removed: the sandboxes that

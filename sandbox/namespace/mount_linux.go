@@ -61,15 +61,17 @@ func open(path string, flags int) (*os.File, error) {
 }
 
 // A place is a directory on the host below which things must lie, however often
-// its owner changes what is there; the empty one is everywhere.
+// its owner changes what is there; the empty one is everywhere. Its owner may be who
+// owns the directory above, too, and put a symbolic link in the place's place: the last
+// of its names is not followed.
 type place struct{ name, real string }
 
 func placeAt(dir string) (place, error) {
 	if dir == "" {
 		return place{}, nil
 	}
-	real, err := filepath.EvalSymlinks(dir)
-	return place{dir, real}, err
+	above, err := filepath.EvalSymlinks(filepath.Dir(dir))
+	return place{dir, filepath.Join(above, filepath.Base(dir))}, err
 }
 
 // path returns the path of something in the place without symbolic links before
@@ -79,10 +81,16 @@ func (p place) path(name string) (string, error) {
 		return filepath.EvalSymlinks(name)
 	}
 	rest, err := filepath.Rel(p.name, name)
-	if err != nil || !filepath.IsLocal(rest) {
+	if err != nil || !filepath.IsLocal(rest) || rest == "." {
 		return "", lambent.Errorf(lambent.Forbidden, "namespace", "%s is not below %s", name, p.name)
 	}
 	return filepath.Join(p.real, rest), nil
+}
+
+// holds reports whether something lies in the place, as its path has it.
+func (p place) holds(name string) bool {
+	_, err := p.path(name)
+	return err == nil
 }
 
 // directory opens a directory in the place.

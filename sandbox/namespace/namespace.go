@@ -35,6 +35,10 @@ type Options struct {
 	// root file systems of runtimes, must lie. Whoever may write there can put
 	// nothing else of the machine into a sandbox. Empty: anywhere.
 	Code, Roots string
+	// Interpreters reports whether a program that lies neither there nor in the system's
+	// directories is an interpreter, whose installation may be put into sandboxes. It is
+	// called concurrently. Nil: each is.
+	Interpreters func(program string) bool
 	// Yield has all sandboxes together weigh a quarter of what whoever serves them
 	// does, where they compute on the same processors.
 	Yield bool
