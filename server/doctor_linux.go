@@ -53,6 +53,7 @@ func hostFindings(data string) []Finding {
 	}
 	version, detail := cgroups()
 	feature("cgroups", version != "", detail, "")
+	out = append(out, swapFinding(read("/proc/swaps"), "/sys/fs/cgroup"))
 	max := strings.TrimSpace(read("/proc/sys/user/max_user_namespaces"))
 	feature("user namespaces", max != "" && max != "0", "at most "+max, "sysctl user.max_user_namespaces=65536")
 	feature("seccomp filters", strings.Contains(read("/proc/sys/kernel/seccomp/actions_avail"), "errno"), "by user programs", "")
@@ -62,6 +63,27 @@ func hostFindings(data string) []Finding {
 	}
 	feature("mount API", err == nil, "open_tree, move_mount, mount_setattr", "")
 	return out
+}
+
+// swapFinding tells whether functions can be kept out of the machine's swap, of what
+// /proc/swaps has, and where control groups are mounted.
+func swapFinding(swaps, groups string) Finding {
+	f := Finding{"kernel", "swap", Good, "none", ""}
+	if strings.Count(swaps, "\n") < 2 { // the first line is the heading
+		return f
+	}
+	limited, _ := filepath.Glob(filepath.Join(groups, "memory", "memory.limit_in_bytes")) // the only error is a bad pattern
+	counted, _ := filepath.Glob(filepath.Join(groups, "memory", "memory.memsw.limit_in_bytes"))
+	if len(limited) == 0 { // version 2 has limits below its top alone
+		limited, _ = filepath.Glob(filepath.Join(groups, "*", "memory.max"))
+		counted, _ = filepath.Glob(filepath.Join(groups, "*", "memory.swap.max"))
+	}
+	f.Detail = "functions have none of it"
+	if len(limited) > 0 && len(counted) == 0 {
+		f.State, f.Detail = Absent, "not counted by this kernel: a function over its memory's limit may be swapped, and not ended"
+		f.Mend = "swapaccount=1 among GRUB_CMDLINE_LINUX in /etc/default/grub (package grub2-common), update-grub, reboot   (or: swapoff -a)"
+	}
+	return f
 }
 
 func read(file string) string {

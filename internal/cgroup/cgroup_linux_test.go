@@ -361,6 +361,27 @@ func TestOutOfMemory(t *testing.T) {
 	}
 }
 
+// What is limited is not swapped instead, as far as the kernel has ways to say so.
+func TestNoSwap(t *testing.T) {
+	const bytes = 64 << 20
+	tree := open(t)
+	g := makeGroup(t, tree, "a", cgroup.Limits{MemoryBytes: bytes})
+	files := map[string]string{"memory.swappiness": "0", "memory.memsw.limit_in_bytes": strconv.Itoa(bytes)}
+	if tree.Version() == 2 {
+		files = map[string]string{"memory.swap.max": "0"}
+	}
+	dir := filepath.Dir(g.Files()[1].Name()) // of its peak
+	for file, want := range files {
+		got, err := os.ReadFile(filepath.Join(dir, file))
+		switch {
+		case errors.Is(err, os.ErrNotExist) && file != "memory.swappiness":
+			t.Logf("this kernel does not count swap: no %s", file)
+		case err != nil || strings.TrimSpace(string(got)) != want:
+			t.Errorf("%s is %q, %v, want %s", file, got, err, want)
+		}
+	}
+}
+
 func TestPeakMemory(t *testing.T) {
 	g := makeGroup(t, open(t), "a", cgroup.Limits{MemoryBytes: 256 << 20})
 	p := start(t, g, "touch", "100")

@@ -60,9 +60,14 @@ func Open(name string) (_ *Tree, err error) {
 		}
 	}
 	if t.version == 2 {
-		if err := enable(t.dirs[0]); err != nil {
-			return nil, lambent.Errorf(lambent.Unsupported, op, "cannot use control groups: %w", err)
-		}
+		err = enable(t.dirs[0])
+	} else {
+		// Groups have it from the one above. It is all that keeps memory out of swap that
+		// the kernel does not count: see limitMemory.
+		err = write(filepath.Join(t.dir["memory"], "memory.swappiness"), "0")
+	}
+	if err != nil {
+		return nil, lambent.Errorf(lambent.Unsupported, op, "cannot use control groups: %w", err)
 	}
 	if err := t.sweep(); err != nil {
 		return nil, err

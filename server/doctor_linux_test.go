@@ -1,0 +1,34 @@
+package server
+
+import (
+	"path/filepath"
+	"testing"
+)
+
+func TestSwapFinding(t *testing.T) {
+	const (
+		none = "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n"
+		some = none + "/dev/sda2                               partition\t1998844\t\t0\t\t-2\n"
+	)
+	for _, c := range []struct {
+		name, swaps string
+		files       []string
+		want        State
+	}{
+		{"no swap", none, []string{"system.slice/memory.max"}, Good},
+		{"no /proc", "", nil, Good},
+		{"v2 counts it", some, []string{"init.scope/memory.max", "system.slice/memory.max", "system.slice/memory.swap.max"}, Good},
+		{"v2 does not", some, []string{"system.slice/memory.max", "cgroup.controllers"}, Absent},
+		{"v2 without groups", some, []string{"cgroup.controllers"}, Good},
+		{"v1 counts it", some, []string{"memory/memory.limit_in_bytes", "memory/memory.memsw.limit_in_bytes"}, Good},
+		{"v1 does not", some, []string{"memory/memory.limit_in_bytes", "unified/cgroup.procs"}, Absent},
+	} {
+		dir := t.TempDir()
+		for _, f := range c.files {
+			write(t, filepath.Join(dir, f))
+		}
+		if f := swapFinding(c.swaps, dir); f.State != c.want || (f.Mend == "") != (c.want == Good) {
+			t.Errorf("%s: %+v", c.name, f)
+		}
+	}
+}
