@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -185,6 +186,47 @@ func (e *escape) surround(t *testing.T) {
 		}
 		c.Close()
 	}
+	e.gainRights(t)
+}
+
+// setuid is the static program, as a file of the code that is root's and gives whoever
+// runs it root's rights.
+const setuid = "setuid"
+
+// writeSetuid writes it into a directory.
+func (e *escape) writeSetuid(t *testing.T, dir string) string {
+	t.Helper()
+	content, err := e.program.from()
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(dir, setuid)
+	if err := os.WriteFile(file, content, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(file, 0o755|os.ModeSetuid); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+// gainRights has another user run the program outside, who must have root's rights by it.
+func (e *escape) gainRights(t *testing.T) {
+	t.Helper()
+	f, err := os.Open(e.writeSetuid(t, e.codeDir(t)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	cmd := exec.Command("/proc/self/fd/3", "status") // wherever its directory lies
+	cmd.ExtraFiles, cmd.SysProcAttr = []*os.File{f}, &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("the set-user-id program: %v", err)
+	}
+	if !strings.Contains(string(out), "Uid:\t65534\t0\t0\t0") {
+		missing(t, "needs a directory for tests in which set-user-id programs have their rights: it is mounted nosuid, or this process has no_new_privs")
+	}
 }
 
 // ownAddresses are those by which this machine is on networks.
@@ -274,6 +316,7 @@ func (e *escape) start(t *testing.T, p program, task sandbox.Task, probes []prob
 			t.Fatal(err)
 		}
 	}
+	e.writeSetuid(t, task.Code)
 	b, err := e.driver.Park(t.Context(), generic)
 	if err != nil {
 		t.Fatalf("Park: %v", err)

@@ -27,6 +27,14 @@ type probe struct {
 var keep []any // what stays open, and the memory that system calls are given
 
 func main() {
+	if len(os.Args) > 1 { // who am I?
+		b, err := os.ReadFile("/proc/self/status")
+		if err != nil {
+			panic(err)
+		}
+		os.Stdout.Write(b)
+		return
+	}
 	b, err := os.ReadFile("probes.json")
 	if err != nil {
 		panic(err)
