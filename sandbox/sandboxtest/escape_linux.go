@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -84,12 +85,13 @@ type escape struct {
 	driver  sandbox.Driver
 	program program // the static one
 
-	secret    string   // a file of the host's that everyone may read
-	addresses []string // where somebody of the host's listens
-	port      string
-	abstract  string // a socket of the host's
-	shared    int    // memory of the host's: its key
-	neighbour string // the address of another sandbox
+	secret     string   // a file of the host's that everyone may read
+	addresses  []string // where somebody of the host's listens
+	addresses6 []string // those of IPv6, if there are any
+	port       string
+	abstract   string // a socket of the host's
+	shared     int    // memory of the host's: its key
+	neighbour  string // the address of another sandbox
 }
 
 // A program is what tries: a file of the code, and how it is run.
@@ -174,13 +176,13 @@ func (e *escape) surround(t *testing.T) {
 
 	e.abstract = "lambent-escape-" + fmt.Sprint(os.Getpid())
 	listenHost(t, "unix", "@"+e.abstract)
-	_, e.port, _ = net.SplitHostPort(listenHost(t, "tcp4", ":0"))
-	e.addresses = ownAddresses(t)
+	_, e.port, _ = net.SplitHostPort(listenHost(t, "tcp", ":0"))
+	e.addresses, e.addresses6 = ownAddresses(t)
 	if len(e.addresses) == 0 {
 		missing(t, "needs a machine that is on a network")
 	}
-	for _, a := range append([]string{"127.0.0.1"}, e.addresses...) {
-		c, err := net.DialTimeout("tcp4", net.JoinHostPort(a, e.port), time.Second)
+	for _, a := range slices.Concat([]string{"127.0.0.1"}, e.addresses, e.addresses6) {
+		c, err := net.DialTimeout("tcp", net.JoinHostPort(a, e.port), time.Second)
 		if err != nil {
 			t.Fatalf("not even the host reaches %s: %v", a, err)
 		}
@@ -230,18 +232,22 @@ func (e *escape) gainRights(t *testing.T) {
 }
 
 // ownAddresses are those by which this machine is on networks.
-func ownAddresses(t *testing.T) (list []string) {
+func ownAddresses(t *testing.T) (four, six []string) {
 	t.Helper()
 	all, err := net.InterfaceAddrs()
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, a := range all {
-		if n, ok := a.(*net.IPNet); ok && n.IP.To4() != nil && !n.IP.IsLoopback() {
-			list = append(list, n.IP.String())
+		switch n, ok := a.(*net.IPNet); {
+		case !ok || n.IP.IsLoopback():
+		case n.IP.To4() != nil:
+			four = append(four, n.IP.String())
+		case !n.IP.IsLinkLocalUnicast():
+			six = append(six, n.IP.String())
 		}
 	}
-	return list
+	return four, six
 }
 
 // listenHost serves nothing to whoever connects.

@@ -351,7 +351,10 @@ func (e *escape) network() []probe {
 		list = append(list, do("ECONNREFUSED", "connect", "169.254.100.1", strconv.Itoa(port)))
 	}
 	for _, a := range e.addresses {
-		list = append(list, do("", "connect", a, e.port).that(oneOf(unreached...)))
+		list = append(list, do("", "connect", a, e.port).that(oneOf(unreached...)), do("", "connect6", "::ffff:"+a, e.port).that(oneOf(unreached...)))
+	}
+	for _, a := range append([]string{"::1", "2001:db8::1"}, e.addresses6...) {
+		list = append(list, do("", "connect6", a, e.port).that(oneOf(append(unreached, "EADDRNOTAVAIL", "EAFNOSUPPORT")...)))
 	}
 	return list
 }

@@ -107,6 +107,8 @@ func (p probe) do() (string, error) {
 		return "ok", os.Symlink(p.text(0), p.text(1))
 	case "connect":
 		return connect("tcp4", net.JoinHostPort(p.text(0), p.text(1)))
+	case "connect6":
+		return p.connect6()
 	case "abstract":
 		return connect("unix", "@"+p.text(0))
 	case "listen", "listen abstract":
@@ -203,6 +205,20 @@ func connect(network, address string) (string, error) {
 		err = c.Close()
 	}
 	return "ok", err
+}
+
+// connect6 connects by IPv6, also to an address of IPv4, for which package net would not
+// use it.
+func (p probe) connect6() (string, error) {
+	fd, err := syscall.Socket(syscall.AF_INET6, syscall.SOCK_STREAM, 0)
+	if err != nil {
+		return "", err
+	}
+	defer syscall.Close(fd)
+	if err := syscall.SetsockoptTimeval(fd, syscall.SOL_SOCKET, syscall.SO_SNDTIMEO, &syscall.Timeval{Sec: 3}); err != nil {
+		return "", err
+	}
+	return "ok", syscall.Connect(fd, &syscall.SockaddrInet6{Port: p.number(1), Addr: [16]byte(net.ParseIP(p.text(0)).To16())})
 }
 
 func (p probe) call() (string, error) {

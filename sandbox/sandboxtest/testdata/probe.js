@@ -29,6 +29,7 @@ const verbs = {
   link: ok(fs.linkSync),
   symlink: ok(fs.symlinkSync),
   connect: (host, port) => connect({ host, port: +port }),
+  connect6: (host, port) => connect({ host, port: +port, family: 6 }),
   abstract: (name) => connect({ path: '\0' + name }),
   kill: ok((pid, sig) => process.kill(+pid, +sig)),
   setuid: ok((uid) => process.setuid(+uid)),

@@ -94,6 +94,7 @@ verbs = {
     "link": lambda old, new: done(os.link, old, new),
     "symlink": lambda old, new: done(os.symlink, old, new),
     "connect": lambda host, port: connect(socket.AF_INET, (host, int(port))),
+    "connect6": lambda host, port: connect(socket.AF_INET6, (host, int(port))),
     "abstract": lambda name: connect(socket.AF_UNIX, "\0" + name),
     "kill": lambda pid, sig: done(os.kill, int(pid), int(sig)),
     "setuid": lambda uid: done(os.setuid, int(uid)),
