@@ -167,7 +167,15 @@ func become(uid, gid int, args, env []string, socket, listener *os.File) error {
 		}
 		return nil
 	}
+	var bounded error
+	for c := uintptr(0); bounded == nil; c++ {
+		bounded = unix.Prctl(unix.PR_CAPBSET_DROP, c, 0, 0, 0)
+	}
+	if bounded == unix.EINVAL { // there is no such capability: it was the last
+		bounded = nil
+	}
 	err := errors.Join(
+		bounded,
 		set(unix.SYS_SETGROUPS, 0, 0, 0),
 		set(unix.SYS_SETRESGID, uintptr(gid), uintptr(gid), uintptr(gid)),
 		set(unix.SYS_SETRESUID, uintptr(uid), uintptr(uid), uintptr(uid)), // which drops every capability

@@ -94,6 +94,30 @@ func TestTheJailsErrorArrives(t *testing.T) {
 	}
 }
 
+// A jail of another program is not spoken to, though nothing has failed in it.
+func TestVersions(t *testing.T) {
+	for message, want := range map[string]lambent.Kind{
+		`{"Version":5,"Isolation":"i","Meters":1,"Inside":{}}`: lambent.Unsupported,
+		`{"Isolation":"i"}`:           lambent.Unsupported,
+		`{"Version":6,"Isolated":""}`: lambent.Invalid,
+	} {
+		ours, theirs, err := jail.Pair()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := theirs.WriteString(message); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := jail.Open(ours); !lambent.Is(err, want) {
+			t.Errorf("%s: %v", message, err)
+		}
+		if n, err := theirs.Read(make([]byte, 1)); n > 0 || err != io.EOF {
+			t.Errorf("%s: the connection is not closed: %v", message, err)
+		}
+		theirs.Close()
+	}
+}
+
 // Either side's end is the other's: sandboxes end with the server, and calls fail
 // and boxes are done when the jail is gone.
 func TestEitherEndEndsTheOther(t *testing.T) {
