@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -105,20 +106,26 @@ type Daemon struct {
 // Start starts a server on a data directory, and returns when it answers.
 func Start(t testing.TB, data string, args ...string) *Daemon {
 	t.Helper()
-	return start(t, Program(t), data, args...)
+	return start(t, []string{Program(t)}, data, args...)
+}
+
+// StartUnder starts one by another program, which becomes it.
+func StartUnder(t testing.TB, wrapper []string, data string, args ...string) *Daemon {
+	t.Helper()
+	return start(t, append(wrapper, Program(t)), data, args...)
 }
 
 // StartRacing starts one that is built with the race detector. What that finds is on
 // its standard error.
 func StartRacing(t testing.TB, data string, args ...string) *Daemon {
 	t.Helper()
-	return start(t, must(t, racing), data, args...)
+	return start(t, []string{must(t, racing)}, data, args...)
 }
 
-func start(t testing.TB, program, data string, args ...string) *Daemon {
+func start(t testing.TB, program []string, data string, args ...string) *Daemon {
 	t.Helper()
 	d := &Daemon{Data: data, exited: make(chan struct{}), stderr: new(bytes.Buffer)}
-	d.cmd = exec.Command(program, append([]string{"serve", "--listen", "127.0.0.1:0", "--data", data}, args...)...)
+	d.cmd = exec.Command(program[0], slices.Concat(program[1:], []string{"serve", "--listen", "127.0.0.1:0", "--data", data}, args)...)
 	d.cmd.Stderr = d.stderr
 	out, err := d.cmd.StdoutPipe()
 	if err != nil {

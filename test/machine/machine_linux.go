@@ -17,6 +17,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -53,14 +54,15 @@ type Machine struct {
 }
 
 // New makes a machine, with the first of Kernels. It has programs in /usr/bin, by their
-// names.
-func New(t *testing.T, programs map[string]string) Machine {
+// names, and some more of the host's.
+func New(t *testing.T, programs map[string]string, more ...string) Machine {
 	t.Helper()
-	return Machine{Kernel: Kernels[0], root: makeRoot(t, programs), init: Compile(t, "lambent/test/machine/init", "build")}
+	return Machine{Kernel: Kernels[0], root: makeRoot(t, programs, append(more, copied...)), init: Compile(t, "lambent/test/machine/init", "build")}
 }
 
-// Need skips where something is missing, or fails if nothing may.
-func Need(t *testing.T) {
+// Need skips where something is missing, or fails if nothing may. more are programs that
+// the machine is to have of the host's.
+func Need(t *testing.T, more ...string) {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("takes minutes")
@@ -69,7 +71,7 @@ func Need(t *testing.T) {
 	if runtime.GOARCH != "amd64" {
 		missing = append(missing, "an amd64 processor")
 	}
-	for _, program := range append([]string{qemu, "mke2fs", "busybox", "ldd"}, copied...) {
+	for _, program := range slices.Concat([]string{qemu, "mke2fs", "busybox", "ldd"}, copied, more) {
 		if find(program) == "" {
 			missing = append(missing, program)
 		}

@@ -10,13 +10,13 @@ import (
 	"testing"
 )
 
-// copied are the programs of the host that are in the machine too, with the
+// copied are the programs of the host that are in every machine, too, with the
 // libraries that they need. The rest is busybox.
 var copied = []string{"sh", "python3", "node", "nft", "curl"}
 
 // makeRoot makes the image of a machine's file system: some 200 MB in one to two
 // seconds, which is why it is not kept.
-func makeRoot(t *testing.T, programs map[string]string) string {
+func makeRoot(t *testing.T, programs map[string]string, copied []string) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "root")
 	for _, name := range []string{"usr/bin", "usr/sbin", "usr/lib", "usr/lib64", "etc", "proc", "sys", "dev", "tmp", "run", "var/tmp", "root", "job"} {
