@@ -2,8 +2,6 @@ package lambent
 
 import (
 	"bytes"
-	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"net/url"
 	"strings"
@@ -30,15 +28,8 @@ type Broker struct {
 	// From is with what a group begins that is new: [FromNew], [FromEarliest]; empty: FromNew.
 	From string `json:"from,omitempty"`
 
-	// CA are the certificates that the broker's is to be of, in place of those that the machine
-	// trusts; Certificate and Key are who the trigger is to it. All are PEM, and go with TLS.
-	CA          string `json:"ca,omitempty"`
-	Certificate string `json:"certificate,omitempty"`
-	Key         string `json:"key,omitempty"` // which nobody is shown
+	Certificates // which go with TLS
 }
-
-// maxPEM is how long each of a broker's certificates and its key may be.
-const maxPEM = 256 << 10
 
 // Where a group begins that is new.
 const (
@@ -124,36 +115,10 @@ func (b *Broker) Validate() error {
 	case b.Engine() == "rabbitmq" && b.From != "":
 		return refuse("a queue of RabbitMQ is taken from where it begins: there is no other beginning to choose")
 	}
-	return b.validateTLS()
-}
-
-// validateTLS checks whom a broker is to trust, and who it is to be told that the trigger is.
-func (b *Broker) validateTLS() error {
-	refuse := func(format string, args ...any) error { return Errorf(Invalid, "broker", format, args...) }
-	if b.CA+b.Certificate+b.Key == "" {
-		return nil
-	}
-	if !b.TLS() {
+	if !b.TLS() && b.Certificates != (Certificates{}) {
 		return refuse("certificates go with TLS, which %s:// has not: there are tls:// (NATS), kafkas://, amqps://, mqtts:// and rediss://", b.scheme())
 	}
-	for what, text := range map[string]string{"CA": b.CA, "certificate": b.Certificate, "key": b.Key} {
-		if len(text) > maxPEM {
-			return refuse("the broker's %s has %d bytes, over the limit of %d", what, len(text), maxPEM)
-		}
-	}
-	if strings.Contains(b.CA+"\n"+b.Certificate, "PRIVATE KEY-----") { // certificates are shown to whoever may see the trigger
-		return Errorf(Invalid, "broker", "the broker's certificates have a private key beside them, which goes alone, as the key").
-			WithHint("sed -n '/BEGIN CERTIFICATE/,/END CERTIFICATE/p' FILE > certificate.pem")
-	}
-	if b.CA != "" && !x509.NewCertPool().AppendCertsFromPEM([]byte(b.CA)) {
-		return refuse("the broker's CA has no certificate: it is PEM, which begins with -----BEGIN CERTIFICATE-----")
-	}
-	if b.Certificate+b.Key != "" {
-		if _, err := tls.X509KeyPair([]byte(b.Certificate), []byte(b.Key)); err != nil { // which names neither
-			return refuse("the broker's certificate and key are none, or not of each other: both are PEM (%s)", strings.TrimPrefix(err.Error(), "tls: "))
-		}
-	}
-	return nil
+	return b.Certificates.validate(op)
 }
 
 // legible reports whether s is text without control characters.

@@ -31,13 +31,13 @@ func TestBroker(t *testing.T) {
 		{lambent.Broker{URL: "amqp://host", Topic: "a", Group: "g"}, "RabbitMQ has no groups"},
 		{lambent.Broker{URL: "amqp://host", Topic: "a", From: "new"}, "no other beginning"},
 		{lambent.Broker{URL: "tls://nats", Topic: "a"}, ""},
-		{lambent.Broker{URL: "kafka://host", Topic: "a", CA: "x"}, "certificates go with TLS, which kafka:// has not"},
-		{lambent.Broker{URL: "kafkas://host", Topic: "a", CA: "x"}, "the broker's CA has no certificate"},
-		{lambent.Broker{URL: "kafkas://host", Topic: "a", CA: strings.Repeat("x", 300<<10)}, "the broker's CA has 307200 bytes, over the limit of"},
-		{lambent.Broker{URL: "kafkas://host", Topic: "a", Certificate: "secret"}, "certificate and key are none"},
-		{lambent.Broker{URL: "kafkas://host", Topic: "a", Key: "secret"}, "certificate and key are none"},
-		{lambent.Broker{URL: "kafkas://host", Topic: "a", CA: "-----BEGIN PRIVATE KEY-----"}, "have a private key beside them"},
-		{lambent.Broker{URL: "kafkas://host", Topic: "a", Certificate: "-----BEGIN EC PRIVATE KEY-----", Key: "secret"}, "have a private key beside them"},
+		{lambent.Broker{URL: "kafka://host", Topic: "a", Certificates: lambent.Certificates{CA: "x"}}, "certificates go with TLS, which kafka:// has not"},
+		{lambent.Broker{URL: "kafkas://host", Topic: "a", Certificates: lambent.Certificates{CA: "x"}}, "the broker's CA has no certificate"},
+		{lambent.Broker{URL: "kafkas://host", Topic: "a", Certificates: lambent.Certificates{CA: strings.Repeat("x", 300<<10)}}, "the broker's CA has 307200 bytes, over the limit of"},
+		{lambent.Broker{URL: "kafkas://host", Topic: "a", Certificates: lambent.Certificates{Certificate: "secret"}}, "certificate and key are none"},
+		{lambent.Broker{URL: "kafkas://host", Topic: "a", Certificates: lambent.Certificates{Key: "secret"}}, "certificate and key are none"},
+		{lambent.Broker{URL: "kafkas://host", Topic: "a", Certificates: lambent.Certificates{CA: "-----BEGIN PRIVATE KEY-----"}}, "have a private key beside them"},
+		{lambent.Broker{URL: "kafkas://host", Topic: "a", Certificates: lambent.Certificates{Certificate: "-----BEGIN EC PRIVATE KEY-----", Key: "secret"}}, "have a private key beside them"},
 	} {
 		err := c.b.Validate()
 		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) || err != nil && strings.Contains(err.Error(), "cret") {
@@ -51,6 +51,10 @@ func TestBroker(t *testing.T) {
 		if got := (&lambent.Broker{URL: in}).Masked(); got != want {
 			t.Errorf("%s: %s, want %s", in, got, want)
 		}
+	}
+	kept, err := json.Marshal(lambent.Broker{URL: "u", Topic: "t", Certificates: lambent.Certificates{CA: "a", Certificate: "c", Key: "k"}})
+	if want := `{"url":"u","topic":"t","ca":"a","certificate":"c","key":"k"}`; err != nil || string(kept) != want { // as earlier releases have kept it
+		t.Errorf("%s, %v, want %s", kept, err, want)
 	}
 	for in, want := range map[string]string{"kafkas://h": "h:9093", "mqtt://h:1": "h:1", "rediss://[::1]/2": "[::1]:6379"} {
 		if got := (&lambent.Broker{URL: in}).Address(); got != want {

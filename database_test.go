@@ -27,6 +27,16 @@ func TestDatabase(t *testing.T) {
 		{lambent.Database{URL: url, Tables: []string{`a"; DROP TABLE b`}}, "not the name of a table"},
 		{lambent.Database{URL: url, Tables: orders, Operations: []string{"upsert"}}, "insert, update, delete, truncate"},
 		{lambent.Database{URL: url, Tables: orders, Operations: []string{"delete"}, Snapshot: true}, "a snapshot is of inserts"},
+		{lambent.Database{URL: "postgres://app@db,:5432/shop", Tables: orders}, "lacks its user, its host"},
+		{lambent.Database{URL: "postgres://app@db/shop?sslrootcert=/etc/shadow", Tables: orders}, "sslrootcert, which names a file that the server would have to read: leave it out, and give what is in the file, by --ca FILE"},
+		{lambent.Database{URL: "postgres://app@db/shop?sslrootcert=system", Tables: orders}, "sslmode=verify-full"},
+		{lambent.Database{URL: "mariadb://app@db/shop?ssl-key=key.pem", Tables: orders}, "by --key FILE"},
+		{lambent.Database{URL: "postgres://app@db/shop?options=-crole%3Dx", Tables: orders}, `the parameter "options": it may have sslmode, connect_timeout, target_session_attrs`},
+		{lambent.Database{URL: "postgres://app@db/shop?sslmode=full", Tables: orders}, `the sslmode "full": there are disable, allow, prefer, require, verify-ca, verify-full`},
+		{lambent.Database{URL: "postgres://app@db/shop?sslmode=prefer", Tables: orders, Certificates: lambent.Certificates{CA: "x"}}, "certificates go with TLS, which sslmode=prefer does not insist on"},
+		{lambent.Database{URL: "mysql://app@db/shop?ssl-mode=DISABLED", Tables: orders, Certificates: lambent.Certificates{CA: "x"}}, "say required, verify_ca or verify_identity"},
+		{lambent.Database{URL: "mysql://app@db/shop", Tables: orders, Certificates: lambent.Certificates{CA: "x"}}, "the database's CA has no certificate"},
+		{lambent.Database{URL: "mysql://app@db/shop", Tables: orders, Certificates: lambent.Certificates{Key: "secret"}}, "the database's certificate and key are none"},
 	} {
 		err := c.d.Validate()
 		if c.want == "" {
@@ -46,6 +56,30 @@ func TestDatabase(t *testing.T) {
 	} {
 		if got := (&lambent.Database{URL: in}).Masked(); got != want {
 			t.Errorf("%s is shown as %s", in, got)
+		}
+	}
+}
+
+func TestTLSMode(t *testing.T) {
+	t.Parallel()
+	ca, key := lambent.Certificates{CA: "x"}, lambent.Certificates{Certificate: "x", Key: "x"}
+	for _, c := range []struct {
+		url          string
+		certificates lambent.Certificates
+		want         string
+	}{
+		{"postgres://app@db/shop", lambent.Certificates{}, "prefer"},
+		{"postgres://app@db/shop", ca, "verify-full"},
+		{"postgres://app@db/shop", key, "verify-full"},
+		{"postgres://app@db/shop?sslmode=require", lambent.Certificates{}, "require"},
+		{"postgres://app@db/shop?sslmode=require", ca, "verify-ca"},
+		{"postgres://app@db/shop?sslmode=require", key, "require"},
+		{"mysql://app@db/shop", lambent.Certificates{}, "preferred"},
+		{"mariadb://app@db/shop", ca, "verify_identity"},
+		{"mariadb://app@db/shop?ssl-mode=VERIFY_CA", ca, "verify_ca"},
+	} {
+		if got := (&lambent.Database{URL: c.url, Certificates: c.certificates}).TLSMode(); got != c.want {
+			t.Errorf("%s, %+v: %s, want %s", c.url, c.certificates, got, c.want)
 		}
 	}
 }

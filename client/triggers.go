@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"net/url"
 	"time"
+
+	"lambent"
 )
 
 // A Trigger has a function invoked by events of one source.
@@ -55,6 +57,8 @@ type Database struct {
 	Columns    []string `json:"columns,omitempty"`    // Those that events have, beside the key's; not there: all
 	Operations []string `json:"operations,omitempty"` // Of insert, update, delete and truncate; not there: all
 	Snapshot   bool     `json:"snapshot,omitempty"`   // Begin with the rows that there are, each as one that is inserted
+
+	lambent.Certificates
 }
 
 // A Schedule fires by the clock.
@@ -93,9 +97,7 @@ type Broker struct {
 	Group string `json:"group,omitempty"` // Whom messages are shared with; not there: a group of the trigger's own, which gets everything
 	From  string `json:"from,omitempty"`  // With what a group begins that is new, of new and earliest; not there: new
 
-	CA          string `json:"ca,omitempty"`          // Certificates that the broker's is to be of, as PEM; not there: those that the server's machine trusts
-	Certificate string `json:"certificate,omitempty"` // Who the trigger is to the broker, as PEM
-	Key         string `json:"key,omitempty"`         // Of the certificate, as PEM; it is not given back
+	lambent.Certificates
 }
 
 // A SourceRequest says what is watched: one of the fields is there.

@@ -57,6 +57,8 @@ type Database struct {
 	Columns    []string `json:"columns,omitempty" doc:"Those that events have, beside the key's; not there: all"`
 	Operations []string `json:"operations,omitempty" enum:"insert,update,delete,truncate" doc:"Of which kinds changes are; not there: all"`
 	Snapshot   bool     `json:"snapshot,omitempty" doc:"Begin with the rows that there are, each as one that is inserted"`
+
+	Certificates
 }
 
 // A Schedule fires by the clock.
@@ -95,8 +97,13 @@ type Broker struct {
 	Group string `json:"group,omitempty" doc:"Whom messages are shared with; not there: a group of the trigger's own, which gets everything" example:"billing"`
 	From  string `json:"from,omitempty" enum:"new,earliest" doc:"With what a group begins that is new; not there: new"`
 
-	CA          string `json:"ca,omitempty" doc:"Certificates that the broker's is to be of, as PEM; not there: those that the server's machine trusts"`
-	Certificate string `json:"certificate,omitempty" doc:"Who the trigger is to the broker, as PEM"`
+	Certificates
+}
+
+// Certificates are whom a trigger trusts that connects to a server outside, and who it is to that.
+type Certificates struct {
+	CA          string `json:"ca,omitempty" doc:"Certificates that the one of whoever answers is to be of, as PEM; not there: those that the server's machine trusts"`
+	Certificate string `json:"certificate,omitempty" doc:"Who the trigger is to whoever answers, as PEM"`
 	Key         string `json:"key,omitempty" doc:"Of the certificate, as PEM; it is not given back"`
 }
 
@@ -188,7 +195,7 @@ func triggerOf(st *trigger.Status) Trigger {
 		t.Queue = new(Queue(*q))
 	}
 	if b := st.Broker; b != nil {
-		t.Broker = &Broker{URL: b.Masked(), Topic: b.Topic, Group: b.Group, From: b.From, CA: b.CA, Certificate: b.Certificate}
+		t.Broker = &Broker{URL: b.Masked(), Topic: b.Topic, Group: b.Group, From: b.From, Certificates: certificatesOf(b.Certificates)}
 	}
 	if b := st.Bucket; b != nil {
 		t.Bucket = new(Bucket(*b))
@@ -197,7 +204,7 @@ func triggerOf(st *trigger.Status) Trigger {
 		t.Batch, t.Waiting = &Batch{Size: b.Size, WindowMS: b.Window.Milliseconds(), Parallel: b.Parallel}, st.Waiting
 	}
 	if d := st.Database; d != nil {
-		t.Database = &Database{URL: d.Masked(), Tables: d.Tables, Columns: d.Columns, Operations: d.Operations, Snapshot: d.Snapshot}
+		t.Database = &Database{URL: d.Masked(), Tables: d.Tables, Columns: d.Columns, Operations: d.Operations, Snapshot: d.Snapshot, Certificates: certificatesOf(d.Certificates)}
 	}
 	if l := st.Lag; l != nil {
 		t.Lag = &Lag{BehindMS: l.Behind.Milliseconds(), Waiting: l.Waiting, RetainedBytes: l.Retained, Warning: l.Warning}
@@ -206,6 +213,11 @@ func triggerOf(st *trigger.Status) Trigger {
 		t.Next = new(st.Next.UTC())
 	}
 	return t
+}
+
+// certificatesOf are those that may be seen.
+func certificatesOf(c lambent.Certificates) Certificates {
+	return Certificates{CA: c.CA, Certificate: c.Certificate}
 }
 
 // root is a trigger of that source.
@@ -217,7 +229,7 @@ func (r *SourceRequest) root() (t lambent.Trigger) {
 		t.Queue = new(lambent.Queue(*q))
 	}
 	if b := r.Broker; b != nil {
-		t.Broker = new(lambent.Broker(*b))
+		t.Broker = &lambent.Broker{URL: b.URL, Topic: b.Topic, Group: b.Group, From: b.From, Certificates: lambent.Certificates(b.Certificates)}
 	}
 	if b := r.Bucket; b != nil {
 		t.Bucket = new(lambent.Bucket(*b))
@@ -230,7 +242,7 @@ func (r *SourceRequest) root() (t lambent.Trigger) {
 		t.Input = new(lambent.Input(*in))
 	}
 	if d := r.Database; d != nil {
-		t.Database = &lambent.Database{URL: d.URL, Tables: d.Tables, Columns: d.Columns, Operations: d.Operations, Snapshot: d.Snapshot}
+		t.Database = &lambent.Database{URL: d.URL, Tables: d.Tables, Columns: d.Columns, Operations: d.Operations, Snapshot: d.Snapshot, Certificates: lambent.Certificates(d.Certificates)}
 	}
 	return t
 }

@@ -57,10 +57,10 @@ func sameShape(t *testing.T, where string, server, ours reflect.Type) {
 	}
 }
 
-// wire returns the fields that go over the wire, by their tags.
+// wire returns the fields that go over the wire, by their tags, with those of what is embedded.
 func wire(t reflect.Type) map[string]reflect.StructField {
 	fields := map[string]reflect.StructField{}
-	for f := range t.Fields() {
+	for _, f := range reflect.VisibleFields(t) {
 		if tag := f.Tag.Get("json"); tag != "" && tag != "-" {
 			fields[tag] = f
 		}

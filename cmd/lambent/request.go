@@ -62,7 +62,34 @@ func (p *program) request(f *detect.Function, has *client.Function, d *deployFla
 // which is nothing for a file beside the code.
 func (p *program) database(on *detect.On) (*client.Database, error) {
 	url, err := p.secret("database", on.Database, "postgres://USER:PASSWORD@HOST/DATABASE")
-	return &client.Database{URL: url, Tables: on.Table, Columns: on.Columns, Operations: on.Operations, Snapshot: on.Snapshot}, err
+	if err != nil {
+		return nil, err
+	}
+	certificates, err := p.certificatesOn(on)
+	return &client.Database{URL: url, Tables: on.Table, Columns: on.Columns, Operations: on.Operations, Snapshot: on.Snapshot, Certificates: certificates}, err
+}
+
+// broker is whose messages are taken, in the same way.
+func (p *program) broker(on *detect.On) (*client.Broker, error) {
+	url, err := p.secret("broker", on.Broker, "kafka://USER:PASSWORD@HOST")
+	if err != nil {
+		return nil, err
+	}
+	certificates, err := p.certificatesOn(on)
+	return &client.Broker{URL: url, Topic: on.Topic, Group: on.Group, From: on.From, Certificates: certificates}, err
+}
+
+// certificatesOn are those of a trigger.
+func (p *program) certificatesOn(on *detect.On) (c lambent.Certificates, err error) {
+	for _, s := range []struct {
+		key, said, form string
+		value           *string
+	}{{"ca", on.CA, `"$(cat ca.pem)"`, &c.CA}, {"certificate", on.Certificate, `"$(cat certificate.pem)"`, &c.Certificate}, {"key", on.Key, `"$(cat key.pem)"`, &c.Key}} {
+		if *s.value, err = p.secret(s.key, s.said, s.form); err != nil {
+			return c, err
+		}
+	}
+	return c, nil
 }
 
 // secret is the value of a key of [[on]], or of the variable that it names.
@@ -180,17 +207,9 @@ func (p *program) source(on *detect.On) (r client.SourceRequest, err error) {
 		}
 	}
 	if on.Broker != "" {
-		b := &client.Broker{URL: on.Broker, Topic: on.Topic, Group: on.Group, From: on.From, CA: on.CA, Certificate: on.Certificate, Key: on.Key}
-		for _, s := range []struct {
-			key   string
-			value *string
-			form  string
-		}{{"broker", &b.URL, "kafka://USER:PASSWORD@HOST"}, {"ca", &b.CA, `"$(cat ca.pem)"`}, {"certificate", &b.Certificate, `"$(cat certificate.pem)"`}, {"key", &b.Key, `"$(cat key.pem)"`}} {
-			if *s.value, err = p.secret(s.key, *s.value, s.form); err != nil {
-				return r, err
-			}
+		if r.Broker, err = p.broker(on); err != nil {
+			return r, err
 		}
-		r.Broker = b
 	}
 	if on.Queue != "" {
 		r.Queue = &client.Queue{Name: on.Queue}

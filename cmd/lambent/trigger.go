@@ -3,6 +3,8 @@ package main
 import (
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -26,6 +28,7 @@ again if it fails, and kept as a dead letter if it does so for good.
   lambent trigger add audit --bucket uploads --events 's3:ObjectCreated:*,s3:ObjectRemoved:*'
   lambent trigger add ship --database postgres://app:secret@db/shop --table orders --operation insert,update
   lambent trigger add ship --database mariadb://app:secret@db/shop --table orders --snapshot
+  lambent trigger add ship --database postgres://app@db/shop --table orders --ca ca.pem --cert app.pem --key app.key
   lambent trigger add work --queue jobs --batch-size 10 --filter '{"body": {"kind": ["resize"]}}'
   lambent trigger add bill --broker kafka://app:secret@kafka:9092 --topic orders
   lambent trigger add warn --broker mqtt://broker --topic 'sensors/+/alarm' --parallel 1
@@ -55,7 +58,7 @@ func triggerAddCommand(p *program) *cobra.Command {
 	var paths map[string]string
 	var d client.Database
 	var broker client.Broker
-	var ca, certificate, key string
+	var files certificateFiles
 	c := &cobra.Command{
 		Use: "add NAME", Short: "Add a trigger; standard output is its id", Long: triggerHelp, Args: args(1, "NAME"), ValidArgsFunction: p.completeFunctions,
 	}
@@ -85,9 +88,9 @@ func triggerAddCommand(p *program) *cobra.Command {
 	f.StringVar(&broker.Topic, "topic", "", "the broker's topic, subject, queue, topic filter or stream")
 	f.StringVar(&broker.Group, "group", "", "whom messages are shared with (default: nobody, the trigger gets everything)")
 	f.StringVar(&broker.From, "from", "", "with what it begins: new or earliest (default: new)")
-	f.StringVar(&ca, "ca", "", "a FILE with the certificates that the broker's is to be of (default: those that the server's machine trusts)")
-	f.StringVar(&certificate, "cert", "", "a FILE with the certificate that the broker is to know the trigger by")
-	f.StringVar(&key, "key", "", "a FILE with the key of that")
+	f.StringVar(&files.ca, "ca", "", "a FILE with the certificates that the database's or the broker's is to be of (default: those that the server's machine trusts)")
+	f.StringVar(&files.certificate, "cert", "", "a FILE with the certificate that the database or the broker is to know the trigger by")
+	f.StringVar(&files.key, "key", "", "a FILE with the key of that")
 	f.StringVar(&qualifier, "qualifier", "", "a version or an alias (default: latest)")
 	o := outputFlag(c, "name", "json", "yaml")
 	c.RunE = p.withClient(func(c *cobra.Command, cl *client.Client, args []string) (err error) {
@@ -101,6 +104,10 @@ func triggerAddCommand(p *program) *cobra.Command {
 		if jitter != 0 && jitter < time.Millisecond {
 			return usagef(c, "--jitter %v is under 1ms", jitter)
 		}
+		certificates, err := p.certificates(files)
+		if err != nil {
+			return err
+		}
 		r := client.TriggerRequest{Function: name, Qualifier: qualifier}
 		switch s.JitterMS = jitter.Milliseconds(); {
 		case s.Expression != "":
@@ -108,21 +115,10 @@ func triggerAddCommand(p *program) *cobra.Command {
 		case b.Name != "":
 			r.Bucket = &b
 		case d.URL != "": // which may be refused in better words than those of the API's form
+			d.Certificates = certificates
 			r.Database, err = &d, (*lambent.Database)(&d).Validate()
 		case broker.URL != "":
-			for _, s := range []struct {
-				flag, file string
-				text       *string
-			}{{"--ca", ca, &broker.CA}, {"--cert", certificate, &broker.Certificate}, {"--key", key, &broker.Key}} {
-				if s.file == "" {
-					continue
-				}
-				text, err := p.text(s.flag, "@"+s.file)
-				if err != nil {
-					return err
-				}
-				*s.text = string(text)
-			}
+			broker.Certificates = certificates
 			r.Broker, err = &broker, (*lambent.Broker)(&broker).Validate()
 		case queue != "":
 			r.Queue = &client.Queue{Name: queue}
@@ -172,7 +168,7 @@ var sourceFlags = []struct {
 }{
 	{"schedule", []string{"zone", "jitter", "skip-missed"}},
 	{"bucket", []string{"prefix", "suffix", "events"}},
-	{"database", []string{"table", "column", "operation", "snapshot"}},
+	{"database", []string{"table", "column", "operation", "snapshot", "ca", "cert", "key"}},
 	{"queue", nil},
 	{"broker", []string{"topic", "group", "from", "ca", "cert", "key"}},
 	{"pattern", nil},
@@ -195,14 +191,39 @@ func oneSource(c *cobra.Command) error {
 	if said == "" {
 		return usagef(c, "trigger add needs one of %s", strings.Join(names, ", "))
 	}
+	goes := map[string][]string{} // with which sources a flag does
 	for _, f := range sourceFlags {
 		for _, flag := range f.with {
-			if f.name != said && c.Flags().Changed(flag) {
-				return usagef(c, "--%s is for --%s", flag, f.name)
-			}
+			goes[flag] = append(goes[flag], "--"+f.name)
+		}
+	}
+	for _, flag := range slices.Sorted(maps.Keys(goes)) {
+		if c.Flags().Changed(flag) && !slices.Contains(goes[flag], "--"+said) {
+			return usagef(c, "--%s is for %s", flag, strings.Join(goes[flag], " and "))
 		}
 	}
 	return nil
+}
+
+// certificateFiles are where certificates are, on the machine of whoever adds a trigger.
+type certificateFiles struct{ ca, certificate, key string }
+
+// certificates reads them.
+func (p *program) certificates(files certificateFiles) (c lambent.Certificates, err error) {
+	for _, f := range []struct {
+		flag, file string
+		text       *string
+	}{{"--ca", files.ca, &c.CA}, {"--cert", files.certificate, &c.Certificate}, {"--key", files.key, &c.Key}} {
+		if f.file == "" {
+			continue
+		}
+		text, err := p.text(f.flag, "@"+f.file)
+		if err != nil {
+			return c, err
+		}
+		*f.text = string(text)
+	}
+	return c, nil
 }
 
 // pattern reads a pattern that a user has written, so that a mistake has its place in that.

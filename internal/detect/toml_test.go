@@ -162,6 +162,8 @@ func TestParseFileRefuses(t *testing.T) {
 		"functions, bad":      {"functions = 1\n", lambent.Invalid, "line 1: functions must be tables"},
 		"functions, scalar":   {"[functions]\nb = 1\n", lambent.Invalid, "line 2: functions.b must be a table"},
 		"broker, no topic":    {"[[on]]\nbroker = \"kafka://host\"\n", lambent.Invalid, "line 2: on.broker needs a topic"},
+		"ca of a queue":       {"[[on]]\nqueue = \"jobs\"\nca = \"$CA\"\n", lambent.Invalid, "line 3: on.ca does not go with queue: it is for database and broker"},
+		"database, a file":    {"[[on]]\ndatabase = \"postgres://app@db/shop?sslrootcert=ca.pem\"\ntable = \"orders\"\n", lambent.Invalid, "line 2: on.database is refused: the database's URL has sslrootcert, which names a file"},
 		"broker, kind":        {"[[on]]\nbroker = \"stomp://host\"\ntopic = \"a\"\n", lambent.Unsupported, "there are nats://, kafka://"},
 	} {
 		t.Run(name, func(t *testing.T) {

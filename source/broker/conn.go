@@ -3,7 +3,6 @@ package broker
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"net"
 	"net/url"
 	"slices"
@@ -36,8 +35,8 @@ func EndpointOf(b *lambent.Broker, path bool, parameters ...string) (Endpoint, e
 	e := Endpoint{Address: b.Address(), User: u.User.Username(), Path: strings.TrimPrefix(u.Path, "/"), Query: u.Query()}
 	e.Password, _ = u.User.Password()
 	if b.TLS() {
-		if e.TLS, err = security(b, u.Hostname()); err != nil {
-			return refuse("the broker's certificate or its key cannot be used")
+		if e.TLS, err = b.TLSConfig(u.Hostname()); err != nil {
+			return Endpoint{}, err
 		}
 	}
 	if e.Path != "" && !path {
@@ -52,23 +51,6 @@ func EndpointOf(b *lambent.Broker, path bool, parameters ...string) (Endpoint, e
 		}
 	}
 	return e, nil
-}
-
-// security is a broker's TLS.
-func security(b *lambent.Broker, host string) (*tls.Config, error) {
-	c := &tls.Config{ServerName: host, MinVersion: tls.VersionTLS12}
-	if b.CA != "" {
-		c.RootCAs = x509.NewCertPool()
-		c.RootCAs.AppendCertsFromPEM([]byte(b.CA))
-	}
-	if b.Certificate != "" {
-		pair, err := tls.X509KeyPair([]byte(b.Certificate), []byte(b.Key))
-		if err != nil {
-			return nil, err
-		}
-		c.Certificates = []tls.Certificate{pair}
-	}
-	return c, nil
 }
 
 const dialTimeout = 10 * time.Second

@@ -180,7 +180,7 @@ func Fail(b *lambent.Broker, kind lambent.Kind, what string, err error) error {
 	if errors.Is(err, context.Canceled) {
 		return lambent.Errorf(lambent.Canceled, b.Engine(), "given up: %w", err)
 	}
-	why := line(b, err)
+	why := line(b, err) + source.Untrusted(err)
 	if errors.Is(err, context.DeadlineExceeded) {
 		why = "it takes too long; is it " + b.Engine() + " that listens there, with TLS or without as the URL has it?"
 	}

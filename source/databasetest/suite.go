@@ -13,6 +13,7 @@ import (
 // A Server is a database server of a test.
 type Server interface {
 	URL(database string) string
+	URLOf(user, database string) string
 	Database(t testing.TB, statements ...string) string
 	Exec(t testing.TB, database string, statements ...string)
 	Session(t testing.TB, database string) (exec func(sql string))
@@ -51,6 +52,8 @@ type Kind struct {
 	Impatient func(testing.TB) Server           // a new one that hangs up on who does not read for 3 s
 	Text      string                            // a type that holds 3 MB of it
 	Whole     func(table string) (sql []string) // has rows before changes told whole
+	Secure    func(testing.TB, *Pair) Server    // a new one with TLS by that, whose user "certified" is to have it, too
+	Modes     [2]string                         // the parameters that ask for TLS, and for a certificate of an authority that is trusted
 }
 
 func (k Kind) watch(t *testing.T, d lambent.Database) *Watched {
@@ -66,7 +69,7 @@ func series(columns string, from, to int) string {
 // Suite is what all sources of databases do. The package is to have Main.
 func Suite(t *testing.T, k Kind) {
 	for name, test := range map[string]func(*testing.T, Kind){
-		"Transactions": testTransactions, "Restarts": testRestarts, "RefusedForAWhile": testRefusedForAWhile, "Snapshot": testSnapshot, "SnapshotAnew": testSnapshotAnew, "TooLarge": testTooLarge,
+		"Transactions": testTransactions, "Restarts": testRestarts, "RefusedForAWhile": testRefusedForAWhile, "Snapshot": testSnapshot, "SnapshotAnew": testSnapshotAnew, "TooLarge": testTooLarge, "TLS": testTLS,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

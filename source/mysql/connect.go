@@ -3,12 +3,10 @@ package mysql
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
 	"net/url"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -17,19 +15,13 @@ import (
 	"github.com/go-mysql-org/go-mysql/mysql"
 
 	"lambent"
-	"lambent/internal/rows"
+	"lambent/source"
 )
 
 const (
 	connectTimeout = 10 * time.Second
 	queryTimeout   = 15 * time.Second
 )
-
-// parameters are those of a URL that may be there, as MySQL's own clients have them.
-var parameters = []string{"ssl-mode", "ssl-ca"}
-
-// modes are those of ssl-mode.
-var modes = []string{"disabled", "preferred", "required", "verify_ca", "verify_identity"}
 
 // A config is what a database's URL says.
 type config struct {
@@ -42,15 +34,12 @@ type config struct {
 
 // configuration reads a database's URL.
 func configuration(d *lambent.Database) (*config, error) {
+	if err := d.Validate(); err != nil { // an earlier release may have kept it
+		return nil, err
+	}
 	u, err := url.Parse(d.URL)
 	if err != nil { // it has the password
 		return nil, refuse("the database's URL cannot be read")
-	}
-	query := u.Query()
-	for name := range query {
-		if !slices.Contains(parameters, name) {
-			return nil, refuse("the database's URL has the parameter %.32q: it may have %s", name, strings.Join(parameters, ", "))
-		}
 	}
 	c := &config{host: u.Hostname(), port: 3306, user: u.User.Username(), database: strings.Trim(u.Path, "/")}
 	c.password, _ = u.User.Password()
@@ -61,37 +50,9 @@ func configuration(d *lambent.Database) (*config, error) {
 		}
 		c.port = uint16(n)
 	}
-	mode := strings.ToLower(query.Get("ssl-mode"))
-	if mode == "" {
-		mode = "preferred"
-	}
-	if !slices.Contains(modes, mode) {
-		return nil, refuse("the database's URL has the ssl-mode %.32q: there are %s", mode, strings.Join(modes, ", "))
-	}
-	if mode == "disabled" {
-		return c, nil
-	}
-	c.preferred = mode == "preferred"
-	c.tls = &tls.Config{ServerName: c.host, InsecureSkipVerify: mode != "verify_identity"}
-	if file := query.Get("ssl-ca"); file != "" {
-		b, err := rows.Certificates(file)
-		c.tls.RootCAs = x509.NewCertPool()
-		if err != nil || !c.tls.RootCAs.AppendCertsFromPEM(b) {
-			return nil, refuse("the file of ssl-ca has no certificates")
-		}
-	}
-	if mode == "verify_ca" {
-		roots := c.tls.RootCAs
-		c.tls.VerifyConnection = func(s tls.ConnectionState) error {
-			o := x509.VerifyOptions{Roots: roots, Intermediates: x509.NewCertPool()}
-			for _, cert := range s.PeerCertificates[1:] {
-				o.Intermediates.AddCert(cert)
-			}
-			_, err := s.PeerCertificates[0].Verify(o)
-			return err
-		}
-	}
-	return c, nil
+	c.tls, err = d.TLSConfig(c.host)
+	c.preferred = d.TLSMode() == "preferred"
+	return c, err
 }
 
 // session is how values are written for us, and for how long we are waited for.
@@ -266,7 +227,7 @@ func explain(d *lambent.Database, s *server, err error) error {
 	case mysql.ER_CON_COUNT_ERROR, mysql.ER_TOO_MANY_USER_CONNECTIONS:
 		return lambent.Errorf(lambent.Unavailable, "mysql", "%s has no room: %s", where, line(err)).WithHint("SET GLOBAL max_connections = 500")
 	case 0:
-		return lambent.Errorf(lambent.Unavailable, "mysql", "%s does not answer: %s", where, line(err))
+		return lambent.Errorf(lambent.Unavailable, "mysql", "%s does not answer: %s%s", where, line(err), source.Untrusted(err))
 	default:
 		return lambent.Errorf(lambent.Unavailable, "mysql", "%s: %s (error %d)", where, line(err), code)
 	}

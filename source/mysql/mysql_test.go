@@ -51,6 +51,12 @@ func TestSuite(t *testing.T) {
 			Impatient: func(t testing.TB) databasetest.Server { return f.New(t, "--net-write-timeout=3") },
 			Text:      "longtext",
 			Whole:     func(string) []string { return nil },
+			Secure: func(t testing.TB, p *databasetest.Pair) databasetest.Server {
+				s := f.New(t, "--ssl-cert="+p.CertificateFile, "--ssl-key="+p.KeyFile, "--ssl-ca="+p.CertificateFile)
+				s.Exec(t, "", `CREATE USER certified@'%' IDENTIFIED BY 'secret' REQUIRE X509`, `GRANT ALL ON *.* TO certified@'%'`)
+				return s
+			},
+			Modes: [2]string{"ssl-mode=required", "ssl-mode=verify_ca"},
 		})
 	})
 }
@@ -392,7 +398,7 @@ func TestRefusals(t *testing.T) {
 			{lambent.Database{URL: "mysql://admin:secret@127.0.0.1:1/" + db, Tables: tables}, "does not answer"},
 			{lambent.Database{URL: strings.Replace(url, "secret", "se%40cret", 1), Tables: tables}, "Access denied for user 'admin'"},
 			{lambent.Database{URL: s.URL("nosuch"), Tables: tables}, "Unknown database 'nosuch'"},
-			{lambent.Database{URL: url + "?ssl-ca=/dev/zero", Tables: tables}, "the file of ssl-ca has no certificates"},
+			{lambent.Database{URL: url + "?ssl-ca=/dev/zero", Tables: tables}, "by --ca FILE"},
 			{lambent.Database{URL: url, Tables: []string{"order"}}, "there is no table " + db + ".order. There are: " + db + ".bare, " + db + ".old, " + db + ".orders"},
 			{lambent.Database{URL: url, Tables: []string{"nosuch.order"}}, "there is no table nosuch.order. There are: "},
 			{lambent.Database{URL: url, Tables: []string{"seen"}}, "it is of the kind view"},

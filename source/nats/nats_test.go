@@ -246,8 +246,8 @@ func TestHostile(t *testing.T) {
 
 // A server that wants TLS has it, with a certificate that is looked at.
 func TestTLS(t *testing.T) {
-	certificate, key := brokertest.Certificate(t)
-	pair, err := tls.LoadX509KeyPair(certificate, key)
+	made := brokertest.NewPair(t)
+	pair, err := tls.X509KeyPair([]byte(made.Certificate), []byte(made.Key))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -282,7 +282,7 @@ func TestTLS(t *testing.T) {
 	who := x509.NewCertPool()
 	who.AddCert(pair.Leaf)
 	at = secure(t, &tls.Config{Certificates: []tls.Certificate{pair}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: who})
-	c, err = client.Connect(fmt.Sprintf("tls://127.0.0.1:%d", at), client.ClientCert(certificate, key))
+	c, err = client.Connect(fmt.Sprintf("tls://127.0.0.1:%d", at), client.ClientCert(made.CertificateFile, made.KeyFile))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -293,7 +293,7 @@ func TestTLS(t *testing.T) {
 	if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "s", Subjects: []string{"s"}}); err != nil {
 		t.Fatal(err)
 	}
-	brokertest.TestTLS(t, src, lambent.Broker{URL: fmt.Sprintf("tls://127.0.0.1:%d", at), Topic: "s"}, certificate, key)
+	brokertest.TestTLS(t, src, lambent.Broker{URL: fmt.Sprintf("tls://127.0.0.1:%d", at), Topic: "s"}, made)
 }
 
 // secure is the port of a server with TLS.

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"net/url"
 	"slices"
@@ -11,14 +12,10 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"lambent"
-	"lambent/internal/rows"
+	"lambent/source"
 )
 
 const connectTimeout = 10 * time.Second
-
-// parameters are those of a URL that may be there: the others have the server read files
-// or run as somebody else.
-var parameters = []string{"sslmode", "sslrootcert", "connect_timeout", "target_session_attrs"}
 
 // session is how values are written for us.
 var session = map[string]string{
@@ -32,33 +29,36 @@ func configuration(d *lambent.Database) (*pgconn.Config, error) {
 	refuse := func(format string, args ...any) (*pgconn.Config, error) {
 		return nil, lambent.Errorf(lambent.Invalid, "postgres", format, args...)
 	}
+	if err := d.Validate(); err != nil { // an earlier release may have kept it
+		return nil, err
+	}
 	u, err := url.Parse(d.URL)
 	if err != nil { // it has the password
 		return refuse("the database's URL cannot be read")
 	}
-	query := u.Query()
-	for name := range query {
-		if !slices.Contains(parameters, name) {
-			return refuse("the database's URL has the parameter %.32q: it may have %s", name, strings.Join(parameters, ", "))
-		}
-	}
-	if file := query.Get("sslrootcert"); file != "" {
-		if _, err := rows.Certificates(file); err != nil {
-			return refuse("the file of sslrootcert cannot be read: %s", line(err))
-		}
-	}
 	if u.Port() == "" {
 		u.Host += ":5432"
 	}
-	for name, value := range map[string]string{"connect_timeout": "10", "sslmode": "prefer"} {
-		if !query.Has(name) {
-			query.Set(name, value)
-		}
+	query := u.Query()
+	if !query.Has("connect_timeout") {
+		query.Set("connect_timeout", "10")
+	}
+	query.Set("sslmode", d.TLSMode())
+	for _, file := range []string{"sslrootcert", "sslcert", "sslkey"} {
+		query.Set(file, "")
 	}
 	u.RawQuery = query.Encode()
 	cfg, err := pgconn.ParseConfig(u.String())
 	if err != nil {
 		return refuse("the database's URL cannot be used: %s", strings.ReplaceAll(line(err), u.String(), d.Masked()))
+	}
+	if cfg.TLSConfig, err = security(d, cfg.Host, cfg.TLSConfig); err != nil {
+		return nil, err
+	}
+	for _, f := range cfg.Fallbacks { // to other hosts, and without TLS where that need not be
+		if f.TLSConfig, err = security(d, f.Host, f.TLSConfig); err != nil {
+			return nil, err
+		}
 	}
 	cfg.Password, _ = u.User.Password()
 	for name, value := range session {
@@ -66,6 +66,14 @@ func configuration(d *lambent.Database) (*pgconn.Config, error) {
 	}
 	delete(cfg.RuntimeParams, "options")
 	return cfg, nil
+}
+
+// security is a database's own TLS for a host, in place of the client's; nil: without.
+func security(d *lambent.Database, host string, clients *tls.Config) (*tls.Config, error) {
+	if clients == nil {
+		return nil, nil
+	}
+	return d.TLSConfig(host)
 }
 
 // connect opens a connection for SQL.
@@ -181,7 +189,7 @@ func explain(d *lambent.Database, err error) error {
 		}
 		return lambent.Errorf(lambent.Invalid, "postgres", "%s does not allow it: %s", where, line(err))
 	case "":
-		return lambent.Errorf(lambent.Unavailable, "postgres", "%s does not answer: %s", where, line(err))
+		return lambent.Errorf(lambent.Unavailable, "postgres", "%s does not answer: %s%s", where, line(err), source.Untrusted(err))
 	}
 	return lambent.Errorf(lambent.Unavailable, "postgres", "%s: %s (SQLSTATE %s)", where, line(err), codeOf(err))
 }

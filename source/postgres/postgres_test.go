@@ -3,6 +3,7 @@ package postgres_test
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -29,7 +30,36 @@ func TestSuite(t *testing.T) {
 		Impatient: func(t testing.TB) databasetest.Server { return databasetest.NewPostgres(t, "wal_sender_timeout=3s") },
 		Text:      "text",
 		Whole:     func(table string) []string { return []string{"ALTER TABLE " + table + " REPLICA IDENTITY FULL"} },
+		Secure:    func(t testing.TB, p *databasetest.Pair) databasetest.Server { return secure(t, p) },
+		Modes:     [2]string{"sslmode=require", "sslmode=verify-ca"},
 	})
+}
+
+// secure is a server with TLS.
+func secure(t testing.TB, p *databasetest.Pair) databasetest.Postgres {
+	t.Helper()
+	who := filepath.Join(filepath.Dir(p.CertificateFile), "hba")
+	if err := os.WriteFile(who, []byte("hostssl all certified all scram-sha-256 clientcert=verify-ca\nhost all postgres all scram-sha-256\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	pg := databasetest.NewPostgres(t, "ssl=on", "ssl_cert_file="+p.CertificateFile, "ssl_key_file="+p.KeyFile, "ssl_ca_file="+p.CertificateFile, "hba_file="+who)
+	pg.Exec(t, "postgres", `CREATE ROLE certified LOGIN SUPERUSER PASSWORD 'secret'`)
+	return pg
+}
+
+// Each of several hosts is held against its own name.
+func TestHosts(t *testing.T) {
+	t.Parallel()
+	pair := databasetest.NewPair(t)
+	pg := secure(t, pair)
+	db := pg.Database(t, orders)
+	for hosts, want := range map[string]string{"127.0.0.77,127.0.0.1": "", "127.0.0.77,localhost": "match localhost"} { // the port is the last one's
+		d := lambent.Database{URL: strings.Replace(pg.URL(db), "127.0.0.1", hosts, 1), Tables: []string{"orders"}, Certificates: lambent.Certificates{CA: pair.CA}}
+		err := (&postgres.Source{}).Check(databasetest.NewTrigger(d))
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%s: %v, want %q", hosts, err, want)
+		}
+	}
 }
 
 const orders = `CREATE TABLE orders (id int PRIMARY KEY, note text, total numeric(10,2))`
@@ -366,8 +396,9 @@ func TestRefusals(t *testing.T) {
 		{lambent.Database{URL: url, Tables: []string{"bare"}}, `ALTER TABLE "public"."bare" REPLICA IDENTITY FULL`},
 		{lambent.Database{URL: url, Tables: []string{"bare"}, Operations: []string{"insert", "truncate"}}, ""},
 		{lambent.Database{URL: url, Tables: tables, Columns: []string{"amount"}}, "table public.orders has id, note, total"},
-		{lambent.Database{URL: url + "?sslkey=/etc/passwd", Tables: tables}, `parameter "sslkey"`},
-		{lambent.Database{URL: url + "?sslrootcert=/dev/zero", Tables: tables}, "the file of sslrootcert cannot be read"},
+		{lambent.Database{URL: url + "?sslkey=/etc/passwd", Tables: tables}, "by --key FILE"},
+		{lambent.Database{URL: url + "?passfile=/etc/passwd", Tables: tables}, `parameter "passfile"`},
+		{lambent.Database{URL: url + "?sslrootcert=/dev/zero", Tables: tables}, "by --ca FILE"},
 		{lambent.Database{URL: pg.URLOf(app, db), Tables: tables}, `ALTER ROLE "` + app + `" REPLICATION`},
 		{lambent.Database{URL: pg.URLOf(reader, db), Tables: tables}, `CREATE PUBLICATION lambent FOR TABLE "public"."orders" WITH (publish_via_partition_root = true)`},
 		{lambent.Database{URL: pg.URLOf(reader, db), Tables: tables, Snapshot: true}, `GRANT SELECT ON "public"."orders" TO "` + reader + `"`},

@@ -235,10 +235,10 @@ func TestHostile(t *testing.T) {
 // With rediss:// there is TLS, with a certificate that is looked at.
 func TestTLS(t *testing.T) {
 	server(t) // there is one
-	certificate, key := brokertest.Certificate(t)
+	pair := brokertest.NewPair(t)
 	s, err := databasetest.NewDaemon(func(dir string, port int) *exec.Cmd {
 		return databasetest.Command(dir, "redis-server", "--port", "0", "--tls-port", fmt.Sprint(port), "--bind", "127.0.0.1", "--dir", dir, "--save", "",
-			"--tls-cert-file", certificate, "--tls-key-file", key, "--tls-ca-cert-file", certificate, "--tls-auth-clients", "no")
+			"--tls-cert-file", pair.CertificateFile, "--tls-key-file", pair.KeyFile, "--tls-ca-cert-file", pair.CertificateFile, "--tls-auth-clients", "no")
 	}, func(ctx context.Context, port int) error {
 		c, err := client.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port), client.DialUseTLS(true))
 		if err != nil {
@@ -272,5 +272,5 @@ func TestTLS(t *testing.T) {
 	if _, err := c.Do("CONFIG", "SET", "tls-auth-clients", "yes"); err != nil {
 		t.Fatal(err)
 	}
-	brokertest.TestTLS(t, src, lambent.Broker{URL: "rediss://" + at, Topic: "s"}, certificate, key)
+	brokertest.TestTLS(t, src, lambent.Broker{URL: "rediss://" + at, Topic: "s"}, pair)
 }
