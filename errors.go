@@ -61,14 +61,15 @@ type Error struct {
 	Message    string
 	Hint       string
 	RetryAfter time.Duration
-	Reason     string // of a throttled one where AWS has a word for it, such as [ReasonConcurrency]
+	Reason     string // where AWS has a word for it, such as [ReasonConcurrency]
 	Err        error
 }
 
-// Reasons why a call is throttled, in AWS's words.
+// Reasons why a call is refused, in AWS's words.
 const (
 	ReasonConcurrency = "ConcurrentInvocationLimitExceeded"                 // as many as all functions of the project may have
 	ReasonReserved    = "ReservedFunctionConcurrentInvocationLimitExceeded" // as many as this function may have
+	ReasonLoop        = "RecursiveInvocationException"                      // functions that have led to one another
 )
 
 // Errorf makes an Error whose message is formatted as by fmt.Errorf; an operand

@@ -52,7 +52,7 @@ func clientsOf(t *testing.T, which string) servertest.Files {
 			return err
 		case d.IsDir():
 			if len(parts) == 1 && path != "." && !strings.Contains(" boto3 botocore dateutil jmespath s3transfer urllib3 node_modules ", " "+path+" ") ||
-				len(parts) == 3 && parts[1] == "data" && !strings.Contains(" s3 sqs events ", " "+parts[2]+" ") ||
+				len(parts) == 3 && parts[1] == "data" && !strings.Contains(" s3 sqs events lambda ", " "+parts[2]+" ") ||
 				d.Name() == "__pycache__" || d.Name() == "dist-types" || d.Name() == "dist-es" || d.Name() == ".bin" {
 				return fs.SkipDir
 			}
@@ -75,7 +75,7 @@ const runs = `
 import boto3, json, os, urllib.error, urllib.request
 from botocore.exceptions import ClientError
 
-s3, sqs, events = (boto3.client(name) for name in ("s3", "sqs", "events"))
+s3, sqs, events, functions = (boto3.client(name) for name in ("s3", "sqs", "events", "lambda"))
 
 def fails(f, **args):
     try:
@@ -316,24 +316,29 @@ func TestLoops(t *testing.T) {
 			run[any](t, s, "starts", `out = [s3.create_bucket(Bucket="loop"), sqs.create_queue(QueueName="loop")] and None`)
 			for name, c := range map[string]struct {
 				does        string
-				by          client.SourceRequest
+				by          *client.SourceRequest // nil: by nothing else than what it does
 				concurrency int
+				waits       bool // for the one that it invokes
 			}{
-				"bucket":     {`s3.put_object(Bucket="loop", Key="k", Body=b"x")`, client.SourceRequest{Bucket: &client.Bucket{Name: "loop"}}, 1},
-				"queue":      {`sqs.send_message(QueueUrl=sqs.get_queue_url(QueueName="loop")["QueueUrl"], MessageBody="x")`, client.SourceRequest{Queue: &client.Queue{Name: "loop"}}, 1},
-				"events":     {`events.put_events(Entries=[{"Source": "loop", "DetailType": "d", "Detail": "{}"}])`, client.SourceRequest{Pattern: []byte(`{"source": ["loop"]}`)}, 1},
-				"concurrent": {`events.put_events(Entries=[{"Source": "concurrent", "DetailType": "d", "Detail": "{}"}])`, client.SourceRequest{Pattern: []byte(`{"source": ["concurrent"]}`)}, 4},
+				"bucket":     {`s3.put_object(Bucket="loop", Key="k", Body=b"x")`, &client.SourceRequest{Bucket: &client.Bucket{Name: "loop"}}, 1, false},
+				"queue":      {`sqs.send_message(QueueUrl=sqs.get_queue_url(QueueName="loop")["QueueUrl"], MessageBody="x")`, &client.SourceRequest{Queue: &client.Queue{Name: "loop"}}, 1, false},
+				"events":     {`events.put_events(Entries=[{"Source": "loop", "DetailType": "d", "Detail": "{}"}])`, &client.SourceRequest{Pattern: []byte(`{"source": ["loop"]}`)}, 1, false},
+				"concurrent": {`events.put_events(Entries=[{"Source": "concurrent", "DetailType": "d", "Detail": "{}"}])`, &client.SourceRequest{Pattern: []byte(`{"source": ["concurrent"]}`)}, 4, false},
+				"invoke":     {`functions.invoke(FunctionName="invoke", InvocationType="Event")`, nil, 1, false},
+				"wait":       {`print("ANSWER", fails(functions.invoke, FunctionName="wait"))`, nil, 1, true},
 			} {
 				t.Run(name, func(t *testing.T) {
 					t.Parallel()
 					files := clientsOf(t, "aws-clients")
-					files["app.py"] = "import boto3\ns3, sqs, events = (boto3.client(name) for name in ('s3', 'sqs', 'events'))\n\ndef handler(event, context):\n    " + c.does + "\n"
+					files["app.py"] = runs + "\ndef handler(event, context):\n    " + c.does + "\n"
 					r := client.DeployRequest{Runtime: new(s.Newest(t, "python")), Handler: new("app.handler"), MemoryMB: new(512), TimeoutMS: new(int64(30_000)), Concurrency: &c.concurrency}
 					if _, err := s.Deploy(t.Context(), t, name, files, r); err != nil {
 						t.Fatal(err)
 					}
-					if _, err := s.Client.AddTrigger(t.Context(), client.TriggerRequest{Function: name, SourceRequest: c.by}); err != nil {
-						t.Fatal(err)
+					if c.by != nil {
+						if _, err := s.Client.AddTrigger(t.Context(), client.TriggerRequest{Function: name, SourceRequest: *c.by}); err != nil {
+							t.Fatal(err)
+						}
 					}
 					o, err := s.Client.Invoke(t.Context(), client.InvokeRequest{Name: name, Payload: strings.NewReader("{}"), Length: -1, Log: true}, io.Discard)
 					if err != nil || o.Fault != "" {
@@ -348,11 +353,22 @@ func TestLoops(t *testing.T) {
 						if ran, err = s.Client.Invocations(t.Context(), name, client.Period{}, 100); err != nil {
 							t.Fatal(err)
 						}
-						if dead.Total > 0 && len(ran.Invocations) >= 16 || time.Now().After(deadline) {
+						if (dead.Total > 0 || c.waits) && len(ran.Invocations) >= 16 || time.Now().After(deadline) {
 							break
 						}
 					}
-					if dead.Total != 1 || !strings.HasPrefix(dead.DeadLetters[0].Reason, "16 functions have led to one another by now, which is taken for a loop") {
+					if c.waits {
+						answers := ""
+						for line, err := range s.Client.Logs(t.Context(), name, client.LogQuery{Grep: "ANSWER Recursive"}) {
+							if err != nil {
+								t.Fatal(err)
+							}
+							answers += line.Text
+						}
+						if dead.Total != 0 || !strings.HasPrefix(answers, "ANSWER RecursiveInvocationException: 16 functions have led to one another") {
+							t.Errorf("answers %q, dead letters %+v", answers, dead)
+						}
+					} else if dead.Total != 1 || !strings.HasPrefix(dead.DeadLetters[0].Reason, "16 functions have led to one another by now, which is taken for a loop") {
 						t.Errorf("dead letters: %+v", dead)
 					}
 					if len(ran.Invocations) != 16 {

@@ -117,7 +117,7 @@ func (p *part) tellOnce(to lambent.AsyncDestination, condition string, body []by
 		return err
 	}
 	if p.inv.Hops+1 >= maxHops {
-		return lambent.Errorf(lambent.Invalid, op, "%d functions have led to one another by now, which is taken for a loop", maxHops)
+		return lambent.Errorf(lambent.Invalid, op, "%s", inALoop)
 	}
 	if isFunction {
 		return p.b.Invoke(ctx, &lambent.Invocation{

@@ -2,6 +2,7 @@ package trigger_test
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -51,6 +52,19 @@ func TestLoopsAreCut(t *testing.T) {
 	if failed, err := sink.Deliver(t.Context(), of("others 1", 3), of("delivered too", 20), of("others 2", 5)); len(failed) != 0 || err != nil {
 		t.Errorf("delivered with others: %v, %v", failed, err)
 	}
+	waitedFor := func(function string, hops int) error {
+		return p.broker.Invoke(t.Context(), &lambent.Invocation{ID: "waited for", Raw: []byte("1"), Target: name(function), Hops: hops}, &result{})
+	}
+	if err := waitedFor("f", 15); err != nil {
+		t.Errorf("waited for: %v", err)
+	}
+	if err, ok := errors.AsType[*lambent.Error](waitedFor("f", 16)); !ok || err.Kind != lambent.Invalid || err.Reason != lambent.ReasonLoop || !strings.HasPrefix(err.Message, "16 functions") {
+		t.Errorf("waited for, in a loop: %v", err)
+	}
+	p.set(func() { p.gone["gone"] = true })
+	if err := waitedFor("gone", 16); !lambent.Is(err, lambent.NotFound) {
+		t.Errorf("waited for, of none: %v", err)
+	}
 	p.until("five are dead", func() bool { return p.queue.Stats().Dead == 5 })
 	for _, d := range p.dead("f") {
 		if d.Attempts != 1 || !strings.HasPrefix(d.Reason, "16 functions have led to one another by now") {
@@ -58,10 +72,11 @@ func TestLoopsAreCut(t *testing.T) {
 		}
 	}
 	p.set(func() {
-		if len(p.ran) != 2 || len(p.ran[1].Events) != 2 || p.ran[1].Hops != 5 {
+		if len(p.ran) != 3 || len(p.ran[1].Events) != 2 || p.ran[1].Hops != 5 || p.ran[2].Hops != 15 {
 			t.Errorf("ran: %+v", p.ran)
 		}
-		if len(p.lines) != 5 || !slices.ContainsFunc(p.lines, func(l string) bool { return strings.HasPrefix(l, "f called LOOP RequestId: called 16 functions") }) {
+		if len(p.lines) != 6 || !slices.ContainsFunc(p.lines, func(l string) bool { return strings.HasPrefix(l, "f waited for LOOP RequestId: ") }) ||
+			!slices.ContainsFunc(p.lines, func(l string) bool { return strings.HasPrefix(l, "f called LOOP RequestId: called 16 functions") }) {
 			t.Errorf("lines: %q", p.lines)
 		}
 		p.ran = nil

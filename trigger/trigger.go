@@ -83,6 +83,9 @@ func Open(ctx context.Context, cfg Config) (*Broker, error) {
 // invocation.
 func (b *Broker) Invoke(ctx context.Context, inv *lambent.Invocation, reply lambent.Reply) error {
 	if !inv.Async {
+		if err := b.refuseLoop(inv); err != nil {
+			return err
+		}
 		return b.cfg.Invoker.Invoke(ctx, inv, reply)
 	}
 	if _, err := b.cfg.Async(inv.Target); err != nil {
