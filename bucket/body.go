@@ -28,8 +28,10 @@ type body struct {
 	space   []byte
 	ended   bool
 
-	abort func() // has the gateway hear no more of the request
-	wait  func() // is called before the client is waited for, while it is
+	abort func()                 // has the gateway hear no more of the request
+	wait  func()                 // is called before the client is waited for, while it is
+	room  func(read int64) error // whether the disk has room for more, of what so much was read of; nil: that is not asked
+	count int64
 
 	reading sync.Mutex // held while the client's connection is read from; before mu
 
@@ -95,7 +97,14 @@ func (b *body) read(p []byte) (int, error) {
 	}
 	b.wait()
 	b.mu.Unlock()
-	return b.in.Read(p)
+	if b.room != nil {
+		if err := b.room(b.count); err != nil {
+			return 0, err
+		}
+	}
+	n, err := b.in.Read(p)
+	b.count += int64(n)
+	return n, err
 }
 
 // end has nothing be read any more: when it returns, nobody reads. Who still does, since

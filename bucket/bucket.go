@@ -35,6 +35,7 @@ type Options struct {
 	Source  *object.Source                            // which is opened on Dir
 	Program []string                                  // that is run as a gateway, with arguments: see gateway.Serve
 	Secret  func(project, key string) (string, error) // of an access key that may do everything in the project
+	Spare   func(bytes int64) error                   // whether the disk has room for so much more; Kind: NoSpace
 	Logger  *slog.Logger
 	Stall   time.Duration // that a client may send or take nothing; 0: for ever
 	Idle    time.Duration // after which a gateway that is not used ends; 0: five minutes
@@ -46,6 +47,7 @@ type Buckets struct {
 
 	mu       sync.Mutex // guards what follows
 	gateways map[string]*gateway
+	uploads  int64 // bytes that uploads are promised
 	closed   bool
 }
 
@@ -119,7 +121,7 @@ func (b *Buckets) use(ctx context.Context, project string) (*gateway, error) {
 	g := b.gateways[project]
 	if g == nil {
 		var err error
-		if g, err = start(&b.opts, project); err != nil {
+		if g, err = start(b, project); err != nil {
 			b.mu.Unlock()
 			return nil, fail(err)
 		}

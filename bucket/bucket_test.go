@@ -109,6 +109,7 @@ func (p *platform) open() {
 	o := bucket.Options{
 		Dir: p.dir, Source: p.source, Program: []string{self, gatewayVerb}, Logger: slog.New(slog.DiscardHandler),
 		Secret: func(project, key string) (string, error) { return secret(key), nil },
+		Spare:  func(int64) error { return nil },
 	}
 	for _, change := range p.change {
 		change(&o)
@@ -141,7 +142,11 @@ func (p *platform) serve(w http.ResponseWriter, r *http.Request) {
 		return p.buckets.Serve(w, r, s.AccessKey, s.AccessKey, 0)
 	}()
 	if err != nil {
-		http.Error(w, err.Error(), http.StatusBadRequest)
+		status := http.StatusBadRequest
+		if lambent.Is(err, lambent.NoSpace) {
+			status = http.StatusInsufficientStorage
+		}
+		http.Error(w, err.Error(), status)
 	}
 }
 

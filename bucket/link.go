@@ -109,6 +109,16 @@ func (l *Link) Cancel(id string) error {
 	return errors.Join(err, r.Err())
 }
 
+// Promise keeps room for so many bytes on the disk. Kind: NoSpace.
+func (l *Link) Promise(bytes int64) error {
+	var r Refusal
+	err := l.call("Promise", bytes, &r)
+	return errors.Join(err, r.Err())
+}
+
+// Fulfil gives back what was promised: it is there, or will not be.
+func (l *Link) Fulfil(bytes int64) error { return l.call("Fulfil", bytes, &struct{}{}) }
+
 // Pending is [object.Source.Pending].
 func (l *Link) Pending() (all []object.Intent, err error) {
 	var p struct {
@@ -160,6 +170,18 @@ func (s *serving) Done(d Done, reply *Refusal) error {
 // Cancel implements Link.Cancel.
 func (s *serving) Cancel(id string, reply *Refusal) error {
 	*reply = refusal(s.g.opts.Source.Cancel(s.g.project, id))
+	return nil
+}
+
+// Promise implements Link.Promise.
+func (s *serving) Promise(bytes int64, reply *Refusal) error {
+	*reply = refusal(s.g.buckets.promise(&s.g.copies, bytes))
+	return nil
+}
+
+// Fulfil implements Link.Fulfil.
+func (s *serving) Fulfil(bytes int64, _ *struct{}) error {
+	s.g.buckets.count(&s.g.copies, -bytes)
 	return nil
 }
 

@@ -23,7 +23,8 @@ import (
 
 // A gateway is the process that keeps one project's buckets.
 type gateway struct {
-	opts    *Options
+	buckets *Buckets
+	opts    *Options // theirs
 	project string
 	access  string
 	secret  string
@@ -37,8 +38,10 @@ type gateway struct {
 	ready     chan struct{} // closed when it listens
 	done      chan struct{} // closed when it has ended
 
-	users int         // requests under way; Buckets.mu guards it
-	idle  *time.Timer // since nobody uses it; nil: somebody always has
+	// Buckets.mu guards what follows.
+	users  int         // requests under way
+	idle   *time.Timer // since nobody uses it; nil: somebody always has
+	copies int64       // bytes that it is promised for what it copies
 }
 
 // Names in a project's directory; what else is there is source/object's.
@@ -51,13 +54,14 @@ const (
 )
 
 // start starts the gateway of a project.
-func start(o *Options, project string) (_ *gateway, err error) {
+func start(b *Buckets, project string) (_ *gateway, err error) {
+	o := &b.opts
 	for _, dir := range []string{objectsDir, versionsDir} {
 		if err := os.MkdirAll(o.project(project, dir), 0o700); err != nil {
 			return nil, err
 		}
 	}
-	g := &gateway{opts: o, project: project, access: lambent.AccountID(project), secret: rand.Text(), ready: make(chan struct{}), done: make(chan struct{})}
+	g := &gateway{buckets: b, opts: o, project: project, access: lambent.AccountID(project), secret: rand.Text(), ready: make(chan struct{}), done: make(chan struct{})}
 	if g.dir, err = os.Open(o.project(project)); err != nil {
 		return nil, err
 	}

@@ -103,6 +103,11 @@ func unsigned(query string) string {
 // pass has a project's gateway answer.
 func (b *Buckets) pass(w http.ResponseWriter, r, out *http.Request, project string, body *body, sign func(*gateway) error) error {
 	defer body.abort()
+	leave, err := b.admit(r, body)
+	if err != nil {
+		return err
+	}
+	defer leave()
 	deadlines := http.NewResponseController(w)
 	body.wait = func() { b.within(deadlines.SetReadDeadline) }
 	defer func() {

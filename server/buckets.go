@@ -12,10 +12,15 @@ import (
 	"lambent/bucket/gateway"
 )
 
+// eventRoom is how many bytes of disk uploads leave beyond what work that is accepted does, so
+// that their events are.
+const eventRoom = 1 << 20
+
 // openBuckets settles what was under way in buckets. Triggers are there already.
 func (s *Server) openBuckets(ctx context.Context) (err error) {
 	s.buckets, err = bucket.Open(ctx, bucket.Options{
 		Dir: s.path(bucketsDir), Source: s.objects, Program: s.cfg.Gateway, Stall: s.cfg.StallTimeout, Logger: s.log,
+		Spare: func(bytes int64) error { return s.store.Spare("bucket", bytes+eventRoom) },
 		Secret: func(project, key string) (string, error) {
 			k, err := s.keys.AccessKey(key)
 			if err == nil && !k.Who.Allows(project, auth.RoleAdmin) {

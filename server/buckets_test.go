@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -63,7 +64,28 @@ func TestFullDiskBuckets(t *testing.T) {
 	want(200, "PUT", "/uploads", "")
 	want(200, "PUT", "/uploads/old", "old")
 	ran(1)
-	room := fill(t, s.Data, 600<<10)
+
+	// A part of the disk stays free of objects, here 16 MB, so that all else goes on.
+	const reserve = 16 << 20
+	room := fill(t, s.Data, reserve+3<<20)
+	taken := 0
+	for ; taken < 8 && ask("PUT", fmt.Sprintf("/uploads/%d", taken), big).StatusCode == 200; taken++ {
+	}
+	if left := free(t, s.Data); taken == 0 || taken > 3 || left < reserve-1<<20 {
+		t.Errorf("%d objects were taken, and %d bytes are free", taken, left)
+	}
+	ran(1 + taken)
+	if o, err := s.Client.Invoke(t.Context(), client.InvokeRequest{Name: "f"}, io.Discard); err != nil || o.Fault != "" {
+		t.Errorf("called with no room for objects: %v, %s", err, o.Fault)
+	}
+	for i := range taken {
+		want(204, "DELETE", fmt.Sprintf("/uploads/%d", i), "")
+	}
+	want(200, "PUT", "/uploads/after", big)
+	room()
+	ran(3 + taken)
+
+	room = fill(t, s.Data, 600<<10)
 	for range 3 {
 		if a := want(507, "PUT", "/uploads/new", big); !strings.Contains(a.Body, "<Code>InsufficientStorage</Code>") {
 			t.Error(a.Body)
@@ -80,5 +102,5 @@ func TestFullDiskBuckets(t *testing.T) {
 		t.Errorf("%v, %v", left, err)
 	}
 	want(200, "PUT", "/uploads/new", big)
-	ran(2)
+	ran(4 + taken)
 }

@@ -87,7 +87,7 @@ func (s *Server) compile(ctx context.Context) {
 }
 
 func (s *Server) compiled(ctx context.Context, r build.Request) (digest string, err error) {
-	if err := s.store.Spare("server.compile"); err != nil {
+	if err := s.store.Spare("server.compile", 0); err != nil {
 		return "", err
 	}
 	ctx, cancel := context.WithTimeout(ctx, compileFor)

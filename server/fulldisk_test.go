@@ -35,21 +35,27 @@ func smallDisk(t *testing.T, size string) string {
 	return dir
 }
 
-// fill writes a file until so many bytes are free, and returns what removes it.
-func fill(t *testing.T, dir string, free int64) (empty func()) {
+// free is how many bytes of a disk are.
+func free(t *testing.T, dir string) int64 {
 	t.Helper()
 	var st syscall.Statfs_t
 	if err := syscall.Statfs(dir, &st); err != nil {
 		t.Fatal(err)
 	}
+	return int64(st.Bavail) * int64(st.Bsize)
+}
+
+// fill writes a file until so many bytes are free, and returns what removes it.
+func fill(t *testing.T, dir string, left int64) (empty func()) {
+	t.Helper()
 	name := filepath.Join(dir, "ballast")
 	f, err := os.Create(name)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	_, err = f.Write(make([]byte, int64(st.Bavail)*int64(st.Bsize)-free))
-	if err != nil && !(free == 0 && errors.Is(err, syscall.ENOSPC)) {
+	_, err = f.Write(make([]byte, free(t, dir)-left))
+	if err != nil && !(left == 0 && errors.Is(err, syscall.ENOSPC)) {
 		t.Fatal(err)
 	}
 	return func() {

@@ -178,14 +178,14 @@ func (d *dir) space() (free, total uint64, err error) {
 	return uint64(st.Bavail) * uint64(st.Bsize), uint64(st.Blocks) * uint64(st.Bsize), nil
 }
 
-// spare refuses a write that can be done without, while less than a twentieth of the disk
-// is free.
-func (d *dir) spare(op string) error {
+// spare refuses a write of so many bytes that can be done without, if less than a twentieth
+// of the disk is free behind it.
+func (d *dir) spare(op string, bytes int64) error {
 	free, total, err := d.space()
 	if err != nil {
 		return explain(op, d.path, err)
 	}
-	if least := max(total/20, minFree); free < least {
+	if least := max(total/20, minFree) + uint64(bytes); free < least {
 		return lambent.Errorf(lambent.NoSpace, op, "%d MB are free on the disk of data directory %s, under the %d MB with which more is written than has to be", free>>20, d.path, least>>20).
 			WithHint("df -h %s", d.path)
 	}

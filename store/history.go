@@ -126,7 +126,7 @@ func (h *History) store(documents [][]byte) {
 }
 
 func (h *History) publish(part []byte) error {
-	if err := h.s.Spare("store.History"); err != nil {
+	if err := h.s.Spare("store.History", 0); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), attemptTimeout)

@@ -103,9 +103,9 @@ func (s *Store) start(ctx context.Context) error {
 // for the error that a second server gets.
 func (s *Store) Announce(address string) error { return s.dir.announce(address) }
 
-// Spare is an error while there is no room on the disk for what can be done without. Kind:
-// NoSpace.
-func (s *Store) Spare(op string) error { return s.dir.spare(op) }
+// Spare is an error while there is no room on the disk for so many bytes of what can be done
+// without. Kind: NoSpace.
+func (s *Store) Spare(op string, bytes int64) error { return s.dir.spare(op, bytes) }
 
 // Close ends the watches, waiting for their functions to return, stops the
 // engine and unlocks the directory. It must not be called by a function that a

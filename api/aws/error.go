@@ -72,7 +72,7 @@ var kinds = map[lambent.Kind]struct {
 	lambent.Forbidden:       {403, [protocols]string{"AccessDeniedException", "AccessDenied", "AccessDeniedException", "AccessDenied"}},
 	lambent.Unavailable:     {503, [protocols]string{"ServiceUnavailable", "ServiceUnavailable", "ServiceUnavailable", "ServiceUnavailable"}},
 	lambent.Unsupported:     {501, [protocols]string{"UnknownOperationException", "InvalidAction", "NotImplemented", "NotImplemented"}},
-	lambent.NoSpace:         {507, [protocols]string{"ServiceUnavailable", "ServiceUnavailable", "ServiceUnavailable", "ServiceUnavailable"}},
+	lambent.NoSpace:         {507, [protocols]string{"ServiceUnavailable", "ServiceUnavailable", "ServiceUnavailable", "InsufficientStorage"}},
 	lambent.Broken:          {400, [protocols]string{"ValidationException", "ValidationError", "InvalidParameterValueException", "InvalidArgument"}},
 	lambent.Canceled:        {499, [protocols]string{"RequestCanceled", "RequestCanceled", "RequestCanceled", "RequestCanceled"}},
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/service/s3"
@@ -28,8 +30,13 @@ type watched struct {
 var _ backend.Backend = (*watched)(nil)
 
 // announce has changes happen by do, between telling the server that they will, and that
-// they have. do returns those that did, with all that is known of them by then.
-func (b *watched) announce(ctx context.Context, changes []object.Change, do func([]object.Change) ([]object.Change, error)) error {
+// they have. do returns those that did, with all that is known of them by then. It may copy
+// so many bytes.
+func (b *watched) announce(ctx context.Context, changes []object.Change, copies int64, do func([]object.Change) ([]object.Change, error)) error {
+	return b.copying(copies, func() error { return b.announced(ctx, changes, do) })
+}
+
+func (b *watched) announced(ctx context.Context, changes []object.Change, do func([]object.Change) ([]object.Change, error)) error {
 	r, _ := ctx.Value(asker{}).(request)
 	for i := range changes {
 		c := &changes[i]
@@ -74,6 +81,55 @@ func refused(err error) error {
 	return err
 }
 
+// copying does what copies so many bytes, if the disk has room for them.
+func (b *watched) copying(bytes int64, do func() error) error {
+	if bytes == 0 {
+		return do()
+	}
+	if err := b.link.Promise(bytes); err != nil {
+		return refused(err)
+	}
+	defer func() { _ = b.link.Fulfil(bytes) }() // a server that is gone has forgotten it
+	return do()
+}
+
+// kept is how much of what is at a key is copied, as an older version, when something else
+// comes in its place.
+func (b *watched) kept(ctx context.Context, bucket, key *string) int64 {
+	info, err := os.Stat(filepath.Join(text(bucket), text(key)))
+	if err != nil || info.IsDir() {
+		return 0
+	}
+	if v, err := b.GetBucketVersioning(ctx, text(bucket)); err != nil || v.Status == nil {
+		return 0
+	}
+	return info.Size()
+}
+
+// sizeOf is how large the object is that is to be copied, by its name in the request; of one
+// that is not there it is 0.
+func (b *watched) sizeOf(ctx context.Context, source *string) int64 {
+	name, key, version, err := backend.ParseCopySource(text(source))
+	if err != nil {
+		return 0
+	}
+	c := one("", &name, &key)
+	_ = b.head(ctx, &c[0], version)
+	return c[0].Size
+}
+
+// sizeOfParts is how large all parts of an upload are.
+func (b *watched) sizeOfParts(ctx context.Context, in *s3.CompleteMultipartUploadInput) (size int64) {
+	all, err := b.ListParts(ctx, &s3.ListPartsInput{Bucket: in.Bucket, Key: in.Key, UploadId: in.UploadId, MaxParts: new(int32(maxParts))})
+	if err != nil { // it will be the same for who wants them put together
+		return 0
+	}
+	for i := range all.Parts {
+		size += all.Parts[i].Size
+	}
+	return size
+}
+
 // one is the change of one object.
 func one(event string, name, key *string) []object.Change {
 	return []object.Change{{ObjectEvent: lambent.ObjectEvent{Event: event, Bucket: text(name), Key: text(key)}}}
@@ -88,7 +144,7 @@ func (b *watched) PutObject(ctx context.Context, in s3response.PutObjectInput) (
 	if r, _ := ctx.Value(asker{}).(request); r.form {
 		event, length = "s3:ObjectCreated:Post", nil // the form ends by itself
 	}
-	err = b.announce(ctx, one(event, in.Bucket, in.Key), func(changes []object.Change) ([]object.Change, error) {
+	err = b.announce(ctx, one(event, in.Bucket, in.Key), b.kept(ctx, in.Bucket, in.Key), func(changes []object.Change) ([]object.Change, error) {
 		if out, err = b.PutObjectWithPostFunc(ctx, in, whole(length)); err == nil {
 			err = syncAt(in.Bucket, in.Key)
 		}
@@ -108,6 +164,19 @@ func (b *watched) UploadPart(ctx context.Context, in *s3.UploadPartInput) (*s3.U
 	return out, full(err)
 }
 
+// UploadPartCopy implements backend.Backend.
+func (b *watched) UploadPartCopy(ctx context.Context, in *s3.UploadPartCopyInput) (out s3response.CopyPartResult, err error) {
+	if isCopyOfOurs(in.CopySource) {
+		return out, s3err.GetAPIError(s3err.ErrNoSuchKey)
+	}
+	_, length, _ := backend.ParseCopySourceRange(b.sizeOf(ctx, in.CopySource), text(in.CopySourceRange)) // what is no range has none
+	err = b.copying(length, func() error {
+		out, err = b.Posix.UploadPartCopy(ctx, in)
+		return full(err)
+	})
+	return out, err
+}
+
 // CreateMultipartUpload implements backend.Backend.
 func (b *watched) CreateMultipartUpload(ctx context.Context, in s3response.CreateMultipartUploadInput) (out s3response.InitiateMultipartUploadResult, err error) {
 	if err := checkKey(in.Key); err != nil {
@@ -122,7 +191,8 @@ func (b *watched) CompleteMultipartUpload(ctx context.Context, in *s3.CompleteMu
 	if err := checkKey(in.Key); err != nil {
 		return out, "", err
 	}
-	err = b.announce(ctx, one("s3:ObjectCreated:CompleteMultipartUpload", in.Bucket, in.Key), func(changes []object.Change) ([]object.Change, error) {
+	copies := b.kept(ctx, in.Bucket, in.Key) + b.sizeOfParts(ctx, in)
+	err = b.announce(ctx, one("s3:ObjectCreated:CompleteMultipartUpload", in.Bucket, in.Key), copies, func(changes []object.Change) ([]object.Change, error) {
 		if out, version, err = b.Posix.CompleteMultipartUpload(ctx, in); err == nil {
 			err = syncAt(in.Bucket, in.Key)
 		}
@@ -136,10 +206,11 @@ func (b *watched) CopyObject(ctx context.Context, in s3response.CopyObjectInput)
 	if err := checkKey(in.Key); err != nil {
 		return out, err
 	}
-	if _, source, _, err := backend.ParseCopySource(text(in.CopySource)); err == nil && isOurs(source) {
+	if isCopyOfOurs(in.CopySource) {
 		return out, s3err.GetAPIError(s3err.ErrNoSuchKey)
 	}
-	err = b.announce(ctx, one("s3:ObjectCreated:Copy", in.Bucket, in.Key), func(changes []object.Change) ([]object.Change, error) {
+	copies := b.kept(ctx, in.Bucket, in.Key) + b.sizeOf(ctx, in.CopySource)
+	err = b.announce(ctx, one("s3:ObjectCreated:Copy", in.Bucket, in.Key), copies, func(changes []object.Change) ([]object.Change, error) {
 		if out, err = b.Posix.CopyObject(ctx, in); err == nil {
 			err = syncAt(in.Bucket, in.Key)
 		}
@@ -180,7 +251,11 @@ func (b *watched) DeleteObject(ctx context.Context, in *s3.DeleteObjectInput) (o
 		return out, err
 	}
 	changes[0].VersionID = text(in.VersionId)
-	err = b.announce(ctx, changes, func(changes []object.Change) ([]object.Change, error) {
+	var copies int64
+	if text(in.VersionId) == "" {
+		copies = b.kept(ctx, in.Bucket, in.Key)
+	}
+	err = b.announce(ctx, changes, copies, func(changes []object.Change) ([]object.Change, error) {
 		if err := remove(); err != nil {
 			return nil, err
 		}
@@ -203,6 +278,7 @@ func (b *watched) DeleteObjects(ctx context.Context, in *s3.DeleteObjectsInput) 
 	asked, changes := *in.Delete, []object.Change{}
 	asked.Objects = nil
 	at := map[int]int{} // of a change among those that are asked for
+	var copies int64    // of one at a time, since each takes the place of what it is of
 	for _, o := range in.Delete.Objects {
 		if isOurs(text(o.Key)) { // there is none of that name
 			out.Deleted = append(out.Deleted, types.DeletedObject{Key: o.Key})
@@ -212,13 +288,16 @@ func (b *watched) DeleteObjects(ctx context.Context, in *s3.DeleteObjectsInput) 
 			at[len(asked.Objects)] = len(changes)
 			c[0].VersionID = text(o.VersionId)
 			changes = append(changes, c...)
+			if text(o.VersionId) == "" {
+				copies = max(copies, b.kept(ctx, in.Bucket, o.Key))
+			}
 		}
 		asked.Objects = append(asked.Objects, o)
 	}
 	before := out.Deleted
 	request := *in
 	request.Delete = &asked
-	err = b.announce(ctx, changes, func(changes []object.Change) (happened []object.Change, err error) {
+	err = b.announce(ctx, changes, copies, func(changes []object.Change) (happened []object.Change, err error) {
 		if out, err = b.Posix.DeleteObjects(ctx, &request); err != nil {
 			return nil, full(err)
 		}

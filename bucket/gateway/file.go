@@ -13,6 +13,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/versity/versitygw/backend"
 	"github.com/versity/versitygw/backend/posix"
 	"github.com/versity/versitygw/s3err"
 	"golang.org/x/sys/unix"
@@ -40,6 +41,12 @@ func checkKey(key *string) error {
 func isOurs(key string) bool {
 	first, _, _ := strings.Cut(path.Clean("/" + key)[1:], "/")
 	return first == posix.MetaTmpDir
+}
+
+// isCopyOfOurs is that of what is to be copied, by its name in the request.
+func isCopyOfOurs(source *string) bool {
+	_, key, _, err := backend.ParseCopySource(text(source))
+	return err == nil && isOurs(key)
 }
 
 // whole has a file on disk before it gets its name, so that what it replaces is not lost for
