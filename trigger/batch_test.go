@@ -355,6 +355,36 @@ func TestDeliver(t *testing.T) {
 	}
 }
 
+// To a function that takes one event at a time a source delivers them so, and what is behind one that failed
+// does not overtake it.
+func TestDeliverApart(t *testing.T) {
+	t.Parallel()
+	outcomes := map[string]error{"a 1": &lambent.Fault{Kind: lambent.FaultHandler, Message: "it fell over"}, "b 1": lambent.Errorf(lambent.Throttled, "test", "too many")}
+	p := newPlatform(t, func(_ context.Context, inv *lambent.Invocation) (*lambent.Fault, error) {
+		err := outcomes[inv.Events[0].ID]
+		if f, ok := err.(*lambent.Fault); ok {
+			return f, nil
+		}
+		return nil, err
+	})
+	p.apart = true
+	tr := p.add("f", "a")
+	alone := func(id string) lambent.Event { return lambent.Event{ID: id, Source: "/test", Type: "test"} }
+	outcomes["alone 0"] = outcomes["a 1"]
+	deliver := p.source.sink(tr.ID).Deliver
+	failed, err := deliver(t.Context(), keyed("a", 0), alone("alone 0"), keyed("a", 1), keyed("b", 0), keyed("a", 2), keyed("b", 1), alone("alone 1"), keyed("b", 2), keyed("c", 0), keyed("a", 3))
+	if want := []string{"alone 0", "a 1", "a 2", "b 1", "b 2", "a 3"}; err != nil || !slices.Equal(failed, want) {
+		t.Errorf("failed: %q, %v, want %q", failed, err, want)
+	}
+	var ran []string
+	for _, inv := range p.ran {
+		ran = append(ran, inv.Events[0].ID)
+	}
+	if want := []string{"a 0", "alone 0", "a 1", "b 0", "alone 1", "c 0"}; !slices.Equal(ran, want) {
+		t.Errorf("ran: %q, want %q", ran, want)
+	}
+}
+
 func TestBadBatches(t *testing.T) {
 	t.Parallel()
 	plain, p := newPlatform(t, ok), newOrdered(t, ok)

@@ -201,14 +201,22 @@ func (w *watch) Deliver(ctx context.Context, events ...lambent.Event) ([]string,
 	return out.result.FailedItems, nil
 }
 
-// deliverEach is Deliver to a function that takes one event at a time.
+// deliverEach is Deliver to a function that takes one event at a time. What is behind one
+// that has failed, and is to stay there, has failed with it.
 func (w *watch) deliverEach(ctx context.Context, events []lambent.Event) (failed []string, err error) {
+	stuck := map[string]bool{} // by what they are in order of
 	for i := range events {
+		key := events[i].Extensions[lambent.PartitionKey]
+		if stuck[key] {
+			failed = append(failed, events[i].ID)
+			continue
+		}
 		if _, err := w.Deliver(ctx, events[i]); err != nil {
 			if _, fault := errors.AsType[*lambent.Fault](err); !fault && i == 0 {
 				return nil, err
 			}
 			failed = append(failed, events[i].ID)
+			stuck[key] = key != ""
 		}
 	}
 	return failed, nil
