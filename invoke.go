@@ -12,13 +12,14 @@ import (
 // An Invocation is one call for work. Retries of it are attempts under the same
 // ID. Exactly one of Raw, HTTP and Events is set.
 type Invocation struct {
-	ID            string // a UUID
-	TriggerID     string // which trigger made it; empty for a direct call
-	Source        string // of what kind that is, such as "schedule"; empty for a direct call
-	Entry         string // which entry of an app of several; empty otherwise
-	Trace         string // W3C traceparent or AWS X-Ray header, as it came
-	Attempt       int    // from 1; 0 counts as 1
-	Hops          int    // functions that led to this call, for loop detection
+	ID            string    // a UUID
+	TriggerID     string    // which trigger made it; empty for a direct call
+	Source        string    // of what kind that is, such as "schedule"; empty for a direct call
+	Entry         string    // which entry of an app of several; empty otherwise
+	Trace         string    // W3C traceparent or AWS X-Ray header, as it came
+	Attempt       int       // from 1; 0 counts as 1
+	Hops          int       // functions that led to this call, for loop detection
+	Due           time.Time // of a schedule: when it was
 	Target        Name
 	Async         bool
 	Arrived       time.Time // when the edge had it; the zero time: when dispatch has it

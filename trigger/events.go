@@ -149,6 +149,9 @@ func eventItem(t *lambent.Trigger, e *lambent.Event, name string) (store.Item, e
 		ID: lambent.IDOf("event " + t.ID + " " + name), TriggerID: t.ID, Source: t.Kind(), Target: t.Target,
 		Trace: e.Extensions["traceparent"], Hops: e.Hops, Events: []lambent.Event{*e},
 	}
+	if t.Schedule != nil {
+		inv.Due = e.Time
+	}
 	if t.Input != nil {
 		raw, err := inputOf(t, e)
 		if err != nil {

@@ -5,6 +5,7 @@ import (
 	"hash/fnv"
 	"strconv"
 	"strings"
+	"time"
 
 	"lambent"
 	"lambent/store"
@@ -18,6 +19,7 @@ type meta struct {
 	Entry         string         `json:"e,omitempty"`
 	Trace         string         `json:"x,omitempty"`
 	Hops          int            `json:"h,omitempty"`
+	Due           time.Time      `json:"d,omitzero"`
 	ClientContext []byte         `json:"c,omitempty"`
 	Event         *lambent.Event `json:"v,omitempty"` // whose data the payload is
 	Webhook       string         `json:"w,omitempty"` // who the payload is posted to; the function is only whose it is
@@ -66,7 +68,7 @@ func triggerOf(lane string) string {
 func encode(inv *lambent.Invocation) (store.Item, error) {
 	m := meta{
 		Qualifier: inv.Target.Qualifier, Trigger: inv.TriggerID, Source: inv.Source, Entry: inv.Entry, Trace: inv.Trace, Hops: inv.Hops,
-		ClientContext: inv.ClientContext,
+		Due: inv.Due, ClientContext: inv.ClientContext,
 	}
 	it := store.Item{ID: inv.ID, Lane: laneOf(inv.Target), Attempt: 1, Payload: inv.Raw}
 	switch len(inv.Events) {
@@ -91,7 +93,7 @@ func decode(it store.Item) (inv *lambent.Invocation, m meta, err error) {
 		return nil, m, lambent.Errorf(lambent.Invalid, "trigger", "what was kept of the invocation cannot be read: %w", err)
 	}
 	inv = &lambent.Invocation{
-		ID: it.ID, TriggerID: m.Trigger, Source: m.Source, Entry: m.Entry, Trace: m.Trace, Hops: m.Hops, Attempt: it.Attempt,
+		ID: it.ID, TriggerID: m.Trigger, Source: m.Source, Entry: m.Entry, Trace: m.Trace, Hops: m.Hops, Attempt: it.Attempt, Due: m.Due,
 		Target: functionOf(it.Lane), Async: true, ClientContext: m.ClientContext,
 	}
 	inv.Target.Qualifier = m.Qualifier

@@ -215,7 +215,7 @@ func TestRuns(t *testing.T) {
 	p := newPlatform(t, ok)
 	events := []lambent.Event{{ID: "e1", Source: "s", Type: "t", Time: time.Unix(1_700_000_000, 5).UTC(), Data: []byte{0, 255}, Extensions: map[string]string{"a": "b"}}}
 	for _, want := range []lambent.Invocation{
-		{ID: "1", Raw: []byte(`{"a":1}`), Target: lambent.Name{Project: "shop", Function: "f", Qualifier: "live"}, Trace: "00-1", Hops: 3, TriggerID: "t1", Source: "schedule", Entry: "e", ClientContext: []byte("{}")},
+		{ID: "1", Raw: []byte(`{"a":1}`), Target: lambent.Name{Project: "shop", Function: "f", Qualifier: "live"}, Trace: "00-1", Hops: 3, TriggerID: "t1", Source: "schedule", Entry: "e", ClientContext: []byte("{}"), Due: events[0].Time},
 		{ID: "2", Raw: []byte{}, Target: name("f")},
 		{ID: "3", Events: events, Target: name("f")},
 	} {

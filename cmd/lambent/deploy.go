@@ -64,7 +64,7 @@ func deployCommand(p *program) *cobra.Command {
 	f.StringVar(&d.runtime, "runtime", "", "such as python3.11, nodejs20.x or provided.al2023; Google's are python311 and nodejs20, and web is of any program (default: detected)")
 	f.StringVar(&d.handler, "handler", "", "such as app.handler (default: detected)")
 	f.StringVar(&d.handler, "entry-point", "", "what Google calls the handler, such as hello (default: detected)")
-	f.StringVar(&d.signature, "signature-type", "", "of a function of Google's that does not say it itself: http, event, cloudevent or typed")
+	f.StringVar(&d.signature, "signature-type", "", "of a function of Google's that does not say it itself: http, event, cloudevent or typed; one that is event or cloudevent has what a schedule invokes it with as a message of Pub/Sub's")
 	f.StringVar(&d.command, "command", "", "what is run, of a web server that listens on $PORT, such as 'node server.js' (default: detected)")
 	f.IntVar(&d.memory, "memory", 0, "in MB, 128 to 10240")
 	f.DurationVar(&d.timeout, "timeout", 0, "of one invocation, such as 30s; at most 15m, or 1h of a web server")

@@ -17,12 +17,16 @@ func sent(t *testing.T, raw string) (head, body string) {
 	if err != nil {
 		t.Fatalf("%s: %v", raw, err)
 	}
+	return headOf(r), string(r.body)
+}
+
+func headOf(r *request) string {
 	var b strings.Builder
 	b.WriteString(r.method + " " + r.target + "\n")
 	for _, h := range r.header {
 		b.WriteString(h[0] + ": " + h[1] + "\n")
 	}
-	return b.String(), string(r.body)
+	return b.String()
 }
 
 func TestEvent(t *testing.T) {

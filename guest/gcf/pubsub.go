@@ -24,13 +24,18 @@ type pubsubMessage struct {
 	OrderingKey string            `json:"orderingKey,omitempty"`
 }
 
-// messageEvent shapes a message of a queue as one that was published, with attributes as
-// text, which all are there.
+// messageEvent shapes the event of a queue's message as one of a message that was published.
 func messageEvent(e *lambent.Event, project string) (*lambent.Event, error) {
 	var m lambent.QueueMessage
 	if err := json.Unmarshal(e.Data, &m); err != nil {
 		return nil, lambent.Errorf(lambent.Invalid, "gcf.Invoke", "event %s is no message of a queue: %w", e.ID, err)
 	}
+	return pubsubEvent(&m, project)
+}
+
+// pubsubEvent is the event of a message that was published, with attributes as text, which
+// all are there.
+func pubsubEvent(m *lambent.QueueMessage, project string) (*lambent.Event, error) {
 	p := published{
 		Message:      pubsubMessage{Data: m.Body, MessageID: m.ID, PublishTime: m.Sent.UTC().Format(time.RFC3339Nano), OrderingKey: m.Group},
 		Subscription: "projects/" + project + "/subscriptions/" + m.Queue,
@@ -45,10 +50,10 @@ func messageEvent(e *lambent.Event, project string) (*lambent.Event, error) {
 	}
 	data, err := json.Marshal(p)
 	if err != nil {
-		return nil, lambent.Errorf(lambent.Invalid, "gcf.Invoke", "event %s has no JSON form: %w", e.ID, err)
+		return nil, lambent.Errorf(lambent.Invalid, "gcf.Invoke", "message %s has no JSON form: %w", m.ID, err)
 	}
-	out := *e
-	out.Type, out.Source, out.Subject = "google.cloud.pubsub.topic.v1.messagePublished", "//pubsub.googleapis.com/projects/"+project+"/topics/"+m.Queue, ""
-	out.Extensions, out.DataContentType, out.Data = nil, "application/json", data
-	return &out, nil
+	return &lambent.Event{
+		ID: m.ID, Source: "//pubsub.googleapis.com/projects/" + project + "/topics/" + m.Queue, Type: "google.cloud.pubsub.topic.v1.messagePublished",
+		Time: m.Sent, DataContentType: "application/json", Data: data,
+	}, nil
 }

@@ -43,6 +43,8 @@ func (in *instance) request(inv *lambent.Invocation) (*request, error) {
 	switch {
 	case inv.HTTP != nil:
 		r, err = passedOn(inv.HTTP, in.limits.MaxPayload)
+	case inv.Source == "schedule":
+		r, err = in.scheduled(inv)
 	case len(inv.Events) > 1:
 		err = lambent.Errorf(lambent.Unsupported, "gcf.Invoke", "%d events at once: a function of Google's takes one", len(inv.Events))
 	case len(inv.Events) == 1:
@@ -57,10 +59,6 @@ func (in *instance) request(inv *lambent.Invocation) (*request, error) {
 			return nil, err
 		}
 		r = binaryMode(e, in.host())
-		if inv.Source == "schedule" { // as Cloud Scheduler calls
-			r.add("User-Agent", "Google-Cloud-Scheduler")
-			r.add("X-Cloudscheduler", "true")
-		}
 	default:
 		r, err = in.event(inv.Raw)
 	}
