@@ -17,7 +17,7 @@ type field struct {
 	names    []string // of its values, from min on
 	special  *regexp.Regexp
 	shift    int // what takes a value to cronexpr's
-	circular bool
+	cycle    int // after how many values they begin again, so that a range may; 0: they do not
 }
 
 var (
@@ -25,7 +25,6 @@ var (
 	weekdays = []string{"SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"}
 
 	minute = field{name: "minutes", max: 59}
-	hour   = field{name: "hours", max: 23}
 	month  = field{name: "month", min: 1, max: 12, names: months}
 )
 
@@ -33,20 +32,20 @@ var (
 // (https://docs.aws.amazon.com/scheduler/latest/UserGuide/schedule-types.html).
 var awsFields = []field{
 	minute,
-	hour,
+	{name: "hours", max: 23, cycle: 24},
 	{name: "day of month", min: 1, max: 31, special: regexp.MustCompile(`^(\?|L|LW|([1-9]|[12][0-9]|3[01])W)$`)},
 	month,
-	{name: "day of week", min: 1, max: 7, names: weekdays, special: regexp.MustCompile(`^(\?|L|([1-7]|[A-Z]{3})(L|#[1-5]))$`), shift: -1, circular: true},
+	{name: "day of week", min: 1, max: 7, names: weekdays, special: regexp.MustCompile(`^(\?|L|([1-7]|[A-Z]{3})(L|#[1-5]))$`), shift: -1, cycle: 7},
 	{name: "year", min: 1970, max: 2099},
 }
 
 // unixFields are those of crontab(5), in their order.
 var unixFields = []field{
 	minute,
-	hour,
+	{name: "hours", max: 23},
 	{name: "day of month", min: 1, max: 31},
 	month,
-	{name: "day of week", max: 7, names: weekdays, circular: true}, // 7 is Sunday, too
+	{name: "day of week", max: 7, names: weekdays, cycle: 7}, // 7 is Sunday, too
 }
 
 // translate returns the fields of an expression as cronexpr has them. It refuses what
@@ -100,15 +99,15 @@ func (f *field) item(s string) (string, error) {
 	switch {
 	case values == "*":
 		from, to = f.min, f.max
-		if f.circular {
-			to = from + len(f.names) - 1
+		if f.cycle > 0 {
+			to = from + f.cycle - 1
 		}
 	case ranged:
 		if from, err = f.value(low); err == nil {
 			to, err = f.value(high)
 		}
-		if err == nil && from > to && f.circular {
-			to += len(f.names)
+		if err == nil && from > to {
+			to += f.cycle
 		}
 		if err == nil && from > to {
 			err = fmt.Errorf("%s is behind %s", low, high)
@@ -149,15 +148,15 @@ func (f *field) value(s string) (int, error) {
 // number is a value as cronexpr has it.
 func (f *field) number(v int) string {
 	v += f.shift
-	if f.circular {
-		v %= len(f.names)
+	if f.cycle > 0 {
+		v %= f.cycle
 	}
 	return strconv.Itoa(v)
 }
 
 // specially translates what only one field has.
 func (f *field) specially(s string) (string, error) {
-	if !f.circular || s == "?" {
+	if f.names == nil || s == "?" { // of the day of the month cronexpr knows them all
 		return s, nil
 	}
 	if s == "L" { // the last of the week
