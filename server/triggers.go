@@ -31,7 +31,7 @@ import (
 
 // openTriggers begins to run what was accepted before.
 func (s *Server) openTriggers(ctx context.Context) (err error) {
-	if s.queue, err = s.store.OpenQueue(ctx, store.QueueOptions{}); err != nil {
+	if s.queue, err = s.store.OpenQueue(ctx, store.QueueOptions{LaneDead: s.cfg.MaxDead}); err != nil {
 		return err
 	}
 	s.onClose("queue", s.queue.Close)

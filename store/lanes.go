@@ -58,6 +58,7 @@ type lane struct {
 	bytes     int64 // of its items, dead ones too
 	deadBytes int64
 	signalled bool // it is in Queue.signals
+	told      bool // that dead items of it are forgotten
 
 	frame uint64 // the newest one being made that names it,
 	place int    // among the others

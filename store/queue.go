@@ -103,7 +103,8 @@ type Queue struct {
 	owners  map[string]*owner
 	n       [states]int
 	buried  int
-	signals []*lane // for Next
+	told    time.Time // that some were
+	signals []*lane   // for Next
 	delays  delays
 	alarm   *time.Timer // calls ring
 

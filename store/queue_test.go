@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"runtime"
 	"slices"
@@ -504,6 +505,34 @@ func reopen(t testing.TB, q *store.Queue, dir string, o store.QueueOptions) *sto
 		t.Fatal(err)
 	}
 	return openQueue(t, dir, o)
+}
+
+// That dead items are forgotten is said, once of a lane, and not of all lanes at once.
+func TestQueueTellsOfForgotten(t *testing.T) {
+	t.Parallel()
+	var said bytes.Buffer
+	s, err := store.Open(t.Context(), store.Options{Dir: t.TempDir(), Log: slog.New(slog.NewTextHandler(&said, &slog.HandlerOptions{Level: slog.LevelWarn}))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	q, err := s.OpenQueue(t.Context(), store.QueueOptions{LaneDead: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, lane := range []string{"a", "a", "b", "b", "a", "a", "b", "b"} {
+		add(t, q, store.Item{ID: fmt.Sprint(rand.Uint64()), Lane: lane})
+		if err := next(t, q).Kill("why"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	n := q.Stats().Buried
+	if err := s.Close(); err != nil { // nobody writes now
+		t.Fatal(err)
+	}
+	if n != 4 || strings.Count(said.String(), "are forgotten") != 1 || !strings.Contains(said.String(), "lane=a items=2") {
+		t.Errorf("%d are forgotten, and the log says: %s", n, &said)
+	}
 }
 
 // Many who add the same ids at once have each of them once, and none is told so

@@ -177,17 +177,26 @@ func (w *Work) Retry(notBefore time.Time, attempt int, note string) error {
 // Kill has the item dead, with a note on why: it is kept, and counts for the
 // queue's bounds and its lane's bytes, until Retry or Done. Kinds: as of Done.
 func (w *Work) Kill(note string) error {
-	return w.become("store.Kill", dead, func(q *Queue, it *item) {
+	tell := false
+	err := w.become("store.Kill", dead, func(q *Queue, it *item) {
 		it.since, it.note = q.now(), makeNote(note)
 		q.changed(it, dead)
 		q.count(it, dead)
 		it.lane.dead.pushBack(it)
-		q.bury(it.lane)
+		tell = q.bury(it.lane)
 	})
+	if tell {
+		w.q.s.log.Warn("queue: a lane has as many dead items as it may: those that died first are forgotten, one for each that dies", "lane", w.Lane, "items", w.q.opts.LaneDead, "bytes", w.q.opts.LaneDeadBytes)
+	}
+	return err
 }
 
-// bury forgets the dead items of a lane that died first, where it has more than it may.
-func (q *Queue) bury(l *lane) {
+// tellEach is how often it is said of some lane that dead items are forgotten.
+const tellEach = time.Minute
+
+// bury forgets the dead items of a lane that died first, where it has more than it may. It
+// reports whether that is to be told, which it is once of each lane.
+func (q *Queue) bury(l *lane) (tell bool) {
 	for l.n[dead] > q.opts.LaneDead || l.deadBytes > q.opts.LaneDeadBytes && l.n[dead] > 1 {
 		it := l.dead.head
 		l.dead.remove(it)
@@ -195,7 +204,11 @@ func (q *Queue) bury(l *lane) {
 		q.change(change{op: opDone, it: it})
 		q.finish(it)
 		q.buried++
+		if !l.told && time.Since(q.told) > tellEach {
+			q.told, l.told, tell = time.Now(), true, true
+		}
 	}
+	return tell
 }
 
 // Release gives back an item that was not run: it is the first of its lane, which

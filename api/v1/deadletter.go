@@ -58,7 +58,7 @@ func (s *service) deadLetterOperations(api huma.API) {
 	tags := []string{"asynchronous invocations"}
 	operation(s, api, huma.Operation{
 		OperationID: "list-deadletters", Method: http.MethodGet, Path: path, Tags: tags, Summary: "List dead letters",
-		Description: "Asynchronous invocations that failed as often as the function allows, or grew too old. They outlive the function, and are kept for two weeks (serve --keep-dead), at most 10,000 of a function.",
+		Description: "Asynchronous invocations that failed as often as the function allows, or grew too old. They outlive the function, and are kept for two weeks (serve --keep-dead), at most 10,000 of a function (serve --max-dead): of more the oldest are removed.",
 	}, s.listDeadLetters)
 	operation(s, api, huma.Operation{
 		OperationID: "get-deadletter", Method: http.MethodGet, Path: path + "/{id}", Tags: tags, Summary: "Get a dead letter with its payload",

@@ -12,7 +12,9 @@ import (
 
 const deadLetterHelp = `Asynchronous invocations that failed as often as their function allows, or grew too
 old, are dead letters: they are kept, with their payload and the last error, until
-they are run again or removed, and for two weeks at most (serve --keep-dead).
+they are run again or removed, and for two weeks at most (serve --keep-dead). Of one
+function there are 10,000 (serve --max-dead), and 640 MB: of more the oldest are
+removed, which the server's log says.
 
   lambent deadletter list thumbs
   lambent deadletter show thumbs ID > payload.json
