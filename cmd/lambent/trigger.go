@@ -16,7 +16,8 @@ import (
 )
 
 const triggerHelp = `Have a function invoked by what happens. Each event runs asynchronously: it is tried
-again if it fails, and kept as a dead letter if it does so for good.
+again if it fails, and kept as a dead letter if it does so for good; but see below for
+queues.
 
   lambent trigger add report --schedule 'rate(5 minutes)'
   lambent trigger add report --schedule 'cron(0 10 ? * MON-FRI *)' --zone Europe/Berlin
@@ -40,7 +41,14 @@ again if it fails, and kept as a dead letter if it does so for good.
   lambent trigger disable ID
   lambent trigger delete ID
 
-What lambent.toml says in [[on]] tables is added by deploy.`
+What lambent.toml says in [[on]] tables is added by deploy.
+
+A queue keeps its messages itself, and says what becomes of those that fail: as on AWS
+that is nothing of the function's (--attempts, --on-failure), and no dead letter here.
+They are received again after the visibility timeout, until they are too old for the
+queue, which has them go; or, if it has a redrive policy, go to another queue:
+  aws sqs set-queue-attributes --queue-url URL --attributes \
+    '{"RedrivePolicy": "{\"deadLetterTargetArn\": \"ARN\", \"maxReceiveCount\": 5}"}'`
 
 func triggerCommand(p *program) *cobra.Command {
 	return group(&cobra.Command{Use: "trigger", Short: "What invokes functions", Long: triggerHelp},
