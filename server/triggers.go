@@ -82,8 +82,8 @@ func (s *Server) openTriggers(ctx context.Context) (err error) {
 }
 
 // sendMessage puts one into a queue.
-func (s *Server) sendMessage(ctx context.Context, project, name string, hops int, body []byte) error {
-	_, errs, err := s.queues.Send(ctx, project, name, queue.Message{Body: body, Hops: hops})
+func (s *Server) sendMessage(ctx context.Context, project, name, trace string, hops int, body []byte) error {
+	_, errs, err := s.queues.Send(ctx, project, name, queue.Message{Body: body, Trace: lambent.XRay(trace), Hops: hops})
 	return errors.Join(append(errs, err)...)
 }
 

@@ -338,8 +338,10 @@ func TestDeliver(t *testing.T) {
 	p.failed = func(*lambent.Invocation) []string { return []string{"a 1"} }
 	tr := p.add("f", "a")
 	deliver := p.source.sink(tr.ID).Deliver
-	failed, err := deliver(t.Context(), keyed("a", 0), keyed("a", 1))
-	if err != nil || !slices.Equal(failed, []string{"a 1"}) || len(p.ran) != 1 || len(p.ran[0].Events) != 2 || p.ran[0].TriggerID != tr.ID {
+	first := keyed("a", 0)
+	first.Extensions[lambent.ExtensionTrace] = "00-1"
+	failed, err := deliver(t.Context(), first, keyed("a", 1))
+	if err != nil || p.ran[0].Trace != "00-1" || !slices.Equal(failed, []string{"a 1"}) || len(p.ran) != 1 || len(p.ran[0].Events) != 2 || p.ran[0].TriggerID != tr.ID {
 		t.Errorf("%q, %v of %+v", failed, err, p.ran)
 	}
 	fault = &lambent.Fault{Kind: lambent.FaultTimeout, Message: "late"}

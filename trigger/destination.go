@@ -110,7 +110,7 @@ func (p *part) tellOnce(to lambent.AsyncDestination, condition string, body []by
 		return p.b.mail(ctx, id, p.inv, url, condition, body)
 	}
 	if name, ok := to.Queue(); ok {
-		return p.b.cfg.Send(ctx, project, name, p.inv.Hops+1, body)
+		return p.b.cfg.Send(ctx, project, name, p.inv.Trace, p.inv.Hops+1, body)
 	}
 	n, isFunction, err := to.Function(project)
 	if err != nil {
@@ -128,10 +128,12 @@ func (p *part) tellOnce(to lambent.AsyncDestination, condition string, body []by
 	if condition != success {
 		what = "Failure"
 	}
-	_, err = p.b.Publish(ctx, project, lambent.Event{
+	e := lambent.Event{
 		ID: id, Source: "lambda", Type: "Lambda Function Invocation Result - " + what, Subject: p.inv.Target.Function,
 		Time: time.Now().UTC(), DataContentType: "application/json", Data: body, Hops: p.inv.Hops + 1,
-	})
+	}
+	e.SetTrace(p.inv.Trace)
+	_, err = p.b.Publish(ctx, project, e)
 	return err
 }
 

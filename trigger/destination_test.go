@@ -101,10 +101,10 @@ func TestDestinations(t *testing.T) {
 	if _, err := p.broker.Add(t.Context(), lambent.Trigger{Target: name("hears"), Pattern: []byte(`{"source":["lambda"],"detail-type":["Lambda Function Invocation Result - Failure"],"detail":{"requestContext":{"condition":["RetriesExhausted"]}}}`)}); err != nil {
 		t.Fatal(err)
 	}
-	p.accept(lambent.Invocation{ID: "e", Events: []lambent.Event{{ID: "e1", Source: "s", Type: "t", Data: []byte(`{"a":1}`)}}, Target: name("failsToEvents")})
+	p.accept(lambent.Invocation{ID: "e", Events: []lambent.Event{{ID: "e1", Source: "s", Type: "t", Data: []byte(`{"a":1}`)}}, Target: name("failsToEvents"), Trace: "Root=1-4bf92f35-77b34da6a3ce929d0e0e4736;Parent=00f067aa0ba902b7;Sampled=1"})
 	heard := p.last("hears")
 	r = read(t, heard.Events[0].Data)
-	if heard.Hops != 1 || string(r.RequestPayload) != `{"specversion":"1.0","id":"e1","source":"s","type":"t","data":{"a":1}}` {
+	if heard.Hops != 1 || heard.Trace != "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01" || string(r.RequestPayload) != `{"specversion":"1.0","id":"e1","source":"s","type":"t","data":{"a":1}}` {
 		t.Errorf("%+v: %s", heard, heard.Events[0].Data)
 	}
 	var aws events.EventBridgeEvent // and AWS's types read the record where they have it

@@ -147,7 +147,7 @@ func (a *adder) flush() {
 func eventItem(t *lambent.Trigger, e *lambent.Event, name string) (store.Item, error) {
 	inv := &lambent.Invocation{
 		ID: lambent.IDOf("event " + t.ID + " " + name), TriggerID: t.ID, Source: t.Kind(), Target: t.Target,
-		Trace: e.Extensions["traceparent"], Hops: e.Hops, Events: []lambent.Event{*e},
+		Trace: e.Extensions[lambent.ExtensionTrace], Hops: e.Hops, Events: []lambent.Event{*e},
 	}
 	if t.Schedule != nil {
 		inv.Due = e.Time

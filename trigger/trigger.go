@@ -32,8 +32,9 @@ type Config struct {
 	Together   func(lambent.Name) bool                   // whether a function takes several events in one invocation
 	MaxPayload int                                       // bytes of an asynchronous invocation
 
-	// Send puts a message into a queue of a project's, that so many functions have led to.
-	Send func(ctx context.Context, project, queue string, hops int, body []byte) error
+	// Send puts a message into a queue of a project's, of a trace, that so many functions have
+	// led to.
+	Send func(ctx context.Context, project, queue, trace string, hops int, body []byte) error
 
 	// Post tells a receiver of a function's outcomes, once: the message has an id, and is
 	// JSON. Its kind of error says whether it may take it later (Unavailable), or never will.

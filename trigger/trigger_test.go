@@ -74,7 +74,7 @@ func (p *platform) open() {
 	p.broker, err = trigger.Open(context.Background(), trigger.Config{
 		Invoker: p, Store: p.store, Queue: p.queue, History: p.history, Sources: map[string]source.Source{"schedule": src, "postgres": &p.keeper, "queue": &p.keeper, "redis": &p.keeper}, MaxPayload: 1 << 20, Logger: slog.New(slog.DiscardHandler),
 		Together: func(lambent.Name) bool { return !p.apart },
-		Send: func(_ context.Context, project, queue string, hops int, body []byte) error {
+		Send: func(_ context.Context, project, queue, trace string, hops int, body []byte) error {
 			if queue == "gone" {
 				return lambent.Errorf(lambent.NotFound, "test", "queue %q does not exist", queue)
 			}

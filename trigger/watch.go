@@ -187,7 +187,7 @@ func (w *watch) Deliver(ctx context.Context, events ...lambent.Event) ([]string,
 	if len(events) > 1 && !w.b.cfg.Together(t.Target) {
 		return w.deliverEach(ctx, events)
 	}
-	inv := &lambent.Invocation{ID: lambent.NewID(), TriggerID: t.ID, Source: t.Kind(), Target: t.Target, Async: true, Events: events}
+	inv := &lambent.Invocation{ID: lambent.NewID(), TriggerID: t.ID, Source: t.Kind(), Target: t.Target, Async: true, Events: events, Trace: events[0].Extensions[lambent.ExtensionTrace]}
 	for i := range events {
 		inv.Hops = max(inv.Hops, events[i].Hops)
 	}

@@ -31,7 +31,8 @@ import (
 // A Caller is who asks something of a service.
 type Caller struct {
 	auth.Identity
-	Hops int // functions that led to the request, for loop detection
+	Hops  int    // functions that led to the request, for loop detection
+	Trace string // that the request is of: X-Ray's header, which AWS's clients in functions send
 }
 
 // A Service answers requests of one of AWS's services, that were signed by who. It returns
@@ -128,7 +129,7 @@ func (f *Face) serve(w http.ResponseWriter, r *http.Request, signature *sigv4.Si
 	if err := signature.Verify(r, key.Secret, time.Now()); err != nil {
 		return err
 	}
-	return service(w, r, Caller{key.Who, f.hops})
+	return service(w, r, f.caller(r, key))
 }
 
 // room waits until there is some for a request's body.
@@ -155,7 +156,11 @@ func (f *Face) servePresigned(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return f.Services["s3"](w, r, Caller{key.Who, f.hops})
+	return f.Services["s3"](w, r, f.caller(r, key))
+}
+
+func (f *Face) caller(r *http.Request, key auth.AccessKey) Caller {
+	return Caller{key.Who, f.hops, r.Header.Get("X-Amzn-Trace-Id")}
 }
 
 // key is the access key of an id, which comes with the session token that it has.

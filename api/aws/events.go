@@ -1,6 +1,7 @@
 package aws
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"math"
@@ -50,6 +51,7 @@ type eventEntry struct {
 	DetailType   string
 	Detail       *string
 	EventBusName string
+	TraceHeader  string
 }
 
 // An eventResult is what became of one.
@@ -80,6 +82,7 @@ func (in *putEvents) publish(ctx context.Context, who Caller, publish func(conte
 			fail(i, err)
 			continue
 		}
+		e.SetTrace(cmp.Or(in.Entries[i].TraceHeader, who.Trace))
 		e.Hops, out.Entries[i].EventID = who.Hops, e.ID
 		events, at = append(events, e), append(at, i)
 	}

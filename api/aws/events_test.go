@@ -51,7 +51,8 @@ UnknownOperationException: EventBridge has no operation "ListRules" here: there 
 		t.Errorf("the command line: %v\n%s", err, out)
 	}
 	r, err := eventbridge.NewFromConfig(gosdk(s, k)).PutEvents(t.Context(), &eventbridge.PutEventsInput{Entries: []types.PutEventsRequestEntry{
-		{Source: new("shop"), DetailType: new("order"), Detail: new(`{"n":3}`), Resources: []string{"arn:a"}, Time: new(time.Unix(1767323045, 0))},
+		{Source: new("shop"), DetailType: new("order"), Detail: new(`{"n":3}`), Resources: []string{"arn:a"}, Time: new(time.Unix(1767323045, 0)),
+			TraceHeader: new("Root=1-4bf92f35-77b34da6a3ce929d0e0e4736;Parent=00f067aa0ba902b7;Sampled=1")},
 	}})
 	if err != nil || r.FailedEntryCount != 0 || r.Entries[0].EventId == nil {
 		t.Errorf("the SDK for Go: %+v, %v", r, err)
@@ -59,6 +60,8 @@ UnknownOperationException: EventBridge has no operation "ListRules" here: there 
 	kept, err := s.Client.Events(t.Context(), client.ReplayRequest{Source: "shop"}, 10)
 	if err != nil || len(kept) != 3 {
 		t.Errorf("%d events are kept, %v", len(kept), err)
+	} else if !strings.Contains(string(kept[0].Event), `"traceparent":"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"`) {
+		t.Errorf("the newest is of no trace: %s", kept[0].Event)
 	}
 	// All of them reach the function, as EventBridge has them.
 	deadline := time.Now().Add(10 * time.Second)

@@ -33,7 +33,7 @@ func Functions(invoker lambent.Invoker, maxAsync int) Service {
 			return err
 		}
 		inv := &lambent.Invocation{
-			ID: lambent.NewID(), Target: target, Arrived: time.Now(), Trace: r.Header.Get("X-Amzn-Trace-Id"), Hops: who.Hops,
+			ID: lambent.NewID(), Target: target, Arrived: time.Now(), Trace: who.Trace, Hops: who.Hops,
 			WantLog: r.Header.Get("X-Amz-Log-Type") == "Tail",
 		}
 		if c := r.Header.Get("X-Amz-Client-Context"); c != "" {

@@ -41,6 +41,8 @@ func (e *sqsEntry) message(who Caller) (m queue.Message, err error) {
 	m = queue.Message{Body: []byte(*e.MessageBody), Delay: e.DelaySeconds.seconds(), Group: e.MessageGroupID, DedupeID: e.MessageDeduplicationID, Sender: who.Token, Hops: who.Hops}
 	if trace := e.MessageSystemAttributes["AWSTraceHeader"].StringValue; trace != nil {
 		m.Trace = *trace
+	} else if lambent.Traceparent(who.Trace) != "" { // as on AWS, what is one
+		m.Trace = who.Trace
 	}
 	if len(e.MessageAttributes) > maxMessageAttributes {
 		return bad(queue.ReasonValue, "Number of message attributes [%d] exceeds the allowed maximum [%d].", len(e.MessageAttributes), maxMessageAttributes)

@@ -79,7 +79,8 @@ func (s *service) eventOperations(api huma.API) {
 		OperationID: "publish-events", Method: http.MethodPost, Path: "/v1/events", Tags: []string{"events"},
 		Summary: "Publish events",
 		Description: "CloudEvents 1.0 over HTTP: one in the JSON format (structured mode), a list of up to 100 (batch), or one whose attributes are ce- headers and whose data is the body (binary mode). " +
-			"Each function that has a trigger whose pattern an event matches is invoked with it. The answer comes once that is on disk; an event of the same source and id, published again, counts once.",
+			"Each function that has a trigger whose pattern an event matches is invoked with it. The answer comes once that is on disk; an event of the same source and id, published again, counts once. " +
+			"Events that have no traceparent of their own have the request's.",
 		RequestBody: &huma.RequestBody{
 			Required: true, Description: "At most 2 MB, of which 1 MB are an event's data",
 			Content: map[string]*huma.MediaType{
@@ -177,9 +178,11 @@ func (s *service) publishWebhook(w http.ResponseWriter, r *http.Request, project
 	if message.Data == nil {
 		message.Data = body
 	}
-	n, err := s.Triggers.Publish(r.Context(), project, lambent.Event{
+	e := lambent.Event{
 		ID: id, Source: "webhook", Type: cmp.Or(message.Type, "webhook"), Time: message.Timestamp, DataContentType: "application/json", Data: message.Data,
-	})
+	}
+	e.SetTrace(r.Header.Get("Traceparent"))
+	n, err := s.Triggers.Publish(r.Context(), project, e)
 	if err != nil {
 		return err
 	}
@@ -281,6 +284,9 @@ func (s *service) publishEvents(w http.ResponseWriter, r *http.Request, project 
 	events, err := eventsOf(r.Header, *buf)
 	if err != nil {
 		return err
+	}
+	for i := range events {
+		events[i].SetTrace(r.Header.Get("Traceparent"))
 	}
 	n, err := s.Triggers.Publish(r.Context(), project, events...)
 	if err != nil {

@@ -40,7 +40,7 @@ func (b *watched) announced(ctx context.Context, changes []object.Change, do fun
 	r, _ := ctx.Value(asker{}).(request)
 	for i := range changes {
 		c := &changes[i]
-		c.Principal, c.RemoteIP, c.RequestID, c.Hops = r.principal, r.remote, r.id, r.hops
+		c.Principal, c.RemoteIP, c.RequestID, c.Hops, c.Trace = r.principal, r.remote, r.id, r.hops, r.trace
 	}
 	begun, err := b.link.Begin(changes)
 	if err != nil {

@@ -9,6 +9,7 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -145,6 +146,7 @@ type asker struct{}
 // A request is what events say of one.
 type request struct {
 	principal, remote, id string
+	trace                 string
 	hops                  int
 	form                  bool
 }
@@ -154,6 +156,7 @@ func remember(ctx fiber.Ctx) error {
 	hops, _ := strconv.Atoi(ctx.Get(bucket.HopsHeader)) // it is the server's
 	ctx.Locals(asker{}, request{
 		hops:      hops,
+		trace:     lambent.Traceparent(cmp.Or(ctx.Get("X-Amzn-Trace-Id"), ctx.Get("Traceparent"))),
 		principal: ctx.Get(bucket.PrincipalHeader), remote: ctx.Get(bucket.RemoteHeader), id: fmt.Sprint(utils.ContextKeyRequestID.Get(ctx)), form: ctx.Method() == fiber.MethodPost,
 	})
 	return ctx.Next()

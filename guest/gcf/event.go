@@ -51,7 +51,7 @@ func binaryMode(e *lambent.Event, host string) *request {
 	}
 	for _, name := range slices.Sorted(maps.Keys(e.Extensions)) {
 		attribute(name, e.Extensions[name])
-		if name == "traceparent" { // the event's own trace is that of its delivery
+		if name == lambent.ExtensionTrace { // the event's own trace is that of its delivery
 			r.add("Traceparent", e.Extensions[name])
 		}
 	}

@@ -186,8 +186,8 @@ func (r *request) trace(inv *lambent.Invocation) {
 		}
 	}
 	said := parent != ""
-	if parent == "" && isTraceparent(inv.Trace) {
-		parent = inv.Trace
+	if parent == "" {
+		parent = lambent.Traceparent(inv.Trace)
 	}
 	if parent == "" {
 		var span [8]byte
@@ -197,19 +197,10 @@ func (r *request) trace(inv *lambent.Invocation) {
 	if !said {
 		r.add("Traceparent", parent)
 	}
-	if !cloud && isTraceparent(parent) {
+	if parent = lambent.Traceparent(parent); !cloud && parent != "" {
 		span, _ := hex.DecodeString(parent[36:52])
 		r.add("X-Cloud-Trace-Context", parent[3:35]+"/"+strconv.FormatUint(binary.BigEndian.Uint64(span), 10)+";o="+parent[54:55])
 	}
-}
-
-// isTraceparent reports whether s is of the form 00-TRACE-SPAN-FLAGS of W3C.
-func isTraceparent(s string) bool {
-	if len(s) < 55 || s[2] != '-' || s[35] != '-' || s[52] != '-' {
-		return false
-	}
-	_, err := hex.DecodeString(s[3:35] + s[36:52])
-	return err == nil
 }
 
 // trailer is what came behind the body, but for what is not for there.

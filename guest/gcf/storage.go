@@ -71,9 +71,7 @@ func storageEvent(e *lambent.Event) (*lambent.Event, error) {
 	out := *e
 	out.Type, out.Source, out.Subject = "google.cloud.storage.object.v1."+kind, "//storage.googleapis.com/projects/_/buckets/"+o.Bucket, "objects/"+o.Key
 	out.Extensions = map[string]string{"bucket": o.Bucket}
-	if trace := e.Extensions["traceparent"]; trace != "" {
-		out.Extensions["traceparent"] = trace
-	}
+	out.SetTrace(e.Extensions[lambent.ExtensionTrace])
 	out.DataContentType, out.Data = "application/json", data
 	return &out, nil
 }

@@ -8,20 +8,11 @@ import (
 	"lambent"
 )
 
-// traceID returns the invocation's X-Ray header. One that came in is passed on; a
-// W3C traceparent is rewritten, since both carry the same 128-bit trace id
-// (https://docs.aws.amazon.com/xray/latest/devguide/xray-api-sendingdata.html);
-// otherwise there is a new, unsampled one.
+// traceID returns the invocation's X-Ray header: of the trace that came in, or of a new one,
+// which is not sampled.
 func traceID(inv *lambent.Invocation) string {
-	if strings.Contains(inv.Trace, "Root=") {
-		return inv.Trace
-	}
-	if p := strings.Split(inv.Trace, "-"); len(p) == 4 && len(p[1]) == 32 && len(p[2]) == 16 {
-		sampled := "0"
-		if strings.HasSuffix(p[3], "1") {
-			sampled = "1"
-		}
-		return "Root=1-" + p[1][:8] + "-" + p[1][8:] + ";Parent=" + p[2] + ";Sampled=" + sampled
+	if trace := lambent.XRay(inv.Trace); trace != "" {
+		return trace
 	}
 	b := append(make([]byte, 0, 80), "Root=1-"...)
 	b = appendHex(b, uint64(time.Now().Unix()), 8)

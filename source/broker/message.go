@@ -78,6 +78,16 @@ func (m *Message) event(t *lambent.Trigger, now time.Time) lambent.Event {
 	if m.Order != "" {
 		e.Extensions = map[string]string{lambent.PartitionKey: short(m.Order)}
 	}
+	for _, h := range m.Headers {
+		if strings.EqualFold(h.Name, lambent.ExtensionTrace) {
+			e.SetTrace(string(h.Value))
+		}
+	}
+	if m.AMQP != nil {
+		if trace, ok := m.AMQP.Headers[lambent.ExtensionTrace].(lambent.Bytes); ok {
+			e.SetTrace(string(trace))
+		}
+	}
 	if m.Origin != "" {
 		content := e.Data
 		if m.AMQP != nil && m.AMQP.Redelivered { // it was not the first time

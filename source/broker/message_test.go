@@ -47,6 +47,21 @@ func messages() map[string]*Message {
 
 var trigger = &lambent.Trigger{ID: "0199ad6c-0000-7000-8000-000000000001", Since: time.Unix(1764000000, 0).UTC()}
 
+// A message that says of which trace it is makes an event that does.
+func TestTrace(t *testing.T) {
+	const trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+	header := []lambent.Header{{Name: "a", Value: lambent.Bytes("b")}, {Name: "Traceparent", Value: lambent.Bytes(trace)}}
+	for name, m := range map[string]lambent.BrokerMessage{
+		"a header": {Engine: "kafka", Topic: "orders", Headers: header},
+		"AMQP":     {Engine: "rabbitmq", Topic: "jobs", AMQP: &lambent.AMQPProperties{Headers: map[string]any{"traceparent": lambent.Bytes(trace)}}},
+	} {
+		e := (&Message{BrokerMessage: m}).event(trigger, time.Now())
+		if e.Extensions[lambent.ExtensionTrace] != trace {
+			t.Errorf("%s: %v", name, e.Extensions)
+		}
+	}
+}
+
 // Each broker's message is the event that its golden file has: those of functions begin
 // with these.
 func TestEvents(t *testing.T) {

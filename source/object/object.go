@@ -62,8 +62,9 @@ type binding struct {
 // A Change is what one request does to one object.
 type Change struct {
 	lambent.ObjectEvent
-	Time time.Time // when it happened; zero: now
-	Hops int       // functions that led to it
+	Time  time.Time // when it happened; zero: now
+	Hops  int       // functions that led to it
+	Trace string    // of the request, or none
 }
 
 // Open returns a Source that keeps its intents in DIR/PROJECT/intents.
@@ -269,8 +270,10 @@ func event(id string, c *Change) lambent.Event {
 		sum := sha256.Sum256([]byte(key))
 		key = hex.EncodeToString(sum[:])
 	}
-	return lambent.Event{
+	e := lambent.Event{
 		ID: id, Source: "/buckets/" + c.Bucket, Type: kind, Subject: c.Key, Time: c.Time.UTC(), DataContentType: "application/json",
 		Extensions: map[string]string{lambent.PartitionKey: c.Bucket + "/" + key}, Data: data, Hops: c.Hops,
 	}
+	e.SetTrace(c.Trace)
+	return e
 }

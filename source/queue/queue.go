@@ -226,5 +226,6 @@ func event(name string, r *queue.Received) lambent.Event {
 	if r.Group != "" {
 		e.Extensions = map[string]string{lambent.PartitionKey: r.Group}
 	}
+	e.SetTrace(r.Trace)
 	return e
 }
