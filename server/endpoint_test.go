@@ -141,14 +141,17 @@ out = [
     get(boto3.client("s3", config=boto3.session.Config(signature_version="s3v4")).generate_presigned_url("get_object", Params={"Bucket": "state", "Key": "a/b"})),
     sqs.receive_message(QueueUrl=url, WaitTimeSeconds=5)["Messages"][0]["Body"],
     events.put_events(Entries=[{"Source": "shop", "DetailType": "order", "Detail": "{}"}])["FailedEntryCount"],
+    json.load(functions.invoke(FunctionName="shop", Payload=json.dumps({"code": "out = 'called'"}))["Payload"]),
+    functions.invoke(FunctionName="shop", InvocationType="Event", Payload=json.dumps({"code": "out = 1"}))["StatusCode"],
+    fails(functions.invoke, FunctionName="nobody").split(":")[0],
 ]
 `
 
-// A function reaches its project's buckets, queues and events by AWS's clients, with nothing configured.
+// A function reaches its project's buckets, queues, events and functions by AWS's clients, with nothing configured.
 func TestEndpoint(t *testing.T) {
 	onEndpoint(t, func(t *testing.T, s *servertest.Server, network []string) {
 		shop := deployRuns(t, s, "default", "shop", func(r *client.DeployRequest) { r.Network = network })
-		if got, want := fmt.Sprint(run[[]any](t, shop, "shop", everyService)), "[kept kept kept to be done 0]"; got != want {
+		if got, want := fmt.Sprint(run[[]any](t, shop, "shop", everyService)), "[kept kept kept to be done 0 called 202 ResourceNotFoundException]"; got != want {
 			t.Errorf("got %s, want %s", got, want)
 		}
 		if list, err := s.Client.Events(t.Context(), client.ReplayRequest{}, 10); err != nil || len(list) != 1 {

@@ -2,8 +2,12 @@ package v1_test
 
 import (
 	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -98,11 +102,20 @@ func TestEventModes(t *testing.T) {
 		}
 		await(t, s, "f", c.want)
 	}
+	accepted, err := s.Client.Events(t.Context(), client.ReplayRequest{Since: "1h"}, 100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	one := func(id string) string { return `{"specversion":"1.0","id":"` + id + `","source":"/shop","type":"t"}` }
+	many := "[" + strings.Repeat(one("many")+",", 100) + one("many") + "]"
 	for _, c := range []struct {
 		status int
 		body   string
 		header []string
 	}{
+		{400, "[" + one("good 0") + `,{"specversion":"1.0","id":"bad","source":"/shop"},` + one("good 2") + "]", []string{"Content-Type", "application/cloudevents-batch+json"}},
+		{400, "[" + one("good 0") + `,{"specversion":"1.0","id":"bad","source":"/shop","type":"t","time":"today"},` + one("good 2") + "]", []string{"Content-Type", "application/cloudevents-batch+json"}},
+		{413, many, []string{"Content-Type", "application/cloudevents-batch+json"}},
 		{400, `{}`, []string{"Content-Type", "application/cloudevents+json"}},
 		{400, `{"specversion"`, []string{"Content-Type", "application/cloudevents+json"}},
 		{400, `{}`, []string{"Content-Type", "application/cloudevents-batch+json"}},
@@ -114,12 +127,56 @@ func TestEventModes(t *testing.T) {
 		{400, `x`, []string{"Ce-Specversion", "1.0", "Ce-Id", "1", "Ce-Source", "s", "Ce-Type", "t", "Ce-Time", "today"}},
 	} {
 		resp := post(t, s.URL()+"/v1/events", c.body, append(c.header, "Authorization", "Bearer "+s.Token)...)
-		if b, _ := io.ReadAll(resp.Body); resp.StatusCode != c.status {
-			t.Errorf("%s with %v: %d, %s", c.body, c.header, resp.StatusCode, b)
+		if b, _ := io.ReadAll(resp.Body); resp.StatusCode != c.status || strings.Contains(c.body, "good") && !strings.Contains(string(b), "event 1 of the batch") ||
+			c.status == 413 && !strings.Contains(string(b), "101 events are over the limit of 100") {
+			t.Errorf("%.200s with %v: %d, %s", c.body, c.header, resp.StatusCode, b)
 		}
+	}
+	if now, err := s.Client.Events(t.Context(), client.ReplayRequest{Since: "1h"}, 100); err != nil || len(now) != len(accepted) {
+		t.Errorf("of what was refused some was published: %d events, and %d before, %v", len(now), len(accepted), err)
 	}
 	if resp := post(t, s.URL()+"/v1/events", "{}"); resp.StatusCode != http.StatusUnauthorized {
 		t.Errorf("without a token: %d", resp.StatusCode)
+	}
+}
+
+// A webhook whose signature is not the project's, of this message and of now, publishes nothing.
+func TestWebhookSignatures(t *testing.T) {
+	s := servertest.Start(t)
+	secret, err := s.Client.WebhookSecret(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	send := func(id, secret, signed, body string, at time.Time) int {
+		t.Helper()
+		key, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(secret, "whsec_"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		seconds := strconv.FormatInt(at.Unix(), 10)
+		mac := hmac.New(sha256.New, key)
+		mac.Write([]byte(id + "." + seconds + "." + signed))
+		resp := post(t, s.URL()+"/v1/webhooks", body, "Content-Type", "application/json",
+			"Webhook-Id", id, "Webhook-Timestamp", seconds, "Webhook-Signature", "v1,"+base64.StdEncoding.EncodeToString(mac.Sum(nil)))
+		return resp.StatusCode
+	}
+	const body = `{"type":"paid","data":{"n":1}}`
+	now := time.Now()
+	for name, status := range map[string]int{
+		"another's secret": send("m1", "whsec_"+base64.StdEncoding.EncodeToString(make([]byte, 24)), body, body, now),
+		"another body":     send("m2", secret, body, `{"type":"paid","data":{"n":2}}`, now),
+		"long ago":         send("m3", secret, body, body, now.Add(-time.Hour)),
+	} {
+		if status != http.StatusUnauthorized {
+			t.Errorf("%s: %d", name, status)
+		}
+	}
+	if status := send("m4", secret, body, body, now); status != http.StatusAccepted {
+		t.Errorf("as it should be: %d", status)
+	}
+	kept, err := s.Client.Events(t.Context(), client.ReplayRequest{Since: "1h"}, 100)
+	if err != nil || len(kept) != 1 || !strings.Contains(string(kept[0].Event), `"id":"m4"`) {
+		t.Errorf("published: %s, %v", kept, err)
 	}
 }
 

@@ -217,6 +217,42 @@ func TestFailures(t *testing.T) {
 	})
 }
 
+// As many batches are under way at a time as there may be, and no more, however many messages wait.
+func TestParallel(t *testing.T) {
+	t.Parallel()
+	const parallel, messages = 3, 60
+	var mu sync.Mutex
+	running, most, ran := 0, 0, 0
+	together := make(chan struct{}) // closed when as many are as may be
+	s := start(t, "jobs", lambent.Batch{Size: 1, Parallel: parallel}, nil, func([]string) ([]int, error) {
+		mu.Lock()
+		running, ran = running+1, ran+1
+		most = max(most, running)
+		if ran == parallel {
+			close(together)
+		}
+		mu.Unlock()
+		select {
+		case <-together:
+		case <-time.After(10 * time.Second): // and the test fails
+		}
+		time.Sleep(time.Millisecond) // of work
+		mu.Lock()
+		defer mu.Unlock()
+		running--
+		return nil, nil
+	})
+	for i := range messages {
+		s.send("jobs", queue.Message{Body: fmt.Append(nil, i), Delay: -1})
+	}
+	s.empty("jobs")
+	mu.Lock()
+	defer mu.Unlock()
+	if most != parallel || ran != messages {
+		t.Errorf("%d ran, %d at a time at most, want %d and %d", ran, most, messages, parallel)
+	}
+}
+
 // Of a group messages come in their order, one batch at a time.
 func TestGroups(t *testing.T) {
 	t.Parallel()
