@@ -40,7 +40,7 @@ func TestServesWithTheUnitsRights(t *testing.T) {
 	d := daemon.StartUnder(t, []string{setpriv, "--no-new-privs", "--bounding-set", list}, filepath.Join(daemon.Dir(t), "data"), "--driver", "namespace")
 	code := upload(t, d, "app.py", "def handler(event, context):\n    return event\n")
 	if _, err := d.Deploy(t.Context(), "echo", &client.DeployRequest{
-		Runtime: new("python3"), Handler: new("app.handler"), Code: code, TmpMB: new(600), Network: []string{"10.1.2.3:80"},
+		Runtime: new("python3"), Handler: new("app.handler"), Code: code, Network: []string{"10.1.2.3:80"},
 	}, nil); err != nil {
 		t.Fatal(err)
 	}
