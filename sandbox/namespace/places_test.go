@@ -49,7 +49,11 @@ func TestAccepts(t *testing.T) {
 // and however, and whatever those may do who can write there.
 func TestPlaces(t *testing.T) {
 	needRoot(t)
-	dir, err := os.MkdirTemp("/var/lib", "lambent-test-") // not /tmp, where no interpreter may lie
+	const above = "/var/lib" // not /tmp, where no interpreter may lie
+	if err := os.MkdirAll(above, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	dir, err := os.MkdirTemp(above, "lambent-test-")
 	if err != nil {
 		t.Fatal(err)
 	}
