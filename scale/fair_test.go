@@ -77,6 +77,23 @@ func TestFairSavesNothingUp(t *testing.T) {
 	}
 }
 
+// TestFairBehind: who has had less than a function is looked for among other projects, and in its
+// own only where no other waits: a place that is given up is for whichever project is next.
+func TestFairBehind(t *testing.T) {
+	var f scale.Fair
+	f.Wait("a", "one")
+	f.Wait("a", "two")
+	f.Charge("a", "one", 100, 1)
+	if !f.Behind("a", "one", 99) || f.Behind("a", "one", 101) || f.Behind("a", "two", 0) {
+		t.Error("the other function of the project has had 100 less")
+	}
+	f.Wait("b", "f")
+	f.Charge("b", "f", 100, 1)
+	if f.Behind("a", "one", 99) {
+		t.Error("another project is next, and has had as much")
+	}
+}
+
 // TestFairIsWithinOneOfEach: whoever waits all the time gets, of each while, its
 // share but for one service of each (the theorem of start-time fair queueing).
 func TestFairIsWithinOneOfEach(t *testing.T) {
@@ -114,6 +131,17 @@ func TestGreedyDual(t *testing.T) {
 		quick.Last = now
 		if now > 24*time.Hour {
 			t.Fatal("what was dear once is never evicted")
+		}
+	}
+
+	dear := &scale.Standing{Uses: 10, Cold: 100 * ms, GB: 0.125}
+	for now := 25 * time.Hour; ; now += time.Second { // of those that come once each
+		once := &scale.Standing{Uses: 1, Last: now, Cold: 100 * ms, GB: 0.125}
+		if g.Priority(once) > g.Priority(dear) {
+			break
+		}
+		if g.Evicted(now, g.Priority(once)); now > 26*time.Hour {
+			t.Fatal("what is not used any more does not age")
 		}
 	}
 }

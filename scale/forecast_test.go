@@ -1,6 +1,7 @@
 package scale_test
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -166,6 +167,63 @@ func TestForecastIsSpurned(t *testing.T) {
 	s.Started(s.now, &box{}, 500*ms)
 	if s.calls(t, 1); s.ahead < 4 {
 		t.Errorf("%d start ahead when there are more", s.ahead)
+	}
+}
+
+// TestForecastIsNotWhereFull: what starts ahead takes no processor from who runs.
+func TestForecastIsNotWhereFull(t *testing.T) {
+	s := newSurge(t)
+	s.full = true
+	if s.calls(t, 19); s.ahead > 0 {
+		t.Errorf("%d start ahead though processors are full", s.ahead)
+	}
+}
+
+// seen is a policy that remembers what it is told.
+type seen struct {
+	scale.Fixed
+	foreseen []bool
+}
+
+func (s *seen) Used(_ int, _ time.Duration, foreseen bool) { s.foreseen = append(s.foreseen, foreseen) }
+
+// TestForeseen: a policy is told which uses were foreseen for as long as a start takes: those
+// late in a burst, and not its first.
+func TestForeseen(t *testing.T) {
+	told := &seen{Fixed: scale.Fixed(10 * time.Minute)}
+	p, h := newPool(func(c *scale.Config) { c.Policy, c.Forecast = told, true })
+	warm(t, p, h, 100, 500*ms, 10*time.Second)
+	for now := time.Minute; now < 65*time.Second; now += 50 * ms {
+		if _, ok := p.Take(now); !ok {
+			t.Fatal("nothing is idle")
+		}
+	}
+	if f := told.foreseen; len(f) != 100 || slices.Contains(f[:10], true) || !f[99] { // 10 in a start's time
+		t.Errorf("foreseen: %v", f)
+	}
+}
+
+// TestForecastIsForAMinute: whatever starts take, what no call comes for ends in two minutes.
+func TestForecastIsForAMinute(t *testing.T) {
+	p, h := newPool(func(c *scale.Config) { c.Policy, c.Forecast = scale.None{}, true })
+	boxes := warm(t, p, h, 1, 20*time.Second, time.Minute)
+	p.Gone(2*time.Minute, boxes[0])
+	now := 2 * time.Minute
+	for range 10 {
+		wait(t, p, now)
+		now += 100 * ms
+	}
+	for p.Due(now); h.starts > 0; h.starts-- {
+		p.Started(now, &box{}, 20*time.Second)
+	}
+	for _, c := range h.served[1:] {
+		p.Free(now, c.got, 100*ms)
+	}
+	for ; p.Next() != scale.Never; p.Due(now) {
+		now = max(now, p.Next())
+	}
+	if s := p.Stats(); s.Idle > 0 || now < 3*time.Minute || now > 5*time.Minute {
+		t.Errorf("%+v at %v", s, now)
 	}
 }
 

@@ -214,22 +214,24 @@ func TestNodeGivesBack(t *testing.T) {
 // TestNodeYieldsOnce: an instance that serves several at a time gives one place up, and
 // what it goes on with until it ends is paid for.
 func TestNodeYieldsOnce(t *testing.T) {
-	n := &scale.Node[*tenant]{MaxInstances: 1}
-	a, b := newTenant("a", 1, 1024), newTenant("b", 2, 1024)
-	n.Admit(0, a, false)
-	n.Admit(0, b, false)
-	n.Admit(0, a, false)
-	ends := false
-	for range 10 {
-		if n.Yields(a, time.Second, ends) {
-			if ends {
-				t.Fatal("an instance that ends gives its place up again")
+	for _, other := range []string{"a", "b"} { // a function of the same project, or another's
+		n := &scale.Node[*tenant]{MaxInstances: 1}
+		a, b := newTenant("a", 1, 1024), newTenant(other, 2, 1024)
+		n.Admit(0, a, false)
+		n.Admit(0, b, false)
+		n.Admit(0, a, false)
+		ends := false
+		for range 10 {
+			if n.Yields(a, time.Second, ends) {
+				if ends {
+					t.Fatal("an instance that ends gives its place up again")
+				}
+				ends = true
 			}
-			ends = true
 		}
-	}
-	if !ends {
-		t.Fatal("it keeps its place")
+		if !ends {
+			t.Fatalf("it keeps its place, for which a function of project %s waits", other)
+		}
 	}
 }
 
@@ -374,5 +376,46 @@ func TestHopeIsNewForWhoComesBack(t *testing.T) {
 		}
 		n.Forget(big)
 		n.Forget(small)
+	}
+}
+
+// TestPassedOverForLonger: who has no place after having been passed over is so for twice as
+// long, and for an hour at the most; and who had one in between for a minute again.
+func TestPassedOverForLonger(t *testing.T) {
+	n := &scale.Node[*tenant]{MaxInstances: 10, MemoryMB: 1024}
+	kept, big, small := newTenant("a", 1, 512), newTenant("b", 2, 768), newTenant("c", 3, 128)
+	n.Admit(0, kept, false)
+	now := time.Duration(0)
+	passed := func() time.Duration {
+		n.Grant(now)
+		n.Admit(now, small, false)
+		if _, ok := n.Grant(now); ok {
+			t.Fatal("nothing is kept for who is next")
+		}
+		now = n.Until()
+		if p, ok := n.Grant(now); !ok || p != small {
+			t.Fatalf("at %v nobody is passed over", now)
+		}
+		n.Return(small)
+		begun := now
+		n.Grant(now)
+		now = n.Until()
+		return now - begun
+	}
+	n.Admit(0, big, false)
+	for want := time.Minute; want < 128*time.Minute; want *= 2 {
+		if got := passed(); got != min(want, time.Hour) {
+			t.Fatalf("passed over for %v, want %v", got, want)
+		}
+	}
+	n.Leave(kept)
+	if p, ok := n.Grant(now); !ok || p != big {
+		t.Fatal("there is room, and it has no place")
+	}
+	n.Return(big)
+	n.Admit(now, kept, false)
+	n.Admit(now, big, false)
+	if got := passed(); got != time.Minute {
+		t.Errorf("after it had a place it is passed over for %v", got)
 	}
 }

@@ -78,6 +78,51 @@ func TestThriftSpendsWhereItPays(t *testing.T) {
 	if first, ninth := length(p, 1, c), length(p, 9, c); first == ninth {
 		t.Error("what is learnt of one level holds for all")
 	}
+	if got, _ := p.Want(9, 30*time.Minute+30*time.Second, c); !got {
+		t.Error("nothing is learnt for a level of which nothing is known")
+	}
+	for _, at := range []struct { // keeping it until it is used, on average, is worth 47 ms for 1 GB
+		cold time.Duration
+		gb   float64
+		want bool
+	}{{48 * ms, 1, false}, {60 * ms, 1, true}, {60 * ms, 2, false}} {
+		if got, _ := p.Want(1, 30*time.Minute+30*time.Second, cost(at.cold, at.gb)); got != at.want {
+			t.Errorf("what comes each 30 min, has %g GB and starts in %v is started ahead: %v", at.gb, at.cold, got)
+		}
+	}
+}
+
+// TestThriftKeepsOverShortPauses: an instance is not ended where that saves less than the start
+// ahead costs.
+func TestThriftKeepsOverShortPauses(t *testing.T) {
+	for later, want := range map[time.Duration]bool{time.Minute: true, 10 * time.Minute: false} {
+		p := scale.NewThrift(scale.DefaultRate)
+		for range 50 {
+			p.Used(1, 10*time.Second, false)
+			p.Used(1, later, false)
+		}
+		if got, _ := p.Want(1, (10*time.Second+later)/2, scale.Cost{Cold: 500 * ms, GB: 1}); got != want {
+			t.Errorf("what comes after 10 s or %v is wanted in between: %v", later, got)
+		}
+	}
+}
+
+// TestThriftForgets: what was true of thousands of uses counts no more once it has not been for
+// as many hundreds.
+func TestThriftForgets(t *testing.T) {
+	p, c := scale.NewThrift(scale.DefaultRate), scale.Cost{Cold: 500 * ms, GB: 1}
+	for range 5100 {
+		p.Used(1, 20*time.Minute, false)
+	}
+	if _, until := kept(p, 1, c); until < 20 {
+		t.Errorf("what comes each 20 min is kept until minute %d", until)
+	}
+	for range 2500 {
+		p.Used(1, 5*time.Minute, false)
+	}
+	if _, until := kept(p, 1, c); until < 5 || until > 15 {
+		t.Errorf("what comes each 5 min by now is kept until minute %d", until)
+	}
 }
 
 // TestThriftKeepsForSurprises: an instance that a forecast would have had started in

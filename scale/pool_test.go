@@ -269,6 +269,66 @@ func TestPatienceEnds(t *testing.T) {
 	}
 }
 
+// TestShortRunsArePatient: where many runs fit into a start, and somebody is served all the while,
+// who has waited for longer than a start takes waits on, though not for ever.
+func TestShortRunsArePatient(t *testing.T) {
+	for _, c := range []struct {
+		run, takes time.Duration // the shortest, and those in line
+		waiting    int
+		after      time.Duration // the first start
+	}{
+		{run: ms, takes: 10 * ms, waiting: 20, after: scale.Never},
+		{run: ms, takes: 99 * ms, waiting: 30, after: 16 * 100 * ms},
+		{run: 10 * ms, takes: 50 * ms, waiting: 10, after: 100 * ms},
+	} {
+		p, h := newPool(nil)
+		warm(t, p, h, 1, 100*ms, c.run)
+		now := time.Second
+		b, _ := p.Take(now)
+		for range c.waiting {
+			wait(t, p, now)
+		}
+		after := scale.Never
+		for ends := now + c.takes; p.Stats().Waiting > 0 && h.starts == 0; p.Due(now) {
+			if now = min(ends, p.Next()); now == ends {
+				p.Free(now, b, c.takes)
+				ends = now + c.takes
+			}
+		}
+		if h.starts > 0 {
+			after = now - time.Second
+		}
+		if after != c.after {
+			t.Errorf("%d in line for runs of %v to %v: one starts after %v, want %v", c.waiting, c.run, c.takes, after, c.after)
+		}
+	}
+}
+
+// TestBurstOfStartsIsForgotten: that starts took long while there were many says nothing half
+// a second later.
+func TestBurstOfStartsIsForgotten(t *testing.T) {
+	p, h := newPool(nil)
+	b := warm(t, p, h, 1, 5*ms, 50*ms)[0]
+	for range 10 {
+		slow := &box{}
+		p.Begin()
+		p.Started(time.Second, slow, time.Second)
+		p.Died(slow)
+		p.Gone(time.Second, slow)
+	}
+	p.Take(time.Second)
+	w := wait(t, p, time.Second)
+	if h.starts != 0 {
+		t.Fatal("one starts, which would take longer than the run")
+	}
+	p.Leave(w)
+	p.Free(time.Second+50*ms, b, 50*ms)
+	p.Take(1501 * ms)
+	if wait(t, p, 1501*ms); h.starts != 1 {
+		t.Error("none starts, though that may take 5 ms again")
+	}
+}
+
 // TestAnsweredIsAsGoodAsFree: nothing is started for a caller that calls again at
 // once.
 func TestAnsweredIsAsGoodAsFree(t *testing.T) {
@@ -288,13 +348,21 @@ func TestAnsweredIsAsGoodAsFree(t *testing.T) {
 	if h.starts != 1 {
 		t.Fatal("it counts on an instance that has not answered")
 	}
+	first, h2 := newPool(nil)
+	a := wait(t, first, 0)
+	first.Started(100*ms, &box{}, 100*ms)
+	first.Answered(a.got, ms)
+	wait(t, first, 101*ms)
+	if first.Due(110 * ms); h2.starts > 1 {
+		t.Fatal("it starts one beside the first, which has answered")
+	}
 	if !p.Leave(d) || p.Leave(d) || p.Leave(c) {
 		t.Fatal("who leaves was not in line, or is still, or was though it had been served")
 	}
 }
 
 func TestCrashingInit(t *testing.T) {
-	p, h := newPool(nil)
+	p, _ := newPool(nil)
 	a, b := wait(t, p, 0), wait(t, p, 0)
 	p.Due(5 * ms)
 	if told, ok := p.Failed(10*ms, true); !ok || told != a {
@@ -306,20 +374,38 @@ func TestCrashingInit(t *testing.T) {
 	if told, ok := p.Failed(11*ms, true); !ok || told != b {
 		t.Fatal("the second in line is to be told of the second failure")
 	}
-	h.starts = 0
-	r := p.Wait(12*ms, scale.Never, &call{})
+	now := 12 * ms
+	r := p.Wait(now, scale.Never, &call{})
 	if r.Reason != scale.Crashing || r.RetryAfter != 98*ms {
 		t.Fatalf("while starts are held back: %+v", r)
 	}
-	for n, want := range []time.Duration{200 * ms, 400 * ms, 800 * ms} {
-		now := time.Duration(n+1) * time.Minute
+	until := func(at time.Duration) {
+		for ; p.Next() <= at; p.Due(now) {
+			now = max(now, p.Next())
+		}
+		now = at
+	}
+	fails := func(at, want time.Duration) {
+		t.Helper()
+		until(at)
 		wait(t, p, now)
 		p.Failed(now, true)
-		if r := p.Wait(now, scale.Never, &call{}); r.RetryAfter != want {
-			t.Fatalf("after %d failures in a row: %+v, want %v", n+2, r, want)
+		if r = p.Wait(now, scale.Never, &call{}); r.Reason != scale.Crashing || r.RetryAfter != want {
+			t.Fatalf("after one more failure: %+v, want %v", r, want)
 		}
 	}
-	c := wait(t, p, time.Hour)
+	r.RetryAfter = 98 * ms
+	for want := 200 * ms; want < 30*time.Second; want *= 2 {
+		fails(now+r.RetryAfter, want)
+	}
+	fails(now+r.RetryAfter, 30*time.Second)
+	fails(now+r.RetryAfter+time.Minute-1, 30*time.Second) // the most; and not forgiven yet
+	fails(now+r.RetryAfter+time.Minute, 100*ms)           // forgiven, as it has been quiet for twice as long
+
+	until(time.Hour)
+	wait(t, p, now)
+	p.Failed(now, false)
+	c := wait(t, p, time.Hour) // the platform's failure holds nothing back
 	p.Started(time.Hour, &box{}, 5*ms)
 	if c.got == nil {
 		t.Fatal("not served after it has recovered")
@@ -609,6 +695,9 @@ func TestMinimum(t *testing.T) {
 	if h.starts != 3 {
 		t.Fatal("one that died has no successor")
 	}
+	if p.Begin(); p.Spare() != 0 {
+		t.Fatal("one gives way for those that start, of which none may come to be")
+	}
 	p.Retire()
 	if len(h.ended) != 1 {
 		t.Fatal("they outlive a deploy")
@@ -757,12 +846,28 @@ func TestLastingAreNoCrowd(t *testing.T) {
 	wait(t, p, now) // for others, who may take short
 }
 
+// TestLastingEnd: of two that run for long one ends, and is no reason any more to count one less.
+func TestLastingEnd(t *testing.T) {
+	p, _, busy := crowd(t, 4, ms/2)
+	p.Free(time.Second, busy[2], ms)
+	p.Free(time.Second, busy[3], ms)
+	now := time.Second + 50*ms
+	p.Take(now)
+	p.Free(now, busy[0], 50*ms)
+	if _, ok := p.Take(now); !ok {
+		t.Fatal("one waits though one processor's worth runs short")
+	}
+	if _, ok := p.Take(now); ok {
+		t.Error("one serves beside as many short ones as there are processors")
+	}
+}
+
 // TestIdleForWhoWouldBeRefused: nobody is refused for the wait in a crowd while an instance is idle,
 // nor told that another one could not be made.
 func TestIdleForWhoWouldBeRefused(t *testing.T) {
 	p, h, busy := crowd(t, 5, ms/2)
 	cfg := scale.Default(128)
-	cfg.Policy, cfg.Forecast, cfg.Processors, cfg.Queue, cfg.Max, cfg.FreezeAfter = scale.Fixed(time.Minute), false, 2, 3, 5, 0
+	cfg.Policy, cfg.Forecast, cfg.Processors, cfg.Queue, cfg.Max, cfg.FreezeAfter, cfg.QueueWait = scale.Fixed(time.Minute), false, 2, 3, 5, 0, ms/2
 	p.Set(cfg)
 	for _, b := range busy[2:] {
 		p.Free(time.Second, b, ms)

@@ -107,7 +107,7 @@ func (p *Pool[I, W]) shortWith(now time.Duration, starting int) bool {
 	switch {
 	case serve == 0 || now >= patient:
 		return true
-	case n <= p.settling || !p.pace.known() || p.pace.of(n-p.settling, serve) <= start:
+	case !p.pace.known() || p.pace.of(n-p.settling, serve) <= start:
 		p.by(patient)
 		return false
 	default:
