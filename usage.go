@@ -29,7 +29,8 @@ type Usage struct {
 	RunUS     int64 `json:"run_us"`               // in the function
 	ShareUS   int64 `json:"share_us,omitempty"`   // of RunUS, where others were in the instance at the same time: they divide what is billed; 0: all of it
 	BusyUS    int64 `json:"busy_us,omitempty"`    // where Concurrency is set: for how long the instance was busy without a pause, its init included; 0: it still was
-	RespondUS int64 `json:"respond_us,omitempty"` // the answer was handed on, up to this record; of a stream while it ran
+	StreamUS  int64 `json:"stream_us,omitempty"`  // of RunUS: what was streamed was handed on meanwhile, to a caller who may be slow
+	RespondUS int64 `json:"respond_us,omitempty"` // the answer was handed on, up to this record
 	BilledMS  int64 `json:"billed_ms"`
 	MemoryMB  int   `json:"memory_mb"` // the limit
 	TmpMB     int   `json:"tmp_mb,omitempty"`

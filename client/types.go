@@ -228,15 +228,16 @@ type Invocation struct {
 	Runtime     string    `json:"runtime"`
 	Guest       string    `json:"guest,omitempty"` // The contract with its code: lambda, or gcf for Google's functions and other web servers
 	Instance    string    `json:"instance"`
-	Start       time.Time `json:"start"`              // When the request arrived
-	End         time.Time `json:"end"`                // When the answer's last byte was ready
-	QueueUS     int64     `json:"queue_us"`           // Waited for an instance, or for the start of one
-	PlaceUS     int64     `json:"place_us"`           // A sandbox was taken or made, and the code put into it; 0 on a warm start
-	InitUS      int64     `json:"init_us"`            // Initialised the code; 0 on a warm start
-	RunUS       int64     `json:"run_us"`             // In the function
-	ShareUS     int64     `json:"share_us,omitempty"` // Of RunUS, where others ran in the instance at the same time, which divide what is billed; 0: all of it
-	BusyUS      int64     `json:"busy_us,omitempty"`  // Where concurrency is there: how long the instance was busy without a pause, its init included; 0: it still was
-	RespondUS   int64     `json:"respond_us"`         // The answer was handed on; of a stream while the function ran
+	Start       time.Time `json:"start"`               // When the request arrived
+	End         time.Time `json:"end"`                 // When the answer's last byte was ready
+	QueueUS     int64     `json:"queue_us"`            // Waited for an instance, or for the start of one
+	PlaceUS     int64     `json:"place_us"`            // A sandbox was taken or made, and the code put into it; 0 on a warm start
+	InitUS      int64     `json:"init_us"`             // Initialised the code; 0 on a warm start
+	RunUS       int64     `json:"run_us"`              // In the function
+	ShareUS     int64     `json:"share_us,omitempty"`  // Of RunUS, where others ran in the instance at the same time, which divide what is billed; 0: all of it
+	BusyUS      int64     `json:"busy_us,omitempty"`   // Where concurrency is there: how long the instance was busy without a pause, its init included; 0: it still was
+	StreamUS    int64     `json:"stream_us,omitempty"` // Of RunUS, where the answer was streamed: it was handed on to its caller, who may be slow
+	RespondUS   int64     `json:"respond_us"`          // The answer was handed on once the function was done
 	BilledMS    int64     `json:"billed_ms"`
 	MemoryMB    int       `json:"memory_mb"` // The limit
 	TmpMB       int       `json:"tmp_mb"`

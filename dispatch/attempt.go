@@ -35,13 +35,13 @@ type attempt struct {
 	err    error  // of the ledger
 	apart  bool   // the protocol was switched
 
-	cancel     context.CancelFunc // ends the run; nil: a caller who is gone does not
-	responding time.Duration      // the caller was written to, before the end
-	computed   time.Duration      // processor time; 0: not known
-	slice      slice              // of an instance that serves several at a time
-	answers    bool               // it is with the guest, and the instance may serve others
-	cold       bool               // it is the first that the instance serves, and waited for its start
-	oom        bool               // the kernel ended something inside for the memory limit
+	cancel    context.CancelFunc // ends the run; nil: a caller who is gone does not
+	streaming time.Duration      // the caller was written to, before the end
+	computed  time.Duration      // processor time; 0: not known
+	slice     slice              // of an instance that serves several at a time
+	answers   bool               // it is with the guest, and the instance may serve others
+	cold      bool               // it is the first that the instance serves, and waited for its start
+	oom       bool               // the kernel ended something inside for the memory limit
 }
 
 func newAttempt(d *Dispatcher, inv *lambent.Invocation, t lambent.Target, reply lambent.Reply) *attempt {
@@ -185,7 +185,7 @@ func (a *attempt) Write(b []byte) (int, error) {
 		return len(b), nil
 	}
 	begun := time.Now()
-	defer func() { a.responding += time.Since(begun) }()
+	defer func() { a.streaming += time.Since(begun) }()
 	if err := a.begin(); err != nil {
 		return 0, err
 	}
@@ -333,7 +333,7 @@ func (a *attempt) finish(u *lambent.Usage, res lambent.Result, closeLog func(...
 	default:
 		res.LogTail = closeLog(faultLine(u, f), endLine(u.ID), ReportLine(u))
 	}
-	u.RespondUS = (a.responding + time.Since(u.End)).Microseconds()
+	u.StreamUS, u.RespondUS = a.streaming.Microseconds(), time.Since(u.End).Microseconds()
 	if a.err = a.d.cfg.Usage(u); a.err != nil {
 		a.d.cfg.Logger.Error("a usage record cannot be written", "request", u.ID, "error", a.err)
 		return

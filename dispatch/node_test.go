@@ -89,6 +89,31 @@ func TestMemoryIsPromisedOnce(t *testing.T) {
 	})
 }
 
+// Of idle instances the one goes whose start takes least, whichever was used last.
+func TestDearOnesStay(t *testing.T) {
+	for _, first := range []string{"dear", "cheap"} {
+		synctest.Test(t, func(t *testing.T) {
+			hour := time.Hour
+			n := newNode(t, &script{}, func(c *dispatch.Config) { c.MaxInstances, c.KeepAlive = 2, &hour })
+			n.guest.init = func(_ context.Context, k int) error {
+				if (k == 1) == (first == "dear") {
+					time.Sleep(time.Second)
+				}
+				return nil
+			}
+			last := map[string]string{"dear": "cheap", "cheap": "dear"}[first]
+			for _, f := range []string{first, last, "new"} {
+				n.function("a", f, 128)
+				n.call("a", f)
+			}
+			n.call("a", "dear")
+			if r := n.records(); r[3].Function != "dear" || r[3].Cold {
+				t.Errorf("after %s and %s the one that takes a second to start gave way: %+v", first, last, r[3])
+			}
+		})
+	}
+}
+
 // A project that floods the node does not keep another out, and has as much of it
 // as the other while both want more.
 func TestProjectsShareTheNode(t *testing.T) {
@@ -351,7 +376,8 @@ func TestWhoDoesNotFitIsPassedOver(t *testing.T) {
 	t.Run("long", func(t *testing.T) { synctest.Test(t, test(0, 9*time.Minute)) })
 }
 
-// Who was passed over has a place as soon as those that are idle can give it.
+// Who was passed over, so that another has what is free, has a place as soon as those that are
+// idle can give it.
 func TestPassedOverHasAPlaceInTheEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNode(t, &script{invoke: func(_ context.Context, _ *scripted, inv *lambent.Invocation, out lambent.Reply) error {
@@ -366,9 +392,15 @@ func TestPassedOverHasAPlaceInTheEnd(t *testing.T) {
 		n.function("c", "small", 512)
 		var wg sync.WaitGroup
 		wg.Go(func() { n.call("a", "kept") })
-		n.call("c", "small")
 		time.Sleep(time.Second)
 		begun := time.Now()
+		wg.Go(func() {
+			time.Sleep(time.Second)
+			r := n.call("c", "small")
+			if took := time.Since(begun); r.err != nil || took < 5*time.Second || took > 6*time.Second {
+				t.Errorf("the one that fits: after %v: %v", took, r.err)
+			}
+		})
 		r := n.call("b", "big")
 		if took := time.Since(begun); r.err != nil || took < 18*time.Second || took > 20*time.Second {
 			t.Errorf("after %v: %v", took, r.err)

@@ -122,6 +122,8 @@ func set(u *lambent.Usage, key, value []byte, text bool) bool {
 		u.QueueUS = n
 	case "place_us":
 		u.PlaceUS = n
+	case "stream_us":
+		u.StreamUS = n
 	case "respond_us":
 		u.RespondUS = n
 	case "init_us":

@@ -49,6 +49,9 @@ func appendRecord(b []byte, u *lambent.Usage) []byte {
 	if u.BusyUS != 0 {
 		b = strconv.AppendInt(append(b, `,"busy_us":`...), u.BusyUS, 10)
 	}
+	if u.StreamUS != 0 {
+		b = strconv.AppendInt(append(b, `,"stream_us":`...), u.StreamUS, 10)
+	}
 	if u.RespondUS != 0 {
 		b = strconv.AppendInt(append(b, `,"respond_us":`...), u.RespondUS, 10)
 	}

@@ -31,7 +31,8 @@ type Invocation struct {
 	RunUS       int64     `json:"run_us" doc:"In the function" example:"1234"`
 	ShareUS     int64     `json:"share_us,omitempty" doc:"Of run_us, where others ran in the instance at the same time, which divide what is billed; absent: all of it"`
 	BusyUS      int64     `json:"busy_us,omitempty" doc:"Where concurrency is there: how long the instance was busy without a pause, its init included; absent: it still was"`
-	RespondUS   int64     `json:"respond_us" doc:"The answer was handed on; of a stream while the function ran"`
+	StreamUS    int64     `json:"stream_us,omitempty" doc:"Of run_us, where the answer was streamed: it was handed on to its caller, who may be slow"`
+	RespondUS   int64     `json:"respond_us" doc:"The answer was handed on once the function was done"`
 	BilledMS    int64     `json:"billed_ms" example:"2"`
 	MemoryMB    int       `json:"memory_mb" doc:"The limit" example:"128"`
 	TmpMB       int       `json:"tmp_mb" example:"512"`
@@ -49,7 +50,7 @@ func invocation(u *lambent.Usage) Invocation {
 	return Invocation{
 		ID: u.ID, Attempt: u.Attempt, Project: u.Project, Function: u.Function, Version: u.Version, Alias: u.Alias,
 		Trigger: u.Trigger, Runtime: u.Runtime, Guest: u.Guest, Instance: u.Instance, Start: u.Start, End: u.End,
-		QueueUS: u.QueueUS, PlaceUS: u.PlaceUS, InitUS: u.InitUS, RunUS: u.RunUS, ShareUS: u.ShareUS, BusyUS: u.BusyUS, RespondUS: u.RespondUS, BilledMS: u.BilledMS, MemoryMB: u.MemoryMB, TmpMB: u.TmpMB,
+		QueueUS: u.QueueUS, PlaceUS: u.PlaceUS, InitUS: u.InitUS, RunUS: u.RunUS, ShareUS: u.ShareUS, BusyUS: u.BusyUS, StreamUS: u.StreamUS, RespondUS: u.RespondUS, BilledMS: u.BilledMS, MemoryMB: u.MemoryMB, TmpMB: u.TmpMB,
 		Concurrency: u.Concurrency, PeakMB: u.PeakMB, CPUUS: u.CPUUS, BytesIn: u.BytesIn, BytesOut: u.BytesOut, Cold: u.Cold, Outcome: u.Outcome, Error: u.Error,
 	}
 }

@@ -44,7 +44,8 @@ func traceCommand(p *program) *cobra.Command {
 	return c
 }
 
-// waterfall draws each step from where the one before it ended.
+// waterfall draws each step from where the one before it ended. What was streamed went out
+// while the code ran, which is no step of its own.
 func waterfall(r *client.Invocation) (rows table) {
 	const width = 40
 	type step struct {
@@ -65,6 +66,9 @@ func waterfall(r *client.Invocation) (rows table) {
 		from, to := int(at*width/total), int((at+s.us)*width/total)
 		at += s.us
 		rows = append(rows, []string{fmt.Sprint(r.Attempt), s.name, microseconds(s.us), strings.Repeat(" ", from) + strings.Repeat("█", max(1, to-from))})
+		if s.name == "run" && r.StreamUS > 0 {
+			rows = append(rows, []string{fmt.Sprint(r.Attempt), "stream", microseconds(r.StreamUS), "of the run: the caller took what was streamed"})
+		}
 	}
 	if where := limit(lambent.FaultKind(r.Outcome), r); where != "" {
 		rows = append(rows, []string{fmt.Sprint(r.Attempt), "limit", "", where})
@@ -73,5 +77,5 @@ func waterfall(r *client.Invocation) (rows table) {
 	if r.Error != "" {
 		outcome += ": " + r.Error
 	}
-	return append(rows, []string{fmt.Sprint(r.Attempt), "total", microseconds(r.End.Sub(r.Start).Microseconds()), r.Function + " " + r.Version + ", " + outcome})
+	return append(rows, []string{fmt.Sprint(r.Attempt), "total", microseconds(total), r.Function + " " + r.Version + ", " + outcome})
 }
