@@ -40,9 +40,9 @@ var rules = []rule{
 
 	{"server/servertest", "server client", "", "a server in process for whoever tests with one"},
 
-	{"api/v1", "auth control internal/webhook logs meter trigger", "client server server/servertest", "our own API is a thin face over the core; it calls through lambent.Invoker, never dispatch"},
+	{"api/v1", "auth control internal/intake internal/webhook logs meter trigger", "client server server/servertest", "our own API is a thin face over the core; it calls through lambent.Invoker, never dispatch"},
 	{"api/aws", "auth control internal/* logs meter queue trigger", "client server server/servertest", "AWS's protocols over the core: who signs, what is meant, and in which words it is refused"},
-	{"api/web", "", "auth client server server/servertest", "function URLs need an Invoker and a way to resolve names, and nothing else of ours"},
+	{"api/web", "internal/intake", "auth client server server/servertest", "function URLs need an Invoker and a way to resolve names, and nothing else of ours"},
 	{"client", "", "server server/servertest", "what a user of the API may import without importing the platform"},
 
 	{"control", "store", "", "knows functions as records; code, runtimes and builds are functions that server hands it"},

@@ -23,11 +23,12 @@ func (s *Server) openBuilds(context.Context) (err error) {
 	if err := s.clearWork(s.path("build", "work")); err != nil {
 		return err
 	}
+	memory := memoryShares()
 	o := build.Options{
 		CacheDir: s.path("build"), WorkDir: s.path("build", "work"), Path: s.cfg.Path, Proxy: s.cfg.GoProxy, SumDB: s.cfg.GoSumDB, NoSumDB: s.cfg.GoNoSumDB,
 		GoCache: s.cfg.GoCache, GoModCache: s.cfg.GoModCache,
 		Trees: s.code, MaxTree: s.limits.MaxTree, MaxFiles: s.limits.MaxFiles,
-		Driver: s.driver, Env: s.cfg.BuildEnv, MemoryMB: buildMB(), Logger: s.log,
+		Driver: s.driver, Env: s.cfg.BuildEnv, MemoryMB: memory.build, AtOnce: memory.builds, Logger: s.log,
 	}
 	if s.driverName != driverProcess {
 		o.Network = buildNetwork(o.Env)
@@ -57,17 +58,6 @@ func (s *Server) clearWork(work string) error {
 		}
 	})
 	return nil
-}
-
-// buildMB is the memory of one build, of which there are two at a time: a sixteenth of
-// the machine's, so that both fit into what functions are not promised.
-func buildMB() int {
-	const least, most = 512, 2048
-	total := machineMemory() >> 20
-	if total == 0 {
-		return most
-	}
-	return int(min(max(total/16, least), most))
 }
 
 // registries are where packages come from. Where there are mirrors of them on a private

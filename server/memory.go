@@ -68,18 +68,38 @@ func memoryLimit() int64 {
 	return unknown
 }
 
-// spareMB is how much memory functions may be promised together: all that the
-// machine has but an eighth, and at least 512 MB less, for itself and the server. 0
-// where that is not known.
-func spareMB() int {
-	total := machineMemory() >> 20
-	if total == 0 {
-		return 0
-	}
-	return int(max(total-max(total/8, 512), total/2))
+// A shares is how a machine's memory is divided, in MB: nobody is promised what is another's.
+type shares struct {
+	functions int // what instances may be promised together
+	build     int // of one build
+	builds    int // at a time
+	server    int // of this process, of what is parked, and of the system
+	bodies    int // of that, of requests (see internal/intake)
 }
 
-// machineMemory is what the machine has in bytes; 0 if that cannot be told.
+// share divides so many MB. Functions have half at least.
+func share(total int) shares {
+	s := shares{build: min(max(total/16, min(total/4, 512)), 2048), builds: 2, server: min(max(total/16, 512), total/4)}
+	if total < 3<<10 {
+		s.builds = 1
+	}
+	s.functions, s.bodies = total-s.builds*s.build-s.server, s.server/4
+	return s
+}
+
+// memoryShares is that for this machine. Where it is not known what it has, functions have no
+// bound together, and the rest is for one of 32 GB.
+func memoryShares() shares {
+	if total := int(machineMemory() >> 20); total > 0 {
+		return share(total)
+	}
+	s := share(32 << 10)
+	s.functions = 0
+	return s
+}
+
+// machineMemory is what the machine has in bytes, or the control groups in which this process
+// is may have; 0 if that cannot be told.
 func machineMemory() int64 {
 	b, err := os.ReadFile("/proc/meminfo")
 	if err != nil {
@@ -89,5 +109,5 @@ func machineMemory() int64 {
 	if _, err := fmt.Sscanf(string(b), "MemTotal: %d kB", &kb); err != nil {
 		return 0
 	}
-	return kb << 10
+	return min(kb<<10, groupMemory())
 }

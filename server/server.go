@@ -32,6 +32,7 @@ import (
 	"lambent/guest/gcf"
 	"lambent/guest/lambda"
 	"lambent/internal/http1"
+	"lambent/internal/intake"
 	"lambent/internal/telemetry"
 	"lambent/logs"
 	"lambent/meter"
@@ -319,7 +320,7 @@ func (s *Server) openDispatch(context.Context) error {
 		Log:    func(n lambent.Name) dispatch.Log { return s.logs.Function(n) },
 		Driver: s.driver, Guests: s.guests,
 		Limits: s.limits, Logger: s.log,
-		KeepAlive: s.cfg.KeepAlive, MaxInstances: s.cfg.MaxInstances, MemoryMB: cmp.Or(s.cfg.MemoryMB, spareMB()), MaxQueue: s.cfg.MaxQueue, MaxStarts: s.cfg.MaxStarts, Parked: s.cfg.Parked, FreezeAfter: time.Second,
+		KeepAlive: s.cfg.KeepAlive, MaxInstances: s.cfg.MaxInstances, MemoryMB: cmp.Or(s.cfg.MemoryMB, memoryShares().functions), MaxQueue: s.cfg.MaxQueue, MaxStarts: s.cfg.MaxStarts, Parked: s.cfg.Parked, FreezeAfter: time.Second,
 		Learnt: s.readLearnt(),
 	})
 	s.onClose("dispatch", func() error {
@@ -382,16 +383,17 @@ func (s *Server) deleted(n lambent.Name) {
 // openFaces makes what answers on the port.
 func (s *Server) openFaces(context.Context) error {
 	invoker := throttleCounter{s.triggers, s.metrics}
-	s.web = web.New(web.Config{Invoker: invoker, Resolve: s.control.Resolve, Allow: s.allow, Streams: s.streams, MaxBody: s.limits.MaxPayload, Stall: s.cfg.StallTimeout})
+	room := intake.New(int64(memoryShares().bodies) << 20)
+	s.web = web.New(web.Config{Invoker: invoker, Intake: room, Resolve: s.control.Resolve, Allow: s.allow, Streams: s.streams, MaxBody: s.limits.MaxPayload, Stall: s.cfg.StallTimeout})
 	s.api = v1.New(v1.Config{
-		Control: s.control, Invoker: invoker, Triggers: s.triggers, Limits: s.limits, Logger: s.log,
+		Control: s.control, Invoker: invoker, Triggers: s.triggers, Limits: s.limits, Logger: s.log, Intake: room,
 		Authenticate: s.identify, Keys: s.keys, HasCode: s.code.Has, CanRun: s.canRun, FixedEnv: s.fixedEnv, Framework: s.framework,
 		PutCode: s.putCode, Zip: s.code.Zip, Build: s.build, BuildLog: s.builder.Log, Logs: s.logs, Ledger: s.ledger,
 		FunctionURL: s.functionURL, Notify: s.objects.Notify,
 		Runtimes: s.describeRuntimes, AddRuntime: s.addRuntime, RemoveRuntime: s.removeRuntime, Closing: s.closing,
 		Server: s.describe,
 	})
-	s.aws = aws.New(aws.Config{AccessKey: s.keys.AccessKey, Services: map[string]aws.Service{"events": aws.Events(s.triggers.Publish), "lambda": aws.Functions(invoker, s.limits.MaxAsyncPayload), "s3": aws.Objects(s.s3()), "sqs": aws.SQS(s.queues)}, Logger: s.log})
+	s.aws = aws.New(aws.Config{AccessKey: s.keys.AccessKey, Services: map[string]aws.Service{"events": aws.Events(s.triggers.Publish), "lambda": aws.Functions(invoker, s.limits.MaxAsyncPayload), "s3": aws.Objects(s.s3()), "sqs": aws.SQS(s.queues)}, Logger: s.log, Intake: room})
 	s.openFront(s.handler())
 	return nil
 }

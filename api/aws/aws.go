@@ -24,6 +24,7 @@ import (
 
 	"lambent"
 	"lambent/auth"
+	"lambent/internal/intake"
 	"lambent/internal/sigv2"
 	"lambent/internal/sigv4"
 )
@@ -48,6 +49,7 @@ type Config struct {
 
 	Services map[string]Service // by their names in signatures, such as s3
 	Logger   *slog.Logger       // internal errors go there; nil: nowhere
+	Intake   *intake.Room       // for Lambda's payloads; nil: without a bound
 }
 
 // maxBody bounds what is held in memory to be hashed: S3's clients say the hash before.
@@ -117,7 +119,9 @@ func (f *Face) serve(w http.ResponseWriter, r *http.Request, signature *sigv4.Si
 	switch signature.Service {
 	case "s3":
 	case "lambda":
-		r.Body = http.MaxBytesReader(w, r.Body, maxInvokeBody)
+		body := f.Intake.Body(key.Who.Project, r.Body)
+		defer body.Release()
+		r.Body = http.MaxBytesReader(w, &body, maxInvokeBody)
 	default:
 		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 		release, err := f.room(r)

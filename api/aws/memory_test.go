@@ -15,6 +15,7 @@ import (
 
 	"lambent/api/aws"
 	"lambent/auth"
+	"lambent/internal/intake"
 	"lambent/internal/sigv4"
 )
 
@@ -94,4 +95,25 @@ type writing func()
 func (f writing) Write(p []byte) (int, error) {
 	f()
 	return len(p), nil
+}
+
+// A payload of Lambda's for which there is no room is refused, and has no part in whose is right.
+func TestPayloadWithoutRoom(t *testing.T) {
+	k := auth.AccessKey{ID: "LSAAAAAAAAAAAAAAAAAA", Secret: "secret"}
+	answers := func(w http.ResponseWriter, r *http.Request, _ aws.Caller) error {
+		_, err := io.Copy(io.Discard, r.Body)
+		return err
+	}
+	face := aws.New(aws.Config{Services: map[string]aws.Service{"lambda": answers}, Intake: intake.New(256 << 10)})
+	for size, want := range map[int]int{4 << 10: http.StatusOK, 100 << 10: http.StatusOK, 200 << 10: http.StatusTooManyRequests} {
+		payload := strings.Repeat("x", size)
+		r := httptest.NewRequest(http.MethodPost, "/2015-03-31/functions/f/invocations", strings.NewReader(payload))
+		if err := sigv4.Sign(r, k.ID, k.Secret, "us-east-1", "lambda", sigv4.Hash([]byte(payload)), time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		w := httptest.NewRecorder()
+		if face.For(k, 0, nil).ServeHTTP(w, r); w.Code != want {
+			t.Errorf("%d bytes: %d %s, want %d", size, w.Code, w.Body, want)
+		}
+	}
 }

@@ -106,6 +106,9 @@ func (s *service) invoke(w http.ResponseWriter, r *http.Request, project string)
 	}
 	buf := payloads.Get().(*[]byte)
 	defer putPayload(buf)
+	body := s.Intake.Body(project, r.Body)
+	defer body.Release()
+	r.Body = &body
 	if *buf, err = readPayload((*buf)[:0], w, r, s.Limits.MaxPayload); err != nil {
 		return err
 	}
@@ -213,6 +216,9 @@ func readPayload(buf []byte, w http.ResponseWriter, r *http.Request, limit int) 
 		}
 		if _, over := errors.AsType[*http.MaxBytesError](err); over {
 			return buf, tooLarge()
+		}
+		if lambent.Is(err, lambent.Throttled) {
+			return buf, err
 		}
 		if err != nil {
 			return buf, lambent.Errorf(lambent.Canceled, "v1.invoke", "the payload broke off: %w", err)

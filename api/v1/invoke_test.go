@@ -17,6 +17,7 @@ import (
 	v1 "lambent/api/v1"
 	"lambent/auth"
 	"lambent/client"
+	"lambent/internal/intake"
 )
 
 // invoker is a lambent.Invoker that a test scripts.
@@ -332,4 +333,41 @@ func BenchmarkInvoke(b *testing.B) {
 		clear(w.h)
 		h.ServeHTTP(w, req)
 	}
+}
+
+// While payloads take all that there is for them others are refused, as for load, but for small
+// ones; and no more once the calls have ended.
+func TestPayloadsAreBounded(t *testing.T) {
+	large := strings.Repeat("x", 100<<10)
+	came, ends := make(chan bool), make(chan bool)
+	s := listen(t, v1.New(v1.Config{
+		Invoker: invoker(func(_ context.Context, inv *lambent.Invocation, r lambent.Reply) error {
+			if inv.Target.Function == "waits" {
+				came <- true
+				<-ends
+			}
+			answer(r, inv.Raw, lambent.Result{})
+			return nil
+		}),
+		Limits: lambent.DefaultLimits(), Intake: intake.New(256 << 10),
+		Authenticate: func(*http.Request) (auth.Identity, error) { return auth.Identity{Role: auth.RoleAdmin}, nil },
+	}))
+	send := func(function, payload string, want int) {
+		t.Helper()
+		resp := post(t, s.URL+"/v1/functions/"+function+"/invocations", payload)
+		if b := body(t, resp); resp.StatusCode != want || (want == http.StatusTooManyRequests) != (resp.Header.Get("Retry-After") != "") {
+			t.Errorf("%d bytes: %s %.200q, Retry-After %q, want %d", len(payload), resp.Status, b, resp.Header.Get("Retry-After"), want)
+		}
+	}
+	waited := make(chan bool)
+	go func() {
+		defer close(waited)
+		send("waits", large, http.StatusOK)
+	}()
+	<-came
+	send("f", large, http.StatusTooManyRequests)
+	send("f", large[:4<<10], http.StatusOK)
+	close(ends)
+	<-waited
+	send("f", large, http.StatusOK)
 }

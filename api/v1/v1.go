@@ -24,6 +24,7 @@ import (
 	"lambent"
 	"lambent/auth"
 	"lambent/control"
+	"lambent/internal/intake"
 	"lambent/logs"
 	"lambent/meter"
 	"lambent/trigger"
@@ -36,6 +37,7 @@ type Config struct {
 	Invoker lambent.Invoker
 	Limits  lambent.Limits
 	Logger  *slog.Logger // internal errors go there; nil: nowhere
+	Intake  *intake.Room // for payloads of calls that are waited for; nil: without a bound
 
 	// Authenticate returns who a request is from. Kind: Unauthenticated.
 	Authenticate func(*http.Request) (auth.Identity, error)

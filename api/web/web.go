@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"lambent"
+	"lambent/internal/intake"
 )
 
 // A Config is what the face needs. Its functions may be called concurrently.
@@ -30,6 +31,7 @@ type Config struct {
 	Allow   func(r *http.Request, project string) error // whether the bearer may call the project's functions
 	Streams func(*lambent.Revision) bool                // whether its code has requests as they come: see guest.Streamer
 	MaxBody int                                         // bytes of a request, of code that has them whole
+	Intake  *intake.Room                                // for those; nil: without a bound
 	Stall   time.Duration                               // without a byte of a body that is passed on as it comes
 }
 
@@ -97,6 +99,7 @@ func (f *Face) serve(w http.ResponseWriter, r *http.Request, name lambent.Name, 
 		lambent.Invocation
 		lambent.Request
 		reply
+		from intake.Body
 	}
 	call.Request = request(r, path, target.URL)
 	call.Request.Upgrade = upgrade(r)
@@ -123,7 +126,9 @@ func (f *Face) serve(w http.ResponseWriter, r *http.Request, name lambent.Name, 
 				buffers.Put(body)
 			}
 		}()
-		if err := readBody(body, r, f.cfg.MaxBody); err != nil {
+		call.from = f.cfg.Intake.Body(name.Project, r.Body)
+		defer call.from.Release()
+		if err := readBody(body, r, &call.from, f.cfg.MaxBody); err != nil {
 			refuse(w, err)
 			return
 		}
@@ -177,7 +182,7 @@ const pooledBody = 64 << 10 // bytes; larger ones are made for the occasion
 // readBody takes in the whole body before there is an instance for it: who sends
 // slowly, or never ends, must not hold one. What is announced is not believed:
 // memory is for what has come.
-func readBody(to *bytes.Buffer, r *http.Request, limit int) error {
+func readBody(to *bytes.Buffer, r *http.Request, from io.Reader, limit int) error {
 	tooLarge := func() error {
 		return lambent.Errorf(lambent.TooLarge, "web", "the request's body is over the limit of %d bytes", limit)
 	}
@@ -187,7 +192,9 @@ func readBody(to *bytes.Buffer, r *http.Request, limit int) error {
 	if r.ContentLength > int64(limit) {
 		return tooLarge()
 	}
-	switch n, err := to.ReadFrom(io.LimitReader(r.Body, int64(limit)+1)); {
+	switch n, err := to.ReadFrom(io.LimitReader(from, int64(limit)+1)); {
+	case lambent.Is(err, lambent.Throttled):
+		return err
 	case err != nil:
 		return lambent.Errorf(lambent.Canceled, "web", "the request's body broke off: %w", err)
 	case n > int64(limit):

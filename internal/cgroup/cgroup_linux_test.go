@@ -42,6 +42,8 @@ func TestMain(m *testing.M) {
 			b[i] = 1
 		}
 		fmt.Println("ready")
+	case "memory": // what it may have
+		fmt.Println(cgroup.Memory())
 	case "fork": // a process for each that waits, as many as there may be
 		n := 0
 		for fork() == nil {
@@ -390,6 +392,17 @@ func TestPeakMemory(t *testing.T) {
 	_ = p.Wait()
 	if peak, err := g.PeakMemory(); err != nil || peak < 100<<20 || peak > 140<<20 {
 		t.Errorf("PeakMemory = %d MB, %v after 100 MB", peak>>20, err)
+	}
+}
+
+// What a process may have is what its group may, or one above.
+func TestMemoryOfGroup(t *testing.T) {
+	tree := open(t)
+	for _, mb := range []int{64, 128} {
+		g := makeGroup(t, tree, fmt.Sprint(mb), cgroup.Limits{MemoryBytes: int64(mb) << 20})
+		if may := start(t, g, "memory").says(t); may != fmt.Sprint(mb<<20) {
+			t.Errorf("in a group of %d MB a process may have %s bytes", mb, may)
+		}
 	}
 }
 

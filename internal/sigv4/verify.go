@@ -100,6 +100,9 @@ func readBody(r *http.Request) ([]byte, error) {
 		if tooLarge, ok := errors.AsType[*http.MaxBytesError](err); ok {
 			return nil, lambent.Errorf(lambent.TooLarge, "sigv4", "the body is over the limit of %d bytes", tooLarge.Limit)
 		}
+		if lambent.Is(err, lambent.Throttled) { // it is no fault of the request's
+			return nil, err
+		}
 		return nil, fail(lambent.Invalid, ReasonIncompleteEnd, "the body cannot be read: %w", err)
 	}
 	r.Body = io.NopCloser(bytes.NewReader(b.Bytes()))
