@@ -7,9 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"reflect"
+	"runtime"
+	"runtime/metrics"
 	"strings"
 	"testing"
 	"time"
@@ -99,6 +103,61 @@ func TestDefaultSpendsLess(t *testing.T) {
 	}
 }
 
+// made is hours of functions of all kinds: timers, some that are called whenever it likes, and
+// most in bursts; rates, run times and sizes are spread over orders of magnitude.
+func made(functions, minutes int) *replay.Trace {
+	rng := rand.New(rand.NewPCG(1, 7))
+	t := &replay.Trace{Minutes: minutes}
+	for k := range functions {
+		f := replay.Function{Name: fmt.Sprint("f", k), MB: 150 * math.Exp(0.6*rng.NormFloat64())}
+		run := 2000 * math.Exp(2*rng.NormFloat64())
+		for i := range f.RunMS {
+			f.RunMS[i] = run * math.Pow(2, float64(i-3))
+		}
+		rate, burst := math.Pow(10, 4*rng.Float64()-1), 0 // 0.1 to 1000 calls a minute, and minutes of those
+		for m := range minutes {
+			n := 0.0
+			switch kind := k % 6; {
+			case kind == 0 && m%(5+k) == 0: // a timer
+				n = 1
+			case kind == 1:
+				n = rate + math.Sqrt(rate)*rng.NormFloat64()
+			case kind > 1 && burst > 0:
+				n = 3 * rate * rng.ExpFloat64()
+				burst--
+			case kind > 1 && rng.IntN(30) == 0:
+				burst = 1 + rng.IntN(4)
+			}
+			if c := int32(n + rng.Float64()); c > 0 && (n > 0) {
+				f.Counts = append(f.Counts, replay.Count{Minute: int32(m), N: c})
+			}
+		}
+		t.Functions = append(t.Functions, f)
+	}
+	return t
+}
+
+// TestDefaultIsWorthIt: whatever inits take, the default has a quarter of the delay of who keeps for
+// 10 minutes and starts in 150 ms, and a quarter of the cost at most, at the price that it goes by.
+// (How that is divided into delay and memory depends on the functions: TestAzureDay has real ones.)
+func TestDefaultIsWorthIt(t *testing.T) {
+	if testing.Short() {
+		t.Skip("a whole day takes seconds")
+	}
+	trace := made(60, 24*60)
+	cost := func(r *replay.Result) float64 { return 1500*r.DelayS + r.IdleGBs }
+	for _, c := range []struct {
+		init        time.Duration
+		delay, cost float64
+	}{{0, 0.01, 0.02}, {100 * ms, 0.04, 0.07}, {500 * ms, 0.18, 0.25}} {
+		rs := run(t, trace, replay.Options{Seed: 1}, c.init, "default", "fixed:10m@150ms")
+		delay, all := rs[0].DelayS/rs[1].DelayS, cost(rs[0])/cost(rs[1])
+		if delay > c.delay || all > c.cost {
+			t.Errorf("an init of %v: %.3f of the delay, %.3f of the cost", c.init, delay, all)
+		}
+	}
+}
+
 // TestTimerIsStartedAhead: with an init that is dear, an instance that is wanted
 // each ten minutes is there in time, and not in between.
 func TestTimerIsStartedAhead(t *testing.T) {
@@ -129,6 +188,29 @@ func TestBurstsAreForeseen(t *testing.T) {
 	}
 	if rs[0].DelayS > rs[1].DelayS/2 {
 		t.Errorf("they wait for %.1f s; without a forecast for %.1f s", rs[0].DelayS, rs[1].DelayS)
+	}
+}
+
+// TestManyFunctionsTakeNoMemory: five times as many take as much, as each is gone before the next.
+func TestManyFunctionsTakeNoMemory(t *testing.T) {
+	trace := small()
+	trace.Functions = append(trace.Functions[:1], trace.Functions[3]) // which are called once, for time's sake
+	peak := func(functions int) (most uint64) {
+		runtime.GC()
+		o := replay.Options{Seed: 1, Functions: functions, Minutes: 1}
+		o.Progress = func(done, of int) {
+			if done%(of/10) == 0 {
+				runtime.GC()
+				heap := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
+				metrics.Read(heap)
+				most = max(most, heap[0].Value.Uint64())
+			}
+		}
+		run(t, trace, o, 0, "default")
+		return most
+	}
+	if few, many := peak(20_000), peak(100_000); many > few+few/2 {
+		t.Errorf("20,000 functions take %d bytes, and 100,000 %d", few, many)
 	}
 }
 
@@ -224,7 +306,8 @@ func TestReadRefuses(t *testing.T) {
 
 // TestAzureDay holds the coarse way to figures that others have published of the
 // same day, and the default policy to what is claimed for it in RATIONALE.md. The
-// day is no part of the repository: LAMBENT_TEST_TRACE names its directory.
+// day is no part of the repository, nor of what tests need (TestDefaultIsWorthIt guards the policy
+// without it): LAMBENT_TEST_TRACE names its directory.
 func TestAzureDay(t *testing.T) {
 	if testing.Short() {
 		t.Skip("a whole day takes seconds")
@@ -232,9 +315,9 @@ func TestAzureDay(t *testing.T) {
 	dir := os.Getenv("LAMBENT_TEST_TRACE")
 	if dir == "" {
 		dir = filepath.Join("..", "..", "..", "shared", "data", "azure2019-1000")
-	}
-	if _, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) {
-		t.Skip("the trace azure2019-1000 is not here: LAMBENT_TEST_TRACE says where it is")
+		if _, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) {
+			t.Skip("the trace azure2019-1000 is not here: LAMBENT_TEST_TRACE says where it is")
+		}
 	}
 	trace, err := replay.Read(dir)
 	if err != nil {
