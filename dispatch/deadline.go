@@ -76,10 +76,12 @@ func (p *pool) waitedLocked(since time.Time) (s split) {
 	return s
 }
 
-// tooLateLocked is what a caller gets whose deadline passes while it waits. Nothing of
-// the call has run: it may be made again.
-func (p *pool) tooLateLocked(since, deadline time.Time) error {
+// tooLate is what a caller gets whose deadline has passed before its call could begin.
+// Nothing of the call has run: it may be made again.
+func (p *pool) tooLate(since, deadline time.Time) error {
+	p.mu.Lock()
 	w := p.waitedLocked(since)
+	p.mu.Unlock()
 	e := lambent.Errorf(lambent.Throttled, "dispatch", "%s could not begin before its caller's deadline, %v after it came: %v",
 		p.rev.Name, deadline.Sub(since).Round(time.Millisecond), w)
 	e.RetryAfter = time.Second

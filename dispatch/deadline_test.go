@@ -2,7 +2,9 @@ package dispatch_test
 
 import (
 	"context"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -55,6 +57,77 @@ func TestDeadlinePassesInAStart(t *testing.T) {
 		time.Sleep(5 * time.Second)
 		if s := b.Snapshot(); s.Idle != 1 || s.Queued != 0 || len(b.records()) != 0 {
 			t.Errorf("%+v, %d records", s, len(b.records()))
+		}
+	})
+}
+
+// A caller who is gone, or whose deadline has passed, costs no run, though an instance is
+// idle.
+func TestWhoIsTooLateTakesNoIdleInstance(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, &script{})
+		wantBody(t, b.call(t.Context()), "1")
+		if r := b.within(-time.Millisecond); !lambent.Is(r.err, lambent.Throttled) || r.ended != 0 || !strings.Contains(r.err.Error(), "could not begin before its caller's deadline") {
+			t.Errorf("its deadline has passed: %v", r.err)
+		}
+		for _, end := range []func() (context.Context, context.CancelFunc){
+			func() (context.Context, context.CancelFunc) { return context.WithTimeout(t.Context(), 0) },
+			func() (context.Context, context.CancelFunc) {
+				ctx, cancel := context.WithCancel(t.Context())
+				cancel()
+				return ctx, cancel
+			},
+		} {
+			ctx, cancel := end()
+			if r := b.call(ctx); !lambent.Is(r.err, lambent.Canceled) && !lambent.Is(r.err, lambent.Throttled) || r.ended != 0 {
+				t.Errorf("it is gone: %v", r.err)
+			}
+			cancel()
+		}
+		if s := b.Snapshot(); s.Idle != 1 || len(b.records()) != 1 {
+			t.Errorf("%+v and %d records: one has run", s, len(b.records()))
+		}
+	})
+}
+
+// A leaving caller is gone, and nobody has been told yet.
+type leaving struct {
+	context.Context
+	gone atomic.Bool
+}
+
+func (l *leaving) Err() error {
+	if l.gone.Load() {
+		return context.Canceled
+	}
+	return nil
+}
+
+// Who is gone in the moment in which the line comes to them costs no run either, and the
+// instance is the next one's.
+func TestWhoIsGoneAtTheGrantCostsNoRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		caller := &leaving{Context: t.Context()}
+		b := newBench(t, &script{invoke: func(_ context.Context, in *scripted, _ *lambent.Invocation, out lambent.Reply) error {
+			time.Sleep(time.Second)
+			caller.gone.Store(true)
+			answer(out, strconv.Itoa(in.n))
+			return nil
+		}})
+		b.scaling.MaxInstances = 1
+		var calls [3]chan *reply
+		for k, ctx := range []context.Context{t.Context(), caller, t.Context()} {
+			calls[k] = make(chan *reply, 1)
+			go func() { calls[k] <- b.call(ctx) }()
+			synctest.Wait()
+		}
+		wantBody(t, <-calls[0], "1")
+		if r := <-calls[1]; !lambent.Is(r.err, lambent.Canceled) || r.ended != 0 {
+			t.Errorf("%v, and %d answers", r.err, r.ended)
+		}
+		wantBody(t, <-calls[2], "1")
+		if n := len(b.records()); n != 2 {
+			t.Errorf("%d records, want 2", n)
 		}
 	})
 }

@@ -114,6 +114,10 @@ func (p *pool) ring() {
 // acquire returns an instance that has room for the invocation, or how the attempt
 // to start one failed. It waits in line as long as ctx and the caller's deadline allow.
 func (p *pool) acquire(ctx context.Context, s *lambent.Scaling, a *attempt) (grant, error) {
+	deadline := sooner(ctx, a.inv.Deadline)
+	if err := p.over(ctx, a.arrived, deadline); err != nil {
+		return grant{}, err
+	}
 	p.mu.Lock()
 	if p.removed { // it ended between the look-up and here
 		p.mu.Unlock()
@@ -126,7 +130,7 @@ func (p *pool) acquire(ctx context.Context, s *lambent.Scaling, a *attempt) (gra
 		in.wake()
 		return grant{instance: in}, nil
 	}
-	until, deadline := scale.Never, sooner(ctx, a.inv.Deadline)
+	until := scale.Never
 	var passed <-chan time.Time
 	if !deadline.IsZero() {
 		until = now + time.Until(deadline)
@@ -137,9 +141,6 @@ func (p *pool) acquire(ctx context.Context, s *lambent.Scaling, a *attempt) (gra
 	w := &waiter{granted: make(chan grant, 1)}
 	if r := p.scale.Wait(now, until, w); r != (scale.Refusal{}) {
 		g := p.refusalLocked(r)
-		if r.Reason == scale.TooLate && time.Until(deadline) <= 0 {
-			g.err = p.tooLateLocked(a.arrived, deadline)
-		}
 		p.removeIfEmptyLocked()
 		p.unlock(now)
 		return g, g.err
@@ -150,27 +151,24 @@ func (p *pool) acquire(ctx context.Context, s *lambent.Scaling, a *attempt) (gra
 	default:
 	}
 
+	var err error
 	select {
 	case g := <-w.granted:
 		if g.instance == nil {
 			return g, g.err
 		}
-		if ctx.Err() == nil {
-			g.instance.wake()
-			return g, nil
+		if err := p.over(ctx, a.arrived, deadline); err != nil {
+			p.free(g.instance, 0)
+			return grant{}, err
 		}
-		p.free(g.instance, 0) // the caller is gone: it costs no run
-		return grant{}, gone(ctx)
+		g.instance.wake()
+		return g, nil
 	case <-ctx.Done():
+		err = p.over(ctx, a.arrived, deadline)
 	case <-passed:
+		err = p.tooLate(a.arrived, deadline)
 	}
 	p.mu.Lock()
-	var err error
-	if !deadline.IsZero() && time.Until(deadline) <= 0 {
-		err = p.tooLateLocked(a.arrived, deadline)
-	} else {
-		err = gone(ctx)
-	}
 	left := p.scale.Leave(w)
 	p.removeIfEmptyLocked()
 	p.mu.Unlock()
@@ -180,6 +178,18 @@ func (p *pool) acquire(ctx context.Context, s *lambent.Scaling, a *attempt) (gra
 		}
 	}
 	return grant{}, err
+}
+
+// over returns an error if an answer is of no more use to the caller, whose deadline has
+// passed or who is gone: that costs no run.
+func (p *pool) over(ctx context.Context, since, deadline time.Time) error {
+	switch {
+	case !deadline.IsZero() && time.Until(deadline) <= 0:
+		return p.tooLate(since, deadline)
+	case ctx.Err() != nil:
+		return gone(ctx)
+	}
+	return nil
 }
 
 func gone(ctx context.Context) error {
