@@ -47,8 +47,8 @@ type Config struct {
 	MaxInstances int               // on this node
 	MemoryMB     int               // that instances may be promised together; 0: no bound
 	Learnt       map[string][]byte // what an earlier Dispatcher's Learnt returned, where KeepAlive does not say; may be nil
-	MaxQueue     int               // invocations that wait, per revision
-	MaxStarts    int               // of a revision per second, and ten times as many at once after a pause; 0: 100
+	MaxQueue     int               // invocations that wait, per function
+	MaxStarts    int               // of a function per second, and ten times as many at once after a pause; 0: 100
 	Starts       int               // runtimes that boot at a time for instances, half of them ahead of calls at the most; 0: twice the processors
 	Parked       int               // sandboxes of each runtime that wait for cold starts, at most; 0: none
 	FreezeAfter  time.Duration     // that an instance was idle; 0: never
@@ -57,14 +57,15 @@ type Config struct {
 // A Dispatcher runs invocations. It implements lambent.Invoker for synchronous
 // ones.
 type Dispatcher struct {
-	cfg      Config
-	starts   chan struct{} // a token for each runtime that boots for a start
-	ahead    chan struct{} // and another for each of a start ahead
-	parking  *parking
-	pools    sync.Map           // revision id -> *pool; one that is abandoned is its own key
-	projects sync.Map           // name -> *atomic.Int64: invocations under way
-	alive    context.Context    // ends with Close: no start outlives it
-	cancel   context.CancelFunc // of alive
+	cfg       Config
+	starts    chan struct{} // a token for each runtime that boots for a start
+	ahead     chan struct{} // and another for each of a start ahead
+	parking   *parking
+	functions sync.Map           // by functionKey: *function
+	pools     sync.Map           // revision id -> *pool; one that is abandoned is its own key
+	projects  sync.Map           // name -> *atomic.Int64: invocations under way
+	alive     context.Context    // ends with Close: no start outlives it
+	cancel    context.CancelFunc // of alive
 
 	startMu  sync.Mutex     // guards closed and what is added to starting
 	closed   bool           // nothing starts any more
@@ -169,12 +170,16 @@ func (d *Dispatcher) pool(t lambent.Target) *pool {
 	if p, ok := d.pools.Load(t.Revision.ID); ok {
 		return p.(*pool)
 	}
-	made := newPool(d, t.Revision)
-	p, had := d.pools.LoadOrStore(t.Revision.ID, made)
-	if !had {
-		d.learnt.recall(made)
+	f := d.lock(t.Revision.Name)
+	if p, ok := d.pools.Load(t.Revision.ID); ok {
+		f.mu.Unlock()
+		return p.(*pool)
 	}
-	return p.(*pool)
+	made := newPoolLocked(f, t.Revision)
+	d.pools.Store(t.Revision.ID, made)
+	f.mu.Unlock()
+	d.learnt.recall(made)
+	return made
 }
 
 // Prepare starts one instance of a revision and leaves it idle in its pool: what
@@ -195,27 +200,17 @@ func (d *Dispatcher) Prepare(ctx context.Context, rev *lambent.Revision, scaling
 // Changed tells that a function was deployed, changed or deleted: pools of
 // revisions that nothing leads to any more end once their calls are answered.
 func (d *Dispatcher) Changed(name lambent.Name) {
-	d.pools.Range(func(_, v any) bool {
-		p := v.(*pool)
-		if p.rev.Name.Function == name.Function && p.rev.Name.Project == name.Project {
-			n := p.rev.Name
-			n.Qualifier = p.rev.Version
-			switch t, err := d.cfg.Resolve(n); {
-			case lambent.Is(err, lambent.NotFound):
-				p.abandon()
-			case err != nil || t.Revision.ID != p.rev.ID:
-				p.retire()
-			default:
-				p.revive(t.Scaling) // a rollback leads to what a deploy has left
-			}
-		}
-		return true
-	})
-	switch t, err := d.cfg.Resolve(lambent.Name{Project: name.Project, Function: name.Function}); {
-	case lambent.Is(err, lambent.NotFound):
+	name.Qualifier = ""
+	head, err := d.cfg.Resolve(name)
+	deleted := lambent.Is(err, lambent.NotFound)
+	if deleted {
 		d.learnt.forget(name)
-	case err == nil && t.Scaling.MinInstances > 0:
-		d.pool(t).provision(t.Scaling)
+	}
+	if v, ok := d.functions.Load(functionKey(name)); ok {
+		v.(*function).changed(deleted)
+	}
+	if err == nil && head.Scaling.MinInstances > 0 {
+		d.pool(head).provision(head.Scaling)
 	}
 }
 

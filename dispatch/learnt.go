@@ -17,8 +17,6 @@ type learnt struct {
 	from map[string]*pool  // the newest of each function's
 }
 
-func functionKey(n lambent.Name) string { return n.Project + "/" + n.Function }
-
 // Learnt returns what is known of when functions are called, for a Config to begin
 // with. What has no use any more is not in it.
 func (d *Dispatcher) Learnt() map[string][]byte {

@@ -18,7 +18,8 @@ func TestRefusedPrepareLeavesNoPool(t *testing.T) {
 	}
 	left := 0
 	d.pools.Range(func(_, _ any) bool { left++; return true })
+	d.functions.Range(func(_, _ any) bool { left++; return true })
 	if left > 0 || len(d.learnt.from) > 0 {
-		t.Errorf("%d pools, %d heard", left, len(d.learnt.from))
+		t.Errorf("%d pools and functions, %d heard", left, len(d.learnt.from))
 	}
 }

@@ -5,8 +5,8 @@ import (
 	"context"
 	"errors"
 	"runtime"
+	"slices"
 	"strconv"
-	"sync"
 	"time"
 
 	"lambent"
@@ -14,28 +14,24 @@ import (
 )
 
 // A pool holds the instances of one revision. What becomes of them, and of the
-// invocations that wait for one, its scale.Pool decides; this is who does it, and
-// has the lock and the timer.
+// invocations that wait for one, its scale.Pool decides; this is who does it, under
+// its function's lock.
 type pool struct {
+	*function
 	scale.Claim // of places; what changes of it is guarded by the node's lock
 
-	d   *Dispatcher
 	rev *lambent.Revision
 	log Log
 
 	wanted chan struct{} // one start ahead that waits for its turn hears of each call that is in line
 
-	mu       sync.Mutex
+	// What follows is guarded by mu, the function's.
 	scale    *scale.Pool[*instance, *waiter]
-	bounds   *lambent.Scaling // that the scale.Pool's were made of
-	habits   *scale.Thrift    // of the function's callers
-	learns   bool             // habits is the policy
+	habits   *scale.Thrift // of the function's callers
+	learns   bool          // habits is the policy
 	all      map[*instance]struct{}
-	timer    *time.Timer
-	armed    time.Duration // when it rings, or scale.Never
 	launches map[*launch]struct{}
 	broken   *failure // of the last start that the code failed
-	gone     bool     // abandoned: nothing will lead here again
 	removed  bool     // from the dispatcher's table
 }
 
@@ -53,23 +49,19 @@ type grant struct {
 	err      error
 }
 
-func newPool(d *Dispatcher, rev *lambent.Revision) *pool {
-	p := &pool{d: d, rev: rev, wanted: make(chan struct{}), all: map[*instance]struct{}{}, launches: map[*launch]struct{}{}, log: d.cfg.Log(rev.Name), armed: scale.Never, habits: scale.NewThrift(scale.DefaultRate)}
+// newPoolLocked adds a pool to its function.
+func newPoolLocked(f *function, rev *lambent.Revision) *pool {
+	d := f.d
+	p := &pool{function: f, rev: rev, wanted: make(chan struct{}), all: map[*instance]struct{}{}, launches: map[*launch]struct{}{}, log: d.cfg.Log(rev.Name), habits: scale.NewThrift(scale.DefaultRate)}
 	p.Claim = scale.Claim{Project: rev.Name.Project, Pool: strconv.FormatInt(d.made.Add(1), 10), MemoryMB: rev.Config.MemoryMB}
-	p.scale = scale.NewPool(scale.Config{}, host{p})
-	p.boundLocked(&lambent.Scaling{})
-	p.timer = time.AfterFunc(time.Hour, p.ring)
-	p.timer.Stop()
+	p.scale = scale.NewPool(&f.account, p.boundsLocked(), host{p})
+	f.pools = append(f.pools, p)
 	return p
 }
 
-// boundLocked takes over what the operator says about the function now.
-func (p *pool) boundLocked(s *lambent.Scaling) {
-	if s == nil || s == p.bounds {
-		return
-	}
-	p.bounds = s
-	cfg, node := p.rev.Config, &p.d.cfg
+// boundsLocked are what the operator says about the function, for this pool.
+func (p *pool) boundsLocked() scale.Config {
+	s, cfg, node := p.scaling, p.rev.Config, &p.d.cfg
 	c := scale.Default(cfg.MemoryMB)
 	c.Concurrency, c.Max, c.Queue, c.FreezeAfter = cfg.Concurrency, node.MaxInstances, node.MaxQueue, node.FreezeAfter
 	c.Processors = runtime.NumCPU()
@@ -80,35 +72,14 @@ func (p *pool) boundLocked(s *lambent.Scaling) {
 		c.Max = min(c.Max, s.MaxInstances)
 	}
 	if s.Reserved != nil {
-		c.Max = min(c.Max, *s.Reserved)
+		c.Max, c.Calls = min(c.Max, *s.Reserved), *s.Reserved
 	}
 	c.Min = min(s.MinInstances, c.Max)
 	keep := cmp.Or(s.KeepAlive, node.KeepAlive)
 	if c.Policy, p.learns = p.habits, keep == nil; keep != nil {
 		c.Policy, c.Forecast = scale.Fixed(*keep), false
 	}
-	p.scale.Set(c)
-}
-
-// unlock lets the pool go, and has it asked again when it wants to be.
-func (p *pool) unlock(now time.Duration) {
-	if next := p.scale.Next(); next < p.armed && !p.removed {
-		p.armed = next
-		p.timer.Reset(max(0, next-now))
-	}
-	p.mu.Unlock()
-}
-
-// ring does what time brings.
-func (p *pool) ring() {
-	p.mu.Lock()
-	p.armed = scale.Never
-	now := p.d.now()
-	if !p.removed {
-		p.scale.Due(now)
-		p.removeIfEmptyLocked()
-	}
-	p.unlock(now)
+	return c
 }
 
 // acquire returns an instance that has room for the invocation, or how the attempt
@@ -123,7 +94,7 @@ func (p *pool) acquire(ctx context.Context, s *lambent.Scaling, a *attempt) (gra
 		p.mu.Unlock()
 		return p.d.pool(lambent.Target{Revision: p.rev}).acquire(ctx, s, a)
 	}
-	p.boundLocked(s)
+	p.scaleLocked(s)
 	now := p.d.now()
 	if in, ok := p.scale.Take(now); ok {
 		p.unlock(now)
@@ -171,7 +142,7 @@ func (p *pool) acquire(ctx context.Context, s *lambent.Scaling, a *attempt) (gra
 	p.mu.Lock()
 	left := p.scale.Leave(w)
 	p.removeIfEmptyLocked()
-	p.mu.Unlock()
+	p.unlock(p.d.now())
 	if !left { // granted at the same moment: the next in line has it
 		if g := <-w.granted; g.instance != nil {
 			p.free(g.instance, 0)
@@ -305,7 +276,6 @@ func (p *pool) prepare(ctx context.Context, s *lambent.Scaling) error {
 		return p.d.pool(lambent.Target{Revision: p.rev}).prepare(ctx, s)
 	}
 	p.scale.Revive() // whoever asks is about to lead here, maybe again
-	p.boundLocked(s)
 	admitted := p.d.node.admit(p, true)
 	for !admitted {
 		p.mu.Unlock()
@@ -321,14 +291,14 @@ func (p *pool) prepare(ctx context.Context, s *lambent.Scaling) error {
 	}
 	if admitted && !p.scale.Begin() { // as many as there may be have shown that the code starts
 		p.removeIfEmptyLocked()
-		p.mu.Unlock()
+		p.unlock(p.d.now())
 		p.d.node.leave(p)
 		return nil
 	}
 	if !admitted {
 		p.removeIfEmptyLocked()
 	}
-	p.mu.Unlock()
+	p.unlock(p.d.now())
 	if !admitted {
 		return lambent.Errorf(lambent.Throttled, "dispatch.Prepare", "this server has no room for another instance of %d MB: the others are busy", p.rev.Config.MemoryMB).
 			WithHint("try again, or start the server with more: lambent serve --memory, --max-instances")
@@ -362,7 +332,7 @@ func (p *pool) provision(s *lambent.Scaling) {
 		p.d.pool(lambent.Target{Revision: p.rev}).provision(s)
 		return
 	}
-	p.boundLocked(s)
+	p.scaleLocked(s)
 	p.unlock(p.d.now())
 	p.d.node.relieve() // the minimum may be lower
 }
@@ -430,24 +400,18 @@ func (p *pool) revive(s *lambent.Scaling) {
 	p.mu.Lock()
 	if !p.gone {
 		p.scale.Revive()
-		p.boundLocked(s)
+		p.scaleLocked(s)
 	}
 	p.unlock(p.d.now())
 	p.d.node.relieve()
 }
 
-// abandon retires the pool of what was deleted for good. What is made under its
-// name later is something else, though it be the same code: it has a pool and a
-// log of its own.
-func (p *pool) abandon() {
-	p.mu.Lock()
-	if !p.gone && !p.removed {
-		p.gone = true
-		p.d.pools.Store(p, p) // Close must find it
-		p.d.pools.CompareAndDelete(p.rev.ID, p)
-	}
-	p.mu.Unlock()
-	p.retire()
+// abandonLocked has nothing lead here again, as the function was deleted for good. What
+// is made under its name later is something else, though it be the same code: it has pools
+// and a log of its own.
+func (p *pool) abandonLocked() {
+	p.d.pools.Store(p, p) // Close must find it
+	p.d.pools.CompareAndDelete(p.rev.ID, p)
 }
 
 // retire ends the idle instances now and the busy ones when they are done. What
@@ -456,7 +420,7 @@ func (p *pool) retire() {
 	p.mu.Lock()
 	p.scale.Retire()
 	p.removeIfEmptyLocked()
-	p.mu.Unlock()
+	p.unlock(p.d.now())
 }
 
 // destroyed is called once for each instance, after its end.
@@ -475,7 +439,8 @@ func (p *pool) destroyed(in *instance) {
 func (p *pool) removeIfEmptyLocked() {
 	if p.scale.Empty() && p.scale.Next() == scale.Never && !p.removed {
 		p.removed = true
-		p.timer.Stop()
+		p.scale.Quit()
+		p.pools = slices.DeleteFunc(p.pools, func(q *pool) bool { return q == p })
 		p.d.learnt.leave(p)
 		p.d.pools.CompareAndDelete(p.rev.ID, p)
 		p.d.pools.Delete(p)

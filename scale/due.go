@@ -37,8 +37,7 @@ func (p *Pool[I, W]) trim(now time.Duration) {
 			p.by(until)
 			return
 		}
-		i, _ := p.Evict()
-		p.host.End(i)
+		p.endIdle()
 	}
 }
 
@@ -52,7 +51,7 @@ func (p *Pool[I, W]) content() bool { return p.line.n <= p.starting*p.cfg.Concur
 // ahead starts instances that somebody is likely to want soon: where the last start
 // crashed, one at first.
 func (p *Pool[I, W]) ahead(now time.Duration) {
-	for p.content() && p.live < p.cfg.Max && (p.crashes == 0 || p.starting == 0) {
+	for p.content() && p.account.instances() < p.account.Max && (p.crashes == 0 || p.starting == 0) {
 		want, until := p.want(p.live+1, now)
 		if !want {
 			p.by(until)
@@ -89,7 +88,7 @@ func (p *Pool[I, W]) freeze(now time.Duration) {
 // that holds. One that is wanted within the time of a start is wanted now.
 func (p *Pool[I, W]) want(level int, now time.Duration) (want bool, until time.Duration) {
 	switch {
-	case p.retired || level > p.cfg.Max:
+	case p.retired || level > p.account.Max:
 		return false, Never
 	case level <= p.cfg.Min:
 		return true, Never
@@ -121,12 +120,15 @@ func (p *Pool[I, W]) foresee(now time.Duration) {
 	}
 	cold, have := time.Duration(p.cold), p.live*p.cfg.Concurrency
 	p.forecast.arrived(now, cold)
-	calls := min(p.forecast.of(p.running+p.line.n, time.Duration(p.run)), p.cfg.Max*p.cfg.Concurrency)
+	calls := min(p.forecast.of(p.running+p.line.n, time.Duration(p.run)), p.account.Max*p.cfg.Concurrency)
+	if p.account.Calls > 0 {
+		calls = min(calls, p.account.Calls)
+	}
 	if more := calls - have; more > 0 && (p.pace.of(more, max(p.running, 1)) < cold/worthwhile || p.host.Full()) {
 		calls = have
 	}
 	p.forecast.hold(now, calls)
-	if p.live < p.cfg.Max && p.forecast.calls(now) > have && p.content() && now >= p.spurned {
+	if p.account.instances() < p.account.Max && p.forecast.calls(now) > have && p.content() && now >= p.spurned {
 		p.by(now)
 	}
 }

@@ -311,7 +311,7 @@ func TestAheadIsForNobody(t *testing.T) {
 	s := &tenantPool{n: n, Claim: scale.Claim{Project: "b", Pool: "2", MemoryMB: 128}}
 	cfg := scale.Default(128)
 	cfg.Policy, cfg.FreezeAfter = scale.Fixed(10*time.Minute), 0
-	s.p = scale.NewPool[*box, *call](cfg, s)
+	s.p = scale.NewPool[*box, *call](new(scale.Account), cfg, s)
 	warm(t, s.p, &s.host, 20, 500*ms, 10*time.Second)
 	n.Admit(0, other, false)
 	if n.Waiting() != 1 {
@@ -341,7 +341,7 @@ func TestPlaceTakesOffTheList(t *testing.T) {
 	n := &scale.Node[*tenantPool]{MaxInstances: 10, MemoryMB: 1024}
 	other := &tenantPool{n: n, Claim: scale.Claim{Project: "a", Pool: "1", MemoryMB: 1024}}
 	s := &tenantPool{n: n, Claim: scale.Claim{Project: "b", Pool: "2", MemoryMB: 600}}
-	s.p = scale.NewPool[*box, *call](scale.Default(600), s)
+	s.p = scale.NewPool[*box, *call](new(scale.Account), scale.Default(600), s)
 	n.Admit(0, other, false)
 	w := wait(t, s.p, 0)
 	n.Leave(other)

@@ -23,8 +23,9 @@ type waiter interface{ waiting() *Waiter }
 // [Policy] learns and says is of levels, and holds whether or not there was an
 // instance.
 type Pool[I instance, W waiter] struct {
-	cfg  Config
-	host Host[I, W]
+	cfg     Config
+	account *Account
+	host    Host[I, W]
 
 	idle []I // a stack: the last one is the hottest
 	open []I // busy, with room for another invocation
@@ -50,13 +51,12 @@ type Pool[I instance, W waiter] struct {
 	cold      average       // time from a start to its end, init and all
 	starts    pace          // the same
 	startedAt time.Duration // when the last one ended
-	tokens    bucket        // of starts
 	crashes   int           // in a row
 	backOff   time.Duration // no start until then
 	forgive   time.Duration // if none has crashed until then, the crashes are forgotten
 	starved   bool          // the node has no place
 	spurned   time.Duration // until then a forecast does not have another start ahead tried, as one was in vain
-	bare      bool          // there is no instance, and none starts
+	bare      bool          // there is no instance that may be used, and none starts
 	bareAt    time.Duration // since when
 	retired   bool
 	closed    bool
@@ -64,11 +64,17 @@ type Pool[I instance, W waiter] struct {
 	standing  Standing
 }
 
-// NewPool returns an empty pool.
-func NewPool[I instance, W waiter](cfg Config, host Host[I, W]) *Pool[I, W] {
-	p := &Pool[I, W]{host: host, due: Never}
+// NewPool returns an empty pool of an account.
+func NewPool[I instance, W waiter](a *Account, cfg Config, host Host[I, W]) *Pool[I, W] {
+	p := &Pool[I, W]{account: a, host: host, due: Never}
+	a.pools = append(a.pools, p)
 	p.Set(cfg)
 	return p
+}
+
+// Quit takes a pool out of its account that is empty, and not used any more.
+func (p *Pool[I, W]) Quit() {
+	p.account.pools = slices.DeleteFunc(p.account.pools, func(q member) bool { return q == member(p) })
 }
 
 // Set takes another configuration over. What follows from it is done when the
@@ -78,7 +84,7 @@ func (p *Pool[I, W]) Set(cfg Config) {
 		cfg.Policy = None{}
 	}
 	cfg.Concurrency = max(cfg.Concurrency, 1)
-	p.cfg = cfg
+	p.cfg, p.account.Bounds = cfg, cfg.Bounds
 	if !cfg.Forecast {
 		p.forecast = forecast{}
 	}
@@ -96,9 +102,11 @@ func (p *Pool[I, W]) Set(cfg Config) {
 // the least loaded keeps each instance in use now and then, and so all of them.
 func (p *Pool[I, W]) Take(now time.Duration) (i I, ok bool) {
 	switch {
+	case p.line.n > 0 || !p.account.runs():
+		return i, false
 	case len(p.open) > 0:
 		i = p.busiest()
-	case p.ready() && p.line.n == 0 && !p.crowded(now):
+	case p.ready() && !p.crowded(now):
 		i = p.idle[len(p.idle)-1]
 		p.idle = p.idle[:len(p.idle)-1]
 		p.rise(now, p.inTime(now, p.level+1))
@@ -164,11 +172,11 @@ func (p *Pool[I, W]) Wait(now, deadline time.Duration, w W) Refusal {
 	switch {
 	case p.closed:
 		return no(Closed, time.Second)
-	case p.cfg.Max == 0:
+	case p.account.Max == 0:
 		return no(Stopped, time.Minute)
 	case p.hopeless(now):
 		return no(Crashing, p.backOff-now)
-	case p.line.n >= p.cfg.Queue:
+	case p.account.waiting() >= p.account.Queue:
 		return no(QueueFull, expected)
 	case p.cfg.QueueWait > 0 && expected > p.cfg.QueueWait && p.running > 0: // of a start alone nobody is to blame
 		return no(TooLong, expected-p.cfg.QueueWait)
@@ -231,7 +239,7 @@ func (p *Pool[I, W]) Started(now time.Duration, i I, took time.Duration) {
 	if !served && p.rest(now, i) { // nothing of it is warm yet: those that were used come first
 		p.idle = slices.Insert(p.idle[:len(p.idle)-1], 0, i)
 	}
-	p.provide(now)
+	p.account.offer(now, retryAhead, nil)
 }
 
 // Failed tells of a start that ended without an instance. If the code is to
@@ -251,8 +259,7 @@ func (p *Pool[I, W]) Failed(now time.Duration, broken bool) (w W, ok bool) {
 	if !p.content() && !p.ready() {
 		w, ok = p.line.pop(), true
 	}
-	p.provide(now)
-	p.lacks(now)
+	p.account.offer(now, retryAhead, nil)
 	return w, ok
 }
 
@@ -260,19 +267,7 @@ func (p *Pool[I, W]) Failed(now time.Duration, broken bool) (w W, ok bool) {
 // nobody else's.
 func (p *Pool[I, W]) Canceled(now time.Duration) {
 	p.unstart()
-	p.provide(now)
-	p.lacks(now)
-}
-
-// lacks has the pool asked again if it lacks some of the minimum.
-func (p *Pool[I, W]) lacks(now time.Duration) {
-	switch {
-	case p.retired || p.live >= min(p.cfg.Min, p.cfg.Max):
-	case now < p.backOff:
-		p.by(p.backOff)
-	default:
-		p.by(now + retryAhead)
-	}
+	p.account.offer(now, retryAhead, nil)
 }
 
 func (p *Pool[I, W]) unstart() {
@@ -285,9 +280,10 @@ func (p *Pool[I, W]) unstart() {
 }
 
 // Begin counts a start that the host makes on its own account, ahead of any
-// invocation. It returns false where the pool may not have another instance.
+// invocation. It returns false where the pool has as many as it may. One of another pool
+// is no reason: it is beside these, until they leave it room, and nobody gets it before.
 func (p *Pool[I, W]) Begin() bool {
-	if p.live+p.ending >= p.cfg.Max || p.closed {
+	if p.live+p.ending >= p.account.Max || p.closed {
 		return false
 	}
 	p.live++
@@ -330,7 +326,7 @@ func (p *Pool[I, W]) Free(now time.Duration, i I, ran time.Duration) {
 		p.lasting--
 	}
 	p.lasting = max(0, min(p.lasting, p.running))
-	if !s.dead && p.line.n > 0 && (s.serves > 0 || !p.held(now)) && p.serve(now, i) {
+	if !s.dead && p.line.n > 0 && !p.account.behind(p) && (s.serves > 0 || !p.held(now)) && p.serve(now, i) {
 		return
 	}
 	p.list(i)
@@ -344,12 +340,16 @@ func (p *Pool[I, W]) Free(now time.Duration, i I, ran time.Duration) {
 		}
 	}
 	p.use(now)
+	p.account.offer(now, retryAhead, p)
 }
 
 // serve gives an instance as many of those in line as it has room for, and
 // reports whether any.
 func (p *Pool[I, W]) serve(now time.Duration, i I) (any bool) {
-	for i.pooled().serves < p.cfg.Concurrency && p.line.n > 0 {
+	if i.pooled().state != busy && p.account.used() >= p.account.Max {
+		return false
+	}
+	for i.pooled().serves < p.cfg.Concurrency && p.line.n > 0 && p.account.runs() {
 		w := p.line.pop()
 		if d := w.waiting().deadline; d != Never && now+p.pace.shortest() >= d {
 			p.host.Refuse(w, Refusal{TooLate, time.Millisecond})
@@ -428,9 +428,41 @@ func (p *Pool[I, W]) Gone(now time.Duration, i I) {
 		p.drop(i)
 	}
 	p.ending--
+	p.account.offer(now, 0, nil)
+}
+
+// seek implements member.
+func (p *Pool[I, W]) seek(now, again time.Duration) {
 	p.provide(now)
-	if p.live < p.cfg.Min && !p.retired {
-		p.by(now) // for another in its place
+	switch {
+	case p.retired || p.live >= min(p.cfg.Min, p.account.Max):
+	case now < p.backOff:
+		p.by(p.backOff)
+	default:
+		p.by(now + again)
+	}
+}
+
+// waits implements member.
+func (p *Pool[I, W]) waits() time.Duration {
+	if p.line.n == 0 {
+		return Never
+	}
+	return p.line.first().waiting().since
+}
+
+// rests implements member.
+func (p *Pool[I, W]) rests() time.Duration {
+	if len(p.idle) == 0 {
+		return Never
+	}
+	return p.idle[0].pooled().idleSince
+}
+
+// endIdle implements member.
+func (p *Pool[I, W]) endIdle() {
+	if i, ok := p.Evict(); ok {
+		p.host.End(i)
 	}
 }
 
@@ -470,8 +502,7 @@ func (p *Pool[I, W]) Place(now time.Duration) {
 func (p *Pool[I, W]) Retire() {
 	p.retired = true
 	for len(p.idle) > 0 {
-		i, _ := p.Evict()
-		p.host.End(i)
+		p.endIdle()
 	}
 }
 

@@ -73,7 +73,7 @@ func newPool(change func(*scale.Config)) (*pool, *host) {
 	if change != nil {
 		change(&cfg)
 	}
-	return scale.NewPool[*box, *call](cfg, h), h
+	return scale.NewPool[*box, *call](new(scale.Account), cfg, h), h
 }
 
 // wait has a call wait, and fails the test if it is refused.

@@ -9,7 +9,8 @@
 // origin that the caller likes, and never goes back. Nothing here is safe for
 // concurrent use.
 //
-// A [Pool] has the instances of one revision, a [Policy] says how long they are
+// A [Pool] has the instances of one revision, an [Account] what the pools of one function
+// have together, a [Policy] says how long they are
 // worth their memory, a [Node] has the places that pools share, [GreedyDual] says
 // which of all idle instances is worth least, [Fair] who gets the next place, and
 // [Shares] what projects get of the processors.
@@ -30,17 +31,14 @@ const Never = time.Duration(math.MaxInt64)
 
 // A Config is what bounds one pool. A change is taken over with [Pool.Set].
 type Config struct {
+	Bounds                    // of all pools of the account
 	Policy      Policy        // of idle instances; nil: none is kept
 	Forecast    bool          // more are started while demand grows, and kept for seconds, whatever the policy
 	MemoryMB    int           // of one instance: what keeping it costs
 	Concurrency int           // invocations that one instance serves at a time; 0 is 1
 	Processors  int           // of the node; 0: it has more than can be filled
-	Max         int           // instances: the least of the function's maximum, its reserved concurrency and the node's; 0 stops the function
 	Min         int           // instances that are kept ready whatever the demand (AWS: provisioned concurrency)
-	Queue       int           // invocations that wait, at most
 	QueueWait   time.Duration // wait over which an invocation is refused, predicted or, where no instance can be had, past; 0: no bound
-	Rate        float64       // starts per second (AWS: 1,000 instances each 10 s); 0: no bound
-	Burst       int           // starts at once, after a pause
 	BackOff     time.Duration // after an init that crashed; doubled with each further one in a row; 0: none
 	BackOffMax  time.Duration
 	FreezeAfter time.Duration // that an instance was idle; 0: never
@@ -50,8 +48,8 @@ type Config struct {
 // default [Policy].
 func Default(memoryMB int) Config {
 	return Config{
-		Policy: NewThrift(DefaultRate), Forecast: true, MemoryMB: memoryMB, Concurrency: 1, Max: 1000, Queue: 1000, QueueWait: 30 * time.Second,
-		Rate: 100, Burst: 1000, BackOff: 100 * time.Millisecond, BackOffMax: 30 * time.Second, FreezeAfter: time.Second,
+		Bounds: Bounds{Max: 1000, Queue: 1000, Rate: 100, Burst: 1000},
+		Policy: NewThrift(DefaultRate), Forecast: true, MemoryMB: memoryMB, Concurrency: 1, QueueWait: 30 * time.Second, BackOff: 100 * time.Millisecond, BackOffMax: 30 * time.Second, FreezeAfter: time.Second,
 	}
 }
 

@@ -10,13 +10,15 @@ func (p *Pool[I, W]) provide(now time.Duration) {
 		p.demanded++
 		p.rise(now, false)
 	}
+	for p.line.n > 0 && p.account.instances() >= p.account.Max && p.shortWith(now, p.starting+p.account.coming()) && p.allowed(now) && p.account.evict(p) {
+	}
 	if p.hopeless(now) {
 		for p.line.n > 0 {
 			p.host.Refuse(p.line.pop(), Refusal{Crashing, p.backOff - now})
 		}
 	}
 	switch {
-	case p.live > 0:
+	case p.running > 0 || p.starting > 0 || p.ready():
 		p.bare = false
 	case !p.bare:
 		p.bare, p.bareAt = true, now
@@ -27,9 +29,11 @@ func (p *Pool[I, W]) provide(now time.Duration) {
 	p.sated()
 }
 
-// use has idle instances serve those in line who are not held any more.
+// use has instances with room serve those in line, and idle ones those who are not held any more.
 func (p *Pool[I, W]) use(now time.Duration) {
-	for p.line.n > 0 && p.ready() && !p.held(now) {
+	for p.line.n > 0 && len(p.open) > 0 && !p.account.behind(p) && p.serve(now, p.busiest()) {
+	}
+	for p.line.n > 0 && p.ready() && !p.account.behind(p) && !p.held(now) {
 		i := p.idle[len(p.idle)-1]
 		p.idle = p.idle[:len(p.idle)-1]
 		if !p.serve(now, i) { // they were too late
@@ -41,7 +45,9 @@ func (p *Pool[I, W]) use(now time.Duration) {
 }
 
 // ready reports whether there is an idle instance that may be used.
-func (p *Pool[I, W]) ready() bool { return len(p.idle) > 0 && p.busy < p.cfg.Max }
+func (p *Pool[I, W]) ready() bool {
+	return len(p.idle) > 0 && p.account.used() < p.account.Max && p.account.runs()
+}
 
 // held reports whether those in line are to wait for those that run, though an instance is
 // ready: these are a crowd, and likely to come to all in line within a crush. Starts, under way
@@ -62,14 +68,19 @@ func (p *Pool[I, W]) held(now time.Duration) bool {
 }
 
 // giveUp refuses those that have waited for as long as anybody may, without an
-// instance that could come to them: the node has had no place all the while.
+// instance that could come to them: the node has had no place all the while, or the
+// function's other instances keep it.
 func (p *Pool[I, W]) giveUp(now time.Duration) {
 	for p.line.n > 0 {
 		if at := max(p.line.first().waiting().since, p.bareAt) + p.cfg.QueueWait; now < at {
 			p.by(at)
 			return
 		}
-		p.host.Refuse(p.line.pop(), Refusal{NoPlace, time.Second})
+		reason := NoPlace
+		if !p.starved {
+			reason = TooLong
+		}
+		p.host.Refuse(p.line.pop(), Refusal{reason, time.Second})
 	}
 }
 
@@ -144,7 +155,7 @@ const brief = 16
 // processors, without those that are known to last, and what they do is compute. A line
 // that is full is no place to wait in.
 func (p *Pool[I, W]) crowded(now time.Duration) bool {
-	return p.cfg.Processors > 0 && p.running-p.last(now) >= p.cfg.Processors && p.line.n < p.cfg.Queue &&
+	return p.cfg.Processors > 0 && p.running-p.last(now) >= p.cfg.Processors && p.account.waiting() < p.account.Queue &&
 		p.computes > 0 && computing*time.Duration(p.computes) >= p.best.shortest() && p.host.Full()
 }
 
@@ -198,16 +209,22 @@ func (p *Pool[I, W]) expect(now time.Duration, n int) time.Duration {
 
 // may reports whether a start is allowed, as far as that is the pool's to say.
 func (p *Pool[I, W]) may(now time.Duration) bool {
-	if p.live+p.ending >= p.cfg.Max || p.closed || p.starved {
+	return p.account.instances() < p.account.Max && p.allowed(now)
+}
+
+// allowed reports whether one is that has a place among the function's.
+func (p *Pool[I, W]) allowed(now time.Duration) bool {
+	a := p.account
+	if p.closed || p.starved || a.Calls > 0 && a.running()+p.starting*p.cfg.Concurrency >= a.Calls {
 		return false
 	}
 	if now < p.backOff {
 		p.by(p.backOff)
 		return false
 	}
-	if p.cfg.Rate > 0 {
-		if p.tokens.fill(now, p.cfg.Rate, p.cfg.Burst); p.tokens.tokens < 1 {
-			p.by(p.tokens.next(p.cfg.Rate))
+	if a.Rate > 0 {
+		if a.tokens.fill(now, a.Rate, a.Burst); a.tokens.tokens < 1 {
+			p.by(a.tokens.next(a.Rate))
 			return false
 		}
 	}
@@ -223,8 +240,8 @@ func (p *Pool[I, W]) start(now time.Duration, ahead bool) bool {
 		p.starved = p.starved || !ahead
 		return false
 	}
-	if p.cfg.Rate > 0 {
-		p.tokens.tokens--
+	if p.account.Rate > 0 {
+		p.account.tokens.tokens--
 	}
 	p.live++
 	p.starting++

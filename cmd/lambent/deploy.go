@@ -71,7 +71,7 @@ func deployCommand(p *program) *cobra.Command {
 	f.StringArrayVar(&d.env, "env", nil, "K=V; may be repeated")
 	f.StringArrayVar(&d.secrets, "secret", nil, "not in this release")
 	f.IntVar(&d.concurrency, "concurrency", 0, "invocations at a time in one instance, 1 to 1000 (default 1)")
-	f.IntVar(&d.max, "max", 0, "instances at most; 0: the server's limit")
+	f.IntVar(&d.max, "max", 0, "instances at most, of all versions together: after a deploy, too, the new code is called once those that serve the old one are gone; the trial start is beside them (--check). 0: the server's limit")
 	f.IntVar(&d.min, "min", 0, "instances that are kept ready, whatever the demand")
 	f.DurationVar(&d.keepAlive, "keep-alive", 0, "how long an idle instance is kept; 0s: not at all")
 	f.IntVar(&d.attempts, "attempts", 0, "how often an asynchronous invocation is tried in all (default 3)")
@@ -88,7 +88,7 @@ func deployCommand(p *program) *cobra.Command {
 	f.BoolVar(&d.noBuild, "no-build", false, "take what is there as it is: neither compile nor install anything")
 	f.BoolVar(&d.noCache, "no-cache", false, "install everything again, whatever an earlier deploy has left")
 	f.BoolVar(&d.publish, "publish", true, "publish a version, which rollback can go back to")
-	f.BoolVar(&d.check, "check", true, "start the code on trial first")
+	f.BoolVar(&d.check, "check", true, "start the code on trial first, beside as many instances as --max allows; false: not at all")
 	f.BoolVar(&d.dryRun, "dry-run", false, "say what would be, and change nothing")
 	d.out = outputFlag(c, "text", "json", "yaml", "name")
 	d.changed = f.Changed

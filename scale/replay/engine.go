@@ -95,7 +95,7 @@ func (s *replayer) begin(f *Function, minutes int, seed uint64) {
 	if s.node != nil {
 		cfg.Max = min(cfg.Max, s.node.MaxInstances)
 	}
-	s.pool = scale.NewPool[*machine, *invocation](cfg, s)
+	s.pool = scale.NewPool[*machine, *invocation](new(scale.Account), cfg, s)
 	s.counts, s.offsets, s.taken = f.until(minutes), s.offsets[:0], 0
 	s.look()
 }
