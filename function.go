@@ -308,7 +308,7 @@ func reservedEnv(k string) bool {
 // A Scaling holds what an operator decides about how many instances a function
 // has. It belongs to the function, not to a version.
 type Scaling struct {
-	MinInstances int            `json:"min_instances,omitempty"` // kept ready whatever the demand
+	MinInstances int            `json:"min_instances,omitempty"` // kept ready whatever the demand: of latest, and of each version that an alias leads to
 	MaxInstances int            `json:"max_instances,omitempty"` // 0: the node's limit
 	KeepAlive    *time.Duration `json:"keep_alive,omitempty"`    // nil: the server's default; 0: destroy after each invocation
 	Reserved     *int           `json:"reserved,omitempty"`      // concurrent invocations set aside and the most allowed; 0 stops the function

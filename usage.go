@@ -7,6 +7,12 @@ const (
 	OutcomeOK = "ok" // otherwise a FaultKind
 )
 
+// Why an instance was initialised, in AWS's words.
+const (
+	InitOnDemand    = "on-demand"
+	InitProvisioned = "provisioned-concurrency" // it is one of those that are kept ready
+)
+
 // A Usage is the raw facts of one attempt: what was used, not what it costs.
 // Price books turn usages into money. Its identity is ID and Attempt.
 type Usage struct {
@@ -20,12 +26,14 @@ type Usage struct {
 	Runtime  string    `json:"runtime"`
 	Guest    string    `json:"guest,omitempty"` // the runtime's; empty: in a record of when it was not recorded
 	Instance string    `json:"instance"`
-	Start    time.Time `json:"start"` // the request arrived
-	End      time.Time `json:"end"`   // the answer's last byte was ready
+	InitType string    `json:"init_type,omitempty"` // of the instance; "": there was none
+	Start    time.Time `json:"start"`               // the request arrived
+	End      time.Time `json:"end"`                 // the answer's last byte was ready
 	// Where the time went, in its order: InitUS and PlaceUS are 0 on a warm start.
 	QueueUS   int64 `json:"queue_us"`             // waited for an instance, or for the start of one
 	PlaceUS   int64 `json:"place_us,omitempty"`   // a sandbox was taken or made, and the code put into it
 	InitUS    int64 `json:"init_us"`              // the code was initialised
+	AheadUS   int64 `json:"ahead_us,omitempty"`   // it was before anybody called, and this is the first call there: no part of it, and not billed
 	RunUS     int64 `json:"run_us"`               // in the function
 	ShareUS   int64 `json:"share_us,omitempty"`   // of RunUS, where others were in the instance at the same time: they divide what is billed; 0: all of it
 	BusyUS    int64 `json:"busy_us,omitempty"`    // where Concurrency is set: for how long the instance was busy without a pause, its init included; 0: it still was

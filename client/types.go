@@ -228,11 +228,13 @@ type Invocation struct {
 	Runtime     string    `json:"runtime"`
 	Guest       string    `json:"guest,omitempty"` // The contract with its code: lambda, or gcf for Google's functions and other web servers
 	Instance    string    `json:"instance"`
+	InitType    string    `json:"init_type,omitempty"` // Of the instance, as AWS calls it: provisioned-concurrency is one of those that the minimum keeps ready
 	Start       time.Time `json:"start"`               // When the request arrived
 	End         time.Time `json:"end"`                 // When the answer's last byte was ready
 	QueueUS     int64     `json:"queue_us"`            // Waited for an instance, or for the start of one
 	PlaceUS     int64     `json:"place_us"`            // A sandbox was taken or made, and the code put into it; 0 on a warm start
 	InitUS      int64     `json:"init_us"`             // Initialised the code; 0 on a warm start
+	AheadUS     int64     `json:"ahead_us,omitempty"`  // Of the first call in an instance that was initialised before anybody called: what that took. It is no part of the call, and not billed
 	RunUS       int64     `json:"run_us"`              // In the function
 	ShareUS     int64     `json:"share_us,omitempty"`  // Of RunUS, where others ran in the instance at the same time, which divide what is billed; 0: all of it
 	BusyUS      int64     `json:"busy_us,omitempty"`   // Where concurrency is there: how long the instance was busy without a pause, its init included; 0: it still was

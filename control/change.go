@@ -124,7 +124,7 @@ func (c *Control) try(ctx context.Context, ch change, r *record) error {
 		return nil
 	}
 	config := r.Latest
-	err := c.plug.Check(ctx, lambent.NewRevision(r.Name, lambent.Latest, &config).In(c.functions.project(r.Name.Project).Network))
+	err := c.plug.Check(ctx, lambent.NewRevision(r.Name, lambent.Latest, &config).In(c.functions.project(r.Name.Project).Network), &r.Scaling)
 	if fault, ok := errors.AsType[*lambent.Fault](err); ok {
 		reason, _, _ := strings.Cut(fault.Error(), "\n")
 		e := lambent.Errorf(lambent.Broken, op, "function %q does not start, and nothing was changed: %s", r.Name.Function, reason)

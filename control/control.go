@@ -42,9 +42,10 @@ type Config struct {
 	// error for the user otherwise.
 	CanHold func(lambent.Network) error
 
-	// Check starts a new revision on trial. A *lambent.Fault is its code's own
-	// failure, another error the platform's; after either nothing is changed.
-	Check func(context.Context, *lambent.Revision) error
+	// Check starts a new revision on trial, of a function that is to be scaled so. A
+	// *lambent.Fault is its code's own failure, another error the platform's; after either
+	// nothing is changed.
+	Check func(context.Context, *lambent.Revision, *lambent.Scaling) error
 
 	// Deleted is called after a function was deleted, and before Delete returns,
 	// to remove what belongs to it elsewhere. Unlike OnChange's it may take its
@@ -103,6 +104,12 @@ func (c *Control) OnChange(f func(lambent.Name)) { c.functions.onChange(f) }
 // revision is the same pointer. Kind: NotFound.
 func (c *Control) Resolve(name lambent.Name) (lambent.Target, error) {
 	return c.functions.resolve(name)
+}
+
+// Led says what calls are led to that name no version: latest, and the versions of aliases,
+// each once. It may read from the store. Kind: NotFound.
+func (c *Control) Led(name lambent.Name) ([]lambent.Target, error) {
+	return c.functions.led(name)
 }
 
 // loadTimeout bounds the one read that Resolve may do.

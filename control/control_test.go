@@ -30,7 +30,7 @@ func everything(s *store.Store) control.Config {
 		HasCode: func(string) bool { return true },
 		CanRun:  func(*lambent.Config) error { return nil },
 		CanHold: func(lambent.Network) error { return nil },
-		Check:   func(context.Context, *lambent.Revision) error { return nil },
+		Check:   func(context.Context, *lambent.Revision, *lambent.Scaling) error { return nil },
 	}
 }
 
@@ -187,7 +187,7 @@ func TestRefusalsChangeNothing(t *testing.T) {
 	fault := &lambent.Fault{Kind: lambent.FaultInit, Type: "Runtime.ImportModuleError", Message: "No module named 'x'\nTraceback"}
 	platform := errors.New("no sandbox")
 	tried := 0
-	given.Check = func(_ context.Context, r *lambent.Revision) error {
+	given.Check = func(_ context.Context, r *lambent.Revision, _ *lambent.Scaling) error {
 		tried++
 		switch r.Config.Env["N"] {
 		case "66":

@@ -233,6 +233,35 @@ func (d *directory) resolve(name lambent.Name) (lambent.Target, error) {
 	return t, err
 }
 
+// led is what latest is, and what aliases lead to.
+func (d *directory) led(name lambent.Name) (all []lambent.Target, err error) {
+	f := d.find(name)
+	if f == nil {
+		return nil, noFunction("control.Led", name)
+	}
+	a, err := f.use(d, name.Project)
+	if err != nil {
+		return nil, err
+	}
+	labels := []string{lambent.Latest}
+	for _, alias := range a.record.Aliases {
+		labels = append(labels, alias.Version, alias.Other)
+	}
+	slices.Sort(labels)
+	for _, label := range slices.Compact(labels) {
+		if label == "" { // an alias has no other
+			continue
+		}
+		name.Qualifier = label
+		t, err := d.resolve(name)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, t)
+	}
+	return all, nil
+}
+
 // version reads a version on its first use.
 func (d *directory) version(a *active, label string) (*lambent.Revision, error) {
 	number, ok := parseLabel(label)

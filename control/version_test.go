@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"lambent"
@@ -45,6 +46,35 @@ func TestPublish(t *testing.T) {
 	wantKind(t, err, lambent.NotFound)
 	_, err = c.Publish(ctx, named("f"), "", "1")
 	wantKind(t, err, lambent.Stale)
+}
+
+// What is led to is latest and what aliases say, each once; also after a start, when no
+// version has been read.
+func TestLed(t *testing.T) {
+	ctx := t.Context()
+	s := openStore(t, t.TempDir())
+	c := openControl(t, everything(s))
+	for n := 1; n <= 4; n++ {
+		deploy(t, c, "f", n, true)
+	}
+	for name, a := range map[string]lambent.Alias{"f:live": {Version: "2", Other: "3", Weight: 0.5}, "f:same": {Version: "3"}, "f:next": {Version: lambent.Latest}} {
+		if _, err := c.SetAlias(ctx, named(name), a, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	led, err := openControl(t, everything(s)).Led(named("f"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var versions []string
+	for _, target := range led {
+		versions = append(versions, target.Revision.Version)
+	}
+	if want := []string{"2", "3", lambent.Latest}; !slices.Equal(versions, want) {
+		t.Errorf("led to are %q, want %q", versions, want)
+	}
+	_, err = c.Led(named("absent"))
+	wantKind(t, err, lambent.NotFound)
 }
 
 func TestDeleteVersion(t *testing.T) {
@@ -214,7 +244,7 @@ func TestRollback(t *testing.T) {
 func TestRollbackOfFullServer(t *testing.T) {
 	given := everything(openStore(t, t.TempDir()))
 	var full error
-	given.Check = func(context.Context, *lambent.Revision) error { return full }
+	given.Check = func(context.Context, *lambent.Revision, *lambent.Scaling) error { return full }
 	c := openControl(t, given)
 	deploy(t, c, "f", 1, true)
 	deploy(t, c, "f", 2, true)

@@ -40,7 +40,8 @@ type attempt struct {
 	computed  time.Duration      // processor time; 0: not known
 	slice     slice              // of an instance that serves several at a time
 	answers   bool               // it is with the guest, and the instance may serve others
-	cold      bool               // it is the first that the instance serves, and waited for its start
+	first     bool               // that the instance serves
+	cold      bool               // and it waited for its start
 	oom       bool               // the kernel ended something inside for the memory limit
 }
 
@@ -64,7 +65,8 @@ func (a *attempt) run(caller context.Context, in *instance, mayRetry bool) (agai
 	} else {
 		a.slice, a.runStart = in.division.begin(in.usedUS)
 	}
-	a.cold = in.cold.Swap(false)
+	a.first = in.fresh.Swap(false)
+	a.cold = a.first && !in.why.Ahead()
 	if a.inv.Started != nil {
 		a.inv.Started()
 	}
@@ -141,7 +143,7 @@ func (a *attempt) failed(f *failure) {
 	u := a.usage(time.Now(), fault)
 	u.Guest = f.kind
 	if f.sandbox != "" { // or it was not tried again so soon: nothing ran
-		u.Instance, u.Cold = f.sandbox, true
+		u.Instance, u.InitType, u.Cold = f.sandbox, lambent.InitOnDemand, true
 		u.PlaceUS, u.InitUS = f.place.Microseconds(), f.took.Microseconds()
 		u.BilledMS = lambent.Billed(f.took, 0)
 		if u.Concurrency > 0 {
@@ -264,7 +266,7 @@ func (a *attempt) End(res lambent.Result) {
 	}
 	u := a.usage(now, res.Fault)
 	run := now.Sub(a.runStart)
-	u.Guest, u.Instance, u.RunUS = a.in.kind, a.in.sandbox.ID(), run.Microseconds()
+	u.Guest, u.Instance, u.InitType, u.RunUS = a.in.kind, a.in.sandbox.ID(), a.in.initType(), run.Microseconds()
 	u.BusyUS = busyUS
 	if a.in.division != nil && shareUS != u.RunUS {
 		u.ShareUS, run = shareUS, time.Duration(shareUS)*time.Microsecond
@@ -278,6 +280,9 @@ func (a *attempt) End(res lambent.Result) {
 		u.QueueUS = waited - u.PlaceUS
 	}
 	u.BilledMS = lambent.Billed(init, run)
+	if a.first && !a.cold {
+		u.AheadUS = a.in.init.Microseconds()
+	}
 	if unread == nil {
 		u.CPUUS, u.PeakMB = cpuUS, (peak+1<<20-1)>>20
 	}

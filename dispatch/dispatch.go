@@ -33,6 +33,7 @@ type Log interface {
 // concurrently; those marked hot are called for each invocation.
 type Config struct {
 	Resolve func(lambent.Name) (lambent.Target, error)                       // hot
+	Led     func(lambent.Name) ([]lambent.Target, error)                     // what calls without a version are led to: latest, and what aliases lead to
 	Usage   func(*lambent.Usage) error                                       // hot; an error withholds the answer
 	Runtime func(name string) (lambent.Runtime, error)                       // at a start
 	Tree    func(*lambent.Revision, lambent.Runtime) (dir string, err error) // at a start
@@ -66,6 +67,8 @@ type Dispatcher struct {
 	projects  sync.Map           // name -> *atomic.Int64: invocations under way
 	alive     context.Context    // ends with Close: no start outlives it
 	cancel    context.CancelFunc // of alive
+
+	provisioning sync.Mutex // one function at a time is told what it has ready
 
 	startMu  sync.Mutex     // guards closed and what is added to starting
 	closed   bool           // nothing starts any more
@@ -171,20 +174,18 @@ func (d *Dispatcher) pool(t lambent.Target) *pool {
 		return p.(*pool)
 	}
 	f := d.lock(t.Revision.Name)
-	if p, ok := d.pools.Load(t.Revision.ID); ok {
-		f.mu.Unlock()
-		return p.(*pool)
-	}
-	made := newPoolLocked(f, t.Revision)
-	d.pools.Store(t.Revision.ID, made)
+	p, made := f.poolLocked(t.Revision)
 	f.mu.Unlock()
-	d.learnt.recall(made)
-	return made
+	if made {
+		d.learnt.recall(p)
+	}
+	return p
 }
 
 // Prepare starts one instance of a revision and leaves it idle in its pool: what
-// a deploy does before the revision serves. A *lambent.Fault as error is the
-// code's own failure.
+// a deploy does before the revision serves, of a function that is then scaled so (nil: not
+// known). It counts for no maximum, as no call gets it before there is room. A
+// *lambent.Fault as error is the code's own failure.
 func (d *Dispatcher) Prepare(ctx context.Context, rev *lambent.Revision, scaling *lambent.Scaling) error {
 	d.inflight.Add(1)
 	defer d.leave()
@@ -198,10 +199,11 @@ func (d *Dispatcher) Prepare(ctx context.Context, rev *lambent.Revision, scaling
 }
 
 // Changed tells that a function was deployed, changed or deleted: pools of
-// revisions that nothing leads to any more end once their calls are answered.
+// revisions that nothing leads to any more end once their calls are answered, and what
+// is to be ready is made.
 func (d *Dispatcher) Changed(name lambent.Name) {
 	name.Qualifier = ""
-	head, err := d.cfg.Resolve(name)
+	_, err := d.cfg.Resolve(name)
 	deleted := lambent.Is(err, lambent.NotFound)
 	if deleted {
 		d.learnt.forget(name)
@@ -209,8 +211,32 @@ func (d *Dispatcher) Changed(name lambent.Name) {
 	if v, ok := d.functions.Load(functionKey(name)); ok {
 		v.(*function).changed(deleted)
 	}
-	if err == nil && head.Scaling.MinInstances > 0 {
-		d.pool(head).provision(head.Scaling)
+	if d.begin() {
+		go func() { // it may have to read versions
+			defer d.starting.Done()
+			d.provision(name)
+		}()
+	}
+}
+
+// provision sees that what is led to has its minimum, and nothing else of the function.
+func (d *Dispatcher) provision(name lambent.Name) {
+	d.provisioning.Lock() // what was said last counts
+	defer d.provisioning.Unlock()
+	led, err := d.cfg.Led(name)
+	v, known := d.functions.Load(functionKey(name))
+	switch {
+	case lambent.Is(err, lambent.NotFound):
+		if known {
+			v.(*function).changed(true)
+		}
+	case err != nil:
+		d.cfg.Logger.Error("what a function is to have ready is not known", "function", name, "error", err)
+	case known || led[0].Scaling.MinInstances > 0:
+		for _, p := range d.lock(name).provision(led) {
+			d.learnt.recall(p)
+		}
+		d.node.relieve() // the minimum may be lower
 	}
 }
 

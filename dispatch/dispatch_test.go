@@ -25,7 +25,8 @@ import (
 type script struct {
 	init   func(ctx context.Context, n int) error // n counts starts from 1
 	invoke func(ctx context.Context, in *scripted, inv *lambent.Invocation, out lambent.Reply) error
-	says   string // what it writes when it starts
+	says   string           // what it writes when it starts
+	unit   func(guest.Unit) // sees what they are told
 	starts atomic.Int32
 }
 
@@ -43,6 +44,9 @@ func (s *script) Attach(_ context.Context, sb sandbox.Sandbox, _ lambent.Runtime
 func (in *scripted) Init(ctx context.Context, u guest.Unit) error {
 	if err := u.Place(sandbox.Start{}); err != nil {
 		return err
+	}
+	if in.s.unit != nil {
+		in.s.unit(u)
 	}
 	if in.s.says != "" {
 		fmt.Fprint(sandbox.Unwrap(in.sandbox).(*fake.Box).Stdout, in.s.says)
@@ -101,6 +105,8 @@ func (nolog) Line(time.Time, string, string, []byte) {}
 // A bench is a dispatcher with one function on the fake driver.
 type bench struct {
 	*dispatch.Dispatcher
+	config dispatch.Config
+	led    func(lambent.Name) ([]lambent.Target, error) // nil: latest alone
 	driver *fake.Driver
 	guest  *script
 
@@ -125,6 +131,13 @@ func newBench(t *testing.T, s *script, change ...func(*dispatch.Config)) *bench 
 			scaling := b.scaling
 			return lambent.Target{Revision: b.rev, Scaling: &scaling}, nil
 		},
+		Led: func(n lambent.Name) ([]lambent.Target, error) {
+			if b.led != nil {
+				return b.led(n)
+			}
+			t, err := b.config.Resolve(n)
+			return []lambent.Target{t}, err
+		},
 		Usage: func(u *lambent.Usage) error {
 			b.mu.Lock()
 			defer b.mu.Unlock()
@@ -142,6 +155,7 @@ func newBench(t *testing.T, s *script, change ...func(*dispatch.Config)) *bench 
 	for _, f := range change {
 		f(&cfg)
 	}
+	b.config = cfg
 	b.Dispatcher = dispatch.New(cfg)
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)

@@ -58,6 +58,38 @@ func (f *function) scaleLocked(s *lambent.Scaling) {
 	}
 }
 
+// poolLocked returns the pool of a revision, which it may have to make.
+func (f *function) poolLocked(rev *lambent.Revision) (p *pool, made bool) {
+	if p, ok := f.d.pools.Load(rev.ID); ok {
+		return p.(*pool), false
+	}
+	p = newPoolLocked(f, rev)
+	f.d.pools.Store(rev.ID, p)
+	return p, true
+}
+
+// provision has the pools of what is led to have the minimum, and those alone, and returns
+// those that it has made. The lock is held, and let go.
+func (f *function) provision(led []lambent.Target) (made []*pool) {
+	f.scaling = led[0].Scaling
+	isLed := map[string]bool{}
+	for _, t := range led {
+		isLed[t.Revision.ID] = true
+		if f.scaling.MinInstances == 0 {
+			continue
+		}
+		if p, ok := f.poolLocked(t.Revision); ok {
+			made = append(made, p)
+		}
+	}
+	for _, p := range f.pools {
+		p.led = isLed[p.rev.ID]
+		p.scale.Set(p.boundsLocked())
+	}
+	f.unlock(f.d.now())
+	return made
+}
+
 // unlock lets the function go, and has its pools asked again when they want to be.
 func (f *function) unlock(now time.Duration) {
 	next := f.account.Next()

@@ -29,7 +29,8 @@ type instance struct {
 	cpuUS    atomic.Int64  // as of the last invocation's end
 	division *division     // nil: it serves one at a time
 
-	cold    atomic.Bool // no invocation has had it, and one waited for its start
+	why     scale.Cause // it was started
+	fresh   atomic.Bool // no invocation has had it
 	settled atomic.Bool // from being one that starts to its share of the processor
 
 	once sync.Once // destroys
@@ -70,24 +71,24 @@ func (f *failure) Error() string { return f.fault.Error() }
 // launch makes an instance. An init that overruns its limit is repeated once in a
 // sandbox of its own, as a part of the invocation that waits for it and under the
 // function's timeout: as on Lambda. Its error is a *failure where the code is to blame.
-func (p *pool) launch(ctx context.Context, ahead bool) (*instance, error) {
+func (p *pool) launch(ctx context.Context, why scale.Cause) (*instance, error) {
 	l := &launch{begun: time.Now()}
 	p.track(func() { p.launches[l] = struct{}{} })
 	defer p.track(func() { delete(p.launches, l) })
-	in, err := p.try(ctx, ahead, l, p.d.cfg.Limits.InitTimeout)
+	in, err := p.try(ctx, why, l, p.d.cfg.Limits.InitTimeout)
 	first, ok := errors.AsType[*failure](err)
 	if !ok || first.late == "" {
 		return in, err
 	}
 	p.log.Line(time.Now(), p.rev.Version, "", initReport(first.took, "init"))
 	// A web server may have an hour for a request, and has no more than others to start.
-	in, err = p.try(ctx, ahead, l, min(p.rev.Config.Timeout, p.d.cfg.Limits.MaxTimeout))
+	in, err = p.try(ctx, why, l, min(p.rev.Config.Timeout, p.d.cfg.Limits.MaxTimeout))
 	if f, ok := errors.AsType[*failure](err); ok {
 		f.place, f.took = f.place+first.place, f.took+first.took
 		if f.late != "" {
 			p.log.Line(time.Now(), p.rev.Version, "", initReport(f.took-first.took, "invoke"))
 		}
-		if f.late != "" && !ahead {
+		if f.late != "" && !why.Ahead() {
 			f.late = lambent.FaultTimeout
 			f.fault = f.words(nil)
 		}
@@ -109,8 +110,8 @@ func (p *pool) track(change func()) {
 // try takes a revision through Assign and Init, in a sandbox with its runtime booted,
 // or about to be where its environment only works then. The code has so long from
 // when there is a sandbox for it.
-func (p *pool) try(ctx context.Context, ahead bool, l *launch, limit time.Duration) (*instance, error) {
-	d, begun := p.d, time.Now()
+func (p *pool) try(ctx context.Context, why scale.Cause, l *launch, limit time.Duration) (*instance, error) {
+	d, begun, ahead := p.d, time.Now(), why.Ahead()
 	if !d.begin() {
 		return nil, errDraining
 	}
@@ -149,8 +150,9 @@ func (p *pool) try(ctx context.Context, ahead bool, l *launch, limit time.Durati
 		return nil, err
 	}
 	p.track(func() { l.placed = time.Time{} })
-	in := &instance{p: p, begun: begun, sandbox: b.sandbox, guest: b.guest, kind: rt.Guest, output: newOutput(b.sandbox.Output(), p.log, p.rev.Version)}
+	in := &instance{p: p, why: why, begun: begun, sandbox: b.sandbox, guest: b.guest, kind: rt.Guest, output: newOutput(b.sandbox.Output(), p.log, p.rev.Version)}
 	in.freezer, _ = b.sandbox.(sandbox.Freezer)
+	in.fresh.Store(true)
 	d.balance.join(in)
 	limited, cancelLimit := context.WithTimeout(ctx, limit)
 	defer cancelLimit()
@@ -178,7 +180,7 @@ func (in *instance) boot(ctx context.Context, l *launch, tree string, secrets ma
 		in.division.cpu.start(cpu)
 	}
 	placed := time.Now() // or later: from then on it is the code that takes its time
-	err := in.guest.Init(ctx, guest.Unit{Revision: in.p.rev, Secrets: secrets, Paths: in.sandbox.Paths(task), Place: func(s sandbox.Start) error {
+	err := in.guest.Init(ctx, guest.Unit{Revision: in.p.rev, InitType: in.initType(), Secrets: secrets, Paths: in.sandbox.Paths(task), Place: func(s sandbox.Start) error {
 		task.Start = s
 		err := in.sandbox.Assign(ctx, task)
 		placed = time.Now()
@@ -202,6 +204,13 @@ func (in *instance) boot(ctx context.Context, l *launch, tree string, secrets ma
 		return &failure{fault: f, sandbox: in.sandbox.ID(), place: in.place, took: in.init, late: late, guest: in.guest, kind: in.kind}
 	}
 	return err
+}
+
+func (in *instance) initType() string {
+	if in.why == scale.Minimum {
+		return lambent.InitProvisioned
+	}
+	return lambent.InitOnDemand
 }
 
 // usedUS is the processor time used so far.

@@ -3,6 +3,7 @@ package dispatch_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -10,6 +11,7 @@ import (
 
 	"lambent"
 	"lambent/dispatch"
+	"lambent/guest"
 )
 
 // As many instances as are to be ready are, without a call, and after one died.
@@ -132,6 +134,99 @@ func TestMinBacksOff(t *testing.T) {
 		time.Sleep(10 * time.Minute)
 		if n := s.starts.Load(); n > 40 {
 			t.Errorf("%d starts in ten minutes", n)
+		}
+	})
+}
+
+// What an alias leads to has the minimum before its first call, and until the alias leads
+// elsewhere; one that is called by its number has none.
+func TestMinimumOfWhatAliasesLeadTo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &script{}
+		n := newNode(t, s)
+		names := n.two("f", &lambent.Scaling{MinInstances: 2}, nil)
+		head := lambent.Name{Project: "default", Function: "f"}
+		n.function("default", "f", 128)
+		latest := n.targets[head]
+		latest.Scaling = n.targets[names[0]].Scaling
+		n.targets[head] = latest
+		live := names[0]
+		n.led = func(lambent.Name) ([]lambent.Target, error) {
+			return []lambent.Target{latest, n.targets[live]}, nil
+		}
+		ready := func(say string, idle int) {
+			t.Helper()
+			n.Changed(head)
+			time.Sleep(time.Hour)
+			if got := n.Snapshot(); got.Idle != idle {
+				t.Errorf("%s: %+v, want %d idle", say, got, idle)
+			}
+		}
+		ready("an alias of version 1", 4)
+		r := &reply{}
+		if err := n.Invoke(t.Context(), &lambent.Invocation{ID: lambent.NewID(), Target: names[1]}, r); err != nil {
+			t.Error(err)
+		}
+		time.Sleep(time.Hour)
+		if got := n.Snapshot(); got.Idle != 4 {
+			t.Errorf("version 2 was called: %+v", got)
+		}
+		live = names[1]
+		ready("it leads to version 2", 4)
+		begun := s.starts.Load()
+		if err := n.Invoke(t.Context(), &lambent.Invocation{ID: lambent.NewID(), Target: names[1]}, r); err != nil || s.starts.Load() != begun {
+			t.Errorf("a call of what is ready starts one: %v", err)
+		}
+	})
+}
+
+// What is started for the minimum is initialised as AWS's provisioned concurrency, and the
+// first call there says what that took: it is neither slower for it nor billed.
+func TestInitTypes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var told []string
+		s := &script{init: func(context.Context, int) error { time.Sleep(time.Second); return nil }, invoke: sleeper(5 * time.Second)}
+		s.unit = func(u guest.Unit) { told = append(told, u.InitType) }
+		b := newBench(t, s)
+		b.scaling.MinInstances = 1
+		b.Changed(b.rev.Name)
+		time.Sleep(time.Minute)
+		go b.call(t.Context())
+		synctest.Wait()
+		b.call(t.Context())
+		b.call(t.Context())
+		if want := []string{lambent.InitProvisioned, lambent.InitOnDemand}; !slices.Equal(told, want) {
+			t.Errorf("instances are told %q, want %q", told, want)
+		}
+		type record struct {
+			kind        string
+			cold        bool
+			init, ahead int64
+		}
+		var got []record
+		for _, u := range b.records() {
+			got = append(got, record{u.InitType, u.Cold, u.InitUS, u.AheadUS})
+		}
+		want := []record{
+			{lambent.InitProvisioned, false, 0, 1_000_000},
+			{lambent.InitOnDemand, true, 1_000_000, 0},
+			{lambent.InitOnDemand, false, 0, 0},
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("records are %+v, want %+v", got, want)
+		}
+	})
+}
+
+// The trial of a function with a minimum is of the minimum.
+func TestTrialIsOfTheMinimum(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for least, want := range map[int]string{0: lambent.InitOnDemand, 1: lambent.InitProvisioned} {
+			var told string
+			b := newBench(t, &script{unit: func(u guest.Unit) { told = u.InitType }})
+			if err := b.Prepare(t.Context(), b.rev, &lambent.Scaling{MinInstances: least}); err != nil || told != want {
+				t.Errorf("with a minimum of %d: %q, %v", least, told, err)
+			}
 		}
 	})
 }

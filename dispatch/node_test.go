@@ -23,7 +23,12 @@ type node struct {
 func newNode(t *testing.T, s *script, change ...func(*dispatch.Config)) *node {
 	n := &node{targets: map[lambent.Name]lambent.Target{}}
 	n.bench = newBench(t, s, append(change, func(c *dispatch.Config) {
-		c.Resolve = func(name lambent.Name) (lambent.Target, error) { return n.targets[name], nil }
+		c.Resolve = func(name lambent.Name) (lambent.Target, error) {
+			if name.Qualifier == lambent.Latest {
+				name.Qualifier = ""
+			}
+			return n.targets[name], nil
+		}
 	})...)
 	return n
 }
@@ -307,7 +312,8 @@ func TestNoPlaceEver(t *testing.T) {
 		n.function("a", "kept", 128)
 		n.function("a", "f", 128)
 		keep := func(least int) {
-			n.minimum("a", "kept", least)
+			n.Changed(n.minimum("a", "kept", least))
+			synctest.Wait()
 			n.call("a", "kept")
 		}
 		keep(1)
@@ -338,7 +344,8 @@ func TestWhoDoesNotFitIsPassedOver(t *testing.T) {
 			for _, p := range []string{"c", "d", "e"} {
 				n.function(p, "small", 128)
 			}
-			n.minimum("a", "kept", least)
+			n.Changed(n.minimum("a", "kept", least))
+			synctest.Wait()
 			ctx, cancel := context.WithTimeout(t.Context(), 6*time.Minute)
 			defer cancel()
 			var wg sync.WaitGroup
@@ -420,9 +427,6 @@ func TestLoweredMinimumGivesWay(t *testing.T) {
 			target := n.targets[name]
 			target.Scaling = &lambent.Scaling{MinInstances: least}
 			n.targets[name] = target
-			latest := name
-			latest.Qualifier = target.Revision.Version
-			n.targets[latest] = target
 		}
 		keep(1)
 		n.call("a", "kept")

@@ -29,6 +29,7 @@ type pool struct {
 	scale    *scale.Pool[*instance, *waiter]
 	habits   *scale.Thrift // of the function's callers
 	learns   bool          // habits is the policy
+	led      bool          // latest is the revision, or an alias leads to it: it has the minimum
 	all      map[*instance]struct{}
 	launches map[*launch]struct{}
 	broken   *failure // of the last start that the code failed
@@ -74,7 +75,9 @@ func (p *pool) boundsLocked() scale.Config {
 	if s.Reserved != nil {
 		c.Max, c.Calls = min(c.Max, *s.Reserved), *s.Reserved
 	}
-	c.Min = min(s.MinInstances, c.Max)
+	if p.led {
+		c.Min = min(s.MinInstances, c.Max)
+	}
 	keep := cmp.Or(s.KeepAlive, node.KeepAlive)
 	if c.Policy, p.learns = p.habits, keep == nil; keep != nil {
 		c.Policy, c.Forecast = scale.Fixed(*keep), false
@@ -199,11 +202,11 @@ type host struct{ p *pool }
 var _ scale.Host[*instance, *waiter] = host{}
 
 // Start implements scale.Host.
-func (h host) Start(ahead bool) bool {
-	if !h.p.d.node.admit(h.p, ahead) {
+func (h host) Start(why scale.Cause) bool {
+	if !h.p.d.node.admit(h.p, why.Ahead()) {
 		return false
 	}
-	go h.p.start(ahead)
+	go h.p.start(why)
 	return true
 }
 
@@ -226,13 +229,12 @@ func (h host) End(in *instance) { go in.destroy() }
 func (h host) Freeze(in *instance) { go in.freeze() }
 
 // start makes one instance and offers it, or fails the first in line.
-func (p *pool) start(ahead bool) {
+func (p *pool) start(why scale.Cause) {
 	begun := p.d.now()
-	in, err := p.launch(context.Background(), ahead)
+	in, err := p.launch(context.Background(), why)
 	p.mu.Lock()
 	now := p.d.now()
 	if err == nil {
-		in.cold.Store(!ahead)
 		p.broken = nil
 		p.scale.Started(now, in, now-begun)
 		p.unlock(now)
@@ -268,7 +270,7 @@ func (p *pool) excess() bool {
 	return p.scale.Excess(p.d.now())
 }
 
-// prepare makes one instance ahead of any invocation.
+// prepare makes one instance ahead of any invocation, of a function that is to be scaled so.
 func (p *pool) prepare(ctx context.Context, s *lambent.Scaling) error {
 	p.mu.Lock()
 	if p.removed || p.gone {
@@ -303,8 +305,11 @@ func (p *pool) prepare(ctx context.Context, s *lambent.Scaling) error {
 		return lambent.Errorf(lambent.Throttled, "dispatch.Prepare", "this server has no room for another instance of %d MB: the others are busy", p.rev.Config.MemoryMB).
 			WithHint("try again, or start the server with more: lambent serve --memory, --max-instances")
 	}
-	begun := p.d.now()
-	in, err := p.launch(ctx, true)
+	begun, why := p.d.now(), scale.Forecast
+	if s != nil && s.MinInstances > 0 {
+		why = scale.Minimum
+	}
+	in, err := p.launch(ctx, why)
 	p.mu.Lock()
 	now := p.d.now()
 	if err == nil {
@@ -322,19 +327,6 @@ func (p *pool) prepare(ctx context.Context, s *lambent.Scaling) error {
 		return f.fault
 	}
 	return err
-}
-
-// provision sees that as many instances are ready as are to be at least.
-func (p *pool) provision(s *lambent.Scaling) {
-	p.mu.Lock()
-	if p.removed {
-		p.mu.Unlock()
-		p.d.pool(lambent.Target{Revision: p.rev}).provision(s)
-		return
-	}
-	p.scaleLocked(s)
-	p.unlock(p.d.now())
-	p.d.node.relieve() // the minimum may be lower
 }
 
 // settle frees an instance that has answered, having computed for so long, once the guest says that it can take

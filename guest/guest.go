@@ -54,6 +54,7 @@ type Chooser interface {
 // A Unit is what an instance is told to load.
 type Unit struct {
 	Revision *lambent.Revision
+	InitType string            // [lambent.InitOnDemand] or InitProvisioned; "" is the first
 	Secrets  map[string]string // joins the environment; values never reach a log
 	Paths    sandbox.Paths
 

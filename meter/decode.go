@@ -94,6 +94,8 @@ func set(u *lambent.Usage, key, value []byte, text bool) bool {
 			u.Guest = string(value)
 		case "instance":
 			u.Instance = string(value)
+		case "init_type":
+			u.InitType = string(value)
 		case "start":
 			return u.Start.UnmarshalText(value) == nil
 		case "end":
@@ -128,6 +130,8 @@ func set(u *lambent.Usage, key, value []byte, text bool) bool {
 		u.RespondUS = n
 	case "init_us":
 		u.InitUS = n
+	case "ahead_us":
+		u.AheadUS = n
 	case "run_us":
 		u.RunUS = n
 	case "share_us":

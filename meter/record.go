@@ -35,6 +35,9 @@ func appendRecord(b []byte, u *lambent.Usage) []byte {
 		b = appendString(append(b, `,"guest":`...), u.Guest)
 	}
 	b = appendString(append(b, `,"instance":`...), u.Instance)
+	if u.InitType != "" {
+		b = appendString(append(b, `,"init_type":`...), u.InitType)
+	}
 	b = appendTime(append(b, `,"start":`...), u.Start)
 	b = appendTime(append(b, `,"end":`...), u.End)
 	b = strconv.AppendInt(append(b, `,"queue_us":`...), u.QueueUS, 10)
@@ -42,6 +45,9 @@ func appendRecord(b []byte, u *lambent.Usage) []byte {
 		b = strconv.AppendInt(append(b, `,"place_us":`...), u.PlaceUS, 10)
 	}
 	b = strconv.AppendInt(append(b, `,"init_us":`...), u.InitUS, 10)
+	if u.AheadUS != 0 {
+		b = strconv.AppendInt(append(b, `,"ahead_us":`...), u.AheadUS, 10)
+	}
 	b = strconv.AppendInt(append(b, `,"run_us":`...), u.RunUS, 10)
 	if u.ShareUS != 0 {
 		b = strconv.AppendInt(append(b, `,"share_us":`...), u.ShareUS, 10)

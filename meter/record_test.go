@@ -17,7 +17,7 @@ import (
 func TestRecordIsJSON(t *testing.T) {
 	for _, u := range []*lambent.Usage{{}, usage(1), {
 		ID: "a\"b\\c\n\x00\x7f<>&", Function: "grüß\u2028世", Error: "Bad\xffUTF8\xc3", Outcome: "error",
-		Start: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), PlaceUS: 77, RespondUS: 88, ShareUS: 66, StreamUS: 55, BusyUS: 99, Guest: "gcf", Concurrency: 80, QueueUS: -1, BytesOut: 1<<63 - 1,
+		Start: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), InitType: "on-demand", PlaceUS: 77, AheadUS: 55, RespondUS: 88, ShareUS: 66, StreamUS: 44, BusyUS: 99, Guest: "gcf", Concurrency: 80, QueueUS: -1, BytesOut: 1<<63 - 1,
 	}} {
 		line := meter.AppendRecord(nil, u)
 		got, err := meter.Decode(bytes.TrimSuffix(line, []byte("\n")))
@@ -49,8 +49,8 @@ func TestRecordIsJSON(t *testing.T) {
 		}
 	}
 	// A field that is added to Usage must be added to the encoding.
-	if n := reflect.TypeFor[lambent.Usage]().NumField(); n != 31 {
-		t.Errorf("Usage has %d fields; the encoding writes 31", n)
+	if n := reflect.TypeFor[lambent.Usage]().NumField(); n != 33 {
+		t.Errorf("Usage has %d fields; the encoding writes 33", n)
 	}
 	long := meter.AppendRecord(nil, &lambent.Usage{Error: strings.Repeat("é", 10<<10)})
 	if u, err := meter.Decode(bytes.TrimSuffix(long, []byte("\n"))); err != nil || len(u.Error) > 2048 {

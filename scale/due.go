@@ -57,7 +57,11 @@ func (p *Pool[I, W]) ahead(now time.Duration) {
 			p.by(until)
 			return
 		}
-		if !p.start(now, true) {
+		why := Forecast
+		if p.live < p.cfg.Min {
+			why = Minimum
+		}
+		if !p.start(now, why) {
 			p.spurned = now + retryAhead
 			p.by(p.spurned)
 			return

@@ -292,9 +292,9 @@ type tenantPool struct {
 	p *pool
 }
 
-func (s *tenantPool) Start(ahead bool) bool {
+func (s *tenantPool) Start(why scale.Cause) bool {
 	s.asked++
-	if !s.n.Admit(0, s, ahead) {
+	if !s.n.Admit(0, s, why.Ahead()) {
 		return false
 	}
 	s.starts++

@@ -32,6 +32,7 @@ type host struct {
 	asked  int // times that it was to start one
 	starts int // begun, and not ended
 	ahead  int
+	ready  int // of those, for the minimum
 	places int // that the node has; -1: any number
 	enough int // times that nobody waited for one any more
 	ended  []*box
@@ -40,15 +41,18 @@ type host struct {
 	full   bool
 }
 
-func (h *host) Start(ahead bool) bool {
+func (h *host) Start(why scale.Cause) bool {
 	h.asked++
 	if h.places == 0 {
 		return false
 	}
 	h.places--
 	h.starts++
-	if ahead {
+	if why.Ahead() {
 		h.ahead++
+	}
+	if why == scale.Minimum {
+		h.ready++
 	}
 	return true
 }
@@ -679,8 +683,8 @@ func TestMinimum(t *testing.T) {
 		t.Fatal("it has to be asked at once")
 	}
 	p.Due(0)
-	if h.starts != 2 || h.ahead != 2 {
-		t.Fatalf("%d start", h.starts)
+	if h.starts != 2 || h.ready != 2 {
+		t.Fatalf("%d start, %d of them as the minimum", h.starts, h.ready)
 	}
 	a, b := &box{}, &box{}
 	p.Started(ms, a, ms)

@@ -60,7 +60,7 @@ type Host[I, W any] interface {
 	// Failed or Canceled. It returns false where the node has no place: then
 	// nothing was begun, and the pool asks no more until [Pool.Place]. A start
 	// ahead is for nobody yet: it is not worth that an idle instance ends.
-	Start(ahead bool) bool
+	Start(Cause) bool
 	// Enough tells that nobody waits any more for the place that Start did not have.
 	Enough()
 	// Full reports whether no processor of the node has been idle of late.
@@ -76,6 +76,18 @@ type Host[I, W any] interface {
 	// pool gives to somebody.
 	Freeze(I)
 }
+
+// A Cause is why an instance is started.
+type Cause uint8
+
+const (
+	Demand   Cause = iota // somebody waits for it
+	Forecast              // somebody is likely to want it soon
+	Minimum               // it is one of those that are kept ready
+)
+
+// Ahead reports whether nobody waits for it yet.
+func (c Cause) Ahead() bool { return c != Demand }
 
 // A Reason is why an invocation is refused.
 type Reason uint8

@@ -6,7 +6,7 @@ import "time"
 // else wait for longer than a start takes, and refuses those that nothing will ever serve.
 func (p *Pool[I, W]) provide(now time.Duration) {
 	p.use(now)
-	for p.line.n > 0 && p.short(now) && p.start(now, false) {
+	for p.line.n > 0 && p.short(now) && p.start(now, Demand) {
 		p.demanded++
 		p.rise(now, false)
 	}
@@ -232,12 +232,12 @@ func (p *Pool[I, W]) allowed(now time.Duration) bool {
 }
 
 // start begins one instance, if that is allowed.
-func (p *Pool[I, W]) start(now time.Duration, ahead bool) bool {
+func (p *Pool[I, W]) start(now time.Duration, why Cause) bool {
 	if !p.may(now) {
 		return false
 	}
-	if !p.host.Start(ahead) {
-		p.starved = p.starved || !ahead
+	if !p.host.Start(why) {
+		p.starved = p.starved || why == Demand
 		return false
 	}
 	if p.account.Rate > 0 {

@@ -309,6 +309,7 @@ func (s *Server) openDispatch(context.Context) error {
 	s.guests = map[string]guest.Guest{"lambda": &lambda.Guest{Limits: s.limits, Endpoint: s.openEndpoint}, "gcf": &gcf.Guest{Limits: s.limits}}
 	s.dispatch = dispatch.New(dispatch.Config{
 		Resolve: func(n lambent.Name) (lambent.Target, error) { return s.control.Resolve(n) },
+		Led:     func(n lambent.Name) ([]lambent.Target, error) { return s.control.Led(n) },
 		Usage: func(u *lambent.Usage) error {
 			if err := s.ledger.Append(u); err != nil {
 				return err
@@ -336,7 +337,9 @@ func (s *Server) openDispatch(context.Context) error {
 func (s *Server) openControl(ctx context.Context) (err error) {
 	s.control, err = control.Open(ctx, control.Config{
 		Store: s.store, Limits: s.limits, HasCode: s.code.Has, CanRun: s.canRun, CanHold: s.canHold,
-		Check:   func(ctx context.Context, r *lambent.Revision) error { return s.dispatch.Prepare(ctx, r, nil) },
+		Check: func(ctx context.Context, r *lambent.Revision, sc *lambent.Scaling) error {
+			return s.dispatch.Prepare(ctx, r, sc)
+		},
 		Deleted: s.deleted,
 	})
 	if err != nil {

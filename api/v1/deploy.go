@@ -59,7 +59,7 @@ type BuildRequest struct {
 
 // A ScalingRequest changes a Scaling. What is left out stays.
 type ScalingRequest struct {
-	MinInstances *int   `json:"min_instances,omitempty" doc:"Kept ready whatever the demand" example:"0"`
+	MinInstances *int   `json:"min_instances,omitempty" doc:"Kept ready whatever the demand: of latest, and of each version that an alias leads to" example:"0"`
 	MaxInstances *int   `json:"max_instances,omitempty" doc:"0: the server's limit" example:"10"`
 	KeepAliveMS  *int64 `json:"keep_alive_ms,omitempty" doc:"-1: the server's default" example:"600000"`
 	Reserved     *int   `json:"reserved,omitempty" doc:"-1: none" example:"10"`

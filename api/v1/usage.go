@@ -23,11 +23,13 @@ type Invocation struct {
 	Runtime     string    `json:"runtime" example:"python3.11"`
 	Guest       string    `json:"guest,omitempty" doc:"The contract with its code: lambda, or gcf for Google's functions and other web servers" example:"lambda"`
 	Instance    string    `json:"instance"`
+	InitType    string    `json:"init_type,omitempty" enum:"on-demand,provisioned-concurrency" doc:"Of the instance, as AWS calls it: provisioned-concurrency is one of those that the minimum keeps ready" example:"on-demand"`
 	Start       time.Time `json:"start" doc:"When the request arrived"`
 	End         time.Time `json:"end" doc:"When the answer's last byte was ready"`
 	QueueUS     int64     `json:"queue_us" doc:"Waited for an instance, or for the start of one"`
 	PlaceUS     int64     `json:"place_us" doc:"A sandbox was taken or made, and the code put into it; 0 on a warm start"`
 	InitUS      int64     `json:"init_us" doc:"Initialised the code; 0 on a warm start"`
+	AheadUS     int64     `json:"ahead_us,omitempty" doc:"Of the first call in an instance that was initialised before anybody called: what that took. It is no part of the call, and not billed"`
 	RunUS       int64     `json:"run_us" doc:"In the function" example:"1234"`
 	ShareUS     int64     `json:"share_us,omitempty" doc:"Of run_us, where others ran in the instance at the same time, which divide what is billed; absent: all of it"`
 	BusyUS      int64     `json:"busy_us,omitempty" doc:"Where concurrency is there: how long the instance was busy without a pause, its init included; absent: it still was"`
@@ -49,8 +51,8 @@ type Invocation struct {
 func invocation(u *lambent.Usage) Invocation {
 	return Invocation{
 		ID: u.ID, Attempt: u.Attempt, Project: u.Project, Function: u.Function, Version: u.Version, Alias: u.Alias,
-		Trigger: u.Trigger, Runtime: u.Runtime, Guest: u.Guest, Instance: u.Instance, Start: u.Start, End: u.End,
-		QueueUS: u.QueueUS, PlaceUS: u.PlaceUS, InitUS: u.InitUS, RunUS: u.RunUS, ShareUS: u.ShareUS, BusyUS: u.BusyUS, StreamUS: u.StreamUS, RespondUS: u.RespondUS, BilledMS: u.BilledMS, MemoryMB: u.MemoryMB, TmpMB: u.TmpMB,
+		Trigger: u.Trigger, Runtime: u.Runtime, Guest: u.Guest, Instance: u.Instance, InitType: u.InitType, Start: u.Start, End: u.End,
+		QueueUS: u.QueueUS, PlaceUS: u.PlaceUS, InitUS: u.InitUS, AheadUS: u.AheadUS, RunUS: u.RunUS, ShareUS: u.ShareUS, BusyUS: u.BusyUS, StreamUS: u.StreamUS, RespondUS: u.RespondUS, BilledMS: u.BilledMS, MemoryMB: u.MemoryMB, TmpMB: u.TmpMB,
 		Concurrency: u.Concurrency, PeakMB: u.PeakMB, CPUUS: u.CPUUS, BytesIn: u.BytesIn, BytesOut: u.BytesOut, Cold: u.Cold, Outcome: u.Outcome, Error: u.Error,
 	}
 }

@@ -33,8 +33,11 @@ func invocationsCommand(p *program) *cobra.Command {
 		for _, r := range list.Invocations {
 			names = append(names, r.ID)
 			kind := "warm"
-			if r.Cold {
+			switch {
+			case r.Cold:
 				kind = "cold, " + microseconds(r.InitUS)
+			case r.AheadUS > 0:
+				kind = "ahead, " + microseconds(r.AheadUS)
 			}
 			outcome := r.Outcome
 			if r.Error != "" {

@@ -70,6 +70,9 @@ func waterfall(r *client.Invocation) (rows table) {
 			rows = append(rows, []string{fmt.Sprint(r.Attempt), "stream", microseconds(r.StreamUS), "of the run: the caller took what was streamed"})
 		}
 	}
+	if r.AheadUS > 0 {
+		rows = append(rows, []string{fmt.Sprint(r.Attempt), "ahead", microseconds(r.AheadUS), "the init of its instance, before it came: " + r.InitType})
+	}
 	if where := limit(lambent.FaultKind(r.Outcome), r); where != "" {
 		rows = append(rows, []string{fmt.Sprint(r.Attempt), "limit", "", where})
 	}

@@ -1,6 +1,7 @@
 package lambda
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"strconv"
@@ -23,7 +24,7 @@ func (in *instance) environment() map[string]string {
 		"AWS_LAMBDA_FUNCTION_NAME":        u.Revision.Name.Function,
 		"AWS_LAMBDA_FUNCTION_VERSION":     version,
 		"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": strconv.Itoa(c.MemoryMB),
-		"AWS_LAMBDA_INITIALIZATION_TYPE":  "on-demand",
+		"AWS_LAMBDA_INITIALIZATION_TYPE":  cmp.Or(u.InitType, lambent.InitOnDemand),
 		"AWS_LAMBDA_LOG_GROUP_NAME":       "/aws/lambda/" + u.Revision.Name.Function,
 		"AWS_LAMBDA_LOG_STREAM_NAME":      fmt.Sprintf("%s/[%s]%s", time.Now().UTC().Format("2006/01/02"), version, in.sandbox.ID()),
 		"AWS_LAMBDA_RUNTIME_API":          in.api,

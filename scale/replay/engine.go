@@ -251,7 +251,8 @@ func (s *replayer) place() {
 
 // Start implements scale.Host. After the end of the trace nothing is started that
 // nobody waits for.
-func (s *replayer) Start(ahead bool) bool {
+func (s *replayer) Start(why scale.Cause) bool {
+	ahead := why.Ahead()
 	if ahead && s.now > s.end {
 		return false
 	}
