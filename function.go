@@ -314,6 +314,19 @@ type Scaling struct {
 	Reserved     *int           `json:"reserved,omitempty"`      // concurrent invocations set aside and the most allowed; 0 stops the function
 }
 
+// SetAside is how many instances no other function may have, so many revisions being led
+// to: those that the reserved invocations take, or else those that are kept ready.
+func (s Scaling) SetAside(led, concurrency int) int {
+	switch {
+	case s.Reserved != nil:
+		concurrency = max(concurrency, 1)
+		return (*s.Reserved + concurrency - 1) / concurrency
+	case s.MaxInstances > 0:
+		return min(s.MinInstances*led, s.MaxInstances)
+	}
+	return s.MinInstances * led
+}
+
 // Validate checks the bounds.
 func (s Scaling) Validate() error {
 	switch {
@@ -327,6 +340,8 @@ func (s Scaling) Validate() error {
 		return Errorf(Invalid, "scaling", "keep-alive %v is outside 0s to 24h", *s.KeepAlive)
 	case s.Reserved != nil && (*s.Reserved < 0 || *s.Reserved > 100_000):
 		return Errorf(Invalid, "scaling", "reserved concurrency %d is outside 0 to 100000", *s.Reserved)
+	case s.Reserved != nil && *s.Reserved > 0 && s.MinInstances > *s.Reserved:
+		return Errorf(Invalid, "scaling", "min instances %d are more than the %d invocations reserved, which are the most allowed", s.MinInstances, *s.Reserved)
 	}
 	return nil
 }
@@ -406,6 +421,19 @@ type Function struct {
 
 // RevisionID is Function.Revision as clients see it, for optimistic concurrency.
 func (f *Function) RevisionID() string { return strconv.FormatUint(f.Revision, 10) }
+
+// SetAside is what no other function may have: so many instances, each of the memory that
+// latest has.
+func (f *Function) SetAside() (instances, memoryMB int) {
+	led := map[string]bool{Latest: true}
+	for _, a := range f.Aliases {
+		led[a.Version] = true
+		if a.Other != "" {
+			led[a.Other] = true
+		}
+	}
+	return f.Scaling.SetAside(len(led), f.Latest.Concurrency), f.Latest.MemoryMB
+}
 
 // A Version is an immutable snapshot of a function. It has a key of its own in
 // the store, written before the head that counts it.

@@ -77,6 +77,9 @@ func (c *Control) do(ctx context.Context, ch change) (*lambent.Function, error) 
 		if err := next.Async.Validate(); err != nil {
 			return nil, err
 		}
+		if err := c.keeps(old, next); err != nil {
+			return nil, err
+		}
 		// A configuration that stays is not judged again: limits may have been
 		// lowered, and whoever sets an alias need not answer for that.
 		if digest := next.Latest.Digest(); digest != tried && (made || digest != old.Latest.Digest()) {
@@ -100,6 +103,15 @@ func (c *Control) do(ctx context.Context, ch change) (*lambent.Function, error) 
 			return nil, lambent.Errorf(lambent.Canceled, ch.op, "given up while function %q was being changed by others: %w", ch.name.Function, ctx.Err())
 		}
 	}
+}
+
+// keeps asks whether there is what a change has set aside, if that is more than before.
+func (c *Control) keeps(old, next *record) error {
+	had, hadMB := old.SetAside()
+	if n, mb := next.SetAside(); n > had || n*mb > had*hadMB {
+		return c.plug.CanKeep(&next.Function)
+	}
+	return nil
 }
 
 // try asks whether a new configuration can run: it is within the limits, its

@@ -42,6 +42,10 @@ type Config struct {
 	// error for the user otherwise.
 	CanHold func(lambent.Network) error
 
+	// CanKeep returns nil if this server has what the function, as it is to be, has set
+	// aside for it, and the error for the user otherwise.
+	CanKeep func(*lambent.Function) error
+
 	// Check starts a new revision on trial, of a function that is to be scaled so. A
 	// *lambent.Fault is its code's own failure, another error the platform's; after either
 	// nothing is changed.

@@ -30,6 +30,7 @@ func everything(s *store.Store) control.Config {
 		HasCode: func(string) bool { return true },
 		CanRun:  func(*lambent.Config) error { return nil },
 		CanHold: func(lambent.Network) error { return nil },
+		CanKeep: func(*lambent.Function) error { return nil },
 		Check:   func(context.Context, *lambent.Revision, *lambent.Scaling) error { return nil },
 	}
 }
@@ -177,6 +178,39 @@ func TestDeploy(t *testing.T) {
 	}
 	_, err = c.UpdateConfig(ctx, control.UpdateRequest{Name: named("absent")})
 	wantKind(t, err, lambent.NotFound, `"absent"`)
+}
+
+// What sets more aside is asked for, an alias that has another version kept ready as well, and
+// nothing is changed where there is not so much; what sets less aside is not.
+func TestMoreSetAsideIsAskedFor(t *testing.T) {
+	ctx := t.Context()
+	given := everything(openStore(t, t.TempDir()))
+	most := 3
+	given.CanKeep = func(f *lambent.Function) error {
+		if n, _ := f.SetAside(); n > most {
+			return lambent.Errorf(lambent.Invalid, "test", "%d instances", n)
+		}
+		return nil
+	}
+	c := openControl(t, given)
+	deploy(t, c, "f", 1, true)
+	scale := func(s lambent.Scaling) error {
+		_, err := c.Deploy(ctx, control.DeployRequest{Name: named("f"), Config: config(1), Scaling: &s})
+		return err
+	}
+	wantKind(t, scale(lambent.Scaling{Reserved: new(4)}), lambent.Invalid, "4 instances")
+	if resolve(t, c, "f").Scaling.Reserved != nil {
+		t.Error("it is reserved all the same")
+	}
+	if err := scale(lambent.Scaling{MinInstances: 2}); err != nil {
+		t.Fatal(err)
+	}
+	_, err := c.SetAlias(ctx, named("f:live"), lambent.Alias{Version: "1"}, "")
+	wantKind(t, err, lambent.Invalid, "4 instances")
+	most = 0 // the server was started with less
+	if err := scale(lambent.Scaling{MinInstances: 1}); err != nil {
+		t.Errorf("less than before: %v", err)
+	}
 }
 
 // Whatever is refused leaves the function as it was, and serving.

@@ -21,6 +21,7 @@ import (
 	"lambent"
 	"lambent/guest"
 	"lambent/sandbox"
+	"lambent/scale"
 )
 
 // A Log takes the lines of one function's log. Line is called for each line, may
@@ -232,12 +233,22 @@ func (d *Dispatcher) provision(name lambent.Name) {
 		}
 	case err != nil:
 		d.cfg.Logger.Error("what a function is to have ready is not known", "function", name, "error", err)
-	case known || led[0].Scaling.MinInstances > 0:
+	case known || led[0].Scaling.MinInstances > 0 || led[0].Scaling.Reserved != nil:
 		for _, p := range d.lock(name).provision(led) {
 			d.learnt.recall(p)
 		}
 		d.node.relieve() // the minimum may be lower
 	}
+}
+
+// CanKeep returns an error if this server does not have what a function, as it is to be,
+// has set aside, beside what others have.
+func (d *Dispatcher) CanKeep(f *lambent.Function) error {
+	reserved := new(scale.Reservation)
+	if v, ok := d.functions.Load(functionKey(f.Name)); ok {
+		reserved = &v.(*function).reserved
+	}
+	return d.node.canReserve(f, reserved)
 }
 
 // begin registers a start, which ends with d.starting.Done, and reports whether it

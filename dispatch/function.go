@@ -23,6 +23,9 @@ type function struct {
 	timer   *time.Timer
 	armed   time.Duration // when it rings, or scale.Never
 	gone    bool          // nothing will lead here again: what has its name is another
+	aside   int           // instances that reserved has
+
+	reserved scale.Reservation // guarded by the node's lock
 }
 
 func functionKey(n lambent.Name) string { return n.Project + "/" + n.Function }
@@ -58,6 +61,17 @@ func (f *function) scaleLocked(s *lambent.Scaling) {
 	}
 }
 
+// reserveLocked sets aside what the function has reserved, or is to have ready.
+func (f *function) reserveLocked(led []lambent.Target) {
+	latest := led[slices.IndexFunc(led, func(t lambent.Target) bool { return t.Revision.Version == lambent.Latest })].Revision.Config
+	if aside := f.scaling.SetAside(len(led), latest.Concurrency); f.d.node.reserve(&f.reserved, aside, latest.MemoryMB) {
+		f.aside = aside
+	} else {
+		f.d.cfg.Logger.Error("not as much can be set aside for a function as it has reserved, or is to have ready: all functions' together are more than this server has",
+			"function", f.key, "instances", aside, "memory_mb", latest.MemoryMB)
+	}
+}
+
 // poolLocked returns the pool of a revision, which it may have to make.
 func (f *function) poolLocked(rev *lambent.Revision) (p *pool, made bool) {
 	if p, ok := f.d.pools.Load(rev.ID); ok {
@@ -72,6 +86,7 @@ func (f *function) poolLocked(rev *lambent.Revision) (p *pool, made bool) {
 // those that it has made. The lock is held, and let go.
 func (f *function) provision(led []lambent.Target) (made []*pool) {
 	f.scaling = led[0].Scaling
+	f.reserveLocked(led)
 	isLed := map[string]bool{}
 	for _, t := range led {
 		isLed[t.Revision.ID] = true
@@ -93,7 +108,7 @@ func (f *function) provision(led []lambent.Target) (made []*pool) {
 // unlock lets the function go, and has its pools asked again when they want to be.
 func (f *function) unlock(now time.Duration) {
 	next := f.account.Next()
-	if len(f.pools) == 0 && !f.gone {
+	if len(f.pools) == 0 && f.aside == 0 && !f.gone {
 		if next = f.account.Rested(); next <= now {
 			f.goneLocked()
 			next = scale.Never
@@ -121,7 +136,8 @@ func (f *function) ring() {
 }
 
 func (f *function) goneLocked() {
-	f.gone = true
+	f.gone, f.aside = true, 0
+	f.d.node.reserve(&f.reserved, 0, 0)
 	f.d.functions.CompareAndDelete(f.key, f)
 }
 

@@ -44,6 +44,35 @@ func (n *node) holds(rev *lambent.Revision) error {
 	return nil
 }
 
+// reserve sets places aside, and reports whether there are so many.
+func (n *node) reserve(r *scale.Reservation, places, memoryMB int) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	ok := n.scale.CanReserve(r, places, memoryMB)
+	if ok {
+		n.scale.Reserve(r, places, memoryMB)
+	}
+	return ok
+}
+
+// canReserve returns an error if what a function has set aside is not there.
+func (n *node) canReserve(f *lambent.Function, r *scale.Reservation) error {
+	instances, mb := f.SetAside()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.scale.CanReserve(r, instances, mb) {
+		return nil
+	}
+	has := strconv.Itoa(n.scale.MaxInstances) + " instances"
+	if n.scale.MemoryMB > 0 {
+		has += " and " + strconv.Itoa(n.scale.MemoryMB) + " MB"
+	}
+	others, othersMB := n.scale.Others(r)
+	return lambent.Errorf(lambent.Invalid, "dispatch", "%s would have %d instances of %d MB set aside, reserved or always ready, beside others' %d with %d MB: this server has %s",
+		f.Name, instances, mb, others, othersMB, has).
+		WithHint("deploy it, or others, with less --reserved or --min, or start the server with more: lambent serve --memory, --max-instances")
+}
+
 // admit counts one more instance and reports whether there is a place for it. If
 // not, and somebody waits for it, the pool is told when there is one. The caller
 // holds p.mu.
@@ -177,6 +206,17 @@ func (n *node) suffices(instances, memoryMB int) bool {
 	return n.scale.Suffices(instances, memoryMB)
 }
 
+// spare is how many idle instances of a pool may give way. Its lock is held.
+func (n *node) spare(p *pool) int {
+	idle := p.scale.Spare()
+	if idle == 0 {
+		return 0
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.scale.Spares(p, idle)
+}
+
 // evict ends the idle instance that is worth least, of whichever pool, and reports
 // whether there was one; where it has to suffice, only if all that are idle do. Its
 // place is given away. No pool's lock is held.
@@ -188,7 +228,7 @@ func (n *node) evict(suffices bool) bool {
 		p := v.(*pool)
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		if spare := p.scale.Spare(); spare > 0 {
+		if spare := n.spare(p); spare > 0 {
 			instances += spare
 			memoryMB += spare * p.MemoryMB
 			n.mu.Lock()
@@ -205,7 +245,7 @@ func (n *node) evict(suffices bool) bool {
 	}
 	least.mu.Lock()
 	var in *instance
-	ok := least.scale.Spare() > 0 // or it was just taken
+	ok := n.spare(least) > 0 // or it was just taken
 	if ok {
 		in, ok = least.scale.Evict()
 	}

@@ -17,7 +17,7 @@ import (
 // A node is a dispatcher with functions of several projects.
 type node struct {
 	*bench
-	targets map[lambent.Name]lambent.Target // written before there are calls
+	targets map[lambent.Name]lambent.Target // guarded by mu; but for reserve, written before there are calls
 }
 
 func newNode(t *testing.T, s *script, change ...func(*dispatch.Config)) *node {
@@ -27,6 +27,8 @@ func newNode(t *testing.T, s *script, change ...func(*dispatch.Config)) *node {
 			if name.Qualifier == lambent.Latest {
 				name.Qualifier = ""
 			}
+			n.mu.Lock()
+			defer n.mu.Unlock()
 			return n.targets[name], nil
 		}
 	})...)

@@ -54,7 +54,7 @@ type grant struct {
 func newPoolLocked(f *function, rev *lambent.Revision) *pool {
 	d := f.d
 	p := &pool{function: f, rev: rev, wanted: make(chan struct{}), all: map[*instance]struct{}{}, launches: map[*launch]struct{}{}, log: d.cfg.Log(rev.Name), habits: scale.NewThrift(scale.DefaultRate)}
-	p.Claim = scale.Claim{Project: rev.Name.Project, Pool: strconv.FormatInt(d.made.Add(1), 10), MemoryMB: rev.Config.MemoryMB}
+	p.Claim = scale.Claim{Project: rev.Name.Project, Pool: strconv.FormatInt(d.made.Add(1), 10), MemoryMB: rev.Config.MemoryMB, Reserved: &f.reserved}
 	p.scale = scale.NewPool(&f.account, p.boundsLocked(), host{p})
 	f.pools = append(f.pools, p)
 	return p

@@ -19,6 +19,9 @@ type claimant interface{ claim() *Claim }
 // a while: nothing but idle instances gives way to them then. Idle ones only ever do
 // where they suffice.
 //
+// What a [Reservation] sets aside and its pools do not use is nobody else's, and is theirs
+// at once, whoever waits.
+//
 // What follows is up to the host: after [Node.Admit] said no, [Node.Leave],
 // [Node.Forget], whenever an instance became idle, and at [Node.Until], it gives places
 // away while [Node.Grant] has one, and then evicts while that suffices for somebody.
@@ -35,6 +38,8 @@ type Node[C claimant] struct {
 	contended int          // times that waiting was no longer empty
 	leaving   int          // instances that have given their places up, and are there yet
 	leavingMB int          // of those
+	reserved  room         // of all reservations
+	unused    room         // of that, what nobody has
 
 	head   *Claim        // for whom what is free is kept
 	freeMB int           // so much was seen of that
@@ -44,8 +49,9 @@ type Node[C claimant] struct {
 
 // A Claim is a pool's part of a [Node]: embed it in what the host keeps the pool in.
 type Claim struct {
-	Project, Pool string // Pool is this one's alone, on the node
-	MemoryMB      int    // of an instance
+	Project, Pool string       // Pool is this one's alone, on the node
+	MemoryMB      int          // of an instance
+	Reserved      *Reservation // what the pool may have before others; nil: nothing
 
 	waits  bool          // on the list
 	asked  time.Duration // when it came on it
@@ -59,6 +65,46 @@ type Claim struct {
 }
 
 func (c *Claim) claim() *Claim { return c }
+
+// A Reservation is what is set aside for the pools of one function. The zero value is of
+// nothing.
+type Reservation struct {
+	places, memoryMB int // of each
+	used             int
+}
+
+// A room is a number of instances, and their memory.
+type room struct{ places, memoryMB int }
+
+func (r *room) add(places, memoryMB int) {
+	r.places += places
+	r.memoryMB += places * memoryMB
+}
+
+func (r *Reservation) unused() int { return max(0, r.places-r.used) }
+
+// CanReserve reports whether so many places could be set aside, each of so much memory, in
+// place of what the reservation has.
+func (n *Node[C]) CanReserve(r *Reservation, places, memoryMB int) bool {
+	others, othersMB := n.Others(r)
+	return others+places <= n.MaxInstances && (n.MemoryMB == 0 || othersMB+places*memoryMB <= n.MemoryMB)
+}
+
+// Reserve sets places aside. Who has them keeps them, until their instances end.
+func (n *Node[C]) Reserve(r *Reservation, places, memoryMB int) {
+	n.reserved.add(-r.places, r.memoryMB)
+	n.unused.add(-r.unused(), r.memoryMB)
+	r.places, r.memoryMB = places, memoryMB
+	n.reserved.add(r.places, r.memoryMB)
+	n.unused.add(r.unused(), r.memoryMB)
+}
+
+// Others is what is set aside for others than a reservation's.
+func (n *Node[C]) Others(r *Reservation) (instances, memoryMB int) {
+	all := n.reserved
+	all.add(-r.places, r.memoryMB)
+	return all.places, all.memoryMB
+}
 
 // switchAfter is how much more than another who waits, and a run, somebody has had before
 // their place becomes that one's: as a switch is a cold start, each takes a while.
@@ -92,7 +138,7 @@ func (n *Node[C]) Admit(now time.Duration, c C, ahead bool) bool {
 	case s.kept:
 		s.kept = false // counted when it was kept
 		return true
-	case len(n.waiting) == 0 && n.fits(s):
+	case (len(n.waiting) == 0 || s.due()) && n.fits(s):
 		n.count(s, 1)
 		if !s.waits {
 			s.until, s.times = 0, 0
@@ -164,6 +210,9 @@ func (n *Node[C]) Forget(c C) {
 func (n *Node[C]) Grant(now time.Duration) (c C, ok bool) {
 	n.until = Never
 	n.again(now)
+	if c, ok = n.due(n.fits); ok {
+		return n.grant(c), true
+	}
 	for lapsed := false; ; lapsed = true {
 		if c, ok = n.next(); !ok {
 			n.head = nil
@@ -181,6 +230,22 @@ func (n *Node[C]) Grant(now time.Duration) (c C, ok bool) {
 		return n.grant(n.passed[at]), true
 	}
 	return c, false
+}
+
+// due returns a pool that waits for what is set aside for it, if that is there.
+func (n *Node[C]) due(fits func(*Claim) bool) (first C, ok bool) {
+	look := func(c C) {
+		if s := c.claim(); s.due() && fits(s) && (!ok || s.asked < first.claim().asked || s.asked == first.claim().asked && s.Pool < first.claim().Pool) {
+			first, ok = c, true
+		}
+	}
+	for _, c := range n.waiting {
+		look(c)
+	}
+	for _, c := range n.passed {
+		look(c)
+	}
+	return first, ok
 }
 
 // forlorn reports whether others are to have what is kept for a pool: it would do for
@@ -254,14 +319,27 @@ func (n *Node[C]) grant(c C) C {
 // Suffices reports whether somebody has a place once so many idle instances have given
 // way, and so much memory.
 func (n *Node[C]) Suffices(instances, memoryMB int) bool {
-	does := func(c C) bool {
-		mb := c.claim().MemoryMB
-		return instances > 0 && n.instances-instances < n.MaxInstances && (n.MemoryMB == 0 || n.memoryMB-memoryMB+mb <= n.MemoryMB)
+	does := func(s *Claim) bool { return instances > 0 && n.wouldFit(s, instances, memoryMB) }
+	if _, ok := n.due(does); ok {
+		return true
 	}
 	if c, ok := n.next(); ok {
-		return does(c)
+		return does(c.claim())
 	}
-	return slices.ContainsFunc(n.passed, does)
+	return slices.ContainsFunc(n.passed, func(c C) bool { return does(c.claim()) })
+}
+
+// Spares is how many of a pool's idle instances others could have the places of: not those
+// that are set aside for its function, unless who is next is of that, too.
+func (n *Node[C]) Spares(c C, idle int) int {
+	r := c.claim().Reserved
+	if r == nil || r.places == 0 {
+		return idle
+	}
+	if next, ok := n.next(); ok && next.claim().Reserved == r {
+		return idle
+	}
+	return min(idle, max(0, r.used-r.places))
 }
 
 // Return takes the place back that was kept for a pool, if it had no use for it, and
@@ -283,7 +361,8 @@ func (n *Node[C]) Return(c C) {
 // those whose runs end before who is next has the places that others have given up: it
 // counts as if that had paid for them.
 //
-// An instance that ends has no place to give up, again where it serves several at a time.
+// An instance that ends has no place to give up, again where it serves several at a time;
+// nor has one whose place would be set aside again.
 func (n *Node[C]) Yields(c C, ran time.Duration, ends bool) bool {
 	if len(n.waiting) == 0 {
 		return false
@@ -299,7 +378,7 @@ func (n *Node[C]) Yields(c C, ran time.Duration, ends bool) bool {
 		used += s.run // nobody paid for this place when it was taken
 	}
 	n.fair.Charge(s.Project, s.Pool, used, 1)
-	if ends || !n.fair.Behind(s.Project, s.Pool, s.worth(switchAfter)+s.run+n.promised()) {
+	if ends || s.Reserved != nil && s.Reserved.used <= s.Reserved.places || !n.fair.Behind(s.Project, s.Pool, s.worth(switchAfter)+s.run+n.promised()) {
 		return false
 	}
 	n.fair.Charge(s.Project, s.Pool, -s.run, 1)
@@ -326,13 +405,29 @@ func (n *Node[C]) promised() float64 {
 // ahead is what a place costs that is taken.
 func (c *Claim) ahead() float64 { return max(c.run, c.worth(0)) }
 
-func (n *Node[C]) fits(s *Claim) bool {
-	return n.instances < n.MaxInstances && (n.MemoryMB == 0 || n.memoryMB+s.MemoryMB <= n.MemoryMB)
+// due reports whether something is set aside for the pool.
+func (c *Claim) due() bool { return c.Reserved != nil && c.Reserved.unused() > 0 }
+
+func (n *Node[C]) fits(s *Claim) bool { return n.wouldFit(s, 0, 0) }
+
+// wouldFit reports whether there is a place once others, and so much memory, are free.
+func (n *Node[C]) wouldFit(s *Claim, places, memoryMB int) bool {
+	others := n.unused
+	if r := s.Reserved; r != nil {
+		others.add(-r.unused(), r.memoryMB)
+	}
+	return n.instances-places+others.places < n.MaxInstances &&
+		(n.MemoryMB == 0 || n.memoryMB-memoryMB+others.memoryMB+s.MemoryMB <= n.MemoryMB)
 }
 
 func (n *Node[C]) count(s *Claim, by int) {
 	n.instances += by
 	n.memoryMB += by * s.MemoryMB
+	if r := s.Reserved; r != nil {
+		n.unused.add(-r.unused(), r.memoryMB)
+		r.used += by
+		n.unused.add(r.unused(), r.memoryMB)
+	}
 }
 
 // worth is what so much time of an instance is, in GB-ms; of no time, that of a

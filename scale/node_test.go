@@ -419,3 +419,102 @@ func TestPassedOverForLonger(t *testing.T) {
 		t.Errorf("after it had a place it is passed over for %v", got)
 	}
 }
+
+// TestReservedIsThere: what is set aside is there at once for whose it is, whatever others
+// have and want, and nothing is promised twice; what is not is there for all.
+func TestReservedIsThere(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		n := &scale.Node[*tenant]{MaxInstances: rapid.IntRange(1, 8).Draw(t, "instances"), MemoryMB: rapid.SampledFrom([]int{0, 1000, 3000}).Draw(t, "MB")}
+		now := time.Duration(0)
+		var all []*tenant
+		aside, reserved := map[*scale.Reservation]int{}, 0
+		for k := range rapid.IntRange(1, 4).Draw(t, "functions") {
+			r, mb := new(scale.Reservation), rapid.SampledFrom([]int{100, 700}).Draw(t, "size")
+			if places := rapid.IntRange(0, 3).Draw(t, "aside"); n.CanReserve(r, places, mb) {
+				n.Reserve(r, places, mb)
+				aside[r] = places
+				reserved += places
+			} else if reserved+places <= n.MaxInstances && n.MemoryMB == 0 {
+				t.Fatalf("%d beside %d are more than %d", places, reserved, n.MaxInstances)
+			}
+			for v := range rapid.IntRange(1, 2).Draw(t, "versions") {
+				p := newTenant("a", 10*k+v, mb)
+				p.Reserved = r
+				all = append(all, p)
+			}
+		}
+		has := func(r *scale.Reservation) (sum int) {
+			for _, p := range all {
+				if p.Reserved == r {
+					sum += p.has
+				}
+			}
+			return sum
+		}
+		give := func() {
+			for p, ok := n.Grant(now); ok; p, ok = n.Grant(now) {
+				if n.Admit(now, p, false) {
+					p.has++
+				}
+				p.wants = false
+				n.Return(p)
+			}
+		}
+		t.Repeat(map[string]func(*rapid.T){
+			"admit": func(t *rapid.T) {
+				p, ahead := rapid.SampledFrom(all).Draw(t, "pool"), rapid.Bool().Draw(t, "ahead")
+				switch mine := has(p.Reserved) < aside[p.Reserved]; {
+				case n.Admit(now, p, ahead):
+					p.has++
+				case mine:
+					t.Fatalf("%d are set aside, %d there, and one more has no place", aside[p.Reserved], has(p.Reserved))
+				case !ahead:
+					p.wants = true
+					give()
+				}
+			},
+			"leave": func(t *rapid.T) {
+				p := rapid.SampledFrom(all).Draw(t, "pool")
+				if p.has == 0 {
+					return
+				}
+				if n.Yields(p, time.Second, false) && has(p.Reserved) <= aside[p.Reserved] {
+					t.Fatal("a place is given up that is set aside")
+				}
+				if idle := n.Spares(p, p.has); idle > 0 && n.Pressing() == 0 && has(p.Reserved)-idle < aside[p.Reserved] {
+					t.Fatalf("%d of %d may be evicted, and %d are set aside", idle, has(p.Reserved), aside[p.Reserved])
+				}
+				p.has--
+				n.Leave(p)
+				give()
+			},
+			"time": func(t *rapid.T) {
+				now += 5 * time.Second
+				give()
+			},
+			"": func(t *rapid.T) {
+				instances, mb := 0, 0
+				for _, p := range all {
+					instances += p.has
+					mb += p.has * p.MemoryMB
+					if p.wants && has(p.Reserved) < aside[p.Reserved] {
+						t.Fatal("one waits for what is set aside for it")
+					}
+				}
+				for r, places := range aside {
+					for _, p := range all {
+						if p.Reserved == r {
+							unused := max(0, places-has(r))
+							instances += unused
+							mb += unused * p.MemoryMB
+							break
+						}
+					}
+				}
+				if instances > n.MaxInstances || n.MemoryMB > 0 && mb > n.MemoryMB {
+					t.Fatalf("%d instances of %d, %d MB of %d, with what is set aside", instances, n.MaxInstances, mb, n.MemoryMB)
+				}
+			},
+		})
+	})
+}

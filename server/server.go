@@ -336,7 +336,7 @@ func (s *Server) openDispatch(context.Context) error {
 // openControl reads the functions.
 func (s *Server) openControl(ctx context.Context) (err error) {
 	s.control, err = control.Open(ctx, control.Config{
-		Store: s.store, Limits: s.limits, HasCode: s.code.Has, CanRun: s.canRun, CanHold: s.canHold,
+		Store: s.store, Limits: s.limits, HasCode: s.code.Has, CanRun: s.canRun, CanHold: s.canHold, CanKeep: func(f *lambent.Function) error { return s.dispatch.CanKeep(f) },
 		Check: func(ctx context.Context, r *lambent.Revision, sc *lambent.Scaling) error {
 			return s.dispatch.Prepare(ctx, r, sc)
 		},
@@ -355,7 +355,7 @@ func (s *Server) openControl(ctx context.Context) (err error) {
 	return s.provision()
 }
 
-// provision has the instances made that functions are to have at least.
+// provision has what functions reserve set aside, and the instances made that they are to have at least.
 func (s *Server) provision() error {
 	projects, _ := s.control.Projects()
 	for _, project := range projects {
@@ -366,7 +366,8 @@ func (s *Server) provision() error {
 				return err
 			}
 			for _, f := range list {
-				if after = f.Name.Function; f.Scaling.MinInstances > 0 {
+				after = f.Name.Function
+				if n, _ := f.SetAside(); n > 0 {
 					s.dispatch.Changed(f.Name)
 				}
 			}
@@ -390,7 +391,7 @@ func (s *Server) openFaces(context.Context) error {
 	s.web = web.New(web.Config{Invoker: invoker, Intake: room, Resolve: s.control.Resolve, Allow: s.allow, Streams: s.streams, MaxBody: s.limits.MaxPayload, Stall: s.cfg.StallTimeout})
 	s.api = v1.New(v1.Config{
 		Control: s.control, Invoker: invoker, Triggers: s.triggers, Limits: s.limits, Logger: s.log, Intake: room,
-		Authenticate: s.identify, Keys: s.keys, HasCode: s.code.Has, CanRun: s.canRun, FixedEnv: s.fixedEnv, Framework: s.framework,
+		Authenticate: s.identify, Keys: s.keys, HasCode: s.code.Has, CanRun: s.canRun, CanKeep: s.dispatch.CanKeep, FixedEnv: s.fixedEnv, Framework: s.framework,
 		PutCode: s.putCode, Zip: s.code.Zip, Build: s.build, BuildLog: s.builder.Log, Logs: s.logs, Ledger: s.ledger,
 		FunctionURL: s.functionURL, Notify: s.objects.Notify,
 		Runtimes: s.describeRuntimes, AddRuntime: s.addRuntime, RemoveRuntime: s.removeRuntime, Closing: s.closing,

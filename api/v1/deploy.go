@@ -62,7 +62,7 @@ type ScalingRequest struct {
 	MinInstances *int   `json:"min_instances,omitempty" doc:"Kept ready whatever the demand: of latest, and of each version that an alias leads to" example:"0"`
 	MaxInstances *int   `json:"max_instances,omitempty" doc:"0: the server's limit" example:"10"`
 	KeepAliveMS  *int64 `json:"keep_alive_ms,omitempty" doc:"-1: the server's default" example:"600000"`
-	Reserved     *int   `json:"reserved,omitempty" doc:"-1: none" example:"10"`
+	Reserved     *int   `json:"reserved,omitempty" doc:"Invocations at a time that are set aside, and the most allowed; 0 stops the function, -1: none" example:"10"`
 }
 
 // An AsyncRequest changes an Async. What is left out stays; 0 is the default.
@@ -371,6 +371,7 @@ func (s *service) rehearse(f *lambent.Function) error {
 		f.URL.Validate,
 		f.Async.Validate,
 		func() error { return s.CanRun(&c) },
+		func() error { return s.CanKeep(f) },
 	} {
 		if err := check(); err != nil {
 			return err

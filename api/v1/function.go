@@ -53,7 +53,7 @@ type Scaling struct {
 	MinInstances int    `json:"min_instances" doc:"Kept ready whatever the demand: of latest, and of each version that an alias leads to" example:"0"`
 	MaxInstances int    `json:"max_instances" doc:"0: the server's limit" example:"0"`
 	KeepAliveMS  *int64 `json:"keep_alive_ms,omitempty" doc:"How long an idle instance is kept; not there: the server's default" example:"600000"`
-	Reserved     *int   `json:"reserved,omitempty" doc:"Concurrent invocations set aside, and the most allowed; 0 stops the function" example:"10"`
+	Reserved     *int   `json:"reserved,omitempty" doc:"Invocations at a time that are set aside, and the most allowed; 0 stops the function" example:"10"`
 }
 
 // An Async is what becomes of asynchronous invocations.

@@ -42,9 +42,10 @@ type Config struct {
 	// Authenticate returns who a request is from. Kind: Unauthenticated.
 	Authenticate func(*http.Request) (auth.Identity, error)
 
-	// HasCode and CanRun are those that control has.
+	// HasCode, CanRun and CanKeep are those that control has.
 	HasCode func(digest string) bool
 	CanRun  func(*lambent.Config) error
+	CanKeep func(*lambent.Function) error
 
 	// FixedEnv returns the variables of a configuration that only work when its
 	// runtime is booted with them.

@@ -42,7 +42,7 @@ type deployFlags struct {
 	network, command, signature              string
 	onDisconnect                             lambent.OnDisconnect
 	onSuccess, onFailure                     lambent.AsyncDestination
-	memory, concurrency, max, min            int
+	memory, concurrency, max, min, reserved  int
 	timeout, keepAlive, backoff, maxAge      time.Duration
 	attempts                                 int
 	factor                                   float64
@@ -73,6 +73,7 @@ func deployCommand(p *program) *cobra.Command {
 	f.IntVar(&d.concurrency, "concurrency", 0, "invocations at a time in one instance, 1 to 1000 (default 1)")
 	f.IntVar(&d.max, "max", 0, "instances at most, of all versions together: after a deploy, too, the new code is called once those that serve the old one are gone; the trial start is beside them (--check). 0: the server's limit")
 	f.IntVar(&d.min, "min", 0, "instances that are kept ready, whatever the demand: of latest, and of each version that an alias leads to")
+	f.IntVar(&d.reserved, "reserved", 0, "invocations at a time that are set aside on the server, which no other function takes the place of, and the most that there may be; 0 stops the function, -1: none")
 	f.DurationVar(&d.keepAlive, "keep-alive", 0, "how long an idle instance is kept; 0s: not at all")
 	f.IntVar(&d.attempts, "attempts", 0, "how often an asynchronous invocation is tried in all (default 3)")
 	f.DurationVar(&d.backoff, "backoff", 0, "how long after its first failure it is tried again (default 1m)")

@@ -122,6 +122,9 @@ func scaling(f *detect.Function, d *deployFlags) *client.ScalingRequest {
 	if d.changed("max") {
 		s.MaxInstances = &d.max
 	}
+	if s.Reserved = f.Reserved; d.changed("reserved") {
+		s.Reserved = &d.reserved
+	}
 	if f.KeepAlive != nil {
 		s.KeepAliveMS = new(f.KeepAlive.Milliseconds())
 	}

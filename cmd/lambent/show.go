@@ -87,7 +87,11 @@ func instances(s *client.Scaling) string {
 		parts = append(parts, "kept idle for "+ms(*s.KeepAliveMS))
 	}
 	if s.Reserved != nil {
-		parts = append(parts, fmt.Sprintf("%d reserved", *s.Reserved))
+		reserved := fmt.Sprintf("%d calls at a time reserved", *s.Reserved)
+		if *s.Reserved == 0 {
+			reserved = "stopped: 0 calls at a time reserved"
+		}
+		parts = append(parts, reserved)
 	}
 	return strings.Join(parts, ", ")
 }

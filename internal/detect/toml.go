@@ -34,6 +34,7 @@ type Settings struct {
 	Concurrency  int                      `toml:"concurrency"` // invocations at a time in one instance
 	Min          int                      `toml:"min"`         // instances
 	Max          int                      `toml:"max"`         // instances
+	Reserved     *int                     `toml:"reserved"`    // invocations at a time
 	KeepAlive    *time.Duration           `toml:"keep_alive"`
 	Attempts     int                      `toml:"attempts"`       // of asynchronous invocations
 	Backoff      time.Duration            `toml:"backoff"`        // before the second one
@@ -149,6 +150,7 @@ var (
 		"concurrency":    {isA[int64], `a number of invocations, such as 10`},
 		"min":            {isA[int64], `a number of instances, such as 1`},
 		"max":            {isA[int64], `a number of instances, such as 10`},
+		"reserved":       {isA[int64], `a number of invocations, such as 10; 0 stops the function`},
 		"keep_alive":     {isDuration, `a duration in quotes, such as "10m"`},
 		"attempts":       {isA[int64], `a number of attempts of an asynchronous invocation, such as 3`},
 		"backoff":        {isDuration, `a duration in quotes, such as "1m"`},

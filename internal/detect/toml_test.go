@@ -22,6 +22,7 @@ secrets = ["API_KEY"]
 concurrency = 4
 min = 1
 max = 10
+reserved = 40
 keep_alive = "10m"
 url = "token"
 stream = true
@@ -66,10 +67,10 @@ group = "billing"
 from = "earliest"
 parallel = 3
 `))
-	keep := 10 * time.Minute
+	keep, reserved := 10*time.Minute, 40
 	want := []detect.Settings{{
 		Name: "thumbs", Runtime: "python3.11", Handler: "app.handler", MemoryMB: 256, Timeout: 30 * time.Second,
-		Env: map[string]string{"LOG_LEVEL": "info"}, Secrets: []string{"API_KEY"}, Concurrency: 4, Min: 1, Max: 10,
+		Env: map[string]string{"LOG_LEVEL": "info"}, Secrets: []string{"API_KEY"}, Concurrency: 4, Min: 1, Max: 10, Reserved: &reserved,
 		KeepAlive: &keep, URL: lambent.URLToken, Stream: true, Network: []string{"db.internal:5432"},
 		Attempts: 5, Backoff: 10 * time.Second, Factor: 1.5, MaxAge: time.Hour, OnSuccess: "events", OnFailure: "function:audit:live",
 		Routes: []detect.Route{{"GET", "/thumbs/{id}"}, {"", "/all"}},
