@@ -61,11 +61,11 @@ func (i *inflater) Decompress(src []byte, codec kgo.CompressionCodecType) ([]byt
 		return nil, errLater
 	}
 	records, err := i.Decompressor.Decompress(src, codec)
-	if err != nil {
+	if err != nil { // a batch that cannot be decompressed is left out as one that is too large
 		i.left.Store(0)
-		return nil, err
+		return nil, kgo.ErrMaxDecompress
 	}
-	n := weight(records)
+	n := int64(len(records)) + max(records2(records), records1(records))
 	i.left.Add(-n)
 	if n > maxBatch {
 		return nil, kgo.ErrMaxDecompress
@@ -73,9 +73,9 @@ func (i *inflater) Decompress(src []byte, codec kgo.CompressionCodecType) ([]byt
 	return records, nil
 }
 
-// weight is about how many bytes records take when they are read.
-func weight(batch []byte) int64 {
-	n := int64(len(batch))
+// records2 is about how many bytes the records of a batch take beside their own when they are
+// read as those of Kafka 0.11 and later.
+func records2(batch []byte) (n int64) {
 	for b := (kbin.Reader{Src: batch}); len(b.Src) > 0; {
 		r := kbin.Reader{Src: b.Span(int(b.Varint()))}
 		r.Int8()        // attributes
@@ -90,4 +90,16 @@ func weight(batch []byte) int64 {
 		n += perRecord + perHeader*int64(headers)
 	}
 	return n
+}
+
+// records1 is the same of those before 0.11, each of which begins with its offset and how long
+// it is.
+func records1(batch []byte) (n int64) {
+	for b := (kbin.Reader{Src: batch}); ; n += perRecord {
+		b.Int64()
+		b.Span(int(b.Int32()))
+		if !b.Ok() {
+			return n
+		}
+	}
 }

@@ -3,9 +3,9 @@
 //
 // A record is known by its place in its partition, so that one which comes again counts once.
 // Those of a key are in order, and those without one as their partition has them; what a
-// transaction has not committed is not taken. A batch that is decompressed to more than there
-// is room for is left out, which leaves a dead letter that says where it is. A member is static, so that neither a restart
-// nor a crash of ours has the group wait for it.
+// transaction has not committed is not taken. A batch that cannot be decompressed, or only to
+// more than there is room for, is left out, which leaves a dead letter that says where it is.
+// A member is static, so that neither a restart nor a crash of ours has the group wait for it.
 //
 // A group whose offsets Kafka has forgotten, as it does a week after its last member has
 // gone, begins with what there is; so does one that comes back to records which are not kept
@@ -322,7 +322,7 @@ func (s *stream) leaveOut() []broker.Message {
 		}
 		s.behind[o.Topic][o.Partition] = kgo.EpochOffset{Epoch: o.Epoch, Offset: o.NextOffset}
 		m := s.message(&kgo.Record{Topic: o.Topic, Partition: o.Partition, Offset: o.Offset})
-		m.Refused = fmt.Sprintf("the batch of the records %d to %d of partition %d of topic %s becomes over %d bytes when it is decompressed, and was left out. "+
+		m.Refused = fmt.Sprintf("the batch of the records %d to %d of partition %d of topic %s becomes over %d bytes when it is decompressed, or cannot be, and was left out. "+
 			"To look at it: kafka-console-consumer.sh --bootstrap-server %s --topic %s --partition %d --offset %d --max-messages %d",
 			o.Offset, last.Offset, o.Partition, o.Topic, maxBatch, s.b.Address(), o.Topic, o.Partition, o.Offset, o.NextOffset-o.Offset)
 		all[i] = m
