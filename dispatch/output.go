@@ -14,6 +14,13 @@ const (
 	maxDrain    = 256 << 10 // more than a pipe holds: a drain ends though the code writes on
 	logTailSize = 4 << 10   // AWS: the last 4 KB
 	earlySize   = 2 << 10   // of what code said that did not start
+
+	// Of a processor's time reading has one part in readShare, and readBurst ahead: who
+	// writes without end waits, and takes nothing from others whose calls wait for the server.
+	readShare = 4
+	readBurst = 20 * time.Millisecond
+	readTurn  = 64 << 10         // bytes at a time
+	readRest  = time.Millisecond // at the least, so that lines gather meanwhile
 )
 
 var readBuffers = sync.Pool{New: func() any { b := make([]byte, 32<<10); return &b }}
@@ -58,8 +65,24 @@ func newOutput(f *os.File, log Log, version string) *output {
 	}
 	o.raw = raw
 	go func() {
-		// Read calls back whenever the pipe can be read, until told that it is over.
-		_ = raw.Read(func(fd uintptr) bool { return !o.read(int(fd), 1<<62) })
+		spare, since := readBurst, time.Now() // what it may take, and as of when
+		for open := true; open; {
+			err := raw.Read(func(fd uintptr) bool { // called back whenever the pipe can be read
+				var more bool
+				begun := time.Now()
+				more, open = o.read(int(fd), readTurn)
+				now := time.Now()
+				spare = min(readBurst, spare+begun.Sub(since)/readShare) - now.Sub(begun)
+				since = now
+				return more || spare < 0 || !open
+			})
+			if err != nil {
+				break
+			}
+			if open && spare < 0 {
+				time.Sleep(max(readRest, -spare*readShare))
+			}
+		}
 		o.mu.Lock()
 		o.flushLineLocked(time.Now())
 		o.mu.Unlock()
@@ -68,9 +91,9 @@ func newOutput(f *os.File, log Log, version string) *output {
 	return o
 }
 
-// read takes what the pipe holds, up to limit bytes, and reports whether there
-// may be more later.
-func (o *output) read(fd, limit int) bool {
+// read takes what the pipe holds, up to limit bytes, and reports whether that may be
+// less than there is, and whether there may be more later.
+func (o *output) read(fd, limit int) (more, open bool) {
 	buf := readBuffers.Get().(*[]byte)
 	defer readBuffers.Put(buf)
 	o.mu.Lock()
@@ -83,12 +106,12 @@ func (o *output) read(fd, limit int) bool {
 			o.splitLocked((*buf)[:n])
 		case err == syscall.EINTR:
 		case err == syscall.EAGAIN:
-			return true
+			return false, true
 		default:
-			return false
+			return false, false
 		}
 	}
-	return true
+	return true, true
 }
 
 // splitLocked cuts what came into lines.
@@ -234,7 +257,7 @@ func (o *output) end(request string, lines ...[]byte) []byte {
 // drain takes what is in the pipe now.
 func (o *output) drain() {
 	if o.file != nil {
-		_ = o.raw.Control(func(fd uintptr) { o.read(int(fd), maxDrain) })
+		_ = o.raw.Control(func(fd uintptr) { _, _ = o.read(int(fd), maxDrain) })
 	}
 }
 
