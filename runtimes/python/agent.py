@@ -455,6 +455,18 @@ def rehearse(connection):
     os.set_blocking(FD, True)
 
 
+def replace_environment(env):
+    """Clears os.environ and updates it, through putenv so that children inherit the same; by its own two methods that takes a tenth of a cold start."""
+    data = os.environ._data
+    for name in data:
+        os.unsetenv(name)
+    data.clear()
+    for name, value in env.items():
+        name, value = os.environ.encodekey(name), os.environ.encodevalue(value)
+        os.putenv(name, value)
+        data[name] = value
+
+
 def assign(connection):
     """Waits for the assignment and makes the process what it says, as far as that takes no code."""
     task = wait(connection)
@@ -462,8 +474,7 @@ def assign(connection):
         task["handler"] = os.environ.get("_HANDLER", "")
         sys.path += filter(None, [task.get("packages")])
     else:
-        os.environ.clear()  # through putenv, so that children inherit the same
-        os.environ.update(task["env"])
+        replace_environment(task["env"])
     time.tzset()
     paths = [task["task"]]
     if task["opt"]:
