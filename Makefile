@@ -1,6 +1,6 @@
 # What one would type, written down. `go build ./...` and `go test ./...` work
 # without it.
-.PHONY: help build demo test bench lint clean
+.PHONY: help build demo test bench figures lint clean
 
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 
@@ -37,6 +37,9 @@ test: ## run all tests, after installing what they need
 
 bench: ## run all benchmarks; compare two runs with benchstat: see CONTRIBUTING.md
 	go test -run '^$$' -bench . -benchmem -timeout 30m $(PACKAGES)
+
+figures: ## the figures that the documents quote: an hour, on a machine that does nothing else
+	bench/figures.sh
 
 lint: ## formatting, vet, staticcheck, tidy modules, import rules
 	@unformatted=$$(gofmt -s -l $$(git ls-files --cached --others --exclude-standard '*.go' | while read -r f; do [ ! -e "$$f" ] || echo "$$f"; done)); \

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -256,4 +257,32 @@ func holdings(pid int) map[string]float64 {
 		found["+mounts"] += float64(most)
 	}
 	return found
+}
+
+// BenchmarkParkedServer is what a server computes that has a hundred sandboxes parked,
+// as it has for some seconds after as many cold starts, while nobody calls.
+func BenchmarkParkedServer(b *testing.B) {
+	const parked, watch = 100, 5 * time.Second
+	d, addr := languages[0].start(b, "--keep-alive", "0", "--parked", strconv.Itoa(parked))
+	nap(b, d, "nap", "app.nap", nil)
+	var wg sync.WaitGroup
+	for range parked {
+		c := caller(b, addr, "/fn/nap/")
+		wg.Go(func() {
+			defer c.Close()
+			if _, err := c.Call(); err != nil {
+				b.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	rest(bench.Server(d.PID()))
+	all := append(bench.Children(d.PID()), d.PID())
+	if inside := len(all) - len(bench.Server(d.PID())); inside < 2*parked { // an init and an agent each
+		b.Fatalf("%d processes are in sandboxes", inside)
+	}
+	before := bench.CPU(all...)
+	time.Sleep(watch)
+	b.ReportMetric(0, "ns/op")
+	b.ReportMetric(100*float64(bench.CPU(all...)-before)/float64(watch), "%-of-a-core")
 }
