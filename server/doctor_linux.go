@@ -54,6 +54,7 @@ func hostFindings(data string) []Finding {
 	version, detail := cgroups()
 	feature("cgroups", version != "", detail, "")
 	out = append(out, swapFinding(read("/proc/swaps"), "/sys/fs/cgroup"))
+	out = append(out, pollFinding("/sys")...)
 	max := strings.TrimSpace(read("/proc/sys/user/max_user_namespaces"))
 	feature("user namespaces", max != "" && max != "0", "at most "+max, "sysctl user.max_user_namespaces=65536")
 	feature("seccomp filters", strings.Contains(read("/proc/sys/kernel/seccomp/actions_avail"), "errno"), "by user programs", "")
@@ -84,6 +85,21 @@ func swapFinding(swaps, groups string) Finding {
 		f.Mend = "swapaccount=1 among GRUB_CMDLINE_LINUX in /etc/default/grub (package grub2-common), update-grub, reboot   (or: swapoff -a)"
 	}
 	return f
+}
+
+// pollFinding tells of a virtual machine whose processors sleep as soon as they have nothing
+// to do, of what is below /sys: to wake one takes longer than all else of a warm call.
+func pollFinding(sys string) []Finding {
+	if strings.TrimSpace(read(filepath.Join(sys, "devices/system/cpu/cpuidle/current_governor"))) != "haltpoll" {
+		return nil // no guest, or one whose kernel does not decide that
+	}
+	file := filepath.Join(sys, "module/haltpoll/parameters/guest_halt_poll_ns")
+	f := Finding{"kernel", "idle processors", Good, "look for work for a while before they sleep", ""}
+	if strings.TrimSpace(read(file)) == "0" {
+		f.State, f.Detail = Absent, "sleep at once, where Linux would have them look for work for 0.2 ms: a call to a warm function takes half as long again"
+		f.Mend = "echo 200000 | sudo tee " + file
+	}
+	return []Finding{f}
 }
 
 func read(file string) string {

@@ -1,7 +1,9 @@
 package server
 
 import (
+	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 )
 
@@ -29,6 +31,35 @@ func TestSwapFinding(t *testing.T) {
 		}
 		if f := swapFinding(c.swaps, dir); f.State != c.want || (f.Mend == "") != (c.want == Good) {
 			t.Errorf("%s: %+v", c.name, f)
+		}
+	}
+}
+
+func TestPollFinding(t *testing.T) {
+	for _, c := range []struct {
+		governor, ns string
+		want         []State
+	}{
+		{"menu", "", nil},
+		{"haltpoll", "200000", []State{Good}},
+		{"haltpoll", "0", []State{Absent}},
+	} {
+		dir := t.TempDir()
+		for name, text := range map[string]string{"devices/system/cpu/cpuidle/current_governor": c.governor, "module/haltpoll/parameters/guest_halt_poll_ns": c.ns} {
+			file := filepath.Join(dir, name)
+			if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(file, []byte(text+"\n"), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var got []State
+		for _, f := range pollFinding(dir) {
+			got = append(got, f.State)
+		}
+		if !slices.Equal(got, c.want) {
+			t.Errorf("%+v: %v", c, got)
 		}
 	}
 }

@@ -37,7 +37,15 @@ func TestServesWithTheUnitsRights(t *testing.T) {
 	for name := range strings.FieldsSeq(string(bound[1])) {
 		list += ",+" + strings.ToLower(strings.TrimPrefix(name, "CAP_"))
 	}
-	d := daemon.StartUnder(t, []string{setpriv, "--no-new-privs", "--bounding-set", list}, filepath.Join(daemon.Dir(t), "data"), "--driver", "namespace")
+	here, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := filepath.Rel(here, filepath.Join(daemon.Dir(t), "data")) // as one says it who tries the program
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := daemon.StartUnder(t, []string{setpriv, "--no-new-privs", "--bounding-set", list}, data, "--driver", "namespace")
 	code := upload(t, d, "app.py", "def handler(event, context):\n    return event\n")
 	if _, err := d.Deploy(t.Context(), "echo", &client.DeployRequest{
 		Runtime: new("python3"), Handler: new("app.handler"), Code: code, Network: []string{"10.1.2.3:80"},

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -69,6 +70,10 @@ func serveCommand(p *program) *cobra.Command {
 			cfg.Logger = slog.New(slog.NewJSONHandler(p.err, o))
 		default:
 			return usagef(c, "--log-format %q: it is text or json", format)
+		}
+		var err error
+		if cfg.Data, err = filepath.Abs(cfg.Data); err != nil { // it is told to processes whose working directory is another
+			return err
 		}
 		cfg.Version = readBuildVersion().Version
 		cfg.OwnProgram, cfg.OwnGarbage = p.getenv("GOMAXPROCS") == "", p.getenv("GOGC") == ""
