@@ -19,6 +19,8 @@ const (
 	sourceVariable    = "FUNCTION_SOURCE"
 )
 
+var signatures = []string{"http", "event", "cloudevent", "typed"}
+
 // frameworkOptions are the options of the frameworks' command lines, and the variables
 // that say the same. Where they listen is not theirs to say.
 var frameworkOptions = map[string]string{
@@ -94,12 +96,13 @@ func (h *found) start(fsys fs.FS, pkg nodePackage, s Settings) {
 }
 
 // agree holds what is said of the function's signature against what it registers itself
-// as: kind, or "" if it does not. That has the last word in the framework.
+// as: kind, or "" if it does not. That has the last word in the framework. What is no
+// signature at all is for the server to refuse.
 func (h *found) agree(kind, file string, s Settings) error {
 	if kind == "" {
 		return nil
 	}
-	if said := s.Env[signatureVariable]; said != "" && said != kind {
+	if said := s.Env[signatureVariable]; said != kind && slices.Contains(signatures, said) {
 		return lambent.Errorf(lambent.Invalid, op, "%s registers %s as %s, and the signature type is said to be %s: what is registered counts", file, h.handler, kind, said).
 			WithHint("lambent deploy --signature-type %s", kind)
 	}

@@ -14,18 +14,21 @@ if [ -f gradlew ]; then
 fi
 [ "$gradle" != gradle ] || need gradle
 cat >"$TMPDIR/lambent.gradle" <<'END'
-rootProject {
-  afterEvaluate { project ->
-    if (!project.configurations.findByName('runtimeClasspath')) {
-      throw new GradleException('the project at the top has no plugin java: deploy the directory of the one that has')
+projectsEvaluated { gradle ->
+  def project = gradle.rootProject
+  if (!project.configurations.findByName('runtimeClasspath')) {
+    throw new GradleException('the project at the top has no plugin java: deploy the directory of the one that has')
+  }
+  project.tasks.create(name: 'lambent', type: Copy, dependsOn: 'assemble') {
+    destinationDir = new File(System.getenv('RESULT'))
+    duplicatesStrategy = DuplicatesStrategy.INCLUDE
+    into('target/dependency') { from project.configurations.runtimeClasspath }
+    into('invoker') {
+      from project.configurations.detachedConfiguration(project.dependencies.create('com.google.cloud.functions.invoker:java-function-invoker:1.4.1@jar'))
     }
-    project.tasks.create(name: 'lambent', type: Copy, dependsOn: 'assemble') {
-      destinationDir = new File(System.getenv('RESULT'))
-      duplicatesStrategy = DuplicatesStrategy.INCLUDE
-      into('target/dependency') { from project.configurations.runtimeClasspath }
-      into('invoker') {
-        from project.configurations.detachedConfiguration(project.dependencies.create('com.google.cloud.functions.invoker:java-function-invoker:1.4.1@jar'))
-      }
+    if (System.getenv('BUILD_FETCH')) { // without a source nothing is compiled, or looked for to compile with
+      def classpaths = project.allprojects.collect { [it.configurations.findByName('compileClasspath'), it.configurations.findByName('annotationProcessor')] }
+      into('classpath') { from classpaths.flatten().findAll { it != null } }
     }
   }
 }
