@@ -111,6 +111,21 @@ func Is(err error, kind Kind) bool {
 	return ok && e.Kind == kind
 }
 
+// RetrySeconds is what Retry-After says to whoever got err: in how many seconds to come again,
+// rounded up, and at least 1 where it is throttled. 0: nothing is said.
+func RetrySeconds(err error) int {
+	e, ok := errors.AsType[*Error](err)
+	switch {
+	case !ok || e.Kind == Internal:
+		return 0
+	case e.RetryAfter > 0:
+		return int((e.RetryAfter + time.Second - 1) / time.Second)
+	case e.Kind == Throttled:
+		return 1
+	}
+	return 0
+}
+
 // UserMessage returns what a stranger may read of err: its message without the
 // operation names, and for Internal errors nothing of their inside.
 func UserMessage(err error) string {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"runtime"
 	"slices"
 	"strconv"
@@ -172,7 +173,7 @@ func gone(ctx context.Context) error {
 
 // refusalLocked is what an invocation gets in an instance's place.
 func (p *pool) refusalLocked(r scale.Refusal) grant {
-	waiting := p.scale.Stats().Waiting
+	waiting, longest := p.account.Waiting(), scale.Default(0).QueueWait
 	var e *lambent.Error
 	switch {
 	case r.Reason == scale.Crashing && p.broken != nil:
@@ -180,20 +181,43 @@ func (p *pool) refusalLocked(r scale.Refusal) grant {
 	case r.Reason == scale.Closed:
 		return grant{err: errDraining}
 	case r.Reason == scale.Stopped:
-		e = lambent.Errorf(lambent.Throttled, "dispatch", "the function's reserved concurrency is 0: it is stopped")
+		e = lambent.Errorf(lambent.Throttled, "dispatch", "the function's reserved concurrency is 0: it is stopped").WithHint("lambent deploy --reserved -1")
 		e.Reason = lambent.ReasonReserved
 	case r.Reason == scale.TooLate:
 		e = lambent.Errorf(lambent.Throttled, "dispatch", "%s could not begin before its caller's deadline: %d invocations wait", p.rev.Name, waiting)
 	case r.Reason == scale.NoPlace:
-		e = lambent.Errorf(lambent.Throttled, "dispatch", "this server has had no room for an instance of %s (%d MB) in %v: other functions keep it", p.rev.Name, p.rev.Config.MemoryMB, scale.Default(0).QueueWait).
-			WithHint("lower what they keep ready (lambent deploy --min), or start the server with more: lambent serve --memory, --max-instances")
+		e = lambent.Errorf(lambent.Throttled, "dispatch", "this server has had no room for an instance of %s (%d MB) in %v: other functions keep it", p.rev.Name, p.rev.Config.MemoryMB, longest).
+			WithHint("lower what they keep ready or reserve (lambent deploy --min, --reserved), or start the server with more: lambent serve --memory, --max-instances")
 	case r.Reason == scale.TooLong:
-		e = lambent.Errorf(lambent.Throttled, "dispatch", "%d invocations of %s wait already, for longer than %v", waiting, p.rev.Name, scale.Default(0).QueueWait)
+		e = lambent.Errorf(lambent.Throttled, "dispatch", "an invocation of %s would wait for longer than %v: %d wait already", p.rev.Name, longest, waiting).
+			WithHint("let more run at a time: %s", p.boundLocked())
+		e.Reason = p.reasonLocked()
 	default:
-		e = lambent.Errorf(lambent.Throttled, "dispatch", "%d invocations of %s wait already", waiting, p.rev.Name)
+		e = lambent.Errorf(lambent.Throttled, "dispatch", "%d invocations of %s wait already, as many as may", waiting, p.rev.Name).
+			WithHint("let more run at a time (%s), or more wait (lambent serve --max-queue, which is %d)", p.boundLocked(), p.account.Queue)
+		e.Reason = p.reasonLocked()
 	}
 	e.RetryAfter = r.RetryAfter
 	return grant{err: e}
+}
+
+// boundLocked is what lets the function run as many at a time as it does.
+func (p *pool) boundLocked() string {
+	switch s := p.scaling; {
+	case s.Reserved != nil:
+		return fmt.Sprintf("lambent deploy --reserved, which is %d", *s.Reserved)
+	case s.MaxInstances > 0:
+		return fmt.Sprintf("lambent deploy --max, which is %d", s.MaxInstances)
+	}
+	return "lambent serve --memory, --max-instances"
+}
+
+// reasonLocked is AWS's word for why there are not more, if it has one.
+func (p *pool) reasonLocked() string {
+	if p.scaling.Reserved != nil {
+		return lambent.ReasonReserved
+	}
+	return ""
 }
 
 // A host does what its pool's scale.Pool decides. It is called with p.mu held.

@@ -80,7 +80,8 @@ func (a *Account) ending() (n int) {
 	return n
 }
 
-func (a *Account) waiting() (n int) {
+// Waiting is how many invocations wait, for whichever pool.
+func (a *Account) Waiting() (n int) {
 	for _, p := range a.pools {
 		n += p.Stats().Waiting
 	}

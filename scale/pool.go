@@ -176,7 +176,7 @@ func (p *Pool[I, W]) Wait(now, deadline time.Duration, w W) Refusal {
 		return no(Stopped, time.Minute)
 	case p.hopeless(now):
 		return no(Crashing, p.backOff-now)
-	case p.account.waiting() >= p.account.Queue:
+	case p.account.Waiting() >= p.account.Queue:
 		return no(QueueFull, expected)
 	case p.cfg.QueueWait > 0 && expected > p.cfg.QueueWait && p.running > 0: // of a start alone nobody is to blame
 		return no(TooLong, expected-p.cfg.QueueWait)

@@ -155,7 +155,7 @@ const brief = 16
 // processors, without those that are known to last, and what they do is compute. A line
 // that is full is no place to wait in.
 func (p *Pool[I, W]) crowded(now time.Duration) bool {
-	return p.cfg.Processors > 0 && p.running-p.last(now) >= p.cfg.Processors && p.account.waiting() < p.account.Queue &&
+	return p.cfg.Processors > 0 && p.running-p.last(now) >= p.cfg.Processors && p.account.Waiting() < p.account.Queue &&
 		p.computes > 0 && computing*time.Duration(p.computes) >= p.best.shortest() && p.host.Full()
 }
 

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
 
 	"lambent"
@@ -95,13 +96,18 @@ type refusal struct {
 	code    string
 	message string
 	query   string // the code in the query protocol, for clients that know a service's errors by that
+	retry   int    // seconds after which to come again; 0: nothing is said
+	reason  string // of what Lambda throttles
 }
 
 // refusalOf words an error. One whose reason is a service's own keeps it: services have
 // the status of their kind, but for what AWS has a 400 for.
 func refusalOf(p protocol, err error) refusal {
 	kind := lambent.KindOf(err)
-	out := refusal{kinds[kind].status, kinds[kind].codes[p], lambent.UserMessage(err), kinds[kind].codes[queryProtocol]}
+	out := refusal{
+		status: kinds[kind].status, code: kinds[kind].codes[p], message: lambent.UserMessage(err),
+		query: kinds[kind].codes[queryProtocol], retry: lambent.RetrySeconds(err),
+	}
 	e, ok := errors.AsType[*lambent.Error](err)
 	isRPC := p == jsonProtocol || p == queryProtocol
 	if isRPC && kind == lambent.Unsupported {
@@ -113,7 +119,11 @@ func refusalOf(p protocol, err error) refusal {
 	if e.Hint != "" {
 		out.message += " (try: " + e.Hint + ")"
 	}
-	if e.Reason == "" {
+	switch e.Reason {
+	case lambent.ReasonConcurrency, lambent.ReasonReserved: // the code is that of all throttling
+		out.reason = e.Reason
+		return out
+	case "":
 		return out
 	}
 	if w, ok := words[e.Reason]; ok {
@@ -147,6 +157,9 @@ func Refuse(w http.ResponseWriter, r *http.Request, service string, err error) {
 
 func writeRefusal(w http.ResponseWriter, r *http.Request, p protocol, e refusal) {
 	h := w.Header()
+	if e.retry > 0 {
+		h.Set("Retry-After", strconv.Itoa(e.retry))
+	}
 	switch p {
 	case jsonProtocol, restProtocol:
 		contentType := "application/json"
@@ -166,7 +179,8 @@ func writeRefusal(w http.ResponseWriter, r *http.Request, p protocol, e refusal)
 		_ = json.NewEncoder(w).Encode(struct { // a client that is gone needs no answer
 			Type    string `json:"__type"`
 			Message string `json:"message"`
-		}{e.code, e.message})
+			Reason  string `json:"Reason,omitempty"`
+		}{e.code, e.message, e.reason})
 	case queryProtocol:
 		fault := "Sender"
 		if e.status >= 500 {

@@ -21,6 +21,9 @@ def handler(event, context):
         raise ValueError("no")
     return [event, context.function_version, context.client_context and context.client_context.custom]
 `)
+	s.Python(t, "stopped", "def handler(event, context): pass\n", func(r *client.DeployRequest) {
+		r.Scaling = &client.ScalingRequest{Reserved: new(0)}
+	})
 	key, err := s.Client.CreateToken(t.Context(), client.TokenRequest{Kind: "access_key", Role: "invoke"})
 	if err != nil {
 		t.Fatal(err)
@@ -44,6 +47,12 @@ fails(FunctionName="gone")
 fails(FunctionName="echo:1", Qualifier="2")
 fails(FunctionName="echo", InvocationType="Event", Payload=b'"' + b"x" * 1100000 + b'"')
 fails(FunctionName="echo", InvocationType="DryRun")
+import botocore.config
+try:
+    boto3.client("lambda", config=botocore.config.Config(retries={"max_attempts": 0})).invoke(FunctionName="stopped")
+except ClientError as e:
+    r = e.response
+    print(r["Error"]["Code"], r["ResponseMetadata"]["HTTPStatusCode"], r["retryAfterSeconds"], r["Reason"])
 try:
     c.list_functions()
 except ClientError as e:
@@ -53,8 +62,8 @@ except ClientError as e:
 200 None $LATEST [1, "$LATEST", {"x": "y"}] True
 200 Unhandled $LATEST {"errorMessage": "no", "errorType": "ValueError"`
 	lines := strings.Split(strings.TrimSpace(out), "\n")
-	if !strings.HasPrefix(out, want) || len(lines) != 9 || !strings.HasSuffix(lines[2], " True") || strings.Join(lines[3:], "|") !=
-		"202 None None  False|ResourceNotFoundException 404|InvalidParameterValueException 400|RequestTooLargeException 413|InvalidParameterValueException 400|NotImplemented" {
+	if !strings.HasPrefix(out, want) || len(lines) != 10 || !strings.HasSuffix(lines[2], " True") || strings.Join(lines[3:], "|") !=
+		"202 None None  False|ResourceNotFoundException 404|InvalidParameterValueException 400|RequestTooLargeException 413|InvalidParameterValueException 400|TooManyRequestsException 429 60 ReservedFunctionConcurrentInvocationLimitExceeded|NotImplemented" {
 		t.Errorf("boto3 prints:\n%s", out)
 	}
 	file := filepath.Join(t.TempDir(), "out")

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"lambent"
 	v1 "lambent/api/v1"
@@ -246,10 +247,11 @@ func TestInvokeErrors(t *testing.T) {
 		return err
 	}))
 	throttled := lambent.Errorf(lambent.Throttled, "dispatch", "too many")
+	throttled.RetryAfter = 1001 * time.Millisecond
 	next <- throttled
 	resp := post(t, s.URL+path, "")
 	wantProblem(t, resp, http.StatusTooManyRequests, "throttled", "too many")
-	if resp.Header.Get("Retry-After") != "1" || len(resp.Header.Get("Lambent-Request-Id")) != 36 {
+	if resp.Header.Get("Retry-After") != "2" || len(resp.Header.Get("Lambent-Request-Id")) != 36 {
 		t.Errorf("headers %v", resp.Header)
 	}
 	next <- errors.New("/secret/path")

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math"
 	"net/http"
 	"strconv"
 	"strings"
@@ -56,11 +55,8 @@ func newProblem(err error) *Problem {
 	if e, ok := errors.AsType[*lambent.Error](err); ok && kind != lambent.Internal {
 		p.Hint = oneLine(e.Hint)
 		p.Reason = e.Reason
-		p.retryAfterS = int(math.Ceil(e.RetryAfter.Seconds()))
 	}
-	if kind == lambent.Throttled {
-		p.retryAfterS = max(1, p.retryAfterS)
-	}
+	p.retryAfterS = lambent.RetrySeconds(err)
 	return p
 }
 

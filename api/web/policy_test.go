@@ -128,7 +128,10 @@ func TestThrottle(t *testing.T) {
 			t.Errorf("Retry-After is %q", a.Header.Get("Retry-After"))
 		}
 	}
-	check(s.Get(t, "/fn/stopped/"))
+	stopped := s.Get(t, "/fn/stopped/")
+	if check(stopped); stopped.Header.Get("Retry-After") != "60" || !strings.Contains(stopped.Body, `"Reason":"ReservedFunctionConcurrentInvocationLimitExceeded"`) {
+		t.Errorf("a function that is stopped: %v %s", stopped.Header, stopped.Body)
+	}
 	answers := make(chan servertest.Answer, 10)
 	for range 10 { // one runs, one waits, eight are refused
 		go func() { answers <- s.Get(t, "/fn/busy/") }()

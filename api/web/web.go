@@ -379,11 +379,7 @@ func refuse(w http.ResponseWriter, err error) {
 		status, name = http.StatusRequestEntityTooLarge, "RequestTooLargeException"
 	case lambent.Throttled:
 		status, name = http.StatusTooManyRequests, "TooManyRequestsException"
-		wait := int64(1)
-		if e, ok := errors.AsType[*lambent.Error](err); ok && e.RetryAfter > 0 {
-			wait = int64(e.RetryAfter.Seconds() + 0.999)
-		}
-		w.Header().Set("Retry-After", strconv.FormatInt(wait, 10))
+		w.Header().Set("Retry-After", strconv.Itoa(lambent.RetrySeconds(err)))
 	case lambent.Unavailable:
 		status, name = http.StatusServiceUnavailable, "ServiceUnavailableException"
 	case lambent.NoSpace:
