@@ -129,8 +129,8 @@ func (f *function) ring() {
 	for _, p := range slices.Clone(f.pools) {
 		if p.scale.Next() <= now {
 			p.scale.Due(now)
+			p.removeIfEmptyLocked()
 		}
-		p.removeIfEmptyLocked()
 	}
 	f.unlock(now)
 }

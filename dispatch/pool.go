@@ -190,19 +190,19 @@ func (p *pool) refusalLocked(r scale.Refusal) grant {
 			WithHint("lower what they keep ready or reserve (lambent deploy --min, --reserved), or start the server with more: lambent serve --memory, --max-instances")
 	case r.Reason == scale.TooLong:
 		e = lambent.Errorf(lambent.Throttled, "dispatch", "an invocation of %s would wait for longer than %v: %d wait already", p.rev.Name, longest, waiting).
-			WithHint("let more run at a time: %s", p.boundLocked())
+			WithHint("let more run at a time: %s", p.moreLocked())
 		e.Reason = p.reasonLocked()
 	default:
 		e = lambent.Errorf(lambent.Throttled, "dispatch", "%d invocations of %s wait already, as many as may", waiting, p.rev.Name).
-			WithHint("let more run at a time (%s), or more wait (lambent serve --max-queue, which is %d)", p.boundLocked(), p.account.Queue)
+			WithHint("let more run at a time (%s), or more wait (lambent serve --max-queue, which is %d)", p.moreLocked(), p.account.Queue)
 		e.Reason = p.reasonLocked()
 	}
 	e.RetryAfter = r.RetryAfter
 	return grant{err: e}
 }
 
-// boundLocked is what lets the function run as many at a time as it does.
-func (p *pool) boundLocked() string {
+// moreLocked is what would have more of the function run at a time.
+func (p *pool) moreLocked() string {
 	switch s := p.scaling; {
 	case s.Reserved != nil:
 		return fmt.Sprintf("lambent deploy --reserved, which is %d", *s.Reserved)
