@@ -132,7 +132,7 @@ func (p *Pool[I, W]) foresee(now time.Duration) {
 		calls = have
 	}
 	p.forecast.hold(now, calls)
-	if p.account.instances() < p.account.Max && p.forecast.calls(now) > have && p.content() && now >= p.spurned {
+	if p.forecast.calls(now) > have && p.content() && now >= p.spurned && p.account.instances() < p.account.Max {
 		p.by(now)
 	}
 }
