@@ -71,7 +71,11 @@ func TestQueueModel(t *testing.T) {
 			q.SetTrim(2000)
 		}
 		start()
-		defer func() { s.Close() }()
+		defer func() {
+			if s != nil { // it could not be opened again, which was told
+				s.Close()
+			}
+		}()
 
 		m := &model{items: map[string]*modelItem{}, finished: map[string]bool{}}
 		laneNames := rapid.SampledFrom([]string{"a", "b", "c"})
