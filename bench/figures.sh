@@ -8,7 +8,7 @@ bin=$(mktemp -d)
 trap 'rm -rf "$bin"' EXIT
 go test -c -o "$bin/bench.test" .
 echo "$(git describe --tags --always --dirty 2>/dev/null || echo unknown), $(uname -sr), $(nproc) processors, $(date -u +%F)"
-grep -E "${1:-.}" <<'END' | while read -r bench time; do
+grep -E "${1:-.}" <<'END' | { failed=0; while read -r bench time; do
 Warm$ 3000x
 Load/(python|nodejs|go)/64$ 20000x
 Cold/(python|nodejs|go)/(hit|miss)$ 1000x
@@ -34,5 +34,10 @@ RowToStart 1000x
 Triggers 1x
 PutObject 300x
 END
-	"$bin/bench.test" -test.run '^$' -test.bench "$bench" -test.benchtime "$time" -test.timeout 30m | grep -E '^Benchmark|FAIL|panic' || true
-done
+	if out=$("$bin/bench.test" -test.run '^$' -test.bench "$bench" -test.benchtime "$time" -test.timeout 30m 2>&1); then
+		echo "$out" | grep '^Benchmark'
+	else
+		echo "$out"
+		failed=1
+	fi
+done; exit $failed; }

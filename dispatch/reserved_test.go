@@ -25,6 +25,25 @@ func (n *node) reserve(project, function string, calls int) lambent.Name {
 	return name
 }
 
+// flood has so many callers of a function of project b who never stop, until it is told to.
+func (n *node) flood(ctx context.Context, callers int) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	for range callers {
+		wg.Go(func() {
+			for ctx.Err() == nil {
+				if n.call("b", "flood").err != nil {
+					time.Sleep(time.Second)
+				}
+			}
+		})
+	}
+	return func() {
+		cancel()
+		wg.Wait()
+	}
+}
+
 // What is reserved is there while another function floods the node, by instances and by
 // memory, also once its instances had ended; and others have the rest.
 func TestReservedIsSetAside(t *testing.T) {
@@ -37,17 +56,7 @@ func TestReservedIsSetAside(t *testing.T) {
 			n.function("a", "kept", 128)
 			n.function("b", "flood", 128)
 			n.reserve("a", "kept", 2)
-			ctx, cancel := context.WithCancel(t.Context())
-			var wg sync.WaitGroup
-			for range 20 {
-				wg.Go(func() {
-					for ctx.Err() == nil {
-						if n.call("b", "flood").err != nil {
-							time.Sleep(time.Second)
-						}
-					}
-				})
-			}
+			stop := n.flood(t.Context(), 20)
 			for range 3 {
 				time.Sleep(5 * time.Minute)
 				if got := n.Snapshot(); got.Busy != 2 {
@@ -72,8 +81,7 @@ func TestReservedIsSetAside(t *testing.T) {
 			if r := n.call("a", "kept"); !lambent.Is(r.err, lambent.Throttled) || !strings.Contains(r.err.Error(), "stopped") {
 				t.Errorf("a function that is stopped: %v", r.err)
 			}
-			cancel()
-			wg.Wait()
+			stop()
 		})
 	}
 }
@@ -84,17 +92,7 @@ func TestReservedDuringAFlood(t *testing.T) {
 		n := newNode(t, &script{invoke: sleeper(time.Second)}, func(c *dispatch.Config) { c.MaxInstances = 2 })
 		n.function("a", "kept", 128)
 		n.function("b", "flood", 128)
-		ctx, cancel := context.WithCancel(t.Context())
-		var wg sync.WaitGroup
-		for range 10 {
-			wg.Go(func() {
-				for ctx.Err() == nil {
-					if n.call("b", "flood").err != nil {
-						time.Sleep(time.Second)
-					}
-				}
-			})
-		}
+		stop := n.flood(t.Context(), 10)
 		time.Sleep(time.Minute)
 		n.reserve("a", "kept", 1)
 		for range 3 {
@@ -104,8 +102,7 @@ func TestReservedDuringAFlood(t *testing.T) {
 			}
 			time.Sleep(5 * time.Minute)
 		}
-		cancel()
-		wg.Wait()
+		stop()
 	})
 }
 
@@ -126,17 +123,7 @@ func TestMinimumIsSetAside(t *testing.T) {
 		n.function("b", "flood", 128)
 		n.Changed(n.minimum("a", "kept", 1))
 		synctest.Wait()
-		ctx, cancel := context.WithCancel(t.Context())
-		var wg sync.WaitGroup
-		for range 10 {
-			wg.Go(func() {
-				for ctx.Err() == nil {
-					if n.call("b", "flood").err != nil {
-						time.Sleep(time.Second)
-					}
-				}
-			})
-		}
+		stop := n.flood(t.Context(), 10)
 		for range 5 {
 			time.Sleep(time.Minute)
 			begun := time.Now()
@@ -144,8 +131,7 @@ func TestMinimumIsSetAside(t *testing.T) {
 				t.Errorf("%v after %v", r.err, time.Since(begun))
 			}
 		}
-		cancel()
-		wg.Wait()
+		stop()
 	})
 }
 
