@@ -107,6 +107,30 @@ func TestNothingIsLeft(t *testing.T) {
 	}
 }
 
+// Nobody keeps a closed network: who talked to it and answers no more, as little as
+// the kernel, that would repeat for two minutes what nobody acknowledges.
+func TestNobodyKeepsANetwork(t *testing.T) {
+	w := newWorld(t)
+	nets := open(t, 0)
+	n := mk(t, nets, 0)
+	var calls []net.Conn
+	for range 20 {
+		c, err := dialFrom(t, n.File(), internet+":8080")
+		must(t, err)
+		_, err = io.ReadAll(c) // or closing would be resetting
+		must(t, err)
+		calls = append(calls, c)
+	}
+	must(t, netlink.LinkSetDown(w.wire))
+	for _, c := range calls {
+		_, err := c.Write([]byte("hello"))
+		must(t, err)
+		c.Close()
+	}
+	must(t, n.Close())
+	eventually(t, "the network is gone", func() bool { return len(links(t)) == 0 })
+}
+
 // leave is a server that ends as after kill -9: it says that it is there, and
 // waits for it.
 const leave = "LAMBENT_NETNS_LEAVE"

@@ -224,9 +224,19 @@ func (n *Net) release() (used, first bool) {
 		n.names.close()
 	}
 	if n.file != nil {
+		if used {
+			_ = n.nets.within(n.file, hangUp) // without it the namespace only stays longer
+		}
 		n.file.Close()
 	}
 	return used, true
+}
+
+// hangUp makes the kernel give up what it still has to tell the world for processes
+// that are dead: once more, and not for two minutes, for which the connections would
+// keep the namespace that it is called in.
+func hangUp() error {
+	return os.WriteFile("/proc/sys/net/ipv4/tcp_orphan_retries", []byte("1"), 0)
 }
 
 func (n *Nets) leave(net *Net) {
