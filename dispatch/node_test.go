@@ -251,6 +251,37 @@ func TestIdleAfterStartGivesWay(t *testing.T) {
 	})
 }
 
+// Code can be deployed to a server that has more to do than it can: its trial start waits
+// for its turn as a call would, also where the new code is of the function that is flooded.
+func TestDeployUnderOverload(t *testing.T) {
+	for _, deployed := range []string{"flooded", "other"} {
+		t.Run(deployed, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				n := newNode(t, &script{invoke: sleeper(time.Second)}, func(c *dispatch.Config) { c.MaxInstances = 2 })
+				n.function("a", "flooded", 128)
+				ctx, cancel := context.WithCancel(t.Context())
+				var wg sync.WaitGroup
+				for range 20 {
+					wg.Go(func() {
+						for ctx.Err() == nil {
+							n.call("a", "flooded")
+						}
+					})
+				}
+				time.Sleep(5 * time.Second)
+				name := lambent.Name{Project: "a", Function: deployed}
+				c := lambent.Config{Runtime: "r", MemoryMB: 128, Code: "new", Timeout: 10 * time.Second}.WithDefaults()
+				begun := time.Now()
+				if err := n.Prepare(ctx, lambent.NewRevision(name, lambent.Latest, &c), nil); err != nil {
+					t.Errorf("after %v: %v", time.Since(begun), err)
+				}
+				cancel()
+				wg.Wait()
+			})
+		})
+	}
+}
+
 // Who waits when the server drains is served, though the instance ends.
 func TestDrainAfterCrash(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

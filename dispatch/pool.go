@@ -322,13 +322,10 @@ func (p *pool) prepare(ctx context.Context, s *lambent.Scaling) error {
 		return nil
 	}
 	if !admitted {
-		p.removeIfEmptyLocked()
+		p.unlock(p.d.now())
+		return p.prepareInTurn(ctx)
 	}
 	p.unlock(p.d.now())
-	if !admitted {
-		return lambent.Errorf(lambent.Throttled, "dispatch.Prepare", "this server has no room for another instance of %d MB: the others are busy", p.rev.Config.MemoryMB).
-			WithHint("try again, or start the server with more: lambent serve --memory, --max-instances")
-	}
 	begun, why := p.d.now(), scale.Forecast
 	if s != nil && s.MinInstances > 0 {
 		why = scale.Minimum
@@ -351,6 +348,23 @@ func (p *pool) prepare(ctx context.Context, s *lambent.Scaling) error {
 		return f.fault
 	}
 	return err
+}
+
+// prepareInTurn has an instance made as for a call, which waits for a place and its turn
+// among those who do: where they never end, there would be no other.
+func (p *pool) prepareInTurn(ctx context.Context) error {
+	g, err := p.acquire(ctx, nil, &attempt{inv: &lambent.Invocation{}, arrived: time.Now()})
+	switch {
+	case lambent.Is(err, lambent.Throttled):
+		return lambent.Errorf(lambent.Throttled, "dispatch.Prepare", "this server has no room for another instance of %d MB: the others are busy", p.rev.Config.MemoryMB).
+			WithHint("try again, deploy it unseen (--check=false), or start the server with more: lambent serve --memory, --max-instances")
+	case err != nil:
+		return err
+	case g.failed != nil:
+		return g.failed.fault
+	}
+	p.free(g.instance, 0)
+	return nil
 }
 
 // settle frees an instance that has answered, having computed for so long, once the guest says that it can take
