@@ -52,7 +52,7 @@ func splitKey(s string) []string {
 	return parts
 }
 
-// didYouMean names the known word that is nearest to a wrong one, if it is near.
+// didYouMean names the known word that is nearest to a wrong one, or all if none is near.
 func didYouMean(word string, known []string) string {
 	best, bestDistance := "", 1+max(1, len(word)/3)
 	for _, k := range known {
@@ -61,7 +61,7 @@ func didYouMean(word string, known []string) string {
 		}
 	}
 	if best == "" {
-		return ""
+		return ", which has " + strings.Join(known, ", ")
 	}
 	return `: did you mean "` + best + `"?`
 }

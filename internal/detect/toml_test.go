@@ -127,7 +127,7 @@ func TestParseFileRefuses(t *testing.T) {
 		"syntax":              {"name = \"a\"\nmemory = = 1\n", lambent.Invalid, "lambent.toml line 2: "},
 		"twice":               {"memory = 1\nmemory = 2\n", lambent.Invalid, "line 2"},
 		"unknown":             {"name = \"a\"\n\nmemry = 1\n", lambent.Invalid, `lambent.toml line 3: memry is not a key of lambent.toml: did you mean "memory"?`},
-		"unknown, far":        {"colour = 1\n", lambent.Invalid, "line 1: colour is not a key of lambent.toml"},
+		"unknown, far":        {"colour = 1\n", lambent.Invalid, "line 1: colour is not a key of lambent.toml, which has attempts, backoff, "},
 		"case":                {"Memory = 1\n", lambent.Invalid, `did you mean "memory"?`},
 		"unknown table":       {"memory = 128\n[function.a]\n", lambent.Invalid, `line 2: function is not a key of lambent.toml: did you mean "functions"?`},
 		"wrong type":          {"# x\nmemory = \"128\"\n", lambent.Invalid, "line 2: memory must be a number of megabytes, such as 128"},
