@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -37,7 +38,8 @@ func nap(b *testing.B, d *daemon.Daemon, name, handler string, s *client.Scaling
 }
 
 // BenchmarkBurst is so many calls at once, of 100 ms each, of a function without an
-// instance.
+// instance. The floor (bare-boots-ms) is what the machine takes to boot as many bare
+// interpreters, which do nothing.
 func BenchmarkBurst(b *testing.B) {
 	for _, size := range []int{100, 1000} {
 		b.Run(map[int]string{100: "100", 1000: "1000"}[size], func(b *testing.B) {
@@ -74,8 +76,26 @@ func BenchmarkBurst(b *testing.B) {
 			b.ReportMetric(us(all.Percentile(50))/1000, "p50-ms")
 			b.ReportMetric(us(all.Percentile(99))/1000, "p99-ms")
 			b.ReportMetric(float64(refused.Load())/float64(b.N), "refused/burst")
+			b.ReportMetric(us(boots(l.bareExec(b), size))/1000, "bare-boots-ms")
 		})
 	}
+}
+
+// boots is how long it takes to boot something so many times, on every processor at once.
+func boots(boot func() time.Duration, times int) time.Duration {
+	begun := time.Now()
+	var wg sync.WaitGroup
+	var left atomic.Int64
+	left.Store(int64(times))
+	for range runtime.NumCPU() {
+		wg.Go(func() {
+			for left.Add(-1) >= 0 {
+				boot()
+			}
+		})
+	}
+	wg.Wait()
+	return time.Since(begun)
 }
 
 // probeAt is the variable that makes this program a probe: a client in a process of
