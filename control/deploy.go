@@ -13,8 +13,11 @@ type DeployRequest struct {
 	Scaling *lambent.Scaling // nil: as it is
 	URL     *lambent.URL     // nil: as it is; a new function has none
 	Async   *lambent.Async   // nil: as it is
-	Expect  string           // Function.RevisionID as read; "": whatever is there. A function that is not there is stale
-	Publish bool             // also as a version, unless the last one is the same
+	// Edit makes it so in place of all these. It may be called again, on a newer
+	// function, when another change came in between.
+	Edit    func(*lambent.Function) error
+	Expect  string // Function.RevisionID as read; "": whatever is there. A function that is not there is stale
+	Publish bool   // also as a version, unless the last one is the same
 	// Description is that of the version.
 	Description string
 	Untried     bool // the code is not started on trial: whoever deploys knows why
@@ -38,6 +41,9 @@ func (r DeployRequest) change(op string) change {
 	return change{
 		op: op, name: r.Name, expect: r.Expect, make: true, publish: r.Publish, description: r.Description, untried: r.Untried,
 		edit: func(f *record) error {
+			if r.Edit != nil {
+				return r.Edit(&f.Function)
+			}
 			f.Latest = r.Config.WithDefaults()
 			if r.Scaling != nil {
 				f.Scaling = *r.Scaling

@@ -154,63 +154,42 @@ func (s *service) apply(ctx context.Context, name lambent.Name, r *DeployRequest
 	if err != nil {
 		return nil, err
 	}
-	// Another change may come in between reading the function and writing it; then
-	// this one is done again on the newer function, as control itself does.
-	for range 10 {
-		f, err := s.Control.Get(name)
-		made := lambent.Is(err, lambent.NotFound)
-		switch {
-		case made && r.ExpectRevision == "":
-			f = &lambent.Function{Name: name, URL: lambent.URL{Policy: lambent.URLNone}}
-		case err != nil:
+	if r.ExpectRevision != "" { // of a function that is there
+		if _, err := s.Control.Get(name); err != nil {
 			return nil, err
 		}
-		expect := r.ExpectRevision
-		if expect == "" && !made {
-			expect = f.RevisionID()
-		}
+	}
+	edit := func(f *lambent.Function) error {
 		if err := s.change(f, r, code); err != nil {
-			return nil, err
+			return err
 		}
-		if made && f.Latest.Code == "" && !r.DryRun {
-			return nil, lambent.Errorf(lambent.Invalid, "v1.deploy", "function %q is new: its code is needed", name.Function).
+		if f.Latest.Code == "" && !r.DryRun {
+			return lambent.Errorf(lambent.Invalid, "v1.deploy", "function %q is new: its code is needed", name.Function).
 				WithHint("lambent deploy DIR --name %s", name)
 		}
-		if r.DryRun {
-			if err := s.rehearse(f); err != nil {
-				return nil, err
-			}
-			out := s.function(f)
-			return &out, nil
+		return nil
+	}
+	var f *lambent.Function
+	if r.DryRun {
+		f, err = s.rehearse(name, edit)
+	} else {
+		f, err = s.Control.Deploy(ctx, control.DeployRequest{
+			Name: name, Edit: edit, Expect: r.ExpectRevision, Publish: r.Publish, Description: r.VersionDescription, Untried: r.Check != nil && !*r.Check,
+		})
+	}
+	if err != nil {
+		if f, ok := errors.AsType[*lambent.Fault](err); ok {
+			_, _ = io.WriteString(progress, f.Said)
 		}
-		request := control.DeployRequest{
-			Name: name, Config: f.Latest, Scaling: &f.Scaling, URL: &f.URL, Async: &f.Async, Expect: expect,
-			Publish: r.Publish, Description: r.VersionDescription, Untried: r.Check != nil && !*r.Check,
-		}
-		do := s.Control.Deploy
-		if made {
-			do = s.Control.Create
-		}
-		f, err = do(ctx, request)
-		moved := lambent.Is(err, lambent.Stale) || lambent.Is(err, lambent.Exists)
-		if moved && r.ExpectRevision == "" {
-			continue
-		}
-		if err != nil {
-			if f, ok := errors.AsType[*lambent.Fault](err); ok {
-				_, _ = io.WriteString(progress, f.Said)
-			}
+		return nil, err
+	}
+	if r.Triggers != nil && !r.DryRun {
+		if err := s.Triggers.Deploy(ctx, name, triggers); err != nil {
 			return nil, err
 		}
-		if r.Triggers != nil {
-			if err := s.Triggers.Deploy(ctx, name, triggers); err != nil {
-				return nil, err
-			}
-		}
-		out := s.function(f)
-		return &out, nil
 	}
-	return nil, lambent.Errorf(lambent.Unavailable, "v1.deploy", "function %q is being changed by others all the time: try again", name.Function)
+	out := s.function(f)
+	return &out, nil
 }
 
 // code returns the code of a deploy, which may have to be built; nil if it brings
@@ -359,8 +338,19 @@ func set[T any](field *T, said *T) {
 	}
 }
 
-// rehearse checks what can be checked of a function without its code.
-func (s *service) rehearse(f *lambent.Function) error {
+// rehearse checks what can be checked of a change without its code, and returns the
+// function as it would be.
+func (s *service) rehearse(name lambent.Name, edit func(*lambent.Function) error) (*lambent.Function, error) {
+	f, err := s.Control.Get(name)
+	if lambent.Is(err, lambent.NotFound) {
+		f, err = &lambent.Function{Name: name, URL: lambent.URL{Policy: lambent.URLNone}}, nil
+	}
+	if err == nil {
+		err = edit(f)
+	}
+	if err != nil {
+		return nil, err
+	}
 	c := f.Latest
 	if c.Code == "" {
 		c.Code = strings.Repeat("0", 64) // it is not there yet, which is all right
@@ -374,10 +364,10 @@ func (s *service) rehearse(f *lambent.Function) error {
 		func() error { return s.CanKeep(f) },
 	} {
 		if err := check(); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	return nil
+	return f, nil
 }
 
 // runtime completes a runtime that names no version: the one that the function

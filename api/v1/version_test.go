@@ -1,6 +1,8 @@
 package v1_test
 
 import (
+	"strconv"
+	"sync"
 	"testing"
 
 	"lambent"
@@ -151,5 +153,29 @@ func TestDeployUnderLoad(t *testing.T) {
 		if w := <-wrong; w != "" {
 			t.Errorf("a call during deploys: %s", w)
 		}
+	}
+}
+
+// Whoever changes a function while many others do, is done as well: a trial start
+// takes longer than another's change to come in between, and is not for nothing then.
+func TestDeployAmongOthers(t *testing.T) {
+	s := servertest.Start(t)
+	code := servertest.Files{"app.py": "import time\ntime.sleep(0.05)\ndef handler(event, context):\n    return context.memory_limit_in_mb\n"}
+	made, err := s.Deploy(t.Context(), t, "f", code, client.DeployRequest{Runtime: new("python3"), Handler: new("app.handler")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	for n := range 20 {
+		wg.Go(func() {
+			env := map[string]string{"N": strconv.Itoa(n)}
+			if _, err := s.Client.Deploy(t.Context(), "f", &client.DeployRequest{Env: env, Publish: true}, nil); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if f, err := s.Client.Function(t.Context(), "f"); err != nil || f.LastVersion != 20 || f.Configuration.Code != made.Configuration.Code {
+		t.Errorf("%+v, %v", f, err)
 	}
 }
