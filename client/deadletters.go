@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"maps"
 	"net/http"
 	"net/url"
 	"time"
@@ -30,11 +31,25 @@ type DeadLetterCount struct {
 	Count int `json:"count"`
 }
 
-// DeadLetters returns a function's oldest, without their payloads; a limit of 0 is the
-// server's.
-func (c *Client) DeadLetters(ctx context.Context, name string, limit int) (*DeadLetterList, error) {
+// A DeadSelection selects some of a function's dead letters. What is zero does not matter.
+type DeadSelection struct {
+	Selection
+	Error string // a text in the last failure
+}
+
+func (s *DeadSelection) query() url.Values {
+	q := s.Selection.query()
+	maps.Copy(q, query("error", s.Error))
+	return q
+}
+
+// DeadLetters returns the oldest that are selected, without their payloads; a limit of 0
+// is the server's.
+func (c *Client) DeadLetters(ctx context.Context, name string, s DeadSelection, limit int) (*DeadLetterList, error) {
 	var l DeadLetterList
-	return &l, c.do(ctx, http.MethodGet, functionPath(name, "deadletters"), query("limit", number(limit)), nil, &l)
+	q := s.query()
+	maps.Copy(q, query("limit", number(limit)))
+	return &l, c.do(ctx, http.MethodGet, functionPath(name, "deadletters"), q, nil, &l)
 }
 
 // DeadLetter returns one, with its payload.
@@ -43,26 +58,26 @@ func (c *Client) DeadLetter(ctx context.Context, name, id string) (*DeadLetter, 
 	return &d, c.do(ctx, http.MethodGet, functionPath(name, "deadletters")+"/"+url.PathEscape(id), nil, nil, &d)
 }
 
-// which is of one dead letter, or with an empty id of all.
-func which(id string) url.Values {
-	if id == "" {
-		return query("all", "true")
+// RedriveDeadLetters has those that are selected run again, or all if nothing selects
+// some; dry, they are only counted. It returns how many.
+func (c *Client) RedriveDeadLetters(ctx context.Context, name string, s DeadSelection, dry bool) (int, error) {
+	return c.deadLetters(ctx, http.MethodPost, functionPath(name, "deadletters", "redrive"), s, dry)
+}
+
+// PurgeDeadLetters removes them likewise.
+func (c *Client) PurgeDeadLetters(ctx context.Context, name string, s DeadSelection, dry bool) (int, error) {
+	return c.deadLetters(ctx, http.MethodDelete, functionPath(name, "deadletters"), s, dry)
+}
+
+func (c *Client) deadLetters(ctx context.Context, method, path string, s DeadSelection, dry bool) (int, error) {
+	q := s.query()
+	if len(q) == 0 {
+		q.Set("all", "true")
 	}
-	return query("id", id)
-}
-
-// RedriveDeadLetters has one run again, or with an empty id all that the function has,
-// and returns how many.
-func (c *Client) RedriveDeadLetters(ctx context.Context, name, id string) (int, error) {
+	if dry {
+		q.Set("dry_run", "true")
+	}
 	var n DeadLetterCount
-	err := c.do(ctx, http.MethodPost, functionPath(name, "deadletters")+"/redrive", which(id), nil, &n)
-	return n.Count, err
-}
-
-// PurgeDeadLetters removes one, or with an empty id all that the function has, and
-// returns how many.
-func (c *Client) PurgeDeadLetters(ctx context.Context, name, id string) (int, error) {
-	var n DeadLetterCount
-	err := c.do(ctx, http.MethodDelete, functionPath(name, "deadletters"), which(id), nil, &n)
+	err := c.do(ctx, method, path, q, nil, &n)
 	return n.Count, err
 }

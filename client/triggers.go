@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"maps"
 	"net/http"
 	"net/url"
 	"time"
@@ -196,21 +197,35 @@ type EventList struct {
 	Events []KeptEvent `json:"events"` // The newest first
 }
 
-// A ReplayRequest selects events of the history. What is left out does not matter.
+// A Selection selects events of the history, or dead letters. What is zero does not
+// matter.
+type Selection struct {
+	ID      string `json:"id,omitempty"` // The event's, or the invocation's
+	Source  string `json:"source,omitempty"`
+	Type    string `json:"type,omitempty"`
+	Trigger string `json:"trigger,omitempty"` // The id of the trigger that invokes with it
+	Kind    string `json:"kind,omitempty"`    // Of which kind that is
+	Since   string `json:"since,omitempty"`   // Accepted, or dead, since a time (RFC 3339), or a duration before now such as 5m
+	Until   string `json:"until,omitempty"`
+}
+
+func (s *Selection) query() url.Values {
+	return query("id", s.ID, "source", s.Source, "type", s.Type, "trigger", s.Trigger, "kind", s.Kind, "since", s.Since, "until", s.Until)
+}
+
+// A ReplayRequest selects events of the history.
 type ReplayRequest struct {
-	ID     string `json:"id,omitempty"`
-	Source string `json:"source,omitempty"`
-	Type   string `json:"type,omitempty"`
-	Since  string `json:"since,omitempty"` // A time (RFC 3339), or a duration before now such as 5m
-	Until  string `json:"until,omitempty"`
-	DryRun bool   `json:"dry_run,omitempty"` // Only count the events
+	Selection
+	Function string `json:"function,omitempty"` // Invoke this function alone, with events that do
+	DryRun   bool   `json:"dry_run,omitempty"`  // Only count the events, and the invocations
 }
 
 // Events returns events that were accepted lately, the newest first; a limit of 0 is the
 // server's.
 func (c *Client) Events(ctx context.Context, r ReplayRequest, limit int) ([]KeptEvent, error) {
 	var l EventList
-	q := query("id", r.ID, "source", r.Source, "type", r.Type, "since", r.Since, "until", r.Until, "limit", number(limit))
+	q := r.query()
+	maps.Copy(q, query("function", r.Function, "limit", number(limit)))
 	err := c.do(ctx, http.MethodGet, "/v1/events", q, nil, &l)
 	return l.Events, err
 }

@@ -350,7 +350,7 @@ func TestLoops(t *testing.T) {
 					var dead *client.DeadLetterList
 					var ran *client.InvocationList // whose records come a moment after their answers
 					for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
-						if dead, err = s.Client.DeadLetters(t.Context(), name, 0); err != nil {
+						if dead, err = s.Client.DeadLetters(t.Context(), name, client.DeadSelection{}, 0); err != nil {
 							t.Fatal(err)
 						}
 						if ran, err = s.Client.Invocations(t.Context(), name, client.Period{}, 100); err != nil {

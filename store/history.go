@@ -169,10 +169,34 @@ func (h *History) Newest(ctx context.Context) iter.Seq2[Document, error] {
 			}
 			for rest := bytes.TrimSuffix(m.Data, []byte("\n")); len(rest) > 0; {
 				i := bytes.LastIndexByte(rest, '\n')
-				if !yield(Document{rest[i+1:], m.Time}, nil) {
+				if !yield(Document{rest[i+1:], m.Time, Place{sequence, uint32(i + 1), uint32(len(rest))}}, nil) {
 					return
 				}
 				rest = rest[:max(i, 0)]
+			}
+		}
+	}
+}
+
+// At yields the documents that are at places, in their order. What has gone since is left
+// out.
+func (h *History) At(ctx context.Context, places []Place) iter.Seq2[Document, error] {
+	return func(yield func(Document, error) bool) {
+		var m *jetstream.RawStreamMsg
+		for _, p := range places {
+			if m == nil || m.Sequence != p.sequence {
+				var err error
+				m, err = h.stream.GetMsg(ctx, p.sequence)
+				if errors.Is(err, jetstream.ErrMsgNotFound) {
+					continue
+				}
+				if err != nil {
+					yield(Document{}, explain("store.At", "", err))
+					return
+				}
+			}
+			if !yield(Document{m.Data[p.from:p.to], m.Time, p}, nil) {
+				return
 			}
 		}
 	}
@@ -182,6 +206,13 @@ func (h *History) Newest(ctx context.Context) iter.Seq2[Document, error] {
 type Document struct {
 	Text   []byte
 	Before time.Time // when it was written, which is some time after it came
+	Place  Place
+}
+
+// A Place is where a history has a document: to come back to it.
+type Place struct {
+	sequence uint64
+	from, to uint32
 }
 
 // Close writes what is left and ends the history. Calling it again does nothing.

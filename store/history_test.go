@@ -49,6 +49,21 @@ func TestHistory(t *testing.T) {
 		}
 		slices.Reverse(want)
 	}
+	var places []store.Place
+	for d := range h.Newest(t.Context()) {
+		places = append(places, d.Place)
+	}
+	slices.Reverse(places)
+	var again []string
+	for d, err := range h.At(t.Context(), places) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		again = append(again, string(d.Text))
+	}
+	if !slices.Equal(again, want) {
+		t.Errorf("%v, want %v", again, want)
+	}
 	h.Append([]byte("the last")) // which Close writes
 	if err := h.Close(); err != nil {
 		t.Fatal(err)
@@ -73,6 +88,11 @@ func TestHistoryBounds(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer h.Close()
+	h.Append([]byte("the first"))
+	var places []store.Place
+	for d := range h.Newest(t.Context()) {
+		places = append(places, d.Place)
+	}
 	var writers sync.WaitGroup
 	for range 4 {
 		writers.Go(func() {
@@ -87,5 +107,8 @@ func TestHistoryBounds(t *testing.T) {
 	got := newest(t, h)
 	if len(got) < 5 || len(got) > 25 || got[0] != "the last" {
 		t.Errorf("%d documents, the first %.20s", len(got), got[0])
+	}
+	for d, err := range h.At(t.Context(), places) {
+		t.Errorf("%.20s is still there, %v", d.Text, err)
 	}
 }

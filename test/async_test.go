@@ -93,7 +93,7 @@ func TestAsyncKillNine(t *testing.T) {
 			t.Fatalf("%d of %d that were accepted have not succeeded", missing, len(accepted))
 		}
 	}
-	if dead, err := d.DeadLetters(t.Context(), "flaky", 0); err != nil || dead.Total > 0 {
+	if dead, err := d.DeadLetters(t.Context(), "flaky", client.DeadSelection{}, 0); err != nil || dead.Total > 0 {
 		t.Errorf("%+v, %v", dead, err)
 	}
 	again := 0

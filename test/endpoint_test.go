@@ -47,7 +47,7 @@ func TestEndpoint(t *testing.T) {
 			t.Fatalf("%s: %+v, %v", answer, o, err)
 		}
 	}
-	if list, err := d.Events(t.Context(), client.ReplayRequest{Source: "shop"}, 100); err != nil || len(list) != calls {
+	if list, err := d.Events(t.Context(), client.ReplayRequest{Selection: client.Selection{Source: "shop"}}, 100); err != nil || len(list) != calls {
 		t.Errorf("%d events, %v", len(list), err)
 	}
 }

@@ -138,7 +138,7 @@ func TestWebhookReachesWhatItsFunctionDoes(t *testing.T) {
 func deadLetter(t *testing.T, d *daemon.Daemon, function string) string {
 	t.Helper()
 	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
-		list, err := d.DeadLetters(t.Context(), function, 10)
+		list, err := d.DeadLetters(t.Context(), function, client.DeadSelection{}, 10)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -219,11 +219,11 @@ func TestPoison(t *testing.T) {
 		}
 
 		// It lives again by its id, wherever it lies.
-		if n, err := p.broker.Redrive(t.Context(), name("f"), letters[0].ID); n != 1 || err != nil {
+		if n, err := p.broker.Redrive(t.Context(), name("f"), trigger.Query{ID: letters[0].ID}, false); n != 1 || err != nil {
 			t.Error(n, err)
 		}
 		p.until("it is dead again", func() bool { return len(p.dead("f")) == 1 })
-		if n, err := p.broker.Purge(t.Context(), name("f"), ""); n != 1 || err != nil {
+		if n, err := p.broker.Purge(t.Context(), name("f"), trigger.Query{}, false); n != 1 || err != nil {
 			t.Error(n, err)
 		}
 	}

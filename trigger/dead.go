@@ -22,11 +22,14 @@ type DeadLetter struct {
 	Payload  []byte // as it came; an event as CloudEvents has it in JSON
 }
 
-// DeadLetters returns those of a function that died first, at most limit of them and
-// without their payloads, and how many there are.
-func (b *Broker) DeadLetters(ctx context.Context, n lambent.Name, limit int) (letters []DeadLetter, total int, err error) {
-	all := b.dead(n)
-	for _, w := range all[:min(limit, len(all))] {
+// DeadLetters returns those of a function that a query selects and that died first, without
+// their payloads, and how many there are of them.
+func (b *Broker) DeadLetters(ctx context.Context, n lambent.Name, q Query) (letters []DeadLetter, total int, err error) {
+	all, err := b.dead(ctx, "trigger.DeadLetters", n, &q)
+	if err != nil {
+		return nil, 0, err
+	}
+	for _, w := range all[:min(q.Limit, len(all))] {
 		d, err := letter(ctx, w)
 		switch {
 		case lambent.Is(err, lambent.Stale): // redriven or purged just now
@@ -90,24 +93,68 @@ func (b *Broker) lanesOf(n lambent.Name) []string {
 	return lanes
 }
 
-// dead returns a function's dead letters, those that died first first.
-func (b *Broker) dead(n lambent.Name) (all []*store.Work) {
-	for _, lane := range b.lanesOf(n) {
-		all = append(all, b.cfg.Queue.Dead(lane)...)
+// dead returns those of a function's dead letters that a query selects, those that died
+// first first. Kinds: NotFound, of an id, and those of the queue.
+func (b *Broker) dead(ctx context.Context, op string, n lambent.Name, q *Query) (all []*store.Work, err error) {
+	if q.ID != "" {
+		w, err := b.findDead(op, n, q.ID)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, w)
+	} else {
+		for _, lane := range b.lanesOf(n) {
+			all = append(all, b.cfg.Queue.Dead(lane)...)
+		}
 	}
-	slices.SortStableFunc(all, func(a, b *store.Work) int { return a.Since.Compare(b.Since) })
-	return all
+	letters := all[:0]
+	for _, w := range all {
+		switch selected, err := q.dead(ctx, w); {
+		case err != nil:
+			return nil, err
+		case selected:
+			letters = append(letters, w)
+		}
+	}
+	slices.SortStableFunc(letters, func(a, b *store.Work) int { return a.Since.Compare(b.Since) })
+	return letters, nil
 }
 
-// Redrive has dead letters run again, from their first attempt on: one, or with an empty
-// id all that the function has. It returns how many. Kinds: NotFound, Unavailable.
-func (b *Broker) Redrive(ctx context.Context, n lambent.Name, id string) (int, error) {
-	return b.each(ctx, "trigger.Redrive", n, id, func(w *store.Work) error { return w.Retry(time.Time{}, 1, redriven) })
+// dead reports whether the query selects a dead letter. What is said of its event is read
+// from the log only if that is asked for.
+func (q *Query) dead(ctx context.Context, w *store.Work) (bool, error) {
+	if !q.within(w.Since) || q.Error != "" && !strings.Contains(strings.ToLower(w.Note), strings.ToLower(q.Error)) {
+		return false, nil
+	}
+	if q.Source == "" && q.Type == "" && q.Trigger == "" && q.Kind == "" {
+		return true, nil
+	}
+	it, err := w.Load(ctx)
+	if err != nil {
+		if ctx.Err() != nil {
+			return false, err
+		}
+		return false, nil // it is gone by now, or cannot be read, and then nothing is known of it
+	}
+	inv, m, err := decode(it)
+	if err != nil || !q.trigger(inv.TriggerID, inv.Source) {
+		return false, nil
+	}
+	if m.Event == nil {
+		m.Event = &lambent.Event{}
+	}
+	return q.event(m.Event), nil
+}
+
+// Redrive has the dead letters that a query selects run again, from their first attempt
+// on; dry, they are only counted. It returns how many. Kinds: NotFound, Unavailable.
+func (b *Broker) Redrive(ctx context.Context, n lambent.Name, q Query, dry bool) (int, error) {
+	return b.each(ctx, "trigger.Redrive", n, &q, dry, func(w *store.Work) error { return w.Retry(time.Time{}, 1, redriven) })
 }
 
 // Purge removes dead letters, as Redrive has them run.
-func (b *Broker) Purge(ctx context.Context, n lambent.Name, id string) (int, error) {
-	return b.each(ctx, "trigger.Purge", n, id, (*store.Work).Done)
+func (b *Broker) Purge(ctx context.Context, n lambent.Name, q Query, dry bool) (int, error) {
+	return b.each(ctx, "trigger.Purge", n, &q, dry, (*store.Work).Done)
 }
 
 // Sweep removes the dead letters of all functions that died before a moment, and returns
@@ -130,14 +177,10 @@ func (b *Broker) Sweep(before time.Time) (count int, err error) {
 }
 
 // each does something with dead letters, and returns once it is durable.
-func (b *Broker) each(ctx context.Context, op string, n lambent.Name, id string, do func(*store.Work) error) (count int, err error) {
-	letters := b.dead(n)
-	if id != "" {
-		w, err := b.findDead(op, n, id)
-		if err != nil {
-			return 0, err
-		}
-		letters = []*store.Work{w}
+func (b *Broker) each(ctx context.Context, op string, n lambent.Name, q *Query, dry bool, do func(*store.Work) error) (count int, err error) {
+	letters, err := b.dead(ctx, op, n, q)
+	if err != nil || dry {
+		return len(letters), err
 	}
 	for _, w := range letters {
 		switch err := do(w); {

@@ -11,6 +11,7 @@ import (
 	"github.com/aws/aws-lambda-go/events"
 
 	"lambent"
+	"lambent/trigger"
 )
 
 // answer is what a function returns, to whoever waits for it.
@@ -218,7 +219,7 @@ func TestWebhooks(t *testing.T) {
 		t.Errorf("%+v", d)
 	}
 	p.set(func() { p.sent, p.ran = nil, nil })
-	if n, err := p.broker.Redrive(t.Context(), name("fails"), ""); n != 1 || err != nil {
+	if n, err := p.broker.Redrive(t.Context(), name("fails"), trigger.Query{}, false); n != 1 || err != nil {
 		t.Fatal(n, err)
 	}
 	p.lastSent("fails https://gone.example/ ")

@@ -46,7 +46,11 @@ func (b *Broker) Publish(ctx context.Context, project string, events ...lambent.
 	}
 	adding := &adder{b: b, ctx: ctx}
 	for i := range events {
-		if err := b.match(adding, project, &events[i], ""); err != nil {
+		e := &events[i]
+		err := b.match(ctx, project, e, func(t *lambent.Trigger) error {
+			return adding.event(t, e, e.Source+"\x00"+e.ID)
+		})
+		if err != nil {
 			return 0, err
 		}
 	}
@@ -60,16 +64,15 @@ func (b *Broker) Publish(ctx context.Context, project string, events ...lambent.
 	return adding.count, nil
 }
 
-// match adds what an event of a project is to invoke; again is what tells that from what
-// it has invoked before.
-func (b *Broker) match(adding *adder, project string, e *lambent.Event, again string) error {
+// match calls each with the triggers whose pattern an event of a project matches.
+func (b *Broker) match(ctx context.Context, project string, e *lambent.Event, each func(*lambent.Trigger) error) error {
 	doc, err := document(project, e, nil)
 	if err != nil {
 		return err
 	}
 	for _, p := range b.patternsOf(project) {
-		if adding.ctx.Err() != nil {
-			return lambent.Errorf(lambent.Canceled, "trigger.Publish", "given up: %w", adding.ctx.Err())
+		if ctx.Err() != nil {
+			return lambent.Errorf(lambent.Canceled, "trigger.Publish", "given up: %w", ctx.Err())
 		}
 		switch matches, err := p.pattern.Matches(doc); {
 		case err != nil: // that is the trigger's, and not the others'
@@ -78,11 +81,9 @@ func (b *Broker) match(adding *adder, project string, e *lambent.Event, again st
 		case !matches:
 			continue
 		}
-		it, err := eventItem(&p.trigger, e, e.Source+"\x00"+e.ID+again)
-		if err != nil {
+		if err := each(&p.trigger); err != nil {
 			return err
 		}
-		adding.add(it)
 	}
 	return nil
 }
@@ -98,7 +99,17 @@ type adder struct {
 	bytes   int
 	count   int // of all that were given
 	refused map[string]bool
+	patient time.Duration // for how long it waits where the queue has no room, before that is an error
 	err     error
+}
+
+// event adds the invocation that a trigger makes of an event; name is as of eventItem.
+func (a *adder) event(t *lambent.Trigger, e *lambent.Event, name string) error {
+	it, err := eventItem(t, e, name)
+	if err == nil {
+		a.add(it)
+	}
+	return err
 }
 
 func (a *adder) add(it store.Item) {
@@ -118,6 +129,13 @@ func (a *adder) flush() {
 		return
 	}
 	_, err := a.b.cfg.Queue.Add(a.ctx, a.items...)
+	for begun := time.Now(); lambent.Is(err, lambent.Throttled) && time.Since(begun) < a.patient; {
+		select {
+		case <-time.After(100 * time.Millisecond):
+		case <-a.ctx.Done():
+		}
+		_, err = a.b.cfg.Queue.Add(a.ctx, a.items...)
+	}
 	if lambent.Is(err, lambent.Throttled) {
 		err = nil
 		for _, it := range a.items {

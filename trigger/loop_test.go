@@ -82,7 +82,7 @@ func TestLoopsAreCut(t *testing.T) {
 		p.ran = nil
 	})
 
-	if _, err := p.broker.Redrive(t.Context(), name("f"), "called"); err != nil {
+	if _, err := p.broker.Redrive(t.Context(), name("f"), trigger.Query{ID: "called"}, false); err != nil {
 		t.Fatal(err)
 	}
 	p.until("what was redriven is not dead", func() bool { return p.queue.Stats().Dead == 4 })
@@ -93,7 +93,7 @@ func TestLoopsAreCut(t *testing.T) {
 
 	// Replayed, too, an event has no past.
 	p.set(func() { p.ran = nil })
-	if _, n, err := p.broker.Replay(t.Context(), "default", trigger.EventQuery{ID: "published"}, false); n != 1 || err != nil {
+	if _, n, err := p.broker.Replay(t.Context(), "default", trigger.Query{ID: "published"}, false); n != 1 || err != nil {
 		t.Fatalf("replayed: %d, %v", n, err)
 	}
 	p.until("it has run", func() (ran bool) {

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"lambent"
+	"lambent/trigger"
 )
 
 // What a source refuses is a dead letter that has run no code, in order with the rest, and
@@ -35,7 +36,7 @@ func TestRefuse(t *testing.T) {
 	if d := p.dead("f")[0]; d.Reason != "it is 2000000 bytes" || d.Trigger != st.ID {
 		t.Errorf("%+v", d)
 	}
-	if n, err := p.broker.Redrive(t.Context(), name("f"), ""); err != nil || n != 1 {
+	if n, err := p.broker.Redrive(t.Context(), name("f"), trigger.Query{}, false); err != nil || n != 1 {
 		t.Fatal(n, err)
 	}
 	p.until("it is dead again", func() bool { return len(p.dead("f")) == 1 })

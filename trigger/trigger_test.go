@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"reflect"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -190,7 +191,7 @@ func (p *platform) until(what string, holds func() bool) {
 
 func (p *platform) dead(function string) []trigger.DeadLetter {
 	p.t.Helper()
-	letters, _, err := p.broker.DeadLetters(p.t.Context(), lambent.Name{Project: "default", Function: function}, 1000)
+	letters, _, err := p.broker.DeadLetters(p.t.Context(), lambent.Name{Project: "default", Function: function}, trigger.Query{Limit: 1000})
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -272,7 +273,7 @@ func TestRetriesAndDeadLetters(t *testing.T) {
 
 	// Again, from the first attempt on, and its age from now.
 	p.set(func() { p.async["f"] = lambent.Async{Attempts: 1} })
-	if n, err := p.broker.Redrive(t.Context(), name("f"), "1"); n != 1 || err != nil {
+	if n, err := p.broker.Redrive(t.Context(), name("f"), trigger.Query{ID: "1"}, false); n != 1 || err != nil {
 		t.Errorf("%d, %v", n, err)
 	}
 	p.wait(1)
@@ -280,19 +281,85 @@ func TestRetriesAndDeadLetters(t *testing.T) {
 		t.Errorf("attempt %d", last.Attempt)
 	}
 	p.until("it is dead again", func() bool { return len(p.dead("f")) == 1 })
-	if n, err := p.broker.Purge(t.Context(), name("f"), ""); n != 1 || err != nil {
+	if n, err := p.broker.Purge(t.Context(), name("f"), trigger.Query{}, false); n != 1 || err != nil {
 		t.Errorf("%d, %v", n, err)
 	}
 	if left := p.dead("f"); len(left) != 0 {
 		t.Errorf("%+v", left)
 	}
-	for _, do := range []func(context.Context, lambent.Name, string) (int, error){p.broker.Redrive, p.broker.Purge} {
-		if n, err := do(t.Context(), name("f"), ""); n != 0 || err != nil {
+	for _, do := range []func(context.Context, lambent.Name, trigger.Query, bool) (int, error){p.broker.Redrive, p.broker.Purge} {
+		if n, err := do(t.Context(), name("f"), trigger.Query{}, false); n != 0 || err != nil {
 			t.Errorf("%d, %v", n, err)
 		}
-		if _, err := do(t.Context(), name("f"), "1"); !lambent.Is(err, lambent.NotFound) {
+		if _, err := do(t.Context(), name("f"), trigger.Query{ID: "1"}, false); !lambent.Is(err, lambent.NotFound) {
 			t.Error(err)
 		}
+	}
+}
+
+// Dead letters are selected by what they are of, and what became of them.
+func TestDeadLettersSelected(t *testing.T) {
+	t.Parallel()
+	p := newPlatform(t, func(_ context.Context, inv *lambent.Invocation) (*lambent.Fault, error) {
+		inv.Started()
+		return &lambent.Fault{Kind: lambent.FaultHandler, Type: "IOError", Message: "Connection refused: " + inv.ID}, nil
+	})
+	p.set(func() { p.async["f"] = lambent.Async{Attempts: 1} })
+	var first time.Time
+	e := event("e1")
+	for i, inv := range []lambent.Invocation{
+		{ID: "called", Raw: []byte("payload")}, {ID: "timed", TriggerID: "t1", Source: "schedule", Events: []lambent.Event{event("e0")}}, {ID: "published", TriggerID: "t2", Source: "pattern", Events: []lambent.Event{e}},
+	} {
+		inv.Target = name("f")
+		p.accept(inv)
+		p.until("it is dead", func() bool { return len(p.dead("f")) == i+1 })
+		if i == 0 {
+			first = p.dead("f")[0].Died
+			time.Sleep(2 * time.Millisecond) // they are told apart by the ms
+		}
+	}
+	for _, c := range []struct {
+		q    trigger.Query
+		want []string
+	}{
+		{trigger.Query{}, []string{"called", "timed", "published"}},
+		{trigger.Query{ID: "timed"}, []string{"timed"}},
+		{trigger.Query{ID: "timed", Kind: "pattern"}, nil},
+		{trigger.Query{Error: "connection REFUSED"}, []string{"called", "timed", "published"}},
+		{trigger.Query{Error: "refused: timed"}, []string{"timed"}},
+		{trigger.Query{Error: "nothing"}, nil},
+		{trigger.Query{Until: first.Add(time.Millisecond)}, []string{"called"}},
+		{trigger.Query{Since: first.Add(time.Millisecond)}, []string{"timed", "published"}},
+		{trigger.Query{Trigger: "t1"}, []string{"timed"}},
+		{trigger.Query{Kind: "pattern"}, []string{"published"}},
+		{trigger.Query{Source: "/test"}, []string{"timed", "published"}},
+		{trigger.Query{Source: "/test", Type: "other"}, nil},
+	} {
+		c.q.Limit = 1000
+		letters, total, err := p.broker.DeadLetters(t.Context(), name("f"), c.q)
+		var ids []string
+		for _, d := range letters {
+			ids = append(ids, d.ID)
+		}
+		if err != nil || total != len(c.want) || !slices.Equal(ids, c.want) {
+			t.Errorf("%+v selects %d, %v, %v; want %v", c.q, total, ids, err, c.want)
+		}
+		for _, do := range []func(context.Context, lambent.Name, trigger.Query, bool) (int, error){p.broker.Redrive, p.broker.Purge} {
+			if n, err := do(t.Context(), name("f"), c.q, true); n != len(c.want) || err != nil || len(p.dead("f")) != 3 {
+				t.Errorf("%+v, dry: %d, %v, and %d are left", c.q, n, err, len(p.dead("f")))
+			}
+		}
+	}
+	if n, err := p.broker.Purge(t.Context(), name("f"), trigger.Query{Error: "refused: called"}, false); n != 1 || err != nil || len(p.dead("f")) != 2 {
+		t.Errorf("%d, %v", n, err)
+	}
+	p.set(func() { p.run = ok })
+	if n, err := p.broker.Redrive(t.Context(), name("f"), trigger.Query{Trigger: "t2"}, false); n != 1 || err != nil {
+		t.Errorf("%d, %v", n, err)
+	}
+	p.until("that one has run", func() bool { return p.queue.Stats().Dead == 1 && p.queue.Stats().Running+p.queue.Stats().Waiting == 0 })
+	if left := p.dead("f"); len(left) != 1 || left[0].ID != "timed" {
+		t.Errorf("%+v", left)
 	}
 }
 
@@ -362,7 +429,7 @@ func TestTooOld(t *testing.T) {
 
 	// Redriven, it is new.
 	before := tries.Load()
-	if _, err := p.broker.Redrive(t.Context(), name("f"), ""); err != nil {
+	if _, err := p.broker.Redrive(t.Context(), name("f"), trigger.Query{}, false); err != nil {
 		t.Fatal(err)
 	}
 	p.until("it is tried again", func() bool { return tries.Load() > before })

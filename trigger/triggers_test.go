@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -446,6 +447,120 @@ func TestPublish(t *testing.T) {
 	}
 }
 
+// Events are replayed to a function, or by a trigger, alone.
+func TestReplaySelects(t *testing.T) {
+	t.Parallel()
+	p := newPlatform(t, ok)
+	made := p.add("f", "a")
+	if err := p.source.of(made.ID)(false, event("s1")); err != nil {
+		t.Fatal(err)
+	}
+	p.wait(1)
+	shop := event("p1")
+	shop.Source = "shop"
+	if _, err := p.broker.Publish(t.Context(), "default", shop, event("p2")); err != nil {
+		t.Fatal(err)
+	}
+	var patterns []trigger.Status
+	for _, function := range []string{"g", "h"} {
+		s, err := p.broker.Add(t.Context(), lambent.Trigger{Target: name(function), Pattern: []byte(`{"source":["shop"]}`)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		patterns = append(patterns, s)
+	}
+	for _, c := range []struct {
+		q    trigger.Query
+		ids  []string
+		want []string // what runs
+	}{
+		{trigger.Query{}, []string{"p2", "p1", "s1"}, []string{"f s1", "g p1", "h p1"}},
+		{trigger.Query{Function: "g"}, []string{"p1"}, []string{"g p1"}},
+		{trigger.Query{Trigger: made.ID}, []string{"s1"}, []string{"f s1"}},
+		{trigger.Query{Trigger: patterns[1].ID}, []string{"p1"}, []string{"h p1"}},
+		{trigger.Query{Kind: "pattern"}, []string{"p1"}, []string{"g p1", "h p1"}},
+		{trigger.Query{Kind: "schedule", Function: "f"}, []string{"s1"}, []string{"f s1"}},
+		{trigger.Query{Kind: "schedule", Function: "g"}, nil, nil},
+	} {
+		kept, err := p.broker.Events(t.Context(), "default", c.q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var ids []string
+		for _, k := range kept {
+			ids = append(ids, k.Event.ID)
+		}
+		if !slices.Equal(ids, c.ids) {
+			t.Errorf("%+v selects %v, want %v", c.q, ids, c.ids)
+		}
+		p.set(func() { p.ran = nil })
+		n, runs, err := p.broker.Replay(t.Context(), "default", c.q, true)
+		if len(c.ids) == 0 {
+			if !lambent.Is(err, lambent.NotFound) {
+				t.Errorf("%+v: %v", c.q, err)
+			}
+			continue
+		}
+		if n != len(c.ids) || runs != len(c.want) || err != nil {
+			t.Errorf("%+v, dry: %d, %d, %v", c.q, n, runs, err)
+		}
+		if n, runs, err := p.broker.Replay(t.Context(), "default", c.q, false); n != len(c.ids) || runs != len(c.want) || err != nil {
+			t.Errorf("%+v: %d, %d, %v", c.q, n, runs, err)
+		}
+		p.wait(len(c.want))
+		var ran []string
+		p.set(func() {
+			for _, inv := range p.ran {
+				ran = append(ran, inv.Target.Function+" "+inv.Events[0].ID)
+			}
+		})
+		if slices.Sort(ran); !slices.Equal(ran, c.want) {
+			t.Errorf("%+v: %v ran, want %v", c.q, ran, c.want)
+		}
+	}
+}
+
+// More events are replayed than may wait at a time, the oldest first and each once.
+func TestReplayMany(t *testing.T) {
+	t.Parallel()
+	const all = 12_000
+	p := newPlatform(t, ok, store.QueueOptions{LaneItems: 1000})
+	batch := make([]lambent.Event, 100)
+	for i := range all / len(batch) {
+		for j := range batch {
+			batch[j] = event(fmt.Sprintf("%05d", i*len(batch)+j))
+		}
+		for range 1 + i%2 { // some are published twice
+			if _, err := p.broker.Publish(t.Context(), "default", batch...); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if _, err := p.broker.Add(t.Context(), lambent.Trigger{Target: name("f"), Pattern: []byte(`{"source":["/test"]}`)}); err != nil {
+		t.Fatal(err)
+	}
+	if n, runs, err := p.broker.Replay(t.Context(), "default", trigger.Query{}, true); n != all || runs != all || err != nil {
+		t.Errorf("dry: %d, %d, %v", n, runs, err)
+	}
+	if n, runs, err := p.broker.Replay(t.Context(), "default", trigger.Query{}, false); n != all || runs != all || err != nil {
+		t.Errorf("%d, %d, %v", n, runs, err)
+	}
+	p.wait(all)
+	ran := map[string]bool{}
+	p.set(func() {
+		for i, inv := range p.ran {
+			id := inv.Events[0].ID
+			if n, _ := strconv.Atoi(id); n > i+2000 || n < i-2000 {
+				t.Fatalf("event %s ran as the %dth", id, i)
+			}
+			ran[id] = true
+		}
+	})
+	if len(ran) != all {
+		t.Errorf("%d events ran", len(ran))
+	}
+}
+
 // What was accepted is there to be seen, and to be replayed: by the trigger that made it,
 // or by whatever it matches now.
 func TestHistory(t *testing.T) {
@@ -467,7 +582,7 @@ func TestHistory(t *testing.T) {
 	p.close()
 	p.open()
 	p.until("its source runs again", func() bool { return p.source.of(made.ID) != nil })
-	events := func(q trigger.EventQuery) (ids []string) {
+	events := func(q trigger.Query) (ids []string) {
 		t.Helper()
 		list, err := p.broker.Events(t.Context(), "default", q)
 		if err != nil {
@@ -483,12 +598,12 @@ func TestHistory(t *testing.T) {
 		return ids
 	}
 	for _, c := range []struct {
-		q    trigger.EventQuery
+		q    trigger.Query
 		want []string
 	}{
-		{trigger.EventQuery{}, []string{"p2", "p1", "s1"}}, {trigger.EventQuery{Limit: 2}, []string{"p2", "p1"}},
-		{trigger.EventQuery{Source: "shop"}, []string{"p1"}}, {trigger.EventQuery{ID: "s1"}, []string{"s1"}}, {trigger.EventQuery{Type: "nothing"}, nil},
-		{trigger.EventQuery{Since: begun}, []string{"p2", "p1", "s1"}}, {trigger.EventQuery{Since: time.Now().Add(time.Hour)}, nil}, {trigger.EventQuery{Until: begun}, nil},
+		{trigger.Query{}, []string{"p2", "p1", "s1"}}, {trigger.Query{Limit: 2}, []string{"p2", "p1"}},
+		{trigger.Query{Source: "shop"}, []string{"p1"}}, {trigger.Query{ID: "s1"}, []string{"s1"}}, {trigger.Query{Type: "nothing"}, nil},
+		{trigger.Query{Since: begun}, []string{"p2", "p1", "s1"}}, {trigger.Query{Since: time.Now().Add(time.Hour)}, nil}, {trigger.Query{Until: begun}, nil},
 	} {
 		if got := events(c.q); !slices.Equal(got, c.want) {
 			t.Errorf("%+v: %v, want %v", c.q, got, c.want)
@@ -498,12 +613,12 @@ func TestHistory(t *testing.T) {
 	if _, err := p.broker.Add(t.Context(), lambent.Trigger{Target: name("new"), Pattern: []byte(`{"source":["shop"]}`)}); err != nil {
 		t.Fatal(err)
 	}
-	if n, runs, err := p.broker.Replay(t.Context(), "default", trigger.EventQuery{}, true); n != 3 || runs != 0 || err != nil {
+	if n, runs, err := p.broker.Replay(t.Context(), "default", trigger.Query{}, true); n != 3 || runs != 2 || err != nil {
 		t.Errorf("dry: %d, %d, %v", n, runs, err)
 	}
 	for range 2 { // each is one of its own
 		p.set(func() { p.ran = nil })
-		if n, runs, err := p.broker.Replay(t.Context(), "default", trigger.EventQuery{}, false); n != 3 || runs != 2 || err != nil {
+		if n, runs, err := p.broker.Replay(t.Context(), "default", trigger.Query{}, false); n != 3 || runs != 2 || err != nil {
 			t.Errorf("%d, %d, %v", n, runs, err)
 		}
 		p.wait(2)
@@ -515,7 +630,7 @@ func TestHistory(t *testing.T) {
 			t.Errorf("%v ran, want %v", ran, want)
 		}
 	}
-	if _, _, err := p.broker.Replay(t.Context(), "default", trigger.EventQuery{ID: "nosuch"}, false); !lambent.Is(err, lambent.NotFound) {
+	if _, _, err := p.broker.Replay(t.Context(), "default", trigger.Query{ID: "nosuch"}, false); !lambent.Is(err, lambent.NotFound) {
 		t.Error(err)
 	}
 }

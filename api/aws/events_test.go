@@ -57,7 +57,7 @@ UnknownOperationException: EventBridge has no operation "ListRules" here: there 
 	if err != nil || r.FailedEntryCount != 0 || r.Entries[0].EventId == nil {
 		t.Errorf("the SDK for Go: %+v, %v", r, err)
 	}
-	kept, err := s.Client.Events(t.Context(), client.ReplayRequest{Source: "shop"}, 10)
+	kept, err := s.Client.Events(t.Context(), client.ReplayRequest{Selection: client.Selection{Source: "shop"}}, 10)
 	if err != nil || len(kept) != 3 {
 		t.Errorf("%d events are kept, %v", len(kept), err)
 	} else if !strings.Contains(string(kept[0].Event), `"traceparent":"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"`) {

@@ -40,13 +40,18 @@ type (
 		ID string `path:"id" doc:"The invocation's id" example:"6a7e8feb-b491-4cf7-a9f1-bf3703467718"`
 	}
 	listDeadLettersInput struct {
-		FunctionInput
+		DeadSelection
 		Limit int `query:"limit" minimum:"1" maximum:"1000" default:"100" example:"100"`
 	}
 	deadLettersInput struct {
+		DeadSelection
+		All    bool `query:"all" doc:"All that the function has, where nothing selects some of them"`
+		DryRun bool `query:"dry_run" doc:"Only count them"`
+	}
+	DeadSelection struct { // exported, or its fields are not taken for parameters
 		FunctionInput
-		ID  string `query:"id" doc:"Of one" example:"6a7e8feb-b491-4cf7-a9f1-bf3703467718"`
-		All bool   `query:"all" doc:"Of all that the function has"`
+		Selection
+		Error string `query:"error" doc:"A text in the last failure" example:"timeout"`
 	}
 	deadLetterOutput      struct{ Body DeadLetter }
 	deadLetterListOutput  struct{ Body DeadLetterList }
@@ -65,9 +70,10 @@ func (s *service) deadLetterOperations(api huma.API) {
 	}, s.getDeadLetter)
 	operation(s, api, huma.Operation{
 		OperationID: "redrive-deadletters", Method: http.MethodPost, Path: path + "/redrive", Tags: tags, Summary: "Run dead letters again, from their first attempt on",
+		Description: "Those that are selected, or all: all=true.",
 	}, s.deadLetters(s.Triggers.Redrive))
 	operation(s, api, huma.Operation{
-		OperationID: "purge-deadletters", Method: http.MethodDelete, Path: path, Tags: tags, Summary: "Remove dead letters",
+		OperationID: "purge-deadletters", Method: http.MethodDelete, Path: path, Tags: tags, Summary: "Remove dead letters", Description: "Those that are selected, or all: all=true.",
 	}, s.deadLetters(s.Triggers.Purge))
 }
 
@@ -83,7 +89,12 @@ func (s *service) listDeadLetters(ctx context.Context, in *listDeadLettersInput)
 	if err != nil {
 		return nil, err
 	}
-	letters, total, err := s.Triggers.DeadLetters(ctx, name, in.Limit)
+	q, err := in.query()
+	if err != nil {
+		return nil, err
+	}
+	q.Limit = in.Limit
+	letters, total, err := s.Triggers.DeadLetters(ctx, name, q)
 	if err != nil {
 		return nil, err
 	}
@@ -111,17 +122,27 @@ func (s *service) getDeadLetter(ctx context.Context, in *deadLetterInput) (*dead
 	return &deadLetterOutput{deadLetter(&d)}, nil
 }
 
-// deadLetters serves what is done with one or all.
-func (s *service) deadLetters(do func(context.Context, lambent.Name, string) (int, error)) func(context.Context, *deadLettersInput) (*deadLetterCountOutput, error) {
+func (s *DeadSelection) query() (trigger.Query, error) {
+	q, err := s.Selection.query()
+	q.Error = s.Error
+	return q, err
+}
+
+// deadLetters serves what is done with some or all.
+func (s *service) deadLetters(do func(context.Context, lambent.Name, trigger.Query, bool) (int, error)) func(context.Context, *deadLettersInput) (*deadLetterCountOutput, error) {
 	return func(ctx context.Context, in *deadLettersInput) (*deadLetterCountOutput, error) {
 		name, err := in.name(ctx, in.Name, "")
 		if err != nil {
 			return nil, err
 		}
-		if in.All == (in.ID != "") {
-			return nil, lambent.Errorf(lambent.Invalid, "v1.deadletters", "it is of one, by its id, or of all: all=true")
+		q, err := in.query()
+		if err != nil {
+			return nil, err
 		}
-		n, err := do(ctx, name, in.ID)
+		if in.All != (q == trigger.Query{}) {
+			return nil, lambent.Errorf(lambent.Invalid, "v1.deadletters", "which dead letters? Something selects some of them, such as an id, or it is all: all=true")
+		}
+		n, err := do(ctx, name, q, in.DryRun)
 		if err != nil {
 			return nil, err
 		}

@@ -41,25 +41,37 @@ type EventList struct {
 	Events []KeptEvent `json:"events" doc:"The newest first"`
 }
 
-// A ReplayRequest selects events of the history. What is left out does not matter.
+// A Selection selects events of the history, or dead letters. What is left out does not
+// matter.
+type Selection struct {
+	ID      string `json:"id,omitempty" query:"id" doc:"The event's, or the invocation's" example:"6a7e8feb-b491-4cf7-a9f1-bf3703467718"`
+	Source  string `json:"source,omitempty" query:"source" doc:"The event's" example:"shop"`
+	Type    string `json:"type,omitempty" query:"type" doc:"The event's" example:"order.placed"`
+	Trigger string `json:"trigger,omitempty" query:"trigger" doc:"The id of the trigger that invokes with it"`
+	Kind    string `json:"kind,omitempty" query:"kind" enum:"schedule,pattern,database,bucket,queue,broker" doc:"Of which kind that is" example:"schedule"`
+	Since   string `json:"since,omitempty" query:"since" doc:"Accepted, or dead, since a time (RFC 3339), or a duration before now such as 5m" example:"1h"`
+	Until   string `json:"until,omitempty" query:"until" doc:"Likewise: before then" example:"5m"`
+}
+
+func (s *Selection) query() (q trigger.Query, err error) {
+	q = trigger.Query{ID: s.ID, Source: s.Source, Type: s.Type, Trigger: s.Trigger, Kind: s.Kind}
+	q.Since, q.Until, err = between(s.Since, s.Until)
+	return q, err
+}
+
+// A ReplayRequest selects events of the history.
 type ReplayRequest struct {
-	ID     string `json:"id,omitempty"`
-	Source string `json:"source,omitempty" example:"shop"`
-	Type   string `json:"type,omitempty" example:"order.placed"`
-	Since  string `json:"since,omitempty" doc:"A time (RFC 3339), or a duration before now such as 5m" example:"1h"`
-	Until  string `json:"until,omitempty"`
-	DryRun bool   `json:"dry_run,omitempty" doc:"Only count the events"`
+	Selection
+	Function string `json:"function,omitempty" doc:"Invoke this function alone, with events that do" example:"thumbs"`
+	DryRun   bool   `json:"dry_run,omitempty" doc:"Only count the events, and the invocations"`
 }
 
 type (
 	listEventsInput struct {
 		Scope
-		ID     string `query:"id"`
-		Source string `query:"source" example:"shop"`
-		Type   string `query:"type" example:"order.placed"`
-		Since  string `query:"since" doc:"A time (RFC 3339), or a duration before now such as 5m" example:"1h"`
-		Until  string `query:"until" doc:"Likewise" example:"5m"`
-		Limit  int    `query:"limit" minimum:"1" maximum:"1000" default:"100" example:"100"`
+		Selection
+		Function string `query:"function" doc:"That invoke this function now" example:"thumbs"`
+		Limit    int    `query:"limit" minimum:"1" maximum:"1000" default:"100" example:"100"`
 	}
 	replayInput struct {
 		Scope
@@ -101,8 +113,8 @@ func (s *service) eventOperations(api huma.API) {
 	operation(s, api, huma.Operation{
 		OperationID: "replay-events", Method: http.MethodPost, Path: "/v1/events/replay", Tags: []string{"events"},
 		Summary: "Replay events",
-		Description: "Events of the history make invocations again, at most 10,000 at a time and the oldest first: those of a trigger's source by that trigger, if it is still there, " +
-			"and others by whatever pattern they match now.",
+		Description: "Events of the history make invocations again, at most a million at a time and the oldest first: those of a trigger's source by that trigger, if it is still there, " +
+			"and others by whatever pattern they match now. Where a function has as many waiting as may wait, the answer takes until there is room, and is an error if for a minute there is none.",
 	}, s.replayEvents)
 }
 
@@ -235,10 +247,11 @@ func (s *service) listEvents(ctx context.Context, in *listEventsInput) (*eventLi
 	if err != nil {
 		return nil, err
 	}
-	q := trigger.EventQuery{ID: in.ID, Source: in.Source, Type: in.Type, Limit: in.Limit}
-	if q.Since, q.Until, err = between(in.Since, in.Until); err != nil {
+	q, err := in.query()
+	if err != nil {
 		return nil, err
 	}
+	q.Function, q.Limit = in.Function, in.Limit
 	events, err := s.Triggers.Events(ctx, project, q)
 	if err != nil {
 		return nil, err
@@ -260,10 +273,11 @@ func (s *service) replayEvents(ctx context.Context, in *replayInput) (*acceptedO
 		return nil, err
 	}
 	r := &in.Body
-	q := trigger.EventQuery{ID: r.ID, Source: r.Source, Type: r.Type}
-	if q.Since, q.Until, err = between(r.Since, r.Until); err != nil {
+	q, err := r.query()
+	if err != nil {
 		return nil, err
 	}
+	q.Function = r.Function
 	if r.ID == "" && r.Since == "" {
 		return nil, lambent.Errorf(lambent.Invalid, "v1.replay", "which events? An id is needed, or a time since which they were accepted")
 	}

@@ -102,7 +102,7 @@ func TestEventModes(t *testing.T) {
 		}
 		await(t, s, "f", c.want)
 	}
-	accepted, err := s.Client.Events(t.Context(), client.ReplayRequest{Since: "1h"}, 100)
+	accepted, err := s.Client.Events(t.Context(), client.ReplayRequest{Selection: client.Selection{Since: "1h"}}, 100)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -132,7 +132,7 @@ func TestEventModes(t *testing.T) {
 			t.Errorf("%.200s with %v: %d, %s", c.body, c.header, resp.StatusCode, b)
 		}
 	}
-	if now, err := s.Client.Events(t.Context(), client.ReplayRequest{Since: "1h"}, 100); err != nil || len(now) != len(accepted) {
+	if now, err := s.Client.Events(t.Context(), client.ReplayRequest{Selection: client.Selection{Since: "1h"}}, 100); err != nil || len(now) != len(accepted) {
 		t.Errorf("of what was refused some was published: %d events, and %d before, %v", len(now), len(accepted), err)
 	}
 	if resp := post(t, s.URL()+"/v1/events", "{}"); resp.StatusCode != http.StatusUnauthorized {
@@ -174,7 +174,7 @@ func TestWebhookSignatures(t *testing.T) {
 	if status := send("m4", secret, body, body, now); status != http.StatusAccepted {
 		t.Errorf("as it should be: %d", status)
 	}
-	kept, err := s.Client.Events(t.Context(), client.ReplayRequest{Since: "1h"}, 100)
+	kept, err := s.Client.Events(t.Context(), client.ReplayRequest{Selection: client.Selection{Since: "1h"}}, 100)
 	if err != nil || len(kept) != 1 || !strings.Contains(string(kept[0].Event), `"id":"m4"`) {
 		t.Errorf("published: %s, %v", kept, err)
 	}

@@ -19,7 +19,10 @@ removed, which the server's log says.
   lambent deadletter list thumbs
   lambent deadletter show thumbs ID > payload.json
   lambent deadletter redrive thumbs          all of them; with an ID, that one
-  lambent deadletter purge thumbs ID`
+  lambent deadletter redrive thumbs --since 2h --error 'connection refused' --dry-run
+  lambent deadletter purge thumbs ID
+
+What selects some of them is the same for list, redrive and purge.`
 
 func deadLetterCommand(p *program) *cobra.Command {
 	return group(&cobra.Command{Use: "deadletter", Short: "What failed for good", Long: deadLetterHelp},
@@ -27,14 +30,19 @@ func deadLetterCommand(p *program) *cobra.Command {
 }
 
 func deadLetterListCommand(p *program) *cobra.Command {
+	var s client.DeadSelection
 	var limit int
 	c := &cobra.Command{
 		Use: "list NAME", Short: "List dead letters, the oldest first", Args: args(1, "NAME"), Aliases: []string{"ls"}, ValidArgsFunction: p.completeFunctions,
 	}
+	deadFlags(c, &s)
 	c.Flags().IntVar(&limit, "limit", 100, "the most of them, 1 to 1000")
 	o := outputFlag(c, "table", "json", "yaml", "name")
 	c.RunE = p.on(func(c *cobra.Command, cl *client.Client, name string, _ []string) error {
-		list, err := cl.DeadLetters(c.Context(), name, limit)
+		if err := checkSelection(c); err != nil {
+			return err
+		}
+		list, err := cl.DeadLetters(c.Context(), name, s, limit)
 		if err != nil {
 			return err
 		}
@@ -68,45 +76,76 @@ func deadLetterShowCommand(p *program) *cobra.Command {
 	}
 }
 
+// deadFlags adds what selects dead letters.
+func deadFlags(c *cobra.Command, s *client.DeadSelection) {
+	selectFlags(c, &s.Selection, "dead")
+	c.Flags().StringVar(&s.Error, "error", "", "with that text in the last failure, in upper or lower case")
+}
+
 func deadLetterRedriveCommand(p *program) *cobra.Command {
-	return &cobra.Command{
-		Use: "redrive NAME [ID]", Short: "Run dead letters again, one or all", Args: args(1, "NAME", "ID"), ValidArgsFunction: p.completeFunctions,
-		RunE: p.on(func(c *cobra.Command, cl *client.Client, name string, args []string) error {
-			id, err := optionalID(c, args)
-			if err != nil {
-				return err
-			}
-			n, err := cl.RedriveDeadLetters(c.Context(), name, id)
-			if err == nil {
-				p.note("dead letters run again: %d", n)
-			}
-			return err
-		}),
+	var s client.DeadSelection
+	var dry bool
+	c := &cobra.Command{
+		Use: "redrive NAME [ID]", Short: "Run dead letters again, one, some or all", Args: args(1, "NAME", "ID"), ValidArgsFunction: p.completeFunctions,
 	}
+	deadFlags(c, &s)
+	c.Flags().BoolVar(&dry, "dry-run", false, "only count them")
+	c.RunE = p.on(func(c *cobra.Command, cl *client.Client, name string, args []string) (err error) {
+		if s.ID, err = optionalID(c, args); err != nil {
+			return err
+		}
+		if err := checkSelection(c); err != nil {
+			return err
+		}
+		done := p.step("dead letters of %s are run again", name)
+		n, err := cl.RedriveDeadLetters(c.Context(), name, s, dry)
+		done()
+		switch {
+		case err != nil:
+			return err
+		case dry:
+			p.note("dead letters: %d", n)
+		default:
+			p.note("dead letters run again: %d", n)
+		}
+		return nil
+	})
+	return c
 }
 
 func deadLetterPurgeCommand(p *program) *cobra.Command {
-	var yes bool
+	var s client.DeadSelection
+	var dry, yes bool
 	c := &cobra.Command{
-		Use: "purge NAME [ID]", Short: "Remove dead letters, one or all", Args: args(1, "NAME", "ID"), ValidArgsFunction: p.completeFunctions,
+		Use: "purge NAME [ID]", Short: "Remove dead letters, one, some or all", Args: args(1, "NAME", "ID"), ValidArgsFunction: p.completeFunctions,
 	}
-	c.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask whether all are to go")
-	c.RunE = p.on(func(c *cobra.Command, cl *client.Client, name string, args []string) error {
-		id, err := optionalID(c, args)
-		if err != nil {
+	deadFlags(c, &s)
+	c.Flags().BoolVar(&dry, "dry-run", false, "only count them")
+	c.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask whether those without an ID are to go")
+	c.RunE = p.on(func(c *cobra.Command, cl *client.Client, name string, args []string) (err error) {
+		if s.ID, err = optionalID(c, args); err != nil {
 			return err
 		}
-		if id == "" && !yes {
-			list, err := cl.DeadLetters(c.Context(), name, 1)
-			if err != nil {
+		if err := checkSelection(c); err != nil {
+			return err
+		}
+		if dry || s.ID == "" && !yes {
+			n, err := cl.PurgeDeadLetters(c.Context(), name, s, true)
+			switch {
+			case err != nil:
 				return err
+			case dry:
+				p.note("dead letters: %d", n)
+				return nil
 			}
-			question := fmt.Sprintf("Remove all %d dead letters of %s, with what is in them?", list.Total, name)
+			question := fmt.Sprintf("Remove %d dead letters of %s, with what is in them?", n, name)
 			if err := p.confirm(c, fmt.Sprintf("what %q has of them", name), question, "lambent deadletter purge "+name+" --yes"); err != nil {
 				return err
 			}
 		}
-		n, err := cl.PurgeDeadLetters(c.Context(), name, id)
+		done := p.step("dead letters of %s are removed", name)
+		n, err := cl.PurgeDeadLetters(c.Context(), name, s, false)
+		done()
 		if err == nil {
 			p.note("dead letters removed: %d", n)
 		}

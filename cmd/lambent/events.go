@@ -26,30 +26,57 @@ What was accepted is kept for a week (serve --keep-events), to be looked at and 
   lambent events list --since 1h --source shop
   lambent events show ID
   lambent events replay ID
-  lambent events replay --since 2h --until 1h --source shop --dry-run`
+  lambent events replay --since 2h --until 1h --source shop --dry-run
+  lambent events replay --since 2h --function thumbs     to thumbs alone
+
+A crash loses what was kept within the last 50 ms, so that what is listed and replayed may lack
+an event that has invoked its functions.`
 
 func eventsCommand(p *program) *cobra.Command {
 	return group(&cobra.Command{Use: "events", Short: "Events of your own", Long: eventsHelp},
 		eventsPutCommand(p), eventsListCommand(p), eventsShowCommand(p), eventsReplayCommand(p))
 }
 
-// selectFlags adds what selects events.
-func selectFlags(c *cobra.Command, r *client.ReplayRequest) {
+// selectFlags adds what selects events, or dead letters; what is what has happened to those
+// within the time.
+func selectFlags(c *cobra.Command, s *client.Selection, what string) {
 	f := c.Flags()
-	f.StringVar(&r.Since, "since", "", "accepted since then: a time, or a duration before now such as 1h")
-	f.StringVar(&r.Until, "until", "", "accepted before then")
-	f.StringVar(&r.Source, "source", "", "of that source alone")
-	f.StringVar(&r.Type, "type", "", "of that type alone")
+	f.StringVar(&s.Since, "since", "", what+" since then: a time, or a duration before now such as 1h")
+	f.StringVar(&s.Until, "until", "", what+" before then")
+	f.StringVar(&s.Source, "source", "", "of that source alone, as CloudEvents has it, such as shop")
+	f.StringVar(&s.Type, "type", "", "of that type alone")
+	f.StringVar(&s.Trigger, "trigger", "", "of the trigger of that id alone")
+	f.StringVar(&s.Kind, "kind", "", "of triggers of that kind alone: schedule, pattern, database, bucket, queue or broker")
+}
+
+// checkSelection refuses an empty flag: that is a variable of a script's that is not set, and
+// not all there is.
+func checkSelection(c *cobra.Command) error {
+	for _, flag := range []string{"since", "until", "source", "type", "trigger", "kind", "function", "error"} {
+		if s, err := c.Flags().GetString(flag); err == nil && s == "" && c.Flags().Changed(flag) {
+			return usagef(c, "--%s is empty", flag)
+		}
+	}
+	return nil
+}
+
+// eventFlags adds what selects events of the history.
+func eventFlags(c *cobra.Command, r *client.ReplayRequest) {
+	selectFlags(c, &r.Selection, "accepted")
+	c.Flags().StringVar(&r.Function, "function", "", "that function alone, with what invokes it now")
 }
 
 func eventsListCommand(p *program) *cobra.Command {
 	var r client.ReplayRequest
 	var limit int
 	c := &cobra.Command{Use: "list", Short: "List events that were accepted lately, the newest first", Long: eventsHelp, Args: args(0), Aliases: []string{"ls"}}
-	selectFlags(c, &r)
+	eventFlags(c, &r)
 	c.Flags().IntVar(&limit, "limit", 100, "the most of them, 1 to 1000")
 	o := outputFlag(c, "table", "json", "yaml", "name")
 	c.RunE = p.withClient(func(c *cobra.Command, cl *client.Client, _ []string) error {
+		if err := checkSelection(c); err != nil {
+			return err
+		}
 		events, err := cl.Events(c.Context(), r, limit)
 		if err != nil {
 			return err
@@ -73,7 +100,7 @@ func eventsShowCommand(p *program) *cobra.Command {
 	return &cobra.Command{
 		Use: "show ID", Short: "Print an event as CloudEvents has it in JSON", Long: eventsHelp, Args: args(1, "ID"),
 		RunE: p.withClient(func(c *cobra.Command, cl *client.Client, args []string) error {
-			events, err := cl.Events(c.Context(), client.ReplayRequest{ID: args[0]}, 1)
+			events, err := cl.Events(c.Context(), client.ReplayRequest{Selection: client.Selection{ID: args[0]}}, 1)
 			if err != nil {
 				return err
 			}
@@ -89,21 +116,26 @@ func eventsShowCommand(p *program) *cobra.Command {
 func eventsReplayCommand(p *program) *cobra.Command {
 	var r client.ReplayRequest
 	c := &cobra.Command{Use: "replay [ID]", Short: "Have events invoke functions again", Long: eventsHelp, Args: args(0, "ID")}
-	selectFlags(c, &r)
+	eventFlags(c, &r)
 	c.Flags().BoolVar(&r.DryRun, "dry-run", false, "only count them")
 	c.RunE = p.withClient(func(c *cobra.Command, cl *client.Client, args []string) (err error) {
+		if err := checkSelection(c); err != nil {
+			return err
+		}
 		if r.ID, err = optionalID(c, args); err != nil {
 			return err
 		}
 		if r.ID == "" && r.Since == "" {
 			return usagef(c, "events replay needs an ID, or --since")
 		}
+		done := p.step("events are replayed, the oldest first")
 		a, err := cl.Replay(c.Context(), r)
+		done()
 		switch {
 		case err != nil:
 			return err
 		case r.DryRun:
-			p.note("events: %d", a.Events)
+			p.note("events: %d; invocations that there would be of them: %d", a.Events, a.Invocations)
 		default:
 			p.note("events replayed: %d; invocations to be of them: %d", a.Events, a.Invocations)
 		}
