@@ -84,6 +84,17 @@ func (b *Bucket) Validate() error {
 	return nil
 }
 
+// Equal reports whether two say the same, whatever the order of their events.
+func (b *Bucket) Equal(other *Bucket) bool {
+	said := func(b *Bucket) []string {
+		if len(b.Events) == 0 {
+			return []string{anyObjectCreated}
+		}
+		return slices.Sorted(slices.Values(b.Events))
+	}
+	return b.Name == other.Name && b.Prefix == other.Prefix && b.Suffix == other.Suffix && b.Label == other.Label && slices.Equal(said(b), said(other))
+}
+
 // IsBucketName reports whether S3 takes a text as the name of a bucket
 // (https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html).
 func IsBucketName(s string) bool {

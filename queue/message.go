@@ -27,6 +27,7 @@ type Message struct {
 	DedupeID   string        // FIFO: "": that of the body, where the queue says so
 	Sender     string        // the id of whose credential it was
 	Hops       int           // functions that led to it
+	Key        string        // no FIFO: what is sent again with it, for want of an answer, is the same message; "": it is another
 }
 
 // Size is what counts for the limit of a message: its body, and its attributes' names, types

@@ -47,9 +47,11 @@ type Queues struct {
 	mu     sync.Mutex // guards what follows; neither is it taken under a queue's mu, nor that under it
 	queues map[key]*queue
 	lanes  map[string]*queue // by the lane that they have now
+	// notified are the notifications of buckets, by the bucket and the queue's name.
+	notified map[key]map[string][]Notification
 }
 
-// A key names a queue.
+// A key names a queue, or a bucket.
 type key struct{ project, name string }
 
 const (
@@ -63,7 +65,7 @@ const (
 
 // Open returns the queues that are kept.
 func Open(ctx context.Context, cfg Config) (*Queues, error) {
-	qs := &Queues{cfg: cfg, queues: map[key]*queue{}, lanes: map[string]*queue{}}
+	qs := &Queues{cfg: cfg, queues: map[key]*queue{}, lanes: map[string]*queue{}, notified: map[key]map[string][]Notification{}}
 	qs.ctx, qs.stop = context.WithCancel(context.Background())
 	for e, err := range cfg.Store.List(ctx, recordPrefix) {
 		if err != nil {
@@ -109,6 +111,7 @@ func (qs *Queues) newQueue(rec *record, revision uint64) *queue {
 	defer qs.mu.Unlock()
 	qs.queues[key{rec.Project, rec.Name}] = q
 	qs.lanes[rec.Lane] = q
+	qs.listen(rec)
 	return q
 }
 

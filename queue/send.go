@@ -71,7 +71,11 @@ func (q *queue) lane() string {
 }
 
 func (m *Message) head(now time.Time) *head {
-	return &head{ID: lambent.NewID(), SentMS: now.UnixMilli(), Sender: m.Sender, Trace: m.Trace, Hops: m.Hops, Attributes: m.Attributes}
+	id := lambent.NewID()
+	if m.Key != "" {
+		id = lambent.IDOf("message " + m.Key)
+	}
+	return &head{ID: id, SentMS: now.UnixMilli(), Sender: m.Sender, Trace: m.Trace, Hops: m.Hops, Attributes: m.Attributes}
 }
 
 // notBefore is when a message can be received; zero: at once.

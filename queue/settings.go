@@ -48,6 +48,8 @@ type record struct {
 	Tags     map[string]string `json:"tags,omitempty"`
 	Created  time.Time         `json:"created"`
 	Modified time.Time         `json:"modified"`
+
+	Notifications []Notification `json:"notifications,omitempty"` // of buckets
 }
 
 // Info is what is known of a queue.
@@ -221,6 +223,7 @@ func (qs *Queues) update(ctx context.Context, project, name string, change func(
 	q.mu.Lock()
 	rec, revision := q.rec, q.revision
 	q.mu.Unlock()
+	before := rec
 	old := rec.Lane
 	if err := change(&rec); err != nil {
 		return err
@@ -233,12 +236,12 @@ func (qs *Queues) update(ctx context.Context, project, name string, change func(
 	if revision, err = qs.cfg.Store.Update(ctx, rec.key(), b, revision); err != nil {
 		return err
 	}
-	if rec.Lane != old {
-		qs.mu.Lock()
-		delete(qs.lanes, old)
-		qs.lanes[rec.Lane] = q
-		qs.mu.Unlock()
-	}
+	qs.mu.Lock()
+	qs.unlisten(&before)
+	qs.listen(&rec)
+	delete(qs.lanes, old)
+	qs.lanes[rec.Lane] = q
+	qs.mu.Unlock()
 	q.mu.Lock()
 	q.rec, q.revision = rec, revision
 	var out []*message
@@ -293,6 +296,7 @@ func (qs *Queues) Delete(ctx context.Context, project, name string) error {
 	qs.mu.Lock()
 	delete(qs.queues, key{project, name})
 	delete(qs.lanes, rec.Lane)
+	qs.unlisten(&rec)
 	qs.mu.Unlock()
 	q.mu.Lock()
 	q.gone = true

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net/http"
 
@@ -10,6 +11,9 @@ import (
 	"lambent/auth"
 	"lambent/bucket"
 	"lambent/bucket/gateway"
+	"lambent/guest/lambda"
+	"lambent/queue"
+	"lambent/source/object"
 )
 
 // eventRoom is how many bytes of disk uploads leave beyond what work that is accepted does, so
@@ -42,12 +46,43 @@ const bucketsDir = "buckets"
 // s3 is what AWS's face of buckets stands on.
 func (s *Server) s3() aws.Buckets {
 	return aws.Buckets{
-		Serve: s.buckets.Serve, Exists: s.buckets.Exists, Triggers: s.triggers,
+		Serve: s.buckets.Serve, Exists: s.buckets.Exists, Triggers: s.triggers, Queues: s.queues,
 		Function: func(n lambent.Name) error {
 			_, err := s.control.Resolve(n)
 			return err
 		},
 	}
+}
+
+// notified are the queues that are sent what happens in a bucket.
+func (s *Server) notified(project, bucket string) (all []object.Watcher) {
+	for _, n := range s.queues.Notifications(project, bucket) {
+		all = append(all, object.Watcher{ID: n.ID, Bucket: n.Bucket, Since: n.Since, Publish: func(ctx context.Context, events ...lambent.Event) error {
+			var failed []error
+			for i := range events {
+				failed = append(failed, s.sendNotification(ctx, project, &n, &events[i]))
+			}
+			return errors.Join(failed...)
+		}})
+	}
+	return all
+}
+
+// sendNotification sends one; published again, it is the same message. What the queue never
+// takes is lost, as it is with S3: the upload is not to wait for that.
+func (s *Server) sendNotification(ctx context.Context, project string, n *queue.Notification, e *lambent.Event) error {
+	body, err := lambda.S3Notification(project, *e)
+	if err != nil {
+		return err
+	}
+	_, errs, err := s.queues.Send(ctx, project, n.Queue, queue.Message{
+		Key: n.ID + " " + e.ID, Body: body, Delay: -1, Trace: lambent.XRay(e.Extensions[lambent.ExtensionTrace]), Hops: e.Hops,
+	})
+	if err = errors.Join(append(errs, err)...); lambent.Is(err, lambent.NotFound) || lambent.Is(err, lambent.Invalid) {
+		s.log.Warn("a bucket's notification is lost: its queue does not take it", "project", project, "bucket", n.Bucket.Name, "queue", n.Queue, "err", err)
+		return nil
+	}
+	return err
 }
 
 // serveForm answers browsers that upload a file by a form, which is signed inside.

@@ -41,6 +41,7 @@ func (s *Server) openTriggers(ctx context.Context) (err error) {
 	}
 	s.onClose("history", history.Close)
 	s.objects = object.Open(s.path(bucketsDir))
+	s.objects.Others = s.notified
 	s.onClose("objects", func() error { s.objects.Close(); return nil })
 	s.triggers, err = trigger.Open(ctx, trigger.Config{
 		Invoker: s.dispatch, Store: s.store, Queue: s.queue, History: history,

@@ -3,36 +3,42 @@ package aws
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"encoding/xml"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"lambent"
+	"lambent/queue"
 	"lambent/trigger"
 )
 
-// Notifications of buckets are triggers of functions, as others are: what is configured by
+// Notifications of buckets to functions are triggers, as others are: what is configured by
 // S3's API is seen in ours, and the other way round. Those that came with a function's code
-// are shown, and are that code's to remove.
+// are shown, and are that code's to remove. Those to queues are kept with the queue.
 
 // A notificationConfiguration is S3's document
 // (https://docs.aws.amazon.com/AmazonS3/latest/API/API_NotificationConfiguration.html).
 type notificationConfiguration struct {
-	XMLName     xml.Name               `xml:"NotificationConfiguration"`
-	Namespace   string                 `xml:"xmlns,attr,omitempty"`
-	Functions   []functionNotification `xml:"CloudFunctionConfiguration"`
-	Topics      []struct{}             `xml:"TopicConfiguration"`
-	Queues      []struct{}             `xml:"QueueConfiguration"`
-	EventBridge *struct{}              `xml:"EventBridgeConfiguration"`
+	XMLName     xml.Name       `xml:"NotificationConfiguration"`
+	Namespace   string         `xml:"xmlns,attr,omitempty"`
+	Functions   []notification `xml:"CloudFunctionConfiguration"`
+	Topics      []struct{}     `xml:"TopicConfiguration"`
+	Queues      []notification `xml:"QueueConfiguration"`
+	EventBridge *struct{}      `xml:"EventBridgeConfiguration"`
 }
 
-type functionNotification struct {
+// A notification is of a function, or of a queue.
+type notification struct {
 	ID       string   `xml:"Id,omitempty"`
-	Function string   `xml:"CloudFunction"`
+	Function string   `xml:"CloudFunction,omitempty"`
+	Queue    string   `xml:"Queue,omitempty"`
 	Events   []string `xml:"Event"`
 	Filter   *struct {
 		Rules []filterRule `xml:"S3Key>FilterRule"`
@@ -61,7 +67,12 @@ func (n *notifications) serve(w http.ResponseWriter, r *http.Request, project, b
 	case http.MethodGet:
 		out := notificationConfiguration{Namespace: "http://s3.amazonaws.com/doc/2006-03-01/"}
 		for _, st := range n.of(project, bucket) {
-			out.Functions = append(out.Functions, notificationOf(&st.Trigger))
+			out.Functions = append(out.Functions, functionNotification(&st.Trigger))
+		}
+		for _, q := range n.Buckets.Queues.Notifications(project, bucket) {
+			f := notificationOf(q.ID, &q.Bucket)
+			f.Queue = arnOf(project, q.Queue)
+			out.Queues = append(out.Queues, f)
 		}
 		writeXML(w, http.StatusOK, out)
 		return nil
@@ -74,11 +85,16 @@ func (n *notifications) serve(w http.ResponseWriter, r *http.Request, project, b
 		if len(b) > maxNotification || xml.Unmarshal(b, &in) != nil {
 			return because("MalformedXML", lambent.Errorf(lambent.Invalid, "aws", "the notification configuration is not the XML that S3 has for it"))
 		}
-		wanted, err := n.triggers(project, bucket, &in)
+		triggers, queues, err := n.wanted(project, bucket, &in)
 		if err != nil {
 			return err
 		}
-		if err := n.replace(r.Context(), project, bucket, wanted); err != nil {
+		if r.Header.Get("X-Amz-Skip-Destination-Validation") != "true" {
+			if err := n.test(r.Context(), project, bucket, queues); err != nil {
+				return err
+			}
+		}
+		if err := n.replace(r.Context(), project, bucket, triggers, queues); err != nil {
 			return err
 		}
 		w.WriteHeader(http.StatusOK)
@@ -92,14 +108,21 @@ func (n *notifications) of(project, bucket string) []trigger.Status {
 	return slices.DeleteFunc(n.Triggers.Triggers(project, ""), func(s trigger.Status) bool { return s.Bucket == nil || s.Bucket.Name != bucket })
 }
 
-// notificationOf is a trigger in S3's words.
-func notificationOf(t *lambent.Trigger) functionNotification {
-	f := functionNotification{ID: cmp.Or(t.Bucket.Label, t.ID), Function: t.Target.ARN(), Events: t.Bucket.Events}
+// functionNotification is a trigger in S3's words.
+func functionNotification(t *lambent.Trigger) notification {
+	f := notificationOf(t.ID, t.Bucket)
+	f.Function = t.Target.ARN()
+	return f
+}
+
+// notificationOf is what is wanted of a bucket in S3's words, but for who wants it.
+func notificationOf(id string, b *lambent.Bucket) notification {
+	f := notification{ID: cmp.Or(b.Label, id), Events: b.Events}
 	if len(f.Events) == 0 {
 		f.Events = []string{"s3:ObjectCreated:*"}
 	}
 	var rules []filterRule
-	for _, rule := range []filterRule{{"Prefix", t.Bucket.Prefix}, {"Suffix", t.Bucket.Suffix}} {
+	for _, rule := range []filterRule{{"Prefix", b.Prefix}, {"Suffix", b.Suffix}} {
 		if rule.Value != "" {
 			rules = append(rules, rule)
 		}
@@ -112,47 +135,104 @@ func notificationOf(t *lambent.Trigger) functionNotification {
 	return f
 }
 
-// triggers are what a configuration asks for, checked.
-func (n *notifications) triggers(project, bucket string, in *notificationConfiguration) (all []lambent.Trigger, err error) {
-	bad := func(format string, args ...any) error {
-		return lambent.Errorf(lambent.Invalid, "aws", format, args...)
+// wanted are what a configuration asks for, checked.
+func (n *notifications) wanted(project, bucket string, in *notificationConfiguration) (triggers []lambent.Trigger, queues []queue.Notification, err error) {
+	if len(in.Topics) > 0 || in.EventBridge != nil {
+		return nil, nil, lambent.Errorf(lambent.Unsupported, "aws", "notifications are for functions and queues: topics and EventBridge are not offered here")
 	}
-	if len(in.Topics)+len(in.Queues) > 0 || in.EventBridge != nil {
-		return nil, lambent.Errorf(lambent.Unsupported, "aws", "notifications are for functions: topics, queues and EventBridge are not offered here")
+	if n := len(in.Functions) + len(in.Queues); n > maxConfigurations {
+		return nil, nil, refused("there are %d configurations: at most %d", n, maxConfigurations)
 	}
-	if len(in.Functions) > maxConfigurations {
-		return nil, bad("there are %d configurations: at most %d", len(in.Functions), maxConfigurations)
-	}
+	const invalid = "Unable to validate the following destination configurations: %s"
 	for i := range in.Functions {
 		f := &in.Functions[i]
-		t := lambent.Trigger{Bucket: &lambent.Bucket{Name: bucket, Events: f.Events, Label: f.ID}}
+		b, err := f.bucket(bucket)
+		if err != nil {
+			return nil, nil, err
+		}
+		t := lambent.Trigger{Bucket: &b}
 		if t.Target, err = functionOf(project, f.Function); err != nil {
-			return nil, err
-		}
-		if len(f.Events) == 0 {
-			return nil, bad("a configuration names no event")
-		}
-		if f.Filter != nil {
-			for _, rule := range f.Filter.Rules {
-				switch strings.ToLower(rule.Name) {
-				case "prefix":
-					t.Bucket.Prefix = rule.Value
-				case "suffix":
-					t.Bucket.Suffix = rule.Value
-				default:
-					return nil, bad("a filter rule is called %.40q: it is prefix or suffix", rule.Name)
-				}
-			}
+			return nil, nil, err
 		}
 		if err := n.Triggers.Check(t); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		if err := n.Function(t.Target); err != nil {
-			return nil, bad("Unable to validate the following destination configurations: %s", lambent.UserMessage(err))
+			return nil, nil, refused(invalid, lambent.UserMessage(err))
 		}
-		all = append(all, t)
+		triggers = append(triggers, t)
 	}
-	return all, nil
+	for i := range in.Queues {
+		f := &in.Queues[i]
+		b, err := f.bucket(bucket)
+		if err == nil {
+			err = b.Validate()
+		}
+		if err != nil {
+			return nil, nil, err
+		}
+		name, ok := queueOf(project, f.Queue)
+		if !ok {
+			return nil, nil, refused(invalid, fmt.Sprintf("%.200q is not the ARN of a queue of this project, such as %s", f.Queue, arnOf(project, "uploads")))
+		}
+		if _, err := n.Buckets.Queues.Get(project, name); err != nil {
+			return nil, nil, refused(invalid, lambent.UserMessage(err))
+		}
+		if strings.HasSuffix(name, lambent.FIFO) {
+			return nil, nil, refused(invalid, fmt.Sprintf("queue %q is a FIFO queue, and a bucket's changes are in no order", name))
+		}
+		queues = append(queues, queue.Notification{Queue: name, Bucket: b})
+	}
+	return triggers, queues, nil
+}
+
+func refused(format string, args ...any) error {
+	return lambent.Errorf(lambent.Invalid, "aws", format, args...)
+}
+
+// bucket is what a notification wants of a bucket.
+func (f *notification) bucket(name string) (lambent.Bucket, error) {
+	b := lambent.Bucket{Name: name, Events: f.Events, Label: f.ID}
+	if len(f.Events) == 0 {
+		return b, refused("a configuration names no event")
+	}
+	if f.Filter == nil {
+		return b, nil
+	}
+	for _, rule := range f.Filter.Rules {
+		switch strings.ToLower(rule.Name) {
+		case "prefix":
+			b.Prefix = rule.Value
+		case "suffix":
+			b.Suffix = rule.Value
+		default:
+			return b, refused("a filter rule is called %.40q: it is prefix or suffix", rule.Name)
+		}
+	}
+	return b, nil
+}
+
+// test sends to queues what S3 does before it notifies them, to see that they take it.
+func (n *notifications) test(ctx context.Context, project, bucket string, queues []queue.Notification) error {
+	id := lambent.NewID()
+	body, err := json.Marshal(struct{ Service, Event, Time, Bucket, RequestId, HostId string }{
+		"Amazon S3", "s3:TestEvent", time.Now().UTC().Format("2006-01-02T15:04:05.000Z"), bucket, id, id,
+	})
+	if err != nil {
+		return err
+	}
+	told := map[string]bool{}
+	for _, q := range queues {
+		if told[q.Queue] {
+			continue
+		}
+		told[q.Queue] = true
+		_, errs, err := n.Buckets.Queues.Send(ctx, project, q.Queue, queue.Message{Body: body, Delay: -1})
+		if err := errors.Join(append(errs, err)...); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // functionOf reads a function's ARN, ACCOUNT:function:NAME, or name. Whose account and region
@@ -175,11 +255,20 @@ func functionOf(project, arn string) (n lambent.Name, err error) {
 	return n, n.Validate()
 }
 
-// replace has a bucket have these triggers, beside those that came with code. Of an error
-// it has those that it had.
-func (n *notifications) replace(ctx context.Context, project, bucket string, wanted []lambent.Trigger) error {
+// replace has a bucket have these triggers, beside those that came with code, and have
+// these queues told. Of an error it has those that it had.
+func (n *notifications) replace(ctx context.Context, project, bucket string, wanted []lambent.Trigger, queues []queue.Notification) (err error) {
 	n.changing.Lock()
 	defer n.changing.Unlock()
+	told := n.Buckets.Queues.Notifications(project, bucket)
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, n.Buckets.Queues.Notify(context.WithoutCancel(ctx), project, bucket, told))
+		}
+	}()
+	if err := n.Buckets.Queues.Notify(ctx, project, bucket, queues); err != nil {
+		return err
+	}
 	had := n.of(project, bucket)
 	var added []string
 	for i := range wanted {
@@ -210,16 +299,9 @@ func (n *notifications) replace(ctx context.Context, project, bucket string, wan
 // same reports whether two triggers are one notification: its Id may be the id of the
 // trigger, which is what it has without one.
 func same(has, wanted *lambent.Trigger) bool {
-	a, b := notificationOf(has), notificationOf(wanted)
-	if wanted.Bucket.Label == "" {
-		a.ID, b.ID = "", ""
+	a, b := *has.Bucket, *wanted.Bucket
+	if a.Label = cmp.Or(a.Label, has.ID); b.Label == "" {
+		b.Label = a.Label
 	}
-	a.Events, b.Events = slices.Sorted(slices.Values(a.Events)), slices.Sorted(slices.Values(b.Events))
-	rules := func(f *functionNotification) []filterRule {
-		if f.Filter == nil {
-			return nil
-		}
-		return f.Filter.Rules
-	}
-	return a.ID == b.ID && a.Function == b.Function && slices.Equal(a.Events, b.Events) && slices.Equal(rules(&a), rules(&b))
+	return has.Target == wanted.Target && a.Equal(&b)
 }

@@ -6,6 +6,7 @@ import (
 
 	"lambent"
 	"lambent/auth"
+	"lambent/queue"
 	"lambent/trigger"
 )
 
@@ -14,6 +15,7 @@ type Buckets struct {
 	Serve    func(w http.ResponseWriter, r *http.Request, project, accessKey string, hops int) error // see bucket.Buckets.Serve
 	Exists   func(project, bucket string) error                                                      // Kind: NotFound
 	Triggers *trigger.Broker
+	Queues   *queue.Queues
 	Function func(lambent.Name) error // Kind: NotFound
 }
 

@@ -382,7 +382,7 @@ func TestUploadsAreEvents(t *testing.T) {
 	conf.LambdaFunctionConfigurations[0].LambdaFunctionArn = new("nosuch")
 	wantCode(t, replace(), "InvalidArgument")
 	conf.LambdaFunctionConfigurations[0].LambdaFunctionArn = good
-	conf.QueueConfigurations = []types.QueueConfiguration{{QueueArn: new("arn:aws:sqs:us-east-1:000000000000:q"), Events: []types.Event{"s3:ObjectCreated:*"}}}
+	conf.TopicConfigurations = []types.TopicConfiguration{{TopicArn: new("arn:aws:sns:us-east-1:000000000000:t"), Events: []types.Event{"s3:ObjectCreated:*"}}}
 	wantCode(t, replace(), "NotImplemented")
 
 	put(t, c, "uploads", "a b.jpg", "x")
@@ -464,6 +464,86 @@ for c in s3, boto3.client("s3", config=boto3.session.Config(signature_version="s
 	}
 	if triggers, err := s.Client.Triggers(t.Context(), "thumbs"); err != nil || len(triggers) != 0 {
 		t.Errorf("%+v, %v", triggers, err)
+	}
+}
+
+// Uploads are messages of queues that are notified, by S3's API.
+func TestUploadsAreMessages(t *testing.T) {
+	t.Parallel()
+	s := servertest.Start(t, servertest.Plain)
+	k := key(t, s, "default", "admin")
+	s.Python(t, "thumbs", "def handler(event, context): pass\n")
+	out := boto3(t, s, k, `
+import json, botocore.exceptions
+s3, sqs = boto3.client("s3"), boto3.client("sqs")
+s3.create_bucket(Bucket="uploads")
+url = sqs.create_queue(QueueName="told")["QueueUrl"]
+arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+fifo = sqs.create_queue(QueueName="told.fifo", Attributes={"FifoQueue": "true"})["QueueUrl"]
+def put(*queues, functions=()):
+    s3.put_bucket_notification_configuration(Bucket="uploads", NotificationConfiguration={"QueueConfigurations": list(queues), "LambdaFunctionConfigurations": list(functions)})
+def receive(wait=10):
+    got = []
+    for m in sqs.receive_message(QueueUrl=url, WaitTimeSeconds=wait, MaxNumberOfMessages=10).get("Messages", []):
+        sqs.delete_message(QueueUrl=url, ReceiptHandle=m["ReceiptHandle"])
+        body = json.loads(m["Body"])
+        got.append(body["Event"] + " " + body["Bucket"] + " " + body["Service"] if "Event" in body else " ".join(
+            r["eventSource"] + " " + r["eventName"] + " " + r["s3"]["configurationId"] + " " + r["s3"]["object"]["key"] + " " + str(r["s3"]["object"].get("size")) for r in body["Records"]))
+    return got
+def refused(*queues, **kw):
+    try:
+        put(*queues, **kw)
+        print("it is taken")
+    except botocore.exceptions.ClientError as e:
+        print(e.response["Error"]["Code"], e.response["Error"]["Message"])
+jpgs = {"Id": "jpgs", "QueueArn": arn, "Events": ["s3:ObjectCreated:*", "s3:ObjectRemoved:Delete"], "Filter": {"Key": {"FilterRules": [{"Name": "Suffix", "Value": ".jpg"}]}}}
+put(jpgs)
+print(receive())
+s3.put_object(Bucket="uploads", Key="a b.jpg", Body=b"x")
+s3.put_object(Bucket="uploads", Key="a.txt", Body=b"x")
+s3.delete_object(Bucket="uploads", Key="a b.jpg")
+got = receive()
+while len(got) < 2:
+    got += receive()
+print(sorted(got))
+has = s3.get_bucket_notification_configuration(Bucket="uploads")
+print(has["QueueConfigurations"] == [jpgs], "LambdaFunctionConfigurations" in has)
+refused(dict(jpgs, QueueArn=arn + "x"))
+refused(dict(jpgs, QueueArn="arn:aws:sqs:us-east-1:123456789012:told"))
+refused(dict(jpgs, QueueArn=arn + ".fifo"))
+refused(dict(jpgs, Events=["s3:ObjectCreated:Nothing"]))
+refused(functions=[{"LambdaFunctionArn": "arn:aws:lambda:us-east-1:000000000000:function:nosuch", "Events": ["s3:ObjectCreated:*"]}])
+print(s3.get_bucket_notification_configuration(Bucket="uploads")["QueueConfigurations"] == [jpgs], receive(0))
+put(jpgs, {"Id": "all", "QueueArn": arn, "Events": ["s3:ObjectCreated:Put"]}, functions=[{"Id": "f", "LambdaFunctionArn": "arn:aws:lambda:us-east-1:000000000000:function:thumbs", "Events": ["s3:ObjectCreated:*"]}])
+print(receive())
+s3.put_object(Bucket="uploads", Key="both.jpg", Body=b"x")
+got = receive()
+while len(got) < 2:
+    got += receive()
+print(sorted(got))
+put()
+s3.put_object(Bucket="uploads", Key="later.jpg", Body=b"x")
+print(receive(0), "QueueConfigurations" in s3.get_bucket_notification_configuration(Bucket="uploads"))
+put(jpgs)
+sqs.delete_queue(QueueUrl=url)
+print("QueueConfigurations" in s3.get_bucket_notification_configuration(Bucket="uploads"), s3.put_object(Bucket="uploads", Key="gone.jpg", Body=b"x")["ResponseMetadata"]["HTTPStatusCode"])
+`)
+	want := `['s3:TestEvent uploads Amazon S3']
+['aws:s3 ObjectCreated:Put jpgs a+b.jpg 1', 'aws:s3 ObjectRemoved:Delete jpgs a+b.jpg None']
+True False
+InvalidArgument Unable to validate the following destination configurations: there is no queue "toldx" in project "default"
+InvalidArgument Unable to validate the following destination configurations: "arn:aws:sqs:us-east-1:123456789012:told" is not the ARN of a queue of this project, such as arn:aws:sqs:us-east-1:000000000000:uploads
+InvalidArgument Unable to validate the following destination configurations: queue "told.fifo" is a FIFO queue, and a bucket's changes are in no order
+InvalidArgument "s3:ObjectCreated:Nothing" is no event of buckets: there are s3:ObjectCreated:Put, s3:ObjectCreated:Post, s3:ObjectCreated:Copy, s3:ObjectCreated:CompleteMultipartUpload, s3:ObjectRemoved:Delete, s3:ObjectRemoved:DeleteMarkerCreated, s3:ObjectCreated:* and s3:ObjectRemoved:*
+InvalidArgument Unable to validate the following destination configurations: function "nosuch" does not exist in project "default"
+True []
+['s3:TestEvent uploads Amazon S3']
+['aws:s3 ObjectCreated:Put all both.jpg 1', 'aws:s3 ObjectCreated:Put jpgs both.jpg 1']
+[] False
+False 200
+`
+	if out != want {
+		t.Errorf("boto3 says\n%s\nwant\n%s", out, want)
 	}
 }
 

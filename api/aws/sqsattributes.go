@@ -68,8 +68,8 @@ func setAttributes(s *queue.Settings, project string, attributes map[string]stri
 			if err := json.Unmarshal([]byte(value), &p); err != nil {
 				return bad(name, "it is not JSON of the form {\"deadLetterTargetArn\": ..., \"maxReceiveCount\": ...}.")
 			}
-			prefix, target, _ := strings.Cut(p.Target, ":"+lambent.AccountID(project)+":")
-			if !strings.HasPrefix(prefix, "arn:aws:sqs:") || target == "" {
+			target, ok := queueOf(project, p.Target)
+			if !ok {
 				return bad(name, "%.100q is not the ARN of a queue of this project, such as %s.", p.Target, arnOf(project, "dead"))
 			}
 			s.DeadLetter, s.MaxReceives = target, int(p.MaxReceives)
@@ -93,6 +93,12 @@ func setAttributes(s *queue.Settings, project string, attributes map[string]stri
 		}
 	}
 	return nil
+}
+
+// queueOf is the queue of a project that an ARN is of.
+func queueOf(project, arn string) (name string, ok bool) {
+	prefix, name, _ := strings.Cut(arn, ":"+lambent.AccountID(project)+":")
+	return name, strings.HasPrefix(prefix, "arn:aws:sqs:") && name != ""
 }
 
 // attributesOf is a queue's settings and counts as SQS has them.

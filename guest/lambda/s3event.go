@@ -56,6 +56,11 @@ type s3Object struct {
 	Sequencer string `json:"sequencer"`
 }
 
+// S3Notification is what S3 sends to a queue of what has happened in a project's bucket.
+func S3Notification(project string, events ...lambent.Event) ([]byte, error) {
+	return eventsEvent(&lambent.Invocation{Source: "bucket", Target: lambent.Name{Project: project}, Events: events})
+}
+
 // s3Event shapes what has happened in a bucket as S3's notifications.
 func s3Event(inv *lambent.Invocation) (any, error) {
 	account := lambent.AccountID(inv.Target.Project)

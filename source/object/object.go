@@ -41,6 +41,9 @@ type Source struct {
 	// nobody knows.
 	Exists func(project, bucket string) error
 
+	// Others returns who watches a bucket beside the triggers; nil: nobody does.
+	Others func(project, bucket string) []Watcher
+
 	intents intents
 	ctx     context.Context // ends with Close
 	cancel  context.CancelFunc
@@ -48,15 +51,24 @@ type Source struct {
 	last    atomic.Int64   // sequencer
 
 	mu      sync.Mutex                       // guards what follows
-	bound   map[string]map[*binding]struct{} // by project and bucket
-	failing int                              // changes that could not be published yet
-	failure error                            // why the last of them could not
+	bound   map[string]map[*Watcher]struct{} // by project and bucket
+	failing map[string]failing               // by project
 }
 
-// A binding is a trigger, and where its events go.
-type binding struct {
-	trigger lambent.Trigger
-	sink    source.Sink
+// A Watcher is told of what happens in a bucket.
+type Watcher struct {
+	ID     string
+	Bucket lambent.Bucket
+	Since  time.Time // what happened before is not for it
+
+	// Publish keeps the events durably. The same event may come again, under its id.
+	Publish func(context.Context, ...lambent.Event) error
+}
+
+// failing is how a project's changes fail to be published.
+type failing struct {
+	changes int   // that could not be yet
+	last    error // why the last of them could not
 }
 
 // A Change is what one request does to one object.
@@ -69,7 +81,7 @@ type Change struct {
 
 // Open returns a Source that keeps its intents in DIR/PROJECT/intents.
 func Open(dir string) *Source {
-	s := &Source{intents: intents{dir}, bound: map[string]map[*binding]struct{}{}}
+	s := &Source{intents: intents{dir}, bound: map[string]map[*Watcher]struct{}{}, failing: map[string]failing{}}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s
 }
@@ -96,11 +108,11 @@ func (s *Source) Lag(t lambent.Trigger) (source.Lag, bool) {
 
 // Bind implements source.Binder.
 func (s *Source) Bind(t lambent.Trigger, sink source.Sink) (unbind func()) {
-	key, b := bucketKey(t.Target.Project, t.Bucket.Name), &binding{t, sink}
+	key, b := bucketKey(t.Target.Project, t.Bucket.Name), &Watcher{t.ID, *t.Bucket, t.Since, sink.Publish}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.bound[key] == nil {
-		s.bound[key] = map[*binding]struct{}{}
+		s.bound[key] = map[*Watcher]struct{}{}
 	}
 	s.bound[key][b] = struct{}{}
 	return func() {
@@ -114,12 +126,17 @@ func (s *Source) Bind(t lambent.Trigger, sink source.Sink) (unbind func()) {
 
 func bucketKey(project, bucket string) string { return project + "/" + bucket }
 
-// watching returns the bindings of a bucket.
-func (s *Source) watching(project, bucket string) (all []*binding) {
+// watching returns who watches a bucket.
+func (s *Source) watching(project, bucket string) (all []*Watcher) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	for b := range s.bound[bucketKey(project, bucket)] {
 		all = append(all, b)
+	}
+	s.mu.Unlock()
+	if s.Others != nil {
+		for _, w := range s.Others(project, bucket) {
+			all = append(all, &w)
+		}
 	}
 	return all
 }
@@ -135,10 +152,10 @@ func (s *Source) Begin(project string, changes []Change) (i Intent, watched bool
 		return i, false, nil
 	}
 	s.mu.Lock()
-	failing, failure := s.failing, s.failure
+	failing := s.failing[project]
 	s.mu.Unlock()
-	if failing > 0 {
-		return Intent{}, false, failure
+	if failing.changes > 0 {
+		return Intent{}, false, failing.last
 	}
 	i.Began, err = s.intents.write(project, i.ID, changes)
 	return i, true, err
@@ -148,7 +165,7 @@ func (s *Source) watched(project string, changes []Change) bool {
 	for i := range changes {
 		c := &changes[i]
 		for _, b := range s.watching(project, c.Bucket) {
-			if b.trigger.Bucket.Wants(c.Event, c.Key) || c.Event == EventDelete && b.trigger.Bucket.Wants(EventDeleteMarker, c.Key) {
+			if b.Bucket.Wants(c.Event, c.Key) || c.Event == EventDelete && b.Bucket.Wants(EventDeleteMarker, c.Key) {
 				return true
 			}
 		}
@@ -179,7 +196,7 @@ func (s *Source) Done(ctx context.Context, project, id string, changes []Change)
 	if err == nil {
 		return s.Cancel(project, id)
 	}
-	s.fails(1, err)
+	s.fails(project, 1, err)
 	s.later.Go(func() {
 		for pause := time.Second; ; pause = min(2*pause, time.Minute) {
 			timer := time.NewTimer(pause)
@@ -194,21 +211,25 @@ func (s *Source) Done(ctx context.Context, project, id string, changes []Change)
 				err = s.Cancel(project, id)
 			}
 			if err == nil {
-				s.fails(-1, nil)
+				s.fails(project, -1, nil)
 				return
 			}
-			s.fails(0, err)
+			s.fails(project, 0, err)
 		}
 	})
 	return err
 }
 
-func (s *Source) fails(more int, err error) {
+func (s *Source) fails(project string, more int, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.failing += more
+	f := s.failing[project]
+	f.changes += more
 	if err != nil {
-		s.failure = err
+		f.last = err
+	}
+	if s.failing[project] = f; f.changes == 0 {
+		delete(s.failing, project)
 	}
 }
 
@@ -233,24 +254,27 @@ func (s *Source) Pending(project string) ([]Intent, error) { return s.intents.li
 // publish hands events to all who watch for them; with since, to those alone who have done
 // so when they happened.
 func (s *Source) publish(ctx context.Context, project, id string, changes []Change, since bool) error {
-	events := map[*binding][]lambent.Event{}
+	events, watching := map[*Watcher][]lambent.Event{}, map[string][]*Watcher{}
 	for i := range changes {
 		c := &changes[i]
 		name := id
 		if i > 0 {
 			name = lambent.IDOf(fmt.Sprint(id, " ", i))
 		}
-		for _, b := range s.watching(project, c.Bucket) {
-			if b.trigger.Bucket.Wants(c.Event, c.Key) && !(since && c.Time.Before(b.trigger.Since)) {
+		if _, known := watching[c.Bucket]; !known {
+			watching[c.Bucket] = s.watching(project, c.Bucket)
+		}
+		for _, b := range watching[c.Bucket] {
+			if b.Bucket.Wants(c.Event, c.Key) && !(since && c.Time.Before(b.Since)) {
 				c := *c
-				c.Configuration = cmp.Or(b.trigger.Bucket.Label, b.trigger.ID)
+				c.Configuration = cmp.Or(b.Bucket.Label, b.ID)
 				events[b] = append(events[b], event(name, &c))
 			}
 		}
 	}
 	var failed []error
 	for b, list := range events {
-		failed = append(failed, b.sink.Publish(ctx, list...))
+		failed = append(failed, b.Publish(ctx, list...))
 	}
 	return errors.Join(failed...)
 }

@@ -158,6 +158,36 @@ func TestChanges(t *testing.T) {
 	want(&all)
 }
 
+// Others than triggers are told, too, of what they want.
+func TestOthers(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := object.Open(t.TempDir())
+		defer s.Close()
+		var bound, other sink
+		defer s.Bind(watching("b", ""), &bound)()
+		s.Others = func(project, bucket string) []object.Watcher {
+			if project != "p" || bucket != "b" {
+				return nil
+			}
+			return []object.Watcher{{ID: "o", Bucket: lambent.Bucket{Name: "b", Suffix: ".jpg", Label: "jpgs"}, Publish: other.Publish}}
+		}
+		for _, key := range []string{"a.txt", "a.jpg"} {
+			c := created("b", key)
+			i, watched, err := s.Begin("p", c)
+			if err != nil || !watched || s.Done(t.Context(), "p", i.ID, c) != nil {
+				t.Fatal(watched, err)
+			}
+		}
+		if got := other.take(); len(got) != 1 || got[0].Subject != "a.jpg" || !strings.Contains(string(got[0].Data), `"configuration":"jpgs"`) {
+			t.Errorf("%+v", got)
+		}
+		if got := bound.take(); len(got) != 2 {
+			t.Errorf("%+v", got)
+		}
+	})
+}
+
 // A key is as long as it may be, and of what costs most in JSON.
 func TestLongKeys(t *testing.T) {
 	t.Parallel()
@@ -200,6 +230,12 @@ func TestFailure(t *testing.T) {
 		}
 		if _, _, err := s.Begin("p", c); !lambent.Is(err, lambent.NoSpace) {
 			t.Error(err)
+		}
+		elsewhere := watching("b", "")
+		elsewhere.Target.Project = "other"
+		defer s.Bind(elsewhere, &all)()
+		if _, watched, err := s.Begin("other", c); !watched || err != nil {
+			t.Errorf("what fails in one project is another's: %v, %v", watched, err)
 		}
 		time.Sleep(10 * time.Second)
 		all.fail(nil)
