@@ -12,7 +12,7 @@
 // acknowledged is on disk.
 //
 // What it does not do: it checks no signature but those of browsers' forms, which are in
-// their bodies, and decides nobody's rights.
+// their bodies, and decides nobody's rights. Browsers' preflights have none.
 package bucket
 
 import (

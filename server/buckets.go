@@ -85,9 +85,10 @@ func (s *Server) sendNotification(ctx context.Context, project string, n *queue.
 	return err
 }
 
-// serveForm answers browsers that upload a file by a form, which is signed inside.
-func (s *Server) serveForm(w http.ResponseWriter, r *http.Request) {
-	err := s.buckets.ServeForm(w, r, func(key string) (string, error) {
+// serveBrowser answers browsers that come without a signature around their request: with a
+// form that uploads a file, which is signed inside, or with the question whether a page may.
+func (s *Server) serveBrowser(w http.ResponseWriter, r *http.Request, serve func(http.ResponseWriter, *http.Request, func(string) (string, error)) error) {
+	err := serve(w, r, func(key string) (string, error) {
 		k, err := s.keys.AccessKey(key)
 		return k.Who.Project, err
 	})

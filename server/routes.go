@@ -37,6 +37,7 @@ var routes = []route{
 	{"NAME.fn.HOST, NAME.PROJECT.fn.HOST", "a function's URL", urlRules, nil},
 	{"/fn/{function}/", "the same for clients without DNS, in a browser sandbox", urlRules, nil},
 	{"any path, signed (SigV4)", "AWS's services, by the signature's scope: EventBridge (PutEvents), SQS, S3, Lambda (Invoke)", "access key", nil},
+	{"/BUCKET, by a browser", "forms that upload (POST), signed inside, and CORS preflights, as the bucket's configuration has it", anyone, nil},
 	{"/v1/", "the API; OpenAPI at /v1/openapi.json", bearer, func(s *Server) http.Handler { return s.api }},
 	{"/healthz", "the process lives", anyone, func(*Server) http.Handler { return http.HandlerFunc(health) }},
 	{"/readyz", "the server takes calls", anyone, func(s *Server) http.Handler { return http.HandlerFunc(s.ready) }},
@@ -91,6 +92,11 @@ func (s *Server) handler() http.Handler {
 			http.Error(w, fmt.Sprintf("this server is not called %.100q; start it with --host to allow the name", host), http.StatusMisdirectedRequest)
 			return
 		}
+		if _, route := mux.Handler(r); route == "" && bucket.IsPreflight(r) { // of a presigned URL it has the signature, too
+			s.serveBrowser(w, r, s.buckets.ServePreflight)
+			linger(w, r)
+			return
+		}
 		if aws.IsSigned(r) {
 			// What a path means is the service's to say, and no page of another origin has
 			// a key to sign with.
@@ -99,7 +105,7 @@ func (s *Server) handler() http.Handler {
 			return
 		}
 		if bucket.IsForm(r) {
-			s.serveForm(w, r)
+			s.serveBrowser(w, r, s.buckets.ServeForm)
 			linger(w, r)
 			return
 		}
