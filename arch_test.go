@@ -131,14 +131,14 @@ var modules = []rule{
 	{"github.com/spf13/cobra", "cmd/lambent", "", "the command line"},
 	{"go.yaml.in/yaml", "cmd/lambent", "", "-o yaml"},
 	{"golang.org/x/term", "cmd/lambent", "", "is this a terminal?"},
-	{"github.com/vishvananda/netlink", "internal/netns", "", "the kernel's network: links, addresses, routes"},
-	{"github.com/google/nftables", "internal/netns", "", "the kernel's packet filter"},
+	{"github.com/vishvananda/netlink", "internal/netns test/daemon", "", "the kernel's network: links, addresses, routes"},
+	{"github.com/google/nftables", "internal/netns test/daemon", "", "the kernel's packet filter"},
 	{"github.com/elastic/go-seccomp-bpf", "sandbox/namespace", "", "the system call filter, from names to the kernel's instructions"},
 	{"golang.org/x/net/bpf", "sandbox/namespace", "", "those instructions as bytes"},
 	{"golang.org/x/net/netutil", "server", "", "a bound on connections"},
 	{"golang.org/x/sync/semaphore", "server api/aws", "", "a bound on memory"},
 	{"golang.org/x/net/dns/dnsmessage", "sandbox/names", "", "the names that functions ask for"},
-	{"golang.org/x/sys", "sandbox/* runtimes/rootfs server bucket/gateway internal/* test/machine/init test/power/inside", "", "system calls that the standard library lacks"},
+	{"golang.org/x/sys", "sandbox/* runtimes/rootfs server bucket/gateway internal/* test/daemon test/machine/init test/power/inside", "", "system calls that the standard library lacks"},
 }
 
 // readsEnvironment are the packages that may read the environment: main, which

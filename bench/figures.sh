@@ -19,6 +19,7 @@ Mix 7000x
 Sandboxes 1000x
 Parked$ 1x
 ParkedServer 1x
+AfterKill 10x
 Neighbour 6000x
 Flood/8$ 6000x
 Burst 3x

@@ -5,11 +5,11 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
-	"time"
 
 	"lambent/client"
 	"lambent/test/daemon"
@@ -89,13 +89,11 @@ func TestJailIsKilled(t *testing.T) {
 			}
 		})
 	}
-	_, children := numberOf(t)
-	for deadline := time.Now().Add(time.Minute); children < calls; _, children = numberOf(t) {
-		if time.Now().After(deadline) {
-			t.Fatalf("%d children run after a minute", children)
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
+	eventually(t, func() (string, bool) {
+		n := sleepers(d)
+		return fmt.Sprint(n, " children run"), n >= calls
+	})
+	held := d.Holdings(t)
 	if err := syscall.Kill(jail, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
@@ -104,9 +102,10 @@ func TestJailIsKilled(t *testing.T) {
 	if state.ExitCode() <= 0 || !strings.Contains(said, "the process that makes sandboxes is gone") {
 		t.Errorf("the server ended with %v, and said:\n%s", state, said)
 	}
-	if _, children := numberOf(t); children > 0 {
-		t.Errorf("%d children run on", children)
-	}
+	eventually(t, func() (string, bool) {
+		left := slices.DeleteFunc(held.Left(), func(what string) bool { return !strings.HasPrefix(what, "process ") })
+		return fmt.Sprint("still there: ", left), len(left) == 0
+	})
 	again, _ := divided(t, data)
 	again.Signal(syscall.SIGTERM)
 	if state, said := again.Wait(t); state.ExitCode() != 0 {

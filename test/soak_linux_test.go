@@ -315,7 +315,7 @@ func (s *soak) state() (now state) {
 		if i > 0 {
 			continue
 		}
-		for _, child := range descendants(pid) {
+		for _, child := range daemon.Descendants(pid) {
 			now.Processes++
 			for _, kind := range []string{"net", "mnt", "pid", "ipc", "uts", "user", "cgroup"} {
 				if ns, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/%s", child, kind)); err == nil {
@@ -372,20 +372,6 @@ func (s *soak) descriptors() map[string]int {
 		}
 	}
 	return open
-}
-
-// descendants returns the processes that a process has started, and theirs.
-func descendants(pid int) (all []int) {
-	files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
-	for _, f := range files {
-		b, _ := os.ReadFile(f) // the thread may have ended
-		for _, field := range strings.Fields(string(b)) {
-			if child, err := strconv.Atoi(field); err == nil {
-				all = append(append(all, child), descendants(child)...)
-			}
-		}
-	}
-	return all
 }
 
 // over reports whether there is more of anything than before.

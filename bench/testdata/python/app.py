@@ -16,6 +16,12 @@ def short_nap(event, context):
     return event["body"]
 
 
+def long_nap(event, context):
+    import time
+
+    time.sleep(2.5)
+
+
 def spin(event, context):
     import time
 
