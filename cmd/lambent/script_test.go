@@ -1,6 +1,8 @@
 package main
 
 import (
+	"archive/tar"
+	"bytes"
 	"context"
 	"errors"
 	"log/slog"
@@ -11,8 +13,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"lambent/runtimes/rootfstest"
 	"lambent/server"
 )
 
@@ -52,9 +57,10 @@ func TestScript(t *testing.T) {
 			env.Setenv("LAMBENT_DATA", data)
 			env.Setenv("HOME", env.WorkDir)
 			env.Setenv("NO_COLOR", "1")
+			env.Values[script{}] = env.T()
 			return frameworks(env)
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"until": until},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"until": until, "image": image},
 		Condition: func(cond string) (bool, error) {
 			installed, err := filepath.Glob(installedFrameworks)
 			return cond == "root" && os.Geteuid() == 0 || cond == "framework" && (len(installed) > 0 || os.Getenv("LAMBENT_TEST_REQUIRE") != ""), err
@@ -80,6 +86,27 @@ func until(ts *testscript.TestScript, neg bool, args []string) {
 			ts.Fatalf("%q never says %q: %v, %s", args[1:], args[0], err, out)
 		}
 	}
+}
+
+// script is the key of its own testing.TB.
+type script struct{}
+
+// image writes an OCI layout directory with an image that has the system's Python and
+// what another directory has, and tells the script what that runtime is called: $IMAGE_RUNTIME.
+func image(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: image TO FROM")
+	}
+	t := ts.Value(script{}).(testing.TB)
+	python := rootfstest.Python(t)
+	var more bytes.Buffer
+	w := tar.NewWriter(&more)
+	ts.Check(w.AddFS(os.DirFS(ts.MkAbs(args[1]))))
+	ts.Check(w.Close())
+	dir, err := layout.Write(ts.MkAbs(args[0]), empty.Index)
+	ts.Check(err)
+	ts.Check(dir.AppendImage(rootfstest.Image(t, rootfstest.Layer(t, python.Tar), rootfstest.Layer(t, more.Bytes()))))
+	ts.Setenv("IMAGE_RUNTIME", python.Runtime)
 }
 
 // installedFrameworks is what tools/setup.sh has of Google's, for each language.
