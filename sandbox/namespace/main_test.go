@@ -14,7 +14,7 @@ import (
 )
 
 // answering are addresses of the network that the tests run in, which is their
-// own: nothing that they do can touch the machine's.
+// own, as their mounts are: nothing that they do can touch the machine's.
 var answering = []string{"10.66.0.1", "172.16.66.1", "192.168.66.1", "100.64.66.1", "169.254.169.254", "168.63.129.16", "81.2.69.1", "2001:db8:66::1"}
 
 const inHost = "-test.lambent-host"
@@ -33,7 +33,7 @@ func TestMain(m *testing.M) {
 	}
 	cmd := exec.Command("/proc/self/exe", append([]string{inHost}, os.Args[1:]...)...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Unshareflags: syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Run(); err != nil {
 		os.Exit(1)
 	}

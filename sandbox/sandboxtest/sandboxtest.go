@@ -37,6 +37,7 @@ func Run(t *testing.T, codeDir func(*testing.T) string, open func(*testing.T) sa
 		{"Destroy twice, before and after the end", s.destroyTwice},
 		{"Each sandbox has its own writable tmp, gone afterwards", s.tmp},
 		{"The code is read-only", s.readOnly},
+		{"Layers are where Paths says, and read-only", s.layers},
 		{"Listen is reachable from inside", s.listen},
 		{"Terminate asks the code to end", s.terminate},
 		{"A port that the code is given is reached by Dial", s.port},
@@ -329,6 +330,46 @@ func (s suite) readOnly(t *testing.T, d sandbox.Driver) {
 	b := s.run(t, d, `(echo x > ./bootstrap) 2>/dev/null || echo refused; (echo x > ./new) 2>/dev/null || echo refused`, 128)
 	if got := output(t, b); got != "refused\nrefused\n" {
 		t.Errorf("output %q, want both writes refused", got)
+	}
+}
+
+func (s suite) layers(t *testing.T, d sandbox.Driver) {
+	b, err := d.Park(t.Context(), generic)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Destroy()
+	code, opt := s.codeDir(t), s.codeDir(t)
+	// As root: without it what is there belongs to the user that functions run as.
+	script := `#!/bin/sh
+cat "$OPT/lib/name"; "$OPT/bin/tool"
+test "$1" = root || exit 0
+for f in name new; do (echo x >"$OPT/lib/$f") 2>/dev/null || echo refused; done
+rm "$OPT/lib/name" 2>/dev/null || echo refused
+`
+	for file, content := range map[string]string{
+		filepath.Join(code, "bootstrap"): script, filepath.Join(opt, "lib", "name"): "of a layer\n", filepath.Join(opt, "bin", "tool"): "#!/bin/sh\necho runs\n",
+	} {
+		if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, []byte(content), 0o555)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	task := bootstrap(code)
+	if at := b.Paths(task).Opt; at != "" {
+		t.Errorf("without layers they are at %s", at)
+	}
+	task.Opt = opt
+	want := "of a layer\nruns\n"
+	if os.Geteuid() == 0 {
+		task.Start.Argv = append(task.Start.Argv, "root")
+		want += strings.Repeat("refused\n", 3)
+	}
+	task.Start.Env = append(task.Start.Env, "OPT="+b.Paths(task).Opt)
+	if err := b.Assign(t.Context(), task); err != nil {
+		t.Fatal(err)
+	}
+	if got := output(t, b); got != want {
+		t.Errorf("output %q, want %q", got, want)
 	}
 }
 
