@@ -76,7 +76,7 @@ const DefaultListen = "127.0.0.1:9700"
 func DefaultConfig(getenv func(string) string) Config {
 	return Config{
 		Listen: DefaultListen, Data: DefaultData(getenv), Driver: driverAuto,
-		Grace: 30 * time.Second, MaxInstances: 1000, Parked: 16, MaxQueue: 1000, MaxStarts: 100, StallTimeout: 30 * time.Second, KeepDead: 14 * 24 * time.Hour, MaxDead: 10_000, KeepEvents: 7 * 24 * time.Hour,
+		Grace: 30 * time.Second, MaxInstances: 1000, Parked: defaultParked, MaxQueue: 1000, MaxStarts: 100, StallTimeout: 30 * time.Second, KeepDead: 14 * 24 * time.Hour, MaxDead: 10_000, KeepEvents: 7 * 24 * time.Hour,
 		Path: getenv("PATH"), GoProxy: getenv("GOPROXY"), GoSumDB: getenv("GOSUMDB"), GoNoSumDB: getenv("GONOSUMDB"),
 		GoCache: getenv("LAMBENT_GOCACHE"), GoModCache: getenv("LAMBENT_GOMODCACHE"),
 		Gateway:   []string{self(), "gateway"},
@@ -158,6 +158,7 @@ func (c *Config) Validate() error {
 	if err != nil || port == "" {
 		return bad("--listen %q is not an address like 127.0.0.1:9700", c.Listen)
 	}
+	memory := memoryShares()
 	switch {
 	case c.Data == "":
 		return bad("--data is empty")
@@ -173,6 +174,8 @@ func (c *Config) Validate() error {
 		return bad("--max-instances %d is outside 1 to 4000", c.MaxInstances)
 	case c.Parked < 0 || c.Parked > 1000:
 		return bad("--parked %d is outside 0 to 1000", c.Parked)
+	case c.MemoryMB == 0 && memory.beside(c.Parked) < memory.functions/2:
+		return bad("--parked %d takes %d MB for each runtime, and of %d MB for functions less than half is left: --memory says what is theirs", c.Parked, c.Parked*parkedMB, memory.functions)
 	case c.MaxStarts < 1 || c.MaxStarts > 100_000:
 		return bad("--max-starts %d is outside 1 to 100000", c.MaxStarts)
 	case c.MaxQueue < 1 || c.MaxQueue > 1_000_000:

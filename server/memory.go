@@ -73,7 +73,7 @@ type shares struct {
 	functions int // what instances may be promised together
 	build     int // of one build
 	builds    int // at a time
-	server    int // of this process, of what is parked, and of the system
+	server    int // of this process, of what is parked unless that is told to be more, and of the system
 	bodies    int // of that, of requests (see internal/intake)
 }
 
@@ -85,6 +85,21 @@ func share(total int) shares {
 	}
 	s.functions, s.bodies = total-s.builds*s.build-s.server, s.server/4
 	return s
+}
+
+// Most that is parked of a runtime, unless it is told; and the MB that one takes, of Python or
+// Node.js (BenchmarkParked). An image's interpreter, or a framework that is loaded, takes more.
+const (
+	defaultParked = 16
+	parkedMB      = 6
+)
+
+// beside is what of the functions' memory is left beside so many of a runtime that are parked.
+func (s shares) beside(parked int) int {
+	if s.functions == 0 {
+		return 0 // no bound
+	}
+	return s.functions - max(0, parked-defaultParked)*parkedMB
 }
 
 // memoryShares is that for this machine. Where it is not known what it has, functions have no

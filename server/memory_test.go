@@ -23,6 +23,14 @@ func TestMemoryShares(t *testing.T) {
 			t.Errorf("%d MB: %+v", total, s)
 		}
 	}
+	for parked, want := range map[int]int{0: 6656, 16: 6656, 100: 6152, 1000: 752} { // what waits is nobody else's
+		if got := share(8 << 10).beside(parked); got != want {
+			t.Errorf("beside %d that are parked functions have %d MB, want %d", parked, got, want)
+		}
+	}
+	if got := (shares{}).beside(1000); got != 0 {
+		t.Errorf("where there is no bound it is %d", got)
+	}
 	if s := memoryShares(); s.build == 0 || s.bodies < 12 {
 		t.Errorf("%+v: there is no room for a request's body", s)
 	}

@@ -321,7 +321,7 @@ func (s *Server) openDispatch(context.Context) error {
 		Log:    func(n lambent.Name) dispatch.Log { return s.logs.Function(n) },
 		Driver: s.driver, Guests: s.guests,
 		Limits: s.limits, Logger: s.log,
-		KeepAlive: s.cfg.KeepAlive, MaxInstances: s.cfg.MaxInstances, MemoryMB: cmp.Or(s.cfg.MemoryMB, memoryShares().functions), MaxQueue: s.cfg.MaxQueue, MaxStarts: s.cfg.MaxStarts, Parked: s.cfg.Parked, FreezeAfter: time.Second,
+		KeepAlive: s.cfg.KeepAlive, MaxInstances: s.cfg.MaxInstances, MemoryMB: cmp.Or(s.cfg.MemoryMB, memoryShares().beside(s.cfg.Parked)), MaxQueue: s.cfg.MaxQueue, MaxStarts: s.cfg.MaxStarts, Parked: s.cfg.Parked, FreezeAfter: time.Second,
 		Learnt: s.readLearnt(),
 	})
 	s.onClose("dispatch", func() error {
