@@ -32,9 +32,20 @@ func until(t *testing.T, what string, is func() bool) {
 // said waits for texts in the function's log, and returns that.
 func (e *example) said(t *testing.T, texts ...string) string {
 	t.Helper()
+	return e.saidBy(t, e.name, texts...)
+}
+
+// saidBy waits for texts in the log of a function, and returns that.
+func (e *example) saidBy(t *testing.T, function string, texts ...string) string {
+	t.Helper()
 	var log string
-	until(t, "the log has "+strings.Join(texts, " and "), func() bool {
-		out, _ := e.lambent(t, 0, "logs", e.name)
+	defer func() {
+		if t.Failed() {
+			t.Logf("the log of %s:\n%s", function, log)
+		}
+	}()
+	until(t, "the log of "+function+" has "+strings.Join(texts, " and "), func() bool {
+		out, _ := e.lambent(t, 0, "logs", function)
 		log = string(out)
 		for _, text := range texts {
 			if !strings.Contains(log, text) {
@@ -54,6 +65,67 @@ func (e *example) key(t *testing.T) aws.CredentialsProvider {
 	return credentials.NewStaticCredentialsProvider(lines[0], lines[1], "")
 }
 
+// A heard is what a function writes of an event that it is handed, and of one that happens.
+type heard struct {
+	function     string
+	event, of    string // what is handed over, in a file, and what the function writes of it
+	happens      func(*testing.T, *example)
+	thatHappened string // what the function writes of that
+}
+
+// uploaded has an object be stored in a bucket.
+func uploaded(bucket string) func(*testing.T, *example) {
+	return func(t *testing.T, e *example) {
+		if _, err := e.bucket(t, bucket).PutObject(t.Context(), &s3.PutObjectInput{Bucket: &bucket, Key: aws.String("dog.jpg"), Body: strings.NewReader("woof")}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// sent has a message be sent to a queue, which the deploy has made.
+func sent(queue string) func(*testing.T, *example) {
+	return func(t *testing.T, e *example) {
+		c := e.queues(t)
+		q, err := c.GetQueueUrl(t.Context(), &sqs.GetQueueUrlInput{QueueName: &queue})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.SendMessage(t.Context(), &sqs.SendMessageInput{QueueUrl: q.QueueUrl, MessageBody: aws.String("three teas")}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// shipped expects a function to hear of an event that is published. One that it fails is
+// tried again, and is a dead letter then.
+func shipped(t *testing.T, e *example, function string) {
+	publish := func(data string) (id string) {
+		out, _ := e.lambent(t, 0, "events", "put", "--source", "shop", "--type", "order.shipped", "-d", data)
+		return strings.TrimSpace(string(out))
+	}
+	publish(`{"customer": "Ada"}`)
+	if log := e.saidBy(t, function, "shipped", "Ada"); !strings.Contains(log, "Init Duration") {
+		t.Errorf("the first event of %s was no cold start:\n%s", function, log)
+	}
+	bad := publish(`{"weight": 7}`)
+	until(t, function+" has a dead letter of event "+bad, func() bool {
+		ids, _ := e.lambent(t, 0, "deadletter", "list", function, "-o", "name")
+		for _, id := range strings.Fields(string(ids)) {
+			event, why := e.lambent(t, 0, "deadletter", "show", function, id)
+			if strings.Contains(string(event), bad) {
+				if !strings.Contains(why, "attempts 2: ") || !strings.Contains(why, "500") {
+					t.Errorf("event %s is a dead letter: %s", bad, why)
+				}
+				return true
+			}
+		}
+		return false
+	})
+	if log := e.saidBy(t, function, "shipped to nobody"); strings.Count(log, "shipped to nobody") < 2 {
+		t.Errorf("it was not tried again:\n%s", log)
+	}
+}
+
 func fires(t *testing.T, e *example) { e.said(t, "due at 20", ", as ") }
 
 func matches(t *testing.T, e *example) {
@@ -67,7 +139,7 @@ func matches(t *testing.T, e *example) {
 
 // takes expects good orders to be taken once, and a bad one, among them, to be moved away.
 func takes(t *testing.T, e *example) {
-	c := sqs.New(sqs.Options{BaseEndpoint: aws.String(e.server.URL()), Region: "us-east-1", Credentials: e.key(t)})
+	c := e.queues(t)
 	failed, err := c.CreateQueue(t.Context(), &sqs.CreateQueueInput{QueueName: aws.String("orders-failed")})
 	if err != nil {
 		t.Fatal(err)
@@ -101,6 +173,11 @@ func takes(t *testing.T, e *example) {
 			t.Errorf("%q is %d times in the log:\n%s", text, n, log)
 		}
 	}
+}
+
+func (e *example) queues(t *testing.T) *sqs.Client {
+	t.Helper()
+	return sqs.New(sqs.Options{BaseEndpoint: aws.String(e.server.URL()), Region: "us-east-1", Credentials: e.key(t)})
 }
 
 // bucket makes one, and returns a client of it.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"maps"
+	"mime"
 	"net/http"
 	"net/url"
 	"os"
@@ -52,28 +53,35 @@ var cases = map[string]struct {
 	"aws-python-upload":    {needs: []string{"python"}, check: hears},
 	"aws-shell-hello":      {needs: []string{"curl"}, check: hello("sh")},
 
-	"gcp-go-events": {needs: []string{"google-go"}, check: events("go-ordered",
-		heard{"go-stored", "stored.json", "google.cloud.storage.object.v1.finalized: photos/cat.jpg"},
-		heard{"go-received", "published.json", "received: two teas"})},
+	"gcp-go-events": {needs: []string{"google-go"}, check: events("go-ordered", "go-shipped",
+		heard{"go-stored", "stored.json", stored + ": photos/cat.jpg", uploaded("go-photos"), stored + ": go-photos/dog.jpg"},
+		heard{"go-published", "published.json", "2: two teas", sent("go-orders"), ": three teas"},
+		heard{"go-received", "published.json", "received: two teas", sent("go-kitchen"), "received: three teas"})},
 	"gcp-go-hello":  {needs: []string{"google-go"}, check: hello("go")},
 	"gcp-go-stream": {needs: []string{"google-go"}, check: streams},
-	"gcp-java-events": {needs: []string{"google-java", "javac"}, check: events("java-ordered",
-		heard{"java-stored", "stored.json", "google.cloud.storage.object.v1.finalized of objects/cat.jpg: {"},
-		heard{"java-received", "published.json", "google.pubsub.topic.publish: two teas"})},
-	"gcp-java-hello": {needs: []string{"google-java", "javac"}, check: javaHello},
-	"gcp-node-events": {needs: []string{"nodejs"}, check: events("",
-		heard{"node-stored", "stored.json", "google.cloud.storage.object.v1.finalized: photos/cat.jpg"},
-		heard{"node-published", "published.json", "2: two teas"},
-		heard{"node-received", "published.json", "google.pubsub.topic.publish 2: two teas"})},
+	"gcp-java-events": {needs: []string{"google-java", "javac"}, check: events("java-ordered", "java-shipped",
+		heard{"java-stored", "stored.json", stored + " of objects/cat.jpg: {", uploaded("java-photos"), stored + " of objects/dog.jpg: {"},
+		heard{"java-published", "published.json", published + " 2: {", sent("java-orders"), "dGhyZWUgdGVhcw=="},
+		heard{"java-received", "published.json", "google.pubsub.topic.publish: two teas", sent("java-kitchen"), "google.pubsub.topic.publish: three teas"})},
+	"gcp-java-hello":  {needs: []string{"google-java", "javac"}, check: javaHello},
+	"gcp-java-stream": {needs: []string{"google-java", "javac"}, check: func(t *testing.T, e *example) { lines(t, e); together(t, e) }},
+	"gcp-node-events": {needs: []string{"nodejs"}, check: events("", "node-shipped",
+		heard{"node-stored", "stored.json", stored + ": photos/cat.jpg", uploaded("node-photos"), stored + ": node-photos/dog.jpg"},
+		heard{"node-published", "published.json", "2: two teas", sent("node-orders"), ": three teas"},
+		heard{"node-received", "published.json", "google.pubsub.topic.publish 2: two teas", sent("node-kitchen"), ": three teas"})},
 	"gcp-node-hello":  {needs: []string{"nodejs"}, check: hello("nodejs")},
 	"gcp-node-stream": {needs: []string{"nodejs"}, check: streams},
-	"gcp-python-events": {needs: []string{"python"}, check: events("python-ordered",
-		heard{"python-published", "published.json", "2: two teas"},
-		heard{"python-received", "published.json", "google.pubsub.topic.publish 2: two teas"})},
+	"gcp-python-events": {needs: []string{"python"}, check: events("python-ordered", "python-shipped",
+		heard{"python-published", "published.json", "2: two teas", sent("python-orders"), ": three teas"},
+		heard{"python-received", "published.json", "google.pubsub.topic.publish 2: two teas", sent("python-kitchen"), ": three teas"})},
 	"gcp-python-hello":  {needs: []string{"python"}, check: hello("python")},
 	"gcp-python-stream": {needs: []string{"python"}, check: streams},
-	"gcp-python-upload": {needs: []string{"python"}, check: events("", heard{"gcp-python-upload", "upload.json", "google.cloud.storage.object.v1.finalized: photos/cat.jpg"})},
+	"gcp-python-upload": {needs: []string{"python"}, check: events("", "",
+		heard{"gcp-python-upload", "upload.json", stored + ": photos/cat.jpg", uploaded("python-photos"), stored + ": python-photos/dog.jpg"})},
 }
+
+// What the events of an upload and of a message are called at Google's.
+const stored, published = "google.cloud.storage.object.v1.finalized", "google.cloud.pubsub.topic.v1.messagePublished"
 
 func TestMain(m *testing.M) {
 	if code, is := servertest.Gateway(); is {
@@ -109,7 +117,7 @@ func TestExamples(t *testing.T) {
 	}
 }
 
-// hello expects a greeting by name: called directly, and at the URL.
+// hello expects a greeting by name: at the URL, and called directly.
 func hello(language string) func(*testing.T, *example) {
 	return func(t *testing.T, e *example) {
 		check := func(said []byte, name string) {
@@ -122,11 +130,14 @@ func hello(language string) func(*testing.T, *example) {
 				t.Errorf("the answer to %s is %s", name, said)
 			}
 		}
+		check([]byte(e.get(t, "?name=Grace").Body), "Grace")
+		if strings.HasPrefix(e.dir, "gcp-") { // Lambda's has been started by the deploy
+			e.fromZero(t)
+		}
 		out, _ := e.lambent(t, 0, "invoke", e.name, "-d", `{"name": "Ada"}`)
 		check(out, "Ada")
 		out, _ = e.lambent(t, 0, "invoke", e.name)
 		check(out, "world")
-		check([]byte(e.get(t, "?name=Grace").Body), "Grace")
 		a := servertest.Do(t, e.server.Request(t, http.MethodGet, "/fn/"+e.name+"/?name=Edsger", nil)) // as its README says
 		check([]byte(a.Body), "Edsger")
 
@@ -145,6 +156,7 @@ var family = map[string]string{"go": "go1.", "nodejs": "nodejs ", "python": "pyt
 // stream expects lines as they are made, and to see where a stream breaks off.
 func stream(t *testing.T, e *example) {
 	lines(t, e)
+	counts(t, e)
 	resp, err := http.DefaultTransport.RoundTrip(e.request(t, "?count=5&delay=10&fail=2"))
 	if err != nil {
 		t.Fatal(err)
@@ -165,8 +177,8 @@ func lines(t *testing.T, e *example) {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
-	if got := resp.Header.Get("Content-Type"); got != "text/plain; charset=utf-8" {
-		t.Errorf("the content type is %q", got)
+	if kind, of, err := mime.ParseMediaType(resp.Header.Get("Content-Type")); err != nil || kind != "text/plain" || of["charset"] != "utf-8" {
+		t.Errorf("the content type is %q", resp.Header.Get("Content-Type"))
 	}
 	lines := bufio.NewReader(resp.Body)
 	first, err := lines.ReadString('\n')
@@ -182,7 +194,11 @@ func lines(t *testing.T, e *example) {
 	if gap := time.Since(begun) - firstAfter; gap < 600*time.Millisecond {
 		t.Errorf("the first line came %v before the end of a stream that takes 900 ms after it", gap)
 	}
+}
 
+// counts expects a stream of a direct call, too.
+func counts(t *testing.T, e *example) {
+	t.Helper()
 	out, _ := e.lambent(t, 0, "invoke", e.name, "-d", `{"count": 2, "delay": 1}`)
 	if !bytes.HasSuffix(out, []byte("1 of 2\n2 of 2\n")) {
 		t.Errorf("a direct call gives %q", out)
@@ -219,6 +235,13 @@ func failures(t *testing.T, e *example) {
 // streams expects lines as they are made, of an instance that makes several at a time.
 func streams(t *testing.T, e *example) {
 	lines(t, e)
+	counts(t, e)
+	together(t, e)
+}
+
+// together expects an instance to make several streams at a time.
+func together(t *testing.T, e *example) {
+	t.Helper()
 	var wg sync.WaitGroup
 	var most atomic.Int32
 	for range 10 {
@@ -238,6 +261,14 @@ func streams(t *testing.T, e *example) {
 	}
 }
 
+// fromZero expects that what was called so far has begun with a cold start.
+func (e *example) fromZero(t *testing.T) {
+	t.Helper()
+	if out, _ := e.lambent(t, 0, "logs", e.name); !bytes.Contains(out, []byte("Init Duration")) {
+		t.Errorf("the first call of %s was no cold start:\n%s", e.name, out)
+	}
+}
+
 // javaHello expects a greeting, of a query alone.
 func javaHello(t *testing.T, e *example) {
 	for query, want := range map[string]string{"?name=Grace": `{"message":"Hello, Grace!","runtime":"java `, "": `{"message":"Hello, world!","runtime":"java `} {
@@ -245,28 +276,32 @@ func javaHello(t *testing.T, e *example) {
 			t.Errorf("%q: status %d, %s", query, a.StatusCode, a.Body)
 		}
 	}
+	e.fromZero(t)
 	e.lambent(t, 0, "invoke", e.name)
 	if out, _ := e.lambent(t, 0, "logs", e.name); !bytes.Contains(out, []byte("saying hello to Grace")) {
 		t.Errorf("the log says nothing of her:\n%s", out)
 	}
 }
 
-// heard is what a function writes of an event.
-type heard struct{ function, event, log string }
-
-// events expects of functions that they hear of events, and of one, if there is one,
-// that it takes an order and answers with it.
-func events(ordered string, all ...heard) func(*testing.T, *example) {
+// events expects of functions that they hear of events: of those that they are handed,
+// each of which is a cold start, and of those that happen. Of one, if there is one, it
+// expects that it takes an order and answers with it.
+func events(ordered, ships string, all ...heard) func(*testing.T, *example) {
 	return func(t *testing.T, e *example) {
 		for _, h := range all {
 			e.lambent(t, 0, "invoke", h.function, "-d", "@"+filepath.Join(e.dir, h.event))
 			out, _ := e.lambent(t, 0, "logs", h.function)
-			if !bytes.Contains(out, []byte(h.log)) {
-				t.Errorf("the log of %s does not say %q:\n%s", h.function, h.log, out)
+			if !bytes.Contains(out, []byte(h.of)) {
+				t.Errorf("the log of %s does not say %q:\n%s", h.function, h.of, out)
 			}
 			if !bytes.Contains(out, []byte("Init Duration")) {
 				t.Errorf("the first call of %s was no cold start:\n%s", h.function, out)
 			}
+			h.happens(t, e)
+			e.saidBy(t, h.function, h.thatHappened)
+		}
+		if ships != "" {
+			shipped(t, e, ships)
 		}
 		if ordered == "" {
 			return

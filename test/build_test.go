@@ -2,6 +2,7 @@ package test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -23,6 +24,7 @@ import (
 // a sandbox, and they answer.
 func TestBuildsFromRegistries(t *testing.T) {
 	d := daemon.Start(t, filepath.Join(daemon.Dir(t), "data"))
+	hello := call{"", `{"name": "Ada"}`, [2]string{"Hello, ", "Hi, "}, [2]string{"Hello, ", "Hi, "}}
 	var built atomic.Int32
 	t.Cleanup(func() { // once all are through, and before the server is ended
 		if want := fmt.Sprintf("\nlambent_builds_total{outcome=%q} %d\n", "ok", built.Load()); built.Load() > 0 && !strings.Contains(metrics(t, d), want) {
@@ -34,10 +36,14 @@ func TestBuildsFromRegistries(t *testing.T) {
 		registry string
 		source   string
 		changed  string // what the deploy of another source says
+		call     call
+		builds   int32 // of a deploy: one for each function
 	}{
-		"gcp-node-hello":   {[]string{"/usr/bin/node", "npm"}, "registry.npmjs.org:443", "index.js", "nothing of what is installed has changed"},
-		"gcp-python-hello": {[]string{"/usr/bin/python3"}, "pypi.org:443", "main.py", "nothing of what is installed has changed"},
-		"gcp-java-hello":   {[]string{"mvn", "javac"}, "repo.maven.apache.org:443", "src/main/java/com/example/Hello.java", "what the manifests ask for is there from an earlier build"},
+		"gcp-node-hello":   {[]string{"/usr/bin/node", "npm"}, "registry.npmjs.org:443", "index.js", "nothing of what is installed has changed", hello, 1},
+		"gcp-python-hello": {[]string{"/usr/bin/python3"}, "pypi.org:443", "main.py", "nothing of what is installed has changed", hello, 1},
+		"gcp-java-hello":   {[]string{"mvn", "javac"}, "repo.maven.apache.org:443", "src/main/java/com/example/Hello.java", "what the manifests ask for is there from an earlier build", hello, 1},
+		"gcp-java-events": {[]string{"mvn", "javac"}, "repo.maven.apache.org:443", "src/main/java/com/example/Ordered.java", "what the manifests ask for is there from an earlier build",
+			call{"java-ordered", `{"item": "Tea", "count": 2}`, [2]string{"toUpperCase", "toLowerCase"}, [2]string{`"TEA"`, `"tea"`}}, 5},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -66,20 +72,25 @@ func TestBuildsFromRegistries(t *testing.T) {
 				if err != nil {
 					t.Fatalf("%v\n%s", err, said)
 				}
-				built.Add(1)
+				built.Add(c.builds)
 				return string(said)
 			}
-			deploy()
-			var out bytes.Buffer
-			if _, err := d.Invoke(t.Context(), client.InvokeRequest{Name: name, Payload: strings.NewReader(`{"name": "Ada"}`)}, &out); err != nil || !strings.Contains(out.String(), "Hello, ") {
-				t.Errorf("Invoke = %v: %s", err, &out)
+			answers := func(want string) {
+				t.Helper()
+				var out bytes.Buffer
+				function := cmp.Or(c.call.function, name)
+				if _, err := d.Invoke(t.Context(), client.InvokeRequest{Name: function, Payload: strings.NewReader(c.call.payload)}, &out); err != nil || !strings.Contains(out.String(), want) {
+					t.Errorf("Invoke = %v: %s", err, &out)
+				}
 			}
-			if said := deploy(); !strings.Contains(said, "nothing of what is installed has changed") || !strings.Contains(said, "nothing changed in "+name) {
+			deploy()
+			answers(c.call.answers[0])
+			if said := deploy(); !strings.Contains(said, "nothing of what is installed has changed") || !strings.Contains(said, "nothing changed in "+cmp.Or(c.call.function, name)) {
 				t.Errorf("again:\n%s", said)
 			}
 			text, err := os.ReadFile(filepath.Join(dir, c.source))
 			if err == nil {
-				err = os.WriteFile(filepath.Join(dir, c.source), bytes.ReplaceAll(text, []byte("Hello, "), []byte("Hi, ")), 0o644)
+				err = os.WriteFile(filepath.Join(dir, c.source), bytes.ReplaceAll(text, []byte(c.call.words[0]), []byte(c.call.words[1])), 0o644)
 			}
 			if err != nil {
 				t.Fatal(err)
@@ -87,12 +98,15 @@ func TestBuildsFromRegistries(t *testing.T) {
 			if said := deploy(); !strings.Contains(said, c.changed) {
 				t.Errorf("with another source:\n%s", said)
 			}
-			out.Reset()
-			if _, err := d.Invoke(t.Context(), client.InvokeRequest{Name: name, Payload: strings.NewReader(`{"name": "Ada"}`)}, &out); err != nil || !strings.Contains(out.String(), "Hi, ") {
-				t.Errorf("Invoke = %v: %s", err, &out)
-			}
+			answers(c.call.answers[1])
 		})
 	}
+}
+
+// A call is one of a function, and how its answer changes with a word of the source.
+type call struct {
+	function, payload string
+	words, answers    [2]string
 }
 
 // metrics are what a server tells of itself.

@@ -16,3 +16,9 @@ functions.cloudEvent('published', async (event) => {
 exports.received = (message, context) => {
   console.log(`${context.eventType} ${context.eventId}: ${Buffer.from(message.data, 'base64')}`);
 };
+
+// An event of one's own. One that names nobody is tried again, and is a dead letter then.
+functions.cloudEvent('shipped', (event) => {
+  if (!event.data.customer) throw new Error('shipped to nobody');
+  console.log(`shipped to ${event.data.customer}`);
+});

@@ -35,3 +35,11 @@ def received(message, context):
     """The same message, to a background function of before CloudEvents."""
     text = base64.b64decode(message["data"]).decode()
     print(f"{context.event_type} {context.event_id}: {text}")
+
+
+@functions_framework.cloud_event
+def shipped(event):
+    """An event of one's own. One that names nobody is tried again, and is a dead letter then."""
+    if not event.data.get("customer"):
+        raise ValueError("shipped to nobody")
+    print(f"shipped to {event.data['customer']}")
