@@ -47,33 +47,15 @@ func TestBuildsFromRegistries(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			for _, tool := range c.tools {
-				if _, err := exec.LookPath(tool); err != nil {
-					missing(t, err.Error())
-				}
-			}
-			conn, err := net.DialTimeout("tcp", c.registry, 5*time.Second)
-			if err != nil {
-				missing(t, err.Error())
-			}
-			conn.Close()
+			needs(t, c.registry, c.tools...)
 			dir := filepath.Join(t.TempDir(), name)
 			if err := os.CopyFS(dir, os.DirFS(filepath.Join("..", "examples", name))); err != nil {
 				t.Fatal(err)
 			}
 			deploy := func() string {
 				t.Helper()
-				cmd := exec.Command(daemon.Program(t), "deploy", dir)
-				cmd.Env = append(os.Environ(), "LAMBENT_URL="+d.URL, "LAMBENT_DATA="+d.Data, "LAMBENT_TOKEN=")
-				said, err := cmd.CombinedOutput()
-				if err != nil && strings.Contains(string(said), "needs pip") {
-					missing(t, string(said))
-				}
-				if err != nil {
-					t.Fatalf("%v\n%s", err, said)
-				}
 				built.Add(c.builds)
-				return string(said)
+				return said(t, d, "deploy", dir)
 			}
 			answers := func(want string) {
 				t.Helper()
@@ -101,6 +83,36 @@ func TestBuildsFromRegistries(t *testing.T) {
 			answers(c.call.answers[1])
 		})
 	}
+}
+
+// needs skips a test without programs, or a registry that answers.
+func needs(t *testing.T, registry string, tools ...string) {
+	t.Helper()
+	for _, tool := range tools {
+		if _, err := exec.LookPath(tool); err != nil {
+			missing(t, err.Error())
+		}
+	}
+	conn, err := net.DialTimeout("tcp", registry, 5*time.Second)
+	if err != nil {
+		missing(t, err.Error())
+	}
+	conn.Close()
+}
+
+// said runs a command of the program's, and returns what that says.
+func said(t *testing.T, d *daemon.Daemon, args ...string) string {
+	t.Helper()
+	cmd := exec.Command(daemon.Program(t), args...)
+	cmd.Env = append(os.Environ(), "LAMBENT_URL="+d.URL, "LAMBENT_DATA="+d.Data, "LAMBENT_TOKEN=")
+	said, err := cmd.CombinedOutput()
+	if err != nil && strings.Contains(string(said), "needs pip") {
+		missing(t, string(said))
+	}
+	if err != nil {
+		t.Fatalf("%v\n%s", err, said)
+	}
+	return string(said)
 }
 
 // A call is one of a function, and how its answer changes with a word of the source.

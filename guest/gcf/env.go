@@ -18,12 +18,15 @@ func (in *instance) environment() map[string]string {
 	env := map[string]string{
 		"PATH": strings.Join(in.path(), ":"), "LANG": "C.UTF-8",
 		"PWD": u.Paths.Task, "HOME": u.Paths.Tmp, "TMPDIR": u.Paths.Tmp,
-		"CLOUD_RUN_TIMEOUT_SECONDS": strconv.Itoa(int(math.Ceil(c.Timeout.Seconds()))), // unless the runtime's framework is better off without
+		timeoutVariable: strconv.Itoa(int(math.Ceil(c.Timeout.Seconds()))), // unless the runtime's framework is better off without
 	}
 	if in.family() == "python" {
 		env["PYTHONPATH"] = u.Paths.Task // of programs that the code brings, which lie deeper
 	}
 	maps.Copy(env, in.runtime.Defaults)
+	if len(c.Command) > 0 {
+		delete(env, timeoutVariable) // which functions have, and containers have not
+	}
 	maps.Copy(env, c.Env)
 	maps.Copy(env, u.Secrets)
 	maps.Copy(env, map[string]string{
@@ -33,8 +36,19 @@ func (in *instance) environment() map[string]string {
 	if c.Handler != "" {
 		env["FUNCTION_TARGET"] = c.Handler
 	}
+	if len(c.Command) > 0 && in.family() == "python" {
+		env["GUNICORN_CMD_ARGS"] = strings.TrimSpace(noWatchdog + " " + env["GUNICORN_CMD_ARGS"])
+	}
 	return env
 }
+
+const (
+	timeoutVariable = "CLOUD_RUN_TIMEOUT_SECONDS"
+
+	// noWatchdog keeps gunicorn from killing workers that have said nothing for a while:
+	// they were frozen. Its command line and the user's own arguments have the last word.
+	noWatchdog = "--timeout=0"
+)
 
 // path is where programs are looked for: the interpreter's, what the code brings, and
 // the system's.

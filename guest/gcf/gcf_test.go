@@ -404,6 +404,24 @@ func TestPython(t *testing.T) {
 				}
 			}
 		})
+		t.Run("server", func(t *testing.T) { // of no framework
+			c := c
+			c.Handler, c.Env = "", map[string]string{"GUNICORN_CMD_ARGS": "--workers 2"}
+			c.Command = []string{"python3", "-c", `
+import http.server, json, os
+
+class Environment(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(json.dumps(dict(os.environ)).encode())
+
+http.server.ThreadingHTTPServer(("", int(os.environ["PORT"])), Environment).serve_forever()`}
+			env := decode[map[string]string](t, body(t, get(t, p.Deploy(t, c.WithDefaults()), "/")))
+			if _, ok := env["CLOUD_RUN_TIMEOUT_SECONDS"]; ok || env["GUNICORN_CMD_ARGS"] != "--timeout=0 --workers 2" {
+				t.Errorf("the environment is %v", env)
+			}
+		})
 		t.Run("several", func(t *testing.T) {
 			c := c
 			c.Concurrency, c.Env = 8, map[string]string{"THREADS": "8"}

@@ -57,6 +57,19 @@ func commandRuntime(fsys fs.FS, command []string) string {
 	return Web
 }
 
+// gunicornTimeout is what a command line has gunicorn do to workers that say nothing.
+var gunicornTimeout = regexp.MustCompile(`\bgunicorn\b.*\s(?:--timeout[= ]|-t ?)([1-9]\d*)\b`)
+
+// watchdog returns what is to be said of a command that has gunicorn kill workers which
+// were frozen, or "".
+func watchdog(command []string) string {
+	m := gunicornTimeout.FindStringSubmatch(strings.Join(commandWords(command), " "))
+	if m == nil {
+		return ""
+	}
+	return "gunicorn's --timeout " + m[1] + " has it start its workers anew when an instance has been idle for so many seconds, which the next call waits for; without the flag it does not, and the function's own timeout ends what hangs"
+}
+
 // webLine returns what the web line of a Procfile runs.
 func webLine(fsys fs.FS) string {
 	for line := range strings.Lines(source(fsys, "Procfile")) {

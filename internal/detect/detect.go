@@ -109,6 +109,9 @@ func Detect(fsys fs.FS, said Settings) (*Project, error) {
 			}
 			f.Build = cmp.Or(f.Build, installs(fsys, f.Runtime))
 		}
+		if note := watchdog(f.Command); note != "" {
+			p.Notes = append(p.Notes, note)
+		}
 		p.Functions = append(p.Functions, f)
 	}
 	return p, nil

@@ -281,6 +281,15 @@ func TestNotes(t *testing.T) {
 	if err != nil || len(p.Notes) != 2 || !strings.Contains(p.Notes[0], "template.yaml is not read") {
 		t.Errorf("%+v, %v", p, err)
 	}
+	for command, want := range map[string]string{
+		"gunicorn --bind :$PORT --timeout 30 main:app": "gunicorn's --timeout 30", "gunicorn -t 30 main:app": "gunicorn's --timeout 30", "exec gunicorn --timeout=5 main:app": "gunicorn's --timeout 5",
+		"gunicorn --timeout 0 main:app": "", "gunicorn --threads 8 main:app": "", "uvicorn main:app --timeout 30": "",
+	} {
+		p, err := detect.Detect(project("Procfile", "web: "+command+"\n"), detect.Settings{})
+		if err != nil || (len(p.Notes) > 0) != (want != "") || want != "" && !strings.HasPrefix(p.Notes[0], want) {
+			t.Errorf("%s: %+v, %v", command, p, err)
+		}
+	}
 }
 
 // Every example is found as what it is.

@@ -1,0 +1,1 @@
+timeout = 1  # seconds after which a worker that says nothing is killed, as one that was frozen would be
