@@ -76,21 +76,6 @@ func TestBrowserUploads(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	reports := make(chan string, 10)
-	var page string
-	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/report" {
-			b, _ := io.ReadAll(r.Body)
-			reports <- string(b)
-			return
-		}
-		w.Header().Set("Content-Type", "text/html")
-		_, _ = io.WriteString(w, page)
-	})
-	shop, stranger := httptest.NewServer(handler), httptest.NewServer(handler)
-	t.Cleanup(shop.Close)
-	t.Cleanup(stranger.Close)
-
 	presign := s3.NewPresignClient(c)
 	form, err := presign.PresignPostObject(t.Context(), &s3.PutObjectInput{Bucket: new("uploads"), Key: new("page/${filename}")}, func(o *s3.PresignPostOptions) {
 		o.Conditions = []any{[]any{"starts-with", "$key", "page/"}}
@@ -117,7 +102,21 @@ func TestBrowserUploads(t *testing.T) {
 		}
 		return string(b)
 	}
-	page = strings.NewReplacer("FORM", text(form), "PUTS", text(puts)).Replace(uploads)
+	page := strings.NewReplacer("FORM", text(form), "PUTS", text(puts)).Replace(uploads)
+
+	reports := make(chan string, 10)
+	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/report" {
+			b, _ := io.ReadAll(r.Body)
+			reports <- string(b)
+			return
+		}
+		w.Header().Set("Content-Type", "text/html")
+		_, _ = io.WriteString(w, page)
+	})
+	shop, stranger := httptest.NewServer(handler), httptest.NewServer(handler)
+	t.Cleanup(shop.Close)
+	t.Cleanup(stranger.Close)
 	upload := func(origin string) (results map[string]string) {
 		t.Helper()
 		if err := json.Unmarshal([]byte(visit(t, program, origin+"/", reports)), &results); err != nil || len(results) != 4 {
