@@ -32,6 +32,7 @@ type Config struct {
 	StallTimeout time.Duration // that a client may take nothing of its answer
 	KeepDead     time.Duration // that dead letters are kept
 	MaxDead      int           // dead letters of one function, or of a trigger's in order
+	WarnLogMB    int           // of its log that a PostgreSQL keeps for a trigger, over which that is warned of
 	KeepEvents   time.Duration // that events are kept to be replayed, while they are 1 GB at most
 
 	Gateway []string // the command that keeps the buckets of a project, with their directory behind it: see Gateway
@@ -76,7 +77,7 @@ const DefaultListen = "127.0.0.1:9700"
 func DefaultConfig(getenv func(string) string) Config {
 	return Config{
 		Listen: DefaultListen, Data: DefaultData(getenv), Driver: driverAuto,
-		Grace: 30 * time.Second, MaxInstances: 1000, Parked: defaultParked, MaxQueue: 1000, MaxStarts: 100, StallTimeout: 30 * time.Second, KeepDead: 14 * 24 * time.Hour, MaxDead: 10_000, KeepEvents: 7 * 24 * time.Hour,
+		Grace: 30 * time.Second, MaxInstances: 1000, Parked: defaultParked, MaxQueue: 1000, MaxStarts: 100, StallTimeout: 30 * time.Second, KeepDead: 14 * 24 * time.Hour, MaxDead: 10_000, WarnLogMB: 1024, KeepEvents: 7 * 24 * time.Hour,
 		Path: getenv("PATH"), GoProxy: getenv("GOPROXY"), GoSumDB: getenv("GOSUMDB"), GoNoSumDB: getenv("GONOSUMDB"),
 		GoCache: getenv("LAMBENT_GOCACHE"), GoModCache: getenv("LAMBENT_GOMODCACHE"),
 		Gateway:   []string{self(), "gateway"},
@@ -184,6 +185,8 @@ func (c *Config) Validate() error {
 		return bad("--max-root %d is outside 1 to %d", c.MaxRootMB, 1<<20)
 	case c.KeepDead < time.Hour || c.KeepDead > 10*365*24*time.Hour:
 		return bad("--keep-dead %v is outside 1h to 87600h", c.KeepDead)
+	case c.WarnLogMB < 1 || c.WarnLogMB > 1<<30:
+		return bad("--warn-log %d is not a number of MB, of 1 at least", c.WarnLogMB)
 	case c.MaxDead < 1 || c.MaxDead > 1_000_000:
 		return bad("--max-dead %d is outside 1 to 1000000", c.MaxDead)
 	case c.KeepEvents < time.Minute || c.KeepEvents > 10*365*24*time.Hour:

@@ -46,7 +46,7 @@ func (s *Server) openTriggers(ctx context.Context) (err error) {
 	s.triggers, err = trigger.Open(ctx, trigger.Config{
 		Invoker: s.dispatch, Store: s.store, Queue: s.queue, History: history,
 		Sources: map[string]source.Source{
-			"schedule": cron.Source{}, "bucket": s.objects, "postgres": &postgres.Source{}, "mysql": &mysql.Source{}, "queue": &queues.Source{Queues: s.queues},
+			"schedule": cron.Source{}, "bucket": s.objects, "postgres": s.postgres(), "mysql": &mysql.Source{}, "queue": &queues.Source{Queues: s.queues},
 			"kafka":    broker.New(kafka.Driver{}),
 			"mqtt":     broker.New(mqtt.Driver{}),
 			"nats":     broker.New(nats.Driver{}),
@@ -80,6 +80,13 @@ func (s *Server) openTriggers(ctx context.Context) (err error) {
 		return s.triggers.Close(ctx)
 	})
 	return nil
+}
+
+// postgres watches databases of PostgreSQL.
+func (s *Server) postgres() *postgres.Source {
+	return &postgres.Source{MaxRetained: int64(s.cfg.WarnLogMB) << 20, Warn: func(t *lambent.Trigger, what string) {
+		s.log.Warn("a trigger's database is to be looked after", "project", t.Target.Project, "function", t.Target.Function, "trigger", t.ID, "database", t.Database.Masked(), "warning", what)
+	}}
 }
 
 // sendMessage puts one into a queue.

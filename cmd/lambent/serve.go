@@ -50,6 +50,7 @@ func serveCommand(p *program) *cobra.Command {
 	f.DurationVar(&cfg.KeepEvents, "keep-events", cfg.KeepEvents, "how long events are kept to be replayed, of which there is 1 GB at most")
 	f.DurationVar(&cfg.KeepDead, "keep-dead", cfg.KeepDead, "how long dead letters are kept: asynchronous calls that failed for good")
 	f.IntVar(&cfg.MaxDead, "max-dead", cfg.MaxDead, "dead letters that are kept of one function, 640 MB at most; of more, the oldest are removed")
+	f.IntVar(&cfg.WarnLogMB, "warn-log", cfg.WarnLogMB, "MB of its log that a PostgreSQL may keep for a trigger before trigger list and the server's log warn of it")
 	f.IntVar(&cfg.MaxRootMB, "max-root", cfg.MaxRootMB, "MB that one runtime may take that is added, unpacked; and its packages")
 	f.StringArrayVar(&cfg.Hosts, "host", nil, "a name that clients may call this server by, beside localhost; may be repeated")
 	f.StringVar(&cfg.TLSCert, "tls-cert", "", "serve HTTPS with this certificate (PEM)")

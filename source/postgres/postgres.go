@@ -29,7 +29,16 @@ import (
 )
 
 // A Source watches databases. The zero value is ready.
-type Source struct{ running rows.Running[*watch] }
+type Source struct {
+	// MaxRetained is how many bytes of its log a database may keep for a trigger before that
+	// is warned of, while its disk has room; 0: 1 GB.
+	MaxRetained int64
+
+	// Warn is told when there is something to be looked after, once; nil: nobody is.
+	Warn func(t *lambent.Trigger, what string)
+
+	running rows.Running[*watch]
+}
 
 var (
 	_ source.Source   = (*Source)(nil)
@@ -167,7 +176,7 @@ func (s *Source) Lag(t lambent.Trigger) (source.Lag, bool) {
 
 // Run implements source.Source.
 func (s *Source) Run(ctx context.Context, t lambent.Trigger, sink source.Sink) error {
-	w := &watch{t: &t, d: t.Database, sink: sink, relations: map[uint32]*relation{}, types: map[uint32]form{}}
+	w := &watch{src: s, t: &t, d: t.Database, sink: sink, relations: map[uint32]*relation{}, types: map[uint32]form{}}
 	if err := rows.ReadPosition(ctx, "postgres", &t, sink, &w.from); err != nil {
 		return err
 	}

@@ -372,6 +372,39 @@ func TestIdle(t *testing.T) {
 	}
 }
 
+// What PostgreSQL keeps of its log for a trigger is measured, and warned of while it is over
+// the limit: here for a transaction that stays open, since that is told whole or not at all.
+func TestRetained(t *testing.T) {
+	t.Parallel()
+	pg := databasetest.NewPostgres(t)
+	db := pg.Database(t, orders, `CREATE TABLE other (v text)`)
+	warned := make(chan string, 10)
+	src := &postgres.Source{MaxRetained: 4 << 20, Warn: func(tr *lambent.Trigger, what string) { warned <- tr.ID + " " + what }}
+	w := databasetest.Watch(t, src, lambent.Database{URL: pg.URL(db), Tables: []string{"orders"}})
+	open := pg.Session(t, db)
+	open("BEGIN")
+	open("INSERT INTO orders VALUES (1)")
+	databasetest.Until(t, "it is measured", func() bool {
+		lag, known := src.Lag(w.Trigger)
+		return known && lag.Retained < 4<<20 && lag.Warning == ""
+	})
+	pg.Exec(t, db, `INSERT INTO other SELECT repeat('x', 100) FROM generate_series(1, 50000)`, `CHECKPOINT`)
+	databasetest.Until(t, "it is warned of", func() bool {
+		lag, known := src.Lag(w.Trigger)
+		return known && lag.Retained > 4<<20 && strings.Contains(lag.Warning, "MB of its log for the trigger")
+	})
+	open("COMMIT")
+	w.Wait(1)
+	databasetest.Until(t, "all is well", func() bool {
+		pg.Exec(t, db, `CHECKPOINT`) // with which PostgreSQL sees from where it needs its log
+		lag, known := src.Lag(w.Trigger)
+		return known && lag.Retained < 4<<20 && lag.Warning == ""
+	})
+	if got := <-warned; !strings.HasPrefix(got, w.Trigger.ID+" PostgreSQL keeps ") || len(warned) > 0 {
+		t.Errorf("%q, and %d more", got, len(warned))
+	}
+}
+
 // What cannot be watched is refused before it is kept, with what mends it.
 func TestRefusals(t *testing.T) {
 	t.Parallel()

@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strconv"
@@ -27,12 +28,12 @@ const (
 	// asked for one each tick.
 	silence = 45 * time.Second
 
-	// heavy is how much of its log a slot may have PostgreSQL keep before that is warned of.
-	heavy = 1 << 30
+	maxRetained = 1 << 30 // where Source.MaxRetained is not said
 )
 
 // A watch is one run of a trigger: connections, and what was told on them.
 type watch struct {
+	src       *Source
 	t         *lambent.Trigger
 	d         *lambent.Database
 	sink      source.Sink
@@ -208,12 +209,16 @@ func (s *stream) measure(ctx context.Context) error {
 	switch {
 	case status == "unreserved" || status == "lost":
 		lag.Warning = "PostgreSQL is about to throw away log that the trigger has not read: raise max_slot_wal_keep_size"
-	case retained > heavy:
-		lag.Warning = fmt.Sprintf("PostgreSQL keeps %d MB of its log for the trigger", retained>>20)
+	case retained > cmp.Or(s.src.MaxRetained, maxRetained):
+		lag.Warning = fmt.Sprintf("PostgreSQL keeps %d MB of its log for the trigger, which its disk is to have room for: is the function slow, or a transaction open?", retained>>20)
 	}
 	s.mu.Lock()
+	news := lag.Warning != "" && s.lag.Warning == ""
 	s.lag, s.known = lag, true
 	s.mu.Unlock()
+	if news && s.src.Warn != nil {
+		s.src.Warn(s.t, lag.Warning)
+	}
 	return nil
 }
 
