@@ -81,7 +81,7 @@ func (q *Queue) BlockWrites() (release func()) {
 }
 
 // FakeDisk returns what makes the disk of a queue look as large and as free as it
-// is told.
+// is told. It is for a queue into which nothing was put yet.
 func (q *Queue) FakeDisk(total uint64) (free func(uint64)) {
 	var left atomic.Uint64
 	left.Store(total)

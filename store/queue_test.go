@@ -357,6 +357,7 @@ func TestQueueOwners(t *testing.T) {
 func TestQueueRefuses(t *testing.T) {
 	t.Parallel()
 	q := openQueue(t, t.TempDir(), store.QueueOptions{LaneItems: 3, Items: 5, Bytes: 1 << 20, LaneBytes: 8 << 20})
+	free := q.FakeDisk(1000 << 30)
 	long := strings.Repeat("x", 256)
 	for _, bad := range []store.Item{
 		{Lane: "a"}, {ID: long, Lane: "a"}, {ID: "1"}, {ID: "1", Lane: long}, {ID: "1", Lane: "a", Attempt: -1},
@@ -413,7 +414,6 @@ func TestQueueRefuses(t *testing.T) {
 	_, err = q.Add(t.Context(), store.Item{ID: "big", Lane: "b", Payload: make([]byte, store.MaxPayloadBytes)})
 	wantKind(t, err, lambent.NoSpace)
 	// The disk's: new work is refused, what is there goes on.
-	free := q.FakeDisk(1000 << 30)
 	free(49 << 30)
 	_, err = q.Add(t.Context(), store.Item{ID: "3", Lane: "b"})
 	wantKind(t, err, lambent.NoSpace)
@@ -433,8 +433,8 @@ func TestQueueFullDisk(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	q := openQueue(t, dir, store.QueueOptions{})
-	add(t, q, store.Item{ID: "1", Lane: "a"}, store.Item{ID: "2", Lane: "a"})
 	free := q.FakeDisk(1 << 40)
+	add(t, q, store.Item{ID: "1", Lane: "a"}, store.Item{ID: "2", Lane: "a"})
 	free(1 << 20)
 	if err := next(t, q).Done(); err != nil {
 		t.Fatal(err)
