@@ -54,6 +54,10 @@ type Options struct {
 	MemoryMB int // of one sandbox; 0: 2048
 	AtOnce   int // sandboxes; 0: 2
 
+	// GoMemoryMB is what each process of the go command may have, which is in no sandbox;
+	// 0: 2048. The largest packages that people use need more than 1024.
+	GoMemoryMB int
+
 	Logger *slog.Logger // nil: nowhere
 
 	Proxy   string // GOPROXY; empty: the toolchain's own default
@@ -100,7 +104,7 @@ func New(o Options) (*Builder, error) {
 	if o.Timeout == 0 {
 		o.Timeout = defaultTimeout
 	}
-	o.MemoryMB, o.AtOnce = cmp.Or(o.MemoryMB, 2048), cmp.Or(o.AtOnce, 2)
+	o.MemoryMB, o.GoMemoryMB, o.AtOnce = cmp.Or(o.MemoryMB, 2048), cmp.Or(o.GoMemoryMB, 2048), cmp.Or(o.AtOnce, 2)
 	b := &Builder{options: o, log: cmp.Or(o.Logger, slog.New(slog.DiscardHandler)), cache: &cache{filepath.Join(o.CacheDir, "installed")}, turns: newTurns(o.AtOnce)}
 	if err := errors.Join(os.MkdirAll(b.cache.dir, 0o700), os.MkdirAll(b.logs(), 0o700)); err != nil {
 		return nil, diskError(err)

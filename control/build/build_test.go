@@ -248,6 +248,21 @@ func TestTimeLimit(t *testing.T) {
 
 // The toolchain sees none of this process's environment, and a flood of output
 // is cut.
+// What a compiler needs is up to the source, and bounded.
+func TestGoMemory(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("other systems do not count it")
+	}
+	o := options(t)
+	o.GoMemoryMB = 256
+	table := strings.Repeat("1, ", 400_000)
+	src := source(t, "go.mod", "module x\n\ngo 1.21\n", "main.go", "package main\n\nvar table = [...]any{"+table+"}\n\nfunc main() { println(len(table)) }\n")
+	_, err := made(t, o, build.Request{Kind: "go"}, src, io.Discard)
+	if !lambent.Is(err, lambent.Broken) || !strings.Contains(err.Error(), "go build needs more than the 256 MB of memory") {
+		t.Errorf("Build = %v", err)
+	}
+}
+
 func TestEnvironmentAndOutput(t *testing.T) {
 	t.Setenv("LAMBENT_TOKEN", "hush")
 	t.Setenv("GOFLAGS", "-toolexec=evil")

@@ -10,6 +10,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -44,7 +46,7 @@ func (b *Builder) buildGo(ctx context.Context, src, out string, progress io.Writ
 	if err != nil {
 		return lambent.Errorf(lambent.Internal, goOp, "%w", err)
 	}
-	run := &goRun{tool: tool, dir: src, env: b.goEnv(home, cache), progress: progress}
+	run := &goRun{tool: tool, dir: src, env: b.goEnv(home, cache), memoryMB: b.options.GoMemoryMB, progress: progress}
 	if info, err := os.Lstat(filepath.Join(src, "go.mod")); err != nil || !info.Mode().IsRegular() {
 		return lambent.Errorf(lambent.Broken, goOp, "there is no go.mod beside the source").WithHint("go mod init NAME && go mod tidy")
 	}
@@ -106,6 +108,7 @@ func (b *Builder) goEnv(home, cache string) []string {
 type goRun struct {
 	tool, dir string
 	env       []string
+	memoryMB  int // of each process
 	progress  io.Writer
 }
 
@@ -131,8 +134,10 @@ const maxOutput = 256 << 10
 
 func (r *goRun) do(ctx context.Context, stdout io.Writer, args ...string) error {
 	said := &output{to: r.progress, left: maxOutput}
-	cmd := exec.CommandContext(ctx, r.tool, args...)
-	cmd.Dir, cmd.Env = r.dir, append(r.env, "PWD="+r.dir)
+	// What a compiler takes is up to the source.
+	shell := []string{"-c", `ulimit -d "$0"; exec "$@"`, strconv.Itoa(r.memoryMB << 10), r.tool}
+	cmd := exec.CommandContext(ctx, "/bin/sh", append(shell, args...)...)
+	cmd.Dir, cmd.Env = r.dir, append(r.env, "PWD="+r.dir, "GOMEMLIMIT="+strconv.Itoa(r.memoryMB*3/4)+"MiB")
 	cmd.Stdout, cmd.Stderr = stdout, said
 	// The compiler and the linker are children of the go command.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -151,8 +156,17 @@ func (r *goRun) do(ctx context.Context, stdout io.Writer, args ...string) error 
 	if _, exited := errors.AsType[*exec.ExitError](err); !exited {
 		return lambent.Errorf(lambent.Internal, goOp, "%w", err)
 	}
+	if outOfMemory.MatchString(said.kept.String()) {
+		return lambent.Errorf(lambent.Broken, goOp, "go build needs more than the %d MB of memory that it has here", r.memoryMB).
+			WithHint("CGO_ENABLED=0 go build -o bootstrap . && lambent deploy")
+	}
 	return explain(said.kept.String(), err)
 }
+
+// outOfMemory is how the toolchain's programs end that may have no more of it, or that
+// the kernel ends for want of it. Go's runtime does not look everywhere whether it has
+// got what it asked for.
+var outOfMemory = regexp.MustCompile(`(?m)^fatal error: .*(out of memory|cannot allocate memory)|^SIGSEGV: segmentation violation|: signal: killed$`)
 
 // checkReplacements refuses `replace` directives that lead out of the source:
 // on the author's machine they find a module beside this one, on the server they

