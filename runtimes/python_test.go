@@ -92,6 +92,7 @@ var pythonCases = map[string]call{
 	"os._exit":           python("import os", "print('bye')", "os._exit(4)"),
 	"interrupt":          python("raise KeyboardInterrupt('x')"),
 	"killed":             python("import os, signal", "os.kill(os.getpid(), signal.SIGTERM)"),
+	"no descriptor left": python("import os, resource", "resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))", "while True:", "    os.dup(0)").sent(one[0], one[0]),
 	"atexit":             python("import atexit, sys", "atexit.register(print, 'at exit')", "sys.exit(0)"),
 
 	// Failures of loading.
@@ -215,7 +216,8 @@ func TestPythonIsAWS(t *testing.T) {
 		transported[name] = s.transportOnly()
 	}
 	differs := map[string]string{
-		"not callable": "AWS's fails each invocation: ours fails the load, as Node.js's does, so that such a deploy is refused",
+		"no descriptor left": "AWS's cannot read the line of the source: ours has kept a descriptor",
+		"not callable":       "AWS's fails each invocation: ours fails the load, as Node.js's does, so that such a deploy is refused",
 	}
 	for _, name := range caseNames(pythonCases) {
 		t.Run(name, func(t *testing.T) {

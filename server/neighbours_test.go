@@ -96,3 +96,29 @@ func rss(t *testing.T) (bytes int64) {
 	}
 	return resident * int64(os.Getpagesize())
 }
+
+// Code that has taken all descriptors gets its error, and its instance goes on: also where
+// no rehearsal has loaded what failures need.
+func TestNoDescriptorLeft(t *testing.T) {
+	if os.Geteuid() != 0 {
+		if os.Getenv("LAMBENT_TEST_REQUIRE") == "1" {
+			t.Fatal("needs root")
+		}
+		t.Skip("needs root: nothing is limited without")
+	}
+	s := servertest.Start(t, func(c *server.Config) { c.Driver, c.Parked = "namespace", 0 })
+	s.Python(t, "python", servertest.Bombs)
+	s.Node(t, "node", "export const handler = async () => { for (;;) (await import('node:fs')).openSync('/dev/null') }\n")
+	for name, said := range map[string]string{"python": "Too many open files", "node": "EMFILE: too many open files"} {
+		for i := range 3 {
+			var answer bytes.Buffer
+			o, err := s.Client.Invoke(t.Context(), client.InvokeRequest{Name: name, Payload: strings.NewReader(`"descriptors"`), Length: -1, Usage: true}, &answer)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if o.Fault != lambent.FaultHandler || !strings.Contains(answer.String(), said) || o.Usage.Cold { // the instance of the deploy serves all
+				t.Errorf("%s, call %d: fault %q, cold %v: %s", name, i, o.Fault, o.Usage.Cold, &answer)
+			}
+		}
+	}
+}

@@ -38,6 +38,19 @@ def part(name):
     return PARTS[name]
 
 
+SPARE = []  # a descriptor that is kept for code that takes all others: its failure, and lines of its source, are in files
+
+
+def failures():
+    """Returns the part for failures."""
+    while SPARE:
+        try:
+            os.close(SPARE.pop())
+        except OSError:
+            pass  # the code closed it
+    return part("errors")
+
+
 class Fault(Exception):
     """A failure in the platform's words: its type is a Runtime.* name, not a class's."""
 
@@ -417,9 +430,9 @@ def serve(connection, handler, encoder, log_encoder):
             event = unmarshal(body, headers.get("content-type"))
             result, content_type = marshal(encoder, handler(event, context))
         except Exception as e:  # SystemExit and KeyboardInterrupt end the process, as on AWS
-            error = part("errors").error_of(e, request_id)
+            error = failures().error_of(e, request_id)
         if error is not None:
-            part("errors").log_error(error, log_encoder)
+            failures().log_error(error, log_encoder)
         flush()
         if error is None:
             # Text that UTF-8 cannot hold, a lone surrogate, ends the process, as on AWS.
@@ -496,11 +509,13 @@ def run(connection):
     os.chdir(task["task"])
     if task.get("concurrency", 1) > 1:
         part("lanes").divide(connection)
+    if not SPARE:
+        SPARE.append(os.dup(FD))
     try:
         handler = load(task["handler"])
     except Exception as e:
-        error = part("errors").error_of(e)
-        part("errors").log_error(error, log_encoder)
+        error = failures().error_of(e)
+        failures().log_error(error, log_encoder)
         flush()
         connection.post("init/error", encoder.encode(error).encode(), b"application/json", error["errorType"])
         connection.receive()

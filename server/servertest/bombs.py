@@ -3,6 +3,10 @@ import os
 import signal
 
 
+def nothing():
+    """What a neighbour takes that only is called as often."""
+
+
 def forks():
     while True:
         if os.fork() == 0:
@@ -48,4 +52,4 @@ def log():
 
 
 def handler(event, context):
-    return {f.__name__: f for f in (forks, memory, child, disk, files, descriptors, log)}[event]()
+    return {f.__name__: f for f in (nothing, forks, memory, child, disk, files, descriptors, log)}[event]()
