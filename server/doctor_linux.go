@@ -55,6 +55,7 @@ func hostFindings(data string) []Finding {
 	feature("cgroups", version != "", detail, "")
 	out = append(out, swapFinding(read("/proc/swaps"), "/sys/fs/cgroup"))
 	out = append(out, pollFinding("/sys")...)
+	out = append(out, consoleFinding("/proc")...)
 	max := strings.TrimSpace(read("/proc/sys/user/max_user_namespaces"))
 	feature("user namespaces", max != "" && max != "0", "at most "+max, "sysctl user.max_user_namespaces=65536")
 	feature("seccomp filters", strings.Contains(read("/proc/sys/kernel/seccomp/actions_avail"), "errno"), "by user programs", "")
@@ -98,6 +99,30 @@ func pollFinding(sys string) []Finding {
 	if strings.TrimSpace(read(file)) == "0" {
 		f.State, f.Detail = Absent, "sleep at once, where Linux would have them look for work for 0.2 ms: a call to a warm function takes half as long again"
 		f.Mend = "echo 200000 | sudo tee " + file
+	}
+	return []Finding{f}
+}
+
+// consoleFinding tells of a kernel that prints its errors on a serial line, of what is below
+// /proc: to write one there takes milliseconds, for which a processor does nothing else.
+func consoleFinding(proc string) []Finding {
+	var lines []string
+	for console := range strings.Lines(read(filepath.Join(proc, "consoles"))) { // ttyS0  -W- (EC  p a)  4:64
+		name, flags, _ := strings.Cut(console, " ")
+		if serial := strings.HasPrefix(name, "ttyS") || strings.HasPrefix(name, "ttyAMA"); serial && strings.Contains(flags, "(E") {
+			lines = append(lines, name)
+		}
+	}
+	if len(lines) == 0 {
+		return nil
+	}
+	const level = 3 // of errors
+	file := filepath.Join(proc, "sys/kernel/printk")
+	f := Finding{"kernel", "console", Good, "errors are kept off " + strings.Join(lines, ", "), ""}
+	var below int // what is printed
+	if _, err := fmt.Sscan(read(file), &below); err == nil && below > level {
+		f.State, f.Detail = Absent, "errors are printed on "+strings.Join(lines, ", ")+", a serial line: when a function is ended for its memory a processor stands still for milliseconds"
+		f.Mend = fmt.Sprintf("echo %d | sudo tee %s   (kernel.printk in /etc/sysctl.d)", level, file)
 	}
 	return []Finding{f}
 }

@@ -63,3 +63,33 @@ func TestPollFinding(t *testing.T) {
 		}
 	}
 }
+
+func TestConsoleFinding(t *testing.T) {
+	for _, c := range []struct {
+		consoles, printk string
+		want             []State
+	}{
+		{"tty0                 -WU (EC  p  )    4:1\n", "7\t4\t1\t7\n", nil},
+		{"ttyS0                -W- (EC  p a)    4:64\n", "4\t4\t1\t7\n", []State{Absent}},
+		{"tty0  -WU (EC  p  )    4:1\nttyAMA0                -W- (E   p a)    204:64\n", "7\t4\t1\t7\n", []State{Absent}},
+		{"ttyS0                -W- (EC  p a)    4:64\n", "3\t4\t1\t7\n", []State{Good}},
+		{"ttyS0                -W- (    p a)    4:64\n", "7\t4\t1\t7\n", nil}, // it is not used
+	} {
+		dir := t.TempDir()
+		if err := os.MkdirAll(filepath.Join(dir, "sys/kernel"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		for name, text := range map[string]string{"consoles": c.consoles, "sys/kernel/printk": c.printk} {
+			if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var got []State
+		for _, f := range consoleFinding(dir) {
+			got = append(got, f.State)
+		}
+		if !slices.Equal(got, c.want) {
+			t.Errorf("%+v: %v", c, got)
+		}
+	}
+}

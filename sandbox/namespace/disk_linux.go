@@ -236,6 +236,9 @@ func (d *disk) reusable() bool {
 // workshop.
 func (d *disk) remove() {
 	if d.dir != nil {
+		// That it is shut down the kernel calls an alert, which a console on a serial line takes
+		// milliseconds to print, for which a processor hears nothing else.
+		_ = os.WriteFile("/sys/fs/ext4/"+filepath.Base(d.device.Name())+"/msg_ratelimit_burst", []byte("0"), 0)
 		// Nobody wants what is not written yet.
 		flags := uint32(2)          // EXT4_GOING_FLAGS_NOLOGFLUSH
 		const shutdown = 0x8004587d // EXT4_IOC_SHUTDOWN

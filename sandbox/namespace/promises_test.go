@@ -346,3 +346,55 @@ func TestTimeZones(t *testing.T) {
 		t.Error("/etc/localtime is another than the machine's")
 	}
 }
+
+// The end of a sandbox that has written to its disk is no news on the machine's console: what
+// goes there may hold up a processor for as long as a serial line takes.
+func TestEndIsNoNews(t *testing.T) {
+	needRoot(t)
+	kmsg, err := unix.Open("/dev/kmsg", unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		missing(t, "needs the kernel's messages: "+err.Error())
+	}
+	defer unix.Close(kmsg)
+	if _, err := unix.Seek(kmsg, 0, io.SeekEnd); err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	d, err := namespace.New(namespace.Options{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	b := run(t, d, 128, nil, "/bin/sh", "-c", "echo x >/tmp/x")
+	var disks []string
+	files, _ := filepath.Glob("/sys/block/loop*/loop/backing_file")
+	for _, f := range files {
+		if name, _ := os.ReadFile(f); strings.HasPrefix(string(name), dir) {
+			disks = append(disks, strings.Split(f, "/")[3])
+		}
+	}
+	if len(disks) == 0 {
+		t.Fatal("there is no disk")
+	}
+	<-b.Done()
+	if err := b.Destroy(); err != nil {
+		t.Fatal(err)
+	}
+	const notice = 5 // and what is below: warnings, errors, ...
+	for record := make([]byte, 8192); ; {
+		n, err := unix.Read(kmsg, record)
+		if err == unix.EPIPE { // others have more to say than it keeps
+			continue
+		}
+		if err != nil {
+			break // that is all
+		}
+		var priority int
+		_, _ = fmt.Sscanf(string(record[:n]), "%d,", &priority)
+		for _, disk := range disks {
+			if priority&7 < notice && strings.Contains(string(record[:n]), "("+disk+")") {
+				t.Errorf("the kernel says: %s", record[:n])
+			}
+		}
+	}
+}
