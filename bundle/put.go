@@ -157,7 +157,7 @@ func (s *spool) Write(p []byte) (int, error) {
 		return 0, s.err
 	case s.size+int64(len(p)) > s.max:
 		s.err = lambent.Errorf(lambent.TooLarge, s.op, "the archive is over the limit of %d MB", s.max>>20).
-			WithHint("leave out what the function does not need, or move dependencies into a layer")
+			WithHint("leave out what the function does not need, or have the runtime bring it: lambent runtime add RUNTIME --packages ...")
 		return 0, s.err
 	}
 	s.hash.Write(p)

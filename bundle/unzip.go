@@ -140,5 +140,5 @@ func special(kind fs.FileMode) string {
 
 func tooBig(op string, limit int64) error {
 	return lambent.Errorf(lambent.TooLarge, op, "unpacked, the code is over the limit of %d MB", limit>>20).
-		WithHint("leave out what the function does not need, or move dependencies into a layer")
+		WithHint("leave out what the function does not need, or have the runtime bring it: lambent runtime add RUNTIME --packages ...")
 }

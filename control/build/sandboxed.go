@@ -345,7 +345,7 @@ func (b *Builder) run(ctx context.Context, rt lambent.Runtime, task sandbox.Task
 		return exit, ended(ctx)
 	case n >= limit:
 		return exit, lambent.Errorf(lambent.TooLarge, op, "what the build makes is over the limit of %d MB", most>>20).
-			WithHint("leave out what the function does not need, or move dependencies into a layer")
+			WithHint("leave out what the function does not need, or have the runtime bring it: lambent runtime add RUNTIME --packages ...")
 	case err != nil:
 		return exit, diskError(err)
 	}

@@ -43,11 +43,11 @@ func untar(ctx context.Context, r io.ReadSeeker, dir string, maxBytes int64, max
 		}
 		if maxBytes -= h.Size; maxBytes < 0 {
 			return lambent.Errorf(lambent.TooLarge, op, "what the build makes is over the limit of a function's size").
-				WithHint("leave out what the function does not need, or move dependencies into a layer")
+				WithHint("leave out what the function does not need, or have the runtime bring it: lambent runtime add RUNTIME --packages ...")
 		}
 		if maxFiles--; maxFiles < 0 {
 			return lambent.Errorf(lambent.TooLarge, op, "what the build makes has more files than a function may have").
-				WithHint("leave out what the function does not need, or move dependencies into a layer")
+				WithHint("leave out what the function does not need, or have the runtime bring it: lambent runtime add RUNTIME --packages ...")
 		}
 		if err := entry(root, h, t); err != nil {
 			var full *lambent.Error
