@@ -29,6 +29,10 @@ type Database struct {
 	// Snapshot begins with the rows that there are, each as one that is inserted.
 	Snapshot bool `json:"snapshot,omitempty"`
 
+	// Shape is what functions of Lambda's get: empty is lambent's own, in which all is that
+	// is known, and [ShapeDynamoDB] that of DynamoDB's streams.
+	Shape string `json:"shape,omitempty"`
+
 	Certificates // which have [Database.TLSMode] be the strictest, if the URL says nothing of it
 }
 
@@ -54,6 +58,13 @@ const (
 	EventRowDeleted     = "dev.lambent.row.deleted"
 	EventTableTruncated = "dev.lambent.table.truncated"
 )
+
+// ShapeDynamoDB has a change of a row look like one of an item of DynamoDB's: its values are S,
+// N, BOOL, NULL, L and M as their JSON is a text, a number and so on. It has no truncate.
+const ShapeDynamoDB = "dynamodb"
+
+// RowShape is the extension of such an event that says so.
+const RowShape = "rowshape"
 
 // A databaseEngine is what answers at URLs of a scheme.
 type databaseEngine struct {
@@ -174,6 +185,12 @@ func (d *Database) Validate() error {
 			return refuse("%q is none of the operations %s", o, strings.Join(DatabaseOperations, ", "))
 		}
 	}
+	switch {
+	case d.Shape != "" && d.Shape != ShapeDynamoDB:
+		return refuse("%.32q is no shape of changes: there is %s, and without one lambent's own", d.Shape, ShapeDynamoDB)
+	case d.Shape != "" && slices.Contains(d.Operations, "truncate"):
+		return refuse("changes of the shape %s have no truncate: leave it out of the operations", d.Shape)
+	}
 	if d.Snapshot && !d.Wants("insert") {
 		return refuse("a snapshot is of inserts, which are not among the operations")
 	}
@@ -207,5 +224,8 @@ func (d *Database) validateTLS(query url.Values) error {
 
 // Wants reports whether changes of that kind are to be events.
 func (d *Database) Wants(operation string) bool {
-	return len(d.Operations) == 0 || slices.Contains(d.Operations, operation)
+	if len(d.Operations) == 0 {
+		return d.Shape == "" || operation != "truncate"
+	}
+	return slices.Contains(d.Operations, operation)
 }

@@ -58,6 +58,7 @@ type Database struct {
 	Columns    []string `json:"columns,omitempty"`    // Those that events have, beside the key's; not there: all
 	Operations []string `json:"operations,omitempty"` // Of insert, update, delete and truncate; not there: all
 	Snapshot   bool     `json:"snapshot,omitempty"`   // Begin with the rows that there are, each as one that is inserted
+	Shape      string   `json:"shape,omitempty"`      // What functions of Lambda's get: dynamodb; not there: lambent's own
 
 	lambent.Certificates
 }

@@ -57,6 +57,7 @@ type Database struct {
 	Columns    []string `json:"columns,omitempty" doc:"Those that events have, beside the key's; not there: all"`
 	Operations []string `json:"operations,omitempty" enum:"insert,update,delete,truncate" doc:"Of which kinds changes are; not there: all"`
 	Snapshot   bool     `json:"snapshot,omitempty" doc:"Begin with the rows that there are, each as one that is inserted"`
+	Shape      string   `json:"shape,omitempty" enum:"dynamodb" doc:"What functions of Lambda's get: dynamodb is what DynamoDB's streams have; not there: lambent's own, which has all"`
 
 	Certificates
 }
@@ -204,7 +205,7 @@ func triggerOf(st *trigger.Status) Trigger {
 		t.Batch, t.Waiting = &Batch{Size: b.Size, WindowMS: b.Window.Milliseconds(), Parallel: b.Parallel}, st.Waiting
 	}
 	if d := st.Database; d != nil {
-		t.Database = &Database{URL: d.Masked(), Tables: d.Tables, Columns: d.Columns, Operations: d.Operations, Snapshot: d.Snapshot, Certificates: certificatesOf(d.Certificates)}
+		t.Database = &Database{URL: d.Masked(), Tables: d.Tables, Columns: d.Columns, Operations: d.Operations, Snapshot: d.Snapshot, Shape: d.Shape, Certificates: certificatesOf(d.Certificates)}
 	}
 	if l := st.Lag; l != nil {
 		t.Lag = &Lag{BehindMS: l.Behind.Milliseconds(), Waiting: l.Waiting, RetainedBytes: l.Retained, Warning: l.Warning}
@@ -242,7 +243,7 @@ func (r *SourceRequest) root() (t lambent.Trigger) {
 		t.Input = new(lambent.Input(*in))
 	}
 	if d := r.Database; d != nil {
-		t.Database = &lambent.Database{URL: d.URL, Tables: d.Tables, Columns: d.Columns, Operations: d.Operations, Snapshot: d.Snapshot, Certificates: lambent.Certificates(d.Certificates)}
+		t.Database = &lambent.Database{URL: d.URL, Tables: d.Tables, Columns: d.Columns, Operations: d.Operations, Snapshot: d.Snapshot, Shape: d.Shape, Certificates: lambent.Certificates(d.Certificates)}
 	}
 	return t
 }

@@ -66,7 +66,7 @@ func (p *program) database(on *detect.On) (*client.Database, error) {
 		return nil, err
 	}
 	certificates, err := p.certificatesOn(on)
-	return &client.Database{URL: url, Tables: on.Table, Columns: on.Columns, Operations: on.Operations, Snapshot: on.Snapshot, Certificates: certificates}, err
+	return &client.Database{URL: url, Tables: on.Table, Columns: on.Columns, Operations: on.Operations, Snapshot: on.Snapshot, Shape: on.Shape, Certificates: certificates}, err
 }
 
 // broker is whose messages are taken, in the same way.

@@ -43,12 +43,34 @@ queues.
 
 What lambent.toml says in [[on]] tables is added by deploy.
 
+A function of Lambda's gets changes of rows in batches, as ` + "`Records`" + `:
+` + rowExample + `
+old is the row before, as far as the database tells it (PostgreSQL: REPLICA IDENTITY), and new
+the row after; where there is none, or no key, it is null. unchanged are columns that are not
+in new since they stayed as they were and the database did not tell them, omitted those that
+would make the event too large; a row of --snapshot has "snapshot": true, and no index,
+transaction and committed. Types that JSON has not are texts: numeric, integers over 2^53, times,
+and bytes in base64. What a function answers as batchItemFailures are eventIDs. With
+--shape dynamodb it gets what DynamoDB's streams tell instead (INSERT, MODIFY, REMOVE; Keys,
+NewImage and OldImage of S, N, BOOL, NULL, L and M, as the JSON is), without truncate.
+Google's functions get a CloudEvent whose data is that of a record.
+
 A queue keeps its messages itself, and says what becomes of those that fail: as on AWS
 that is nothing of the function's (--attempts, --on-failure), and no dead letter here.
 They are received again after the visibility timeout, until they are too old for the
 queue, which has them go; or, if it has a redrive policy, go to another queue:
   aws sqs set-queue-attributes --queue-url URL --attributes \
     '{"RedrivePolicy": "{\"deadLetterTargetArn\": \"ARN\", \"maxReceiveCount\": 5}"}'`
+
+// rowExample is a change of a row as a function gets it.
+const rowExample = `  {"Records": [{
+    "eventID": "8e5fef0c-60df-8764-ae6a-9b60aa5bcfbd", "eventVersion": "1.0", "eventSource": "lambent:database",
+    "eventName": "dev.lambent.row.updated", "eventTime": "2026-11-27T17:00:00.123456Z", "awsRegion": "us-east-1",
+    "source": "/triggers/0199ad6c-0000-7000-8000-000000000001", "subject": "shop.orders", "partitionKey": "shop.orders/17",
+    "data": {
+      "operation": "update", "schema": "shop", "table": "orders", "key": {"id": 17},
+      "old": {"id": 17, "note": null}, "new": {"id": 17}, "unchanged": ["note"],
+      "position": "0-1-17", "index": 2, "transaction": "0-1-17", "committed": "2026-11-27T17:00:00.123456Z"}}]}`
 
 func triggerCommand(p *program) *cobra.Command {
 	return group(&cobra.Command{Use: "trigger", Short: "What invokes functions", Long: triggerHelp},
@@ -91,6 +113,7 @@ func triggerAddCommand(p *program) *cobra.Command {
 	f.StringSliceVar(&d.Columns, "column", nil, "which columns events have, beside the key's; may be repeated (default: all)")
 	f.StringSliceVar(&d.Operations, "operation", nil, "which of insert, update, delete and truncate (default: all)")
 	f.BoolVar(&d.Snapshot, "snapshot", false, "begin with the rows that there are, each as one that is inserted")
+	f.StringVar(&d.Shape, "shape", "", "dynamodb: functions of Lambda's get changes as DynamoDB's streams tell them (default: lambent's own shape, see above)")
 	f.StringVar(&queue, "queue", "", "a queue of the project whose messages the function takes; it is made if it is not there")
 	f.StringVar(&broker.URL, "broker", "", "messages of a broker: nats://, kafka://, amqp://, mqtt:// or redis://USER:PASSWORD@HOST; with TLS tls:// (NATS), kafkas://, amqps://, mqtts:// or rediss://")
 	f.StringVar(&broker.Topic, "topic", "", "the broker's topic, subject, queue, topic filter or stream")
@@ -176,7 +199,7 @@ var sourceFlags = []struct {
 }{
 	{"schedule", []string{"zone", "jitter", "skip-missed"}},
 	{"bucket", []string{"prefix", "suffix", "events"}},
-	{"database", []string{"table", "column", "operation", "snapshot", "ca", "cert", "key"}},
+	{"database", []string{"table", "column", "operation", "snapshot", "shape", "ca", "cert", "key"}},
 	{"queue", nil},
 	{"broker", []string{"topic", "group", "from", "ca", "cert", "key"}},
 	{"pattern", nil},

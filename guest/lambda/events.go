@@ -41,6 +41,10 @@ func eventsEvent(inv *lambent.Invocation) ([]byte, error) {
 		if shape, err = brokerEvent(inv); err != nil {
 			return nil, err
 		}
+	case inv.Source == "database" && len(inv.Events) > 0 && inv.Events[0].Extensions[lambent.RowShape] == lambent.ShapeDynamoDB:
+		if shape, err = dynamoDBEvent(inv); err != nil {
+			return nil, err
+		}
 	case !single(inv.Source):
 		shape = records(inv)
 	case len(inv.Events) == 1:

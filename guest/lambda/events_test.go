@@ -94,6 +94,38 @@ func TestSQSEvent(t *testing.T) {
 	}
 }
 
+// The values of a row are attributes of DynamoDB's, which AWS's own type reads.
+func TestDynamoDBAttributes(t *testing.T) {
+	t.Parallel()
+	data := `{"operation":"insert","schema":"public","table":"t","key":null,"old":null,"new":{"big":"9007199254740993","flag":true,"json":{"a":[1.50,null,"x",{"b":false}]},"n":-12.340,"none":null,"text":"<ü>"},"position":"0/1"}`
+	e := lambent.Event{ID: "e1", Type: lambent.EventRowInserted, Time: time.Unix(1_700_000_000, 0), Extensions: map[string]string{lambent.RowShape: lambent.ShapeDynamoDB}, Data: []byte(data)}
+	inv := &lambent.Invocation{Source: "database", Target: lambent.Name{Project: lambent.DefaultProject, Function: "f"}, Events: []lambent.Event{e}}
+	got, err := eventsEvent(inv)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := `"dynamodb":{"ApproximateCreationDateTime":1700000000,"NewImage":{"big":{"S":"9007199254740993"},"flag":{"BOOL":true},` +
+		`"json":{"M":{"a":{"L":[{"N":"1.50"},{"NULL":true},{"S":"x"},{"M":{"b":{"BOOL":false}}}]}}},"n":{"N":"-12.340"},"none":{"NULL":true},"text":{"S":"<ü>"}},"SequenceNumber":"e1",`
+	if !strings.Contains(string(got), want) {
+		t.Errorf("got %s\nwant in it %s", got, want)
+	}
+	var aws awsevents.DynamoDBEvent
+	if err := json.Unmarshal(got, &aws); err != nil {
+		t.Fatal(err)
+	}
+	if again, err := json.Marshal(aws); err != nil || !equalJSON(t, again, got) {
+		t.Errorf("AWS's type makes of it %s, %v", again, err)
+	}
+	for _, bad := range []lambent.Event{
+		{ID: "e", Type: lambent.EventTableTruncated, Extensions: e.Extensions, Data: []byte(`{}`)}, {ID: "e", Type: lambent.EventRowInserted, Extensions: e.Extensions, Data: []byte(`x`)},
+	} {
+		inv.Events = []lambent.Event{bad}
+		if _, err := eventsEvent(inv); !lambent.Is(err, lambent.Invalid) {
+			t.Errorf("%+v: %v", bad, err)
+		}
+	}
+}
+
 // Of a source that has batches there is a list, of one event too.
 func TestRecords(t *testing.T) {
 	t.Parallel()

@@ -74,6 +74,7 @@ type On struct {
 	Columns     []string          `toml:"columns"`
 	Operations  []string          `toml:"operations"`
 	Snapshot    bool              `toml:"snapshot"`
+	Shape       string            `toml:"shape"`
 	Topic       string            `toml:"topic"`
 	Group       string            `toml:"group"`
 	From        string            `toml:"from"`
@@ -183,6 +184,7 @@ var (
 		"columns":      {rule{isList, `a list of columns, such as ["id", "total"]`}, []string{"database"}},
 		"operations":   {rule{isList, `a list of some of "insert", "update", "delete" and "truncate"`}, []string{"database"}},
 		"snapshot":     {rule{isA[bool], `true or false`}, []string{"database"}},
+		"shape":        {rule{isText, `"dynamodb"`}, []string{"database"}},
 		"topic":        {rule{isText, `a topic, subject, queue or stream in quotes`}, []string{"broker"}},
 		"group":        {rule{isText, `the name of a group in quotes`}, []string{"broker"}},
 		"from":         {rule{isText, `"new" or "earliest"`}, []string{"broker"}},
@@ -426,7 +428,7 @@ func (s *Settings) finish(text string, table []string) error {
 			if len(on.Table) == 0 {
 				return fail(text, append(at("on"), "database"), i, `needs a table to watch: table = "orders"`)
 			}
-			d := lambent.Database{URL: on.Database, Tables: on.Table, Columns: on.Columns, Operations: on.Operations, Snapshot: on.Snapshot}
+			d := lambent.Database{URL: on.Database, Tables: on.Table, Columns: on.Columns, Operations: on.Operations, Snapshot: on.Snapshot, Shape: on.Shape}
 			if strings.HasPrefix(d.URL, "$") { // it is known where it is deployed from
 				d.URL = "postgres://user@host/database"
 			}

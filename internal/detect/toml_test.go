@@ -60,6 +60,7 @@ parallel = 2
 database = "$DB"
 table = "orders"
 snapshot = true
+shape = "dynamodb"
 [[on]]
 broker = "$KAFKA"
 topic = "orders"
@@ -79,7 +80,7 @@ parallel = 3
 			{Pattern: `{"source":["shop"]}`},
 			{Bucket: "uploads", Prefix: "photos/", Suffix: ".jpg", Events: []string{"s3:ObjectCreated:*"}},
 			{Queue: "jobs", BatchSize: 5, BatchWindow: time.Second, Parallel: 2},
-			{Database: "$DB", Table: detect.Names{"orders"}, Snapshot: true},
+			{Database: "$DB", Table: detect.Names{"orders"}, Snapshot: true, Shape: "dynamodb"},
 			{Broker: "$KAFKA", Topic: "orders", Group: "billing", From: "earliest", Parallel: 3},
 		},
 	}}

@@ -47,6 +47,9 @@ func (c *Change) event(t *lambent.Trigger) lambent.Event {
 		Source: "/triggers/" + t.ID, Type: eventTypes[c.Operation], Subject: subject, Time: c.Committed.UTC(),
 		DataContentType: "application/json", Data: c.data(), Extensions: map[string]string{"partitionkey": partitionKey(subject, c.Key)},
 	}
+	if shape := t.Database.Shape; shape != "" {
+		e.Extensions[lambent.RowShape] = shape
+	}
 	name := t.ID + " " + c.Position + " " + strconv.Itoa(c.Index)
 	if c.Transaction == "" {
 		row := sha256.Sum256(object(nil, c.New))

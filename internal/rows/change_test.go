@@ -24,7 +24,7 @@ func row(pairs ...string) (row []Column) {
 }
 
 func trigger() *lambent.Trigger {
-	return &lambent.Trigger{ID: "0199ad6c-0000-7000-8000-000000000001", Since: time.Unix(1764000000, 0).UTC()}
+	return &lambent.Trigger{ID: "0199ad6c-0000-7000-8000-000000000001", Since: time.Unix(1764000000, 0).UTC(), Database: &lambent.Database{}}
 }
 
 // changes are some of each kind, as databases tell them.

@@ -108,6 +108,25 @@ func TestOperations(t *testing.T) {
 	}
 }
 
+// What is to look like DynamoDB's has no truncate, and says so.
+func TestShape(t *testing.T) {
+	t.Parallel()
+	pg := databasetest.SharedPostgres(t)
+	db := pg.Database(t, orders)
+	w := watch(t, lambent.Database{URL: pg.URL(db), Tables: []string{"orders"}, Shape: lambent.ShapeDynamoDB})
+	pg.Exec(t, db, `INSERT INTO orders VALUES (1)`, `TRUNCATE orders`, `INSERT INTO orders VALUES (2)`, `DELETE FROM orders`)
+	w.Want(
+		`insert orders {"id":1} - {"id":1,"note":null,"total":null}`,
+		`insert orders {"id":2} - {"id":2,"note":null,"total":null}`,
+		`delete orders {"id":2} {"id":2} -`,
+	)
+	for _, e := range w.Events {
+		if e.Extensions[lambent.RowShape] != lambent.ShapeDynamoDB {
+			t.Errorf("%+v", e)
+		}
+	}
+}
+
 // Every type has a JSON form of which nothing is lost.
 func TestTypes(t *testing.T) {
 	t.Parallel()
