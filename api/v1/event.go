@@ -108,7 +108,7 @@ func (s *service) eventOperations(api huma.API) {
 	}, auth.RoleInvoke, s.publishEvents)
 	operation(s, api, huma.Operation{
 		OperationID: "list-events", Method: http.MethodGet, Path: "/v1/events", Tags: []string{"events"},
-		Summary: "List events that were accepted lately", Description: "Those of a week (serve --keep-events), 1 GB of them at most.",
+		Summary: "List events that were accepted lately", Description: "Those of a week (serve --keep-events), 1 GB of them at most. An event that has invoked its functions may be missing: a crash loses what was to be listed of the last 50 ms, and a disk that does not keep up some more.",
 	}, s.listEvents)
 	operation(s, api, huma.Operation{
 		OperationID: "replay-events", Method: http.MethodPost, Path: "/v1/events/replay", Tags: []string{"events"},
