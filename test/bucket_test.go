@@ -3,6 +3,7 @@ package test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -16,9 +17,13 @@ import (
 	"testing"
 	"time"
 
+	awsevents "github.com/aws/aws-lambda-go/events"
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
 
+	"lambent"
 	"lambent/client"
 	"lambent/test/daemon"
 )
@@ -69,9 +74,6 @@ func TestBucketKillNine(t *testing.T) {
 	if _, err := d.Deploy(t.Context(), "notes", r, nil); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := d.AddTrigger(t.Context(), client.TriggerRequest{Function: "notes", SourceRequest: client.SourceRequest{Bucket: &client.Bucket{Name: "uploads"}}}); err != nil {
-		t.Fatal(err)
-	}
 	key, err := d.CreateToken(t.Context(), client.TokenRequest{Kind: "access_key", Role: "admin"})
 	if err != nil {
 		t.Fatal(err)
@@ -87,6 +89,21 @@ func TestBucketKillNine(t *testing.T) {
 	}
 	c := connect()
 	if _, err := c.CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: bucket}); err != nil {
+		t.Fatal(err)
+	}
+	queues := func() *sqs.Client {
+		o := c.Options()
+		return sqs.New(sqs.Options{BaseEndpoint: o.BaseEndpoint, Region: o.Region, Credentials: o.Credentials})
+	}
+	queue, err := queues().CreateQueue(t.Context(), &sqs.CreateQueueInput{QueueName: new("told")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	arn := "arn:aws:sqs:us-east-1:" + lambent.AccountID(lambent.DefaultProject) + ":told"
+	if _, err := c.PutBucketNotificationConfiguration(t.Context(), &s3.PutBucketNotificationConfigurationInput{Bucket: bucket, SkipDestinationValidation: new(true), NotificationConfiguration: &types.NotificationConfiguration{
+		LambdaFunctionConfigurations: []types.LambdaFunctionConfiguration{{LambdaFunctionArn: new("notes"), Events: []types.Event{"s3:ObjectCreated:*"}}},
+		QueueConfigurations:          []types.QueueConfiguration{{QueueArn: &arn, Events: []types.Event{"s3:ObjectCreated:*"}}},
+	}}); err != nil {
 		t.Fatal(err)
 	}
 	var mu sync.Mutex
@@ -177,7 +194,37 @@ func TestBucketKillNine(t *testing.T) {
 			t.Errorf("%s is not there, and has an event", key)
 		}
 	}
-	t.Logf("%d kills, %d acknowledged uploads, %d objects", rounds, len(acknowledged), len(there))
+	// The queue has been told of each, too, at least once and always in the same words.
+	told := map[string]string{}
+	address := strings.Replace(*queue.QueueUrl, strings.Split(*queue.QueueUrl, "/")[2], strings.TrimPrefix(d.URL, "http://"), 1)
+	for in := (&sqs.ReceiveMessageInput{QueueUrl: &address, MaxNumberOfMessages: 10, VisibilityTimeout: 3600}); ; {
+		out, err := queues().ReceiveMessage(t.Context(), in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range out.Messages {
+			var e awsevents.S3Event
+			if err := json.Unmarshal([]byte(*m.Body), &e); err != nil || len(e.Records) != 1 {
+				t.Fatalf("%s: %v", *m.Body, err)
+			}
+			key, id := e.Records[0].S3.Object.URLDecodedKey, e.Records[0].ResponseElements["x-amz-id-2"]
+			if before := told[key]; before != "" && before != id {
+				t.Errorf("%s was told as %s and as %s", key, before, id)
+			}
+			if told[key] = id; !there[key] {
+				t.Errorf("%s is not there, and the queue is told of it", key)
+			}
+		}
+		if len(out.Messages) == 0 {
+			break
+		}
+	}
+	for key := range there {
+		if told[key] == "" {
+			t.Errorf("the queue is not told of %s", key)
+		}
+	}
+	t.Logf("%d kills, %d acknowledged uploads, %d objects, %d of them told to a queue", rounds, len(acknowledged), len(there), len(told))
 }
 
 // A bucket elsewhere tells of an upload, by the password that it was given.
