@@ -149,6 +149,10 @@ type Entry struct {
 	Trigger string `json:"trigger,omitempty"`
 }
 
+// serverConcurrency is Cloud Run's default for services, whose servers are made for
+// several requests at a time. A function is made for one.
+const serverConcurrency = 80
+
 // WithDefaults fills what a user may leave out.
 func (c Config) WithDefaults() Config {
 	if c.MemoryMB == 0 {
@@ -158,7 +162,9 @@ func (c Config) WithDefaults() Config {
 		c.TmpMB = 512
 	}
 	if c.Concurrency == 0 {
-		c.Concurrency = 1
+		if c.Concurrency = 1; len(c.Command) > 0 {
+			c.Concurrency = serverConcurrency
+		}
 	}
 	if c.Timeout == 0 {
 		c.Timeout = 3 * time.Second

@@ -23,7 +23,7 @@ type DeployRequest struct {
 	Command      []string              `json:"command,omitzero" doc:"Of a web server: what is run, as a whole; empty: the runtime's own program" example:"[\"node\",\"server.js\"]"`
 	MemoryMB     *int                  `json:"memory_mb,omitempty" example:"128"`
 	TmpMB        *int                  `json:"tmp_mb,omitempty" doc:"Size of /tmp" example:"512"`
-	Concurrency  *int                  `json:"concurrency,omitempty" doc:"Invocations at a time in one instance" example:"1"`
+	Concurrency  *int                  `json:"concurrency,omitempty" doc:"Invocations at a time in one instance; of a new function 1, of a web server 80" example:"1"`
 	TimeoutMS    *int64                `json:"timeout_ms,omitempty" example:"3000"`
 	OnDisconnect *lambent.OnDisconnect `json:"on_disconnect,omitempty" enum:"continue,cancel" doc:"What becomes of an invocation whose caller is gone" example:"continue"`
 	Env          map[string]string     `json:"env,omitzero" doc:"As a whole: what is not in it is gone"`

@@ -20,6 +20,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"time"
 
 	"lambent"
 	"lambent/guest"
@@ -36,6 +37,10 @@ var (
 // signatures are what the framework knows. A function that registers itself says so by
 // that, and what is said here does not count.
 var signatures = []string{"http", "event", "cloudevent", "typed"}
+
+// maxEventTimeout is how long a function may take for an event. It is known for one only
+// if its signature is said, and not by what it registers itself as.
+const maxEventTimeout = 540 * time.Second
 
 const signatureVariable = "FUNCTION_SIGNATURE_TYPE"
 
@@ -59,8 +64,13 @@ func (g *Guest) Check(c *lambent.Config, rt lambent.Runtime) error {
 	if strings.Contains(c.Handler, "::") {
 		return lambent.Errorf(lambent.Unsupported, op, "handler %.70q is one of Lambda's for Java, which are not in this release", c.Handler)
 	}
-	if s, ok := c.Env[signatureVariable]; ok && !slices.Contains(signatures, s) {
+	s, ok := c.Env[signatureVariable]
+	if ok && !slices.Contains(signatures, s) {
 		return lambent.Errorf(lambent.Invalid, op, "signature type %.70q: one of %s", s, strings.Join(signatures, ", "))
+	}
+	if (s == "event" || s == "cloudevent") && c.Timeout > maxEventTimeout {
+		return lambent.Errorf(lambent.Invalid, op, "timeout %v is over the limit of %v for a function of events, as on Google's", c.Timeout, maxEventTimeout).
+			WithHint("lambent deploy --timeout %v", maxEventTimeout)
 	}
 	return nil
 }
