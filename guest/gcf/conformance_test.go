@@ -48,6 +48,23 @@ var mappings = []mapping{
 		ceType:   "google.cloud.storage.object.v1.deleted", ceSource: "//storage.googleapis.com/projects/_/buckets/b", ceSubj: "objects/a",
 	},
 	{
+		name: "storage_archive", eventType: "google.storage.object.archive", context: true,
+		resource: `{"service":"storage.googleapis.com","name":"projects/_/buckets/b/objects/a","type":"storage#object"}`,
+		data:     `{"kind":"storage#object","bucket":"b","name":"a"}`,
+		ceType:   "google.cloud.storage.object.v1.archived", ceSource: "//storage.googleapis.com/projects/_/buckets/b", ceSubj: "objects/a",
+	},
+	{
+		name: "storage_metadata", eventType: "google.storage.object.metadataUpdate", context: true,
+		resource: `{"service":"storage.googleapis.com","name":"projects/_/buckets/b/objects/a","type":"storage#object"}`,
+		data:     `{"kind":"storage#object","bucket":"b","name":"a","metageneration":"2"}`,
+		ceType:   "google.cloud.storage.object.v1.metadataUpdated", ceSource: "//storage.googleapis.com/projects/_/buckets/b", ceSubj: "objects/a",
+	},
+	{
+		name: "legacy_storage", eventType: "providers/cloud.storage/eventTypes/object.change", resource: `"projects/_/buckets/b/objects/a"`, oneWay: true,
+		data:   `{"kind":"storage#object","bucket":"b","name":"a"}`,
+		ceType: "google.cloud.storage.object.v1.finalized", ceSource: "//storage.googleapis.com/projects/_/buckets/b", ceSubj: "objects/a",
+	},
+	{
 		name: "pubsub_text", eventType: "google.pubsub.topic.publish", context: true, resource: pubsubResource,
 		data:   `{"@type":"type.googleapis.com/google.pubsub.v1.PubsubMessage","attributes":{"a":"1"},"data":"dGV4dA=="}`,
 		ceData: `{"message":{"@type":"type.googleapis.com/google.pubsub.v1.PubsubMessage","attributes":{"a":"1"},"data":"dGV4dA==","messageId":"aaaaaa-1111","publishTime":"2020-09-29T11:32:00.123Z"}}`,
@@ -76,10 +93,41 @@ var mappings = []mapping{
 		ceType: "google.cloud.firestore.document.v1.created", ceSource: "//firestore.googleapis.com/projects/p/databases/(default)", ceSubj: "documents/c/d/e/f",
 	},
 	{
+		name: "firestore_update", eventType: "providers/cloud.firestore/eventTypes/document.update", resource: `"projects/p/databases/(default)/documents/c/d"`,
+		data:   `{"oldValue":{"fields":{"x":{"integerValue":"1"}}},"updateMask":{"fieldPaths":["x"]},"value":{"fields":{"x":{"integerValue":"2"}}}}`,
+		ceType: "google.cloud.firestore.document.v1.updated", ceSource: "//firestore.googleapis.com/projects/p/databases/(default)", ceSubj: "documents/c/d",
+	},
+	{
+		name: "firestore_delete", eventType: "providers/cloud.firestore/eventTypes/document.delete", resource: `"projects/p/databases/(default)/documents/c/d"`,
+		data:   `{"oldValue":{"fields":{"x":{"integerValue":"1"}}},"updateMask":{},"value":{}}`,
+		ceType: "google.cloud.firestore.document.v1.deleted", ceSource: "//firestore.googleapis.com/projects/p/databases/(default)", ceSubj: "documents/c/d",
+	},
+	{
+		name: "firebase-analytics", eventType: "providers/google.firebase.analytics/eventTypes/event.log", resource: `"projects/p/events/session_start"`,
+		data:   `{"eventDim":[{"date":"20201103","name":"session_start"}],"userDim":{"appInfo":{"appId":"a"}}}`,
+		ceType: "google.firebase.analytics.log.v1.written", ceSource: "//firebase.googleapis.com/projects/p", ceSubj: "events/session_start",
+	},
+	{
 		name: "firebase-auth", eventType: "providers/firebase.auth/eventTypes/user.create", resource: `"projects/p"`,
 		data:   `{"email":"a@example.com","metadata":{"createdAt":"2020-05-26T10:42:27Z","lastSignedInAt":"2020-10-24T11:00:00Z"},"uid":"u1"}`,
 		ceData: `{"email":"a@example.com","metadata":{"createTime":"2020-05-26T10:42:27Z","lastSignInTime":"2020-10-24T11:00:00Z"},"uid":"u1"}`,
 		ceType: "google.firebase.auth.user.v1.created", ceSource: "//firebaseauth.googleapis.com/projects/p", ceSubj: "users/u1",
+	},
+	{
+		name: "firebase-authdelete", eventType: "providers/firebase.auth/eventTypes/user.delete", resource: `"projects/p"`,
+		data:   `{"metadata":{"createdAt":"2020-05-26T10:42:27Z"},"uid":"u1"}`,
+		ceData: `{"metadata":{"createTime":"2020-05-26T10:42:27Z"},"uid":"u1"}`,
+		ceType: "google.firebase.auth.user.v1.deleted", ceSource: "//firebaseauth.googleapis.com/projects/p", ceSubj: "users/u1",
+	},
+	{
+		name: "firebase-dbcreate", eventType: "providers/google.firebase.database/eventTypes/ref.create", resource: `"projects/_/instances/i/refs/a"`, domain: "firebaseio.com",
+		data:   `{"data":null,"delta":{"child":1}}`,
+		ceType: "google.firebase.database.ref.v1.created", ceSource: "//firebasedatabase.googleapis.com/projects/_/locations/us-central1/instances/i", ceSubj: "refs/a",
+	},
+	{
+		name: "firebase-dbupdate", eventType: "providers/google.firebase.database/eventTypes/ref.update", resource: `"projects/_/instances/i/refs/a/b"`, domain: "asia-southeast1.firebasedatabase.app",
+		data:   `{"data":{"child":1},"delta":{"child":2}}`,
+		ceType: "google.firebase.database.ref.v1.updated", ceSource: "//firebasedatabase.googleapis.com/projects/_/locations/asia-southeast1/instances/i", ceSubj: "refs/a/b",
 	},
 	{
 		name: "firebase-db", eventType: "providers/google.firebase.database/eventTypes/ref.write", resource: `"projects/_/instances/i/refs/a/b"`, domain: "firebaseio.com",
@@ -169,6 +217,7 @@ func TestConformance(t *testing.T) {
 							m.expect(t, f, "of a CloudEvent", want)
 						}
 					}
+					pushed(t, f)
 				})
 				if language.name != "node" { // whose framework has none
 					t.Run("typed", func(t *testing.T) {
@@ -179,21 +228,44 @@ func TestConformance(t *testing.T) {
 						}
 					})
 				}
-				t.Run("concurrency", func(t *testing.T) {
-					f := deploy(t, "concurrent", "http", 100)
-					body(t, get(t, f, "/"))
-					begun := time.Now()
-					if n := instances(t, f, 100, "/"); n != 1 {
-						t.Errorf("100 at a time on %d instances", n)
-					}
-					if took := time.Since(begun); took > 10*time.Second { // one after the other they take 100
-						t.Errorf("100 sleeps of a second at a time take %v", took)
-					} else {
-						t.Logf("100 sleeps of a second at a time take %v", took)
-					}
-				})
+				storage := string(encode(t, mappings[0].cloudEvent(t)))
+				for _, c := range []struct {
+					signature, target string
+					call              func(guesttest.Platform) *guesttest.Answer
+				}{
+					{"http", "concurrent", func(f guesttest.Platform) *guesttest.Answer { return get(t, f, "/") }},
+					{"cloudevent", "concurrentevent", func(f guesttest.Platform) *guesttest.Answer { return f.Call(t, storage) }},
+					{"event", "concurrentlegacyevent", func(f guesttest.Platform) *guesttest.Answer { return f.Call(t, storage) }},
+				} {
+					t.Run("concurrency/"+c.signature, func(t *testing.T) {
+						f := deploy(t, c.target, c.signature, 100)
+						body(t, c.call(f))
+						begun := time.Now()
+						if n := together(t, 100, func() *guesttest.Answer { return c.call(f) }); n != 1 {
+							t.Errorf("100 at a time on %d instances", n)
+						}
+						if took := time.Since(begun); took > 10*time.Second { // one after the other they take 100
+							t.Errorf("100 sleeps of a second at a time take %v", took)
+						} else {
+							t.Logf("100 sleeps of a second at a time take %v", took)
+						}
+					})
+				}
 			})
 		}
+	})
+}
+
+// pushed expects a background function to hear of a message as Pub/Sub itself pushes it,
+// to a path that names the topic.
+func pushed(t *testing.T, f guesttest.Platform) {
+	t.Helper()
+	const message = `{"subscription":"projects/p/subscriptions/s","message":{"data":"dGV4dA==","attributes":{"a":"1"},"messageId":"aaaaaa-1111","publishTime":"2020-09-29T11:32:00.123Z"}}`
+	body(t, ask(t, f, "POST", "/projects/p/topics/t", http.Header{"Content-Type": {"application/json"}}, []byte(message)))
+	m := mapping{name: "pubsub_push", eventType: "google.pubsub.topic.publish", resource: pubsubResource}
+	m.expect(t, f, "as it is pushed", map[string]any{
+		"data":    decode[any](t, `{"@type":"type.googleapis.com/google.pubsub.v1.PubsubMessage","attributes":{"a":"1"},"data":"dGV4dA=="}`),
+		"context": m.attributes(t),
 	})
 }
 

@@ -462,16 +462,28 @@ http.server.ThreadingHTTPServer(("", int(os.environ["PORT"])), Environment).serv
 	})
 }
 
-// instances makes calls at once, and returns how many instances they had.
+// instances makes requests at once, and returns how many instances they had.
 func instances(t *testing.T, f guesttest.Platform, calls int, path string) int {
+	t.Helper()
+	return together(t, calls, func() *guesttest.Answer {
+		a := get(t, f, path)
+		if a.Err == nil && a.Result.Fault == nil && a.Status != 200 {
+			t.Errorf("status %d", a.Status)
+		}
+		return a
+	})
+}
+
+// together makes calls at once, and returns how many instances they had.
+func together(t *testing.T, calls int, call func() *guesttest.Answer) int {
 	t.Helper()
 	seen := sync.Map{}
 	var wg sync.WaitGroup
 	for range calls {
 		wg.Go(func() {
-			a := get(t, f, path)
-			if a.Err != nil || a.Result.Fault != nil || a.Status != 200 {
-				t.Errorf("status %d, %v, %v", a.Status, a.Err, a.Result.Fault)
+			a := call()
+			if a.Err != nil || a.Result.Fault != nil {
+				t.Errorf("%v, %v", a.Err, a.Result.Fault)
 			}
 			seen.Store(a.Result.Usage.Instance, true)
 		})
@@ -652,9 +664,13 @@ func TestCheck(t *testing.T) {
 		"class":      {lambent.Config{Handler: "com.example.Hello"}, java, ""},
 		"no command": {lambent.Config{}, web, "runtime web runs a command, and none is given"},
 		"lambda":     {lambent.Config{Handler: "com.example.Hello::handle"}, java, "is one of Lambda's for Java"},
+		"event":      {lambent.Config{Handler: "hello", Timeout: 540 * time.Second, Env: map[string]string{"FUNCTION_SIGNATURE_TYPE": "event"}}, java, ""},
+		"long event": {lambent.Config{Handler: "hello", Timeout: 541 * time.Second, Env: map[string]string{"FUNCTION_SIGNATURE_TYPE": "cloudevent"}}, java, "timeout 9m1s is over the limit of 9m0s for a function of events"},
+		"long":       {lambent.Config{Handler: "hello", Timeout: time.Hour, Env: map[string]string{"FUNCTION_SIGNATURE_TYPE": "http"}}, java, ""},
+		"too long":   {lambent.Config{Handler: "hello", Timeout: time.Hour + time.Second}, java, "timeout 1h0m1s is outside 1ms to 1h0m0s"},
 		"signature":  {lambent.Config{Handler: "hello", Env: map[string]string{"FUNCTION_SIGNATURE_TYPE": "pubsub"}}, java, `signature type "pubsub"`},
 	} {
-		err := new(gcf.Guest).Check(&c.config, c.rt)
+		err := (&gcf.Guest{Limits: lambent.DefaultLimits()}).Check(&c.config, c.rt)
 		if (err == nil) != (c.words == "") || err != nil && !strings.Contains(err.Error(), c.words) {
 			t.Errorf("%s: %v, want %q", name, err, c.words)
 		}

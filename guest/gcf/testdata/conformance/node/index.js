@@ -18,6 +18,10 @@ functions.http('http', (req, res) => {
 
 functions.http('concurrent', (req, res) => setTimeout(() => res.send('ok'), 1000));
 
+const sleep = () => new Promise((done) => setTimeout(done, 1000));
+functions.cloudEvent('concurrentevent', sleep);
+exports.concurrentlegacyevent = sleep;
+
 functions.cloudEvent('cloudevent', (e) => write(JSON.stringify(e)));
 
 exports.legacyevent = (data, context) => write(JSON.stringify({data, context}));

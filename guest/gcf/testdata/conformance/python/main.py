@@ -31,6 +31,15 @@ def concurrent(request):
     return "ok"
 
 
+@functions_framework.cloud_event
+def concurrentevent(e):
+    time.sleep(1)
+
+
+def concurrentlegacyevent(data, context):
+    time.sleep(1)
+
+
 class Message:
     def __init__(self, value):
         self.value = value
