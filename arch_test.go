@@ -64,7 +64,7 @@ var rules = []rule{
 	{"source", "", "", "the contract of what watches the world"},
 	{"source/databasetest", "source", "", "database servers for whoever tests with them, and what all sources of databases do"},
 	{"source/broker", "source", "", "what sources of brokers have in common: it knows none of them"},
-	{"source/brokertest", "source source/databasetest", "", "a suite knows the contract alone"},
+	{"source/brokertest", "source source/databasetest", "", "a suite knows the contract alone, and servers for whoever tests with them"},
 	{"source/kafka", "source/broker", "source/brokertest source/databasetest", "a driver knows its broker, and not what becomes of messages"},
 	{"source/mqtt", "source source/broker", "source/brokertest source/databasetest", "a driver knows its broker, and not what becomes of messages"},
 	{"source/nats", "source/broker", "source/brokertest source/databasetest", "a driver knows its broker, and not what becomes of messages"},
@@ -108,7 +108,7 @@ var rules = []rule{
 // modules is every module that the product's code may import, and who may: what
 // one costs and does for us is in RATIONALE.md.
 var modules = []rule{
-	{"github.com/nats-io", "store source/nats", "", "the engine, which nothing but the store may know; and a client of others'"},
+	{"github.com/nats-io", "store source/nats source/brokertest", "", "the engine, which nothing but the store may know; and a client of others'"},
 	{"github.com/danielgtaylor/huma", "api/v1", "", "REST and its OpenAPI document"},
 	{"github.com/hashicorp/cronexpr", "source/cron", "", "when an expression is due next"},
 	{"github.com/versity/versitygw", "bucket/gateway", "", "S3 over files"},
@@ -118,10 +118,10 @@ var modules = []rule{
 	{"github.com/go-mysql-org/go-mysql", "source/mysql source/databasetest", "", "MySQL's protocol, and its log"},
 	{"golang.org/x/text", "source/mysql", "", "MySQL's character sets"},
 	{"github.com/jackc/pgx", "source/postgres source/databasetest", "", "PostgreSQL"},
-	{"github.com/eclipse/paho.golang", "source/mqtt", "", "MQTT 5"},
-	{"github.com/twmb/franz-go", "source/kafka", "", "Kafka"},
-	{"github.com/rabbitmq/amqp091-go", "source/rabbitmq", "", "RabbitMQ"},
-	{"github.com/gomodule/redigo", "source/redis", "", "Redis"},
+	{"github.com/eclipse/paho.golang", "source/mqtt source/brokertest", "", "MQTT 5"},
+	{"github.com/twmb/franz-go", "source/kafka source/brokertest", "", "Kafka"},
+	{"github.com/rabbitmq/amqp091-go", "source/rabbitmq source/brokertest", "", "RabbitMQ"},
+	{"github.com/gomodule/redigo", "source/redis source/brokertest", "", "Redis"},
 	{"github.com/jackc/pglogrepl", "source/postgres", "", "PostgreSQL's protocol of replication"},
 	{"github.com/prometheus/client_golang", "internal/telemetry", "", "metrics"},
 	{"github.com/shopspring/decimal", "meter", "", "money"},

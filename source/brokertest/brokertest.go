@@ -1,6 +1,7 @@
-// Package brokertest is the suite that each source of a broker must pass, with the real
-// server and a client of its own: what is sent comes, in order, whoever is killed
-// meanwhile, and nothing is left at the broker of what is not watched any more.
+// Package brokertest starts the servers of brokers for tests, each with a client of its own,
+// and is the suite that each source of a broker must pass with them: what is sent comes, in
+// order, whoever is killed meanwhile, and nothing is left at the broker of what is not watched
+// any more.
 package brokertest
 
 import (
@@ -21,28 +22,15 @@ import (
 // A Kind is a broker, and what is known of it.
 type Kind struct {
 	Source source.Source
-
-	// Topic makes a new one, as a trigger has it.
-	Topic func(testing.TB) lambent.Broker
-
-	// Send has the broker acknowledge messages, one after the other; keys are such as "a",
-	// and count where the broker has some.
-	Send func(b lambent.Broker, messages ...Message) error
+	Server
 
 	// Groups are the names of the groups that there are of a topic.
 	Groups func(testing.TB, lambent.Broker) []string
-
-	// Kill and Start are of the server; the data stays.
-	Kill  func()
-	Start func() error
 
 	Unnamed  bool // messages have no names of their own: one that comes again has another ID
 	NoGroups bool // of the trigger's own
 	NoPast   bool // there is no taking what was sent before
 }
-
-// A Message is what is sent.
-type Message struct{ Key, Value string }
 
 // Values are messages with these values.
 func Values(key string, values ...string) (all []Message) {

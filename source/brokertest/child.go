@@ -33,12 +33,19 @@ func (c *child) said() string {
 
 const childEnv, childFile = "BROKERTEST_TRIGGER", "BROKERTEST_FILE"
 
-// Main runs a package's tests, or the source in a process of its own, which is killed.
-func Main(m *testing.M, s source.Source) int {
-	if os.Getenv(childEnv) == "" {
+// Main runs a package's tests, or what they have in a process of its own, which is killed: a
+// server of NATS, or the source, if there is one.
+func Main(m interface{ Run() int }, s source.Source) int {
+	var err error
+	switch {
+	case os.Getenv(natsEnv) != "":
+		err = beNATS()
+	case os.Getenv(childEnv) != "":
+		err = beChild(s)
+	default:
 		return databasetest.Main(m)
 	}
-	fmt.Fprintln(os.Stderr, beChild(s))
+	fmt.Fprintln(os.Stderr, err)
 	return 1
 }
 

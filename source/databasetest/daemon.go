@@ -33,9 +33,6 @@ func Command(dir, program string, args ...string) *exec.Cmd { return command(dir
 // FreePort is one more for a server that listens on several.
 func FreePort() (int, error) { return freePort() }
 
-// Share starts a server for all of a package's tests, which are to have Main.
-func Share(s Daemon, err error) error { return share(s.process, err) }
-
 // Missing skips a test that lacks its server, or fails where none may be lacking.
 func Missing(t testing.TB, what string) { t.Helper(); missing(t, what) }
 

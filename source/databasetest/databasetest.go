@@ -28,11 +28,11 @@ var (
 		return dir, err
 	})
 	mu      sync.Mutex // guards started
-	started []*process
+	started []Process
 )
 
 // Main runs a package's tests, and ends what they share.
-func Main(m *testing.M) int {
+func Main(m interface{ Run() int }) int {
 	code := m.Run()
 	mu.Lock()
 	defer mu.Unlock()
@@ -183,8 +183,17 @@ func own(t testing.TB, p *process, err error) {
 	}
 }
 
-// shared starts one for all of a package's.
-func share(p *process, err error) error {
+// A Process is a server's, which can be killed.
+type Process interface {
+	// Start starts it, again with the data that it had, and returns when it answers.
+	Start() error
+
+	// Kill ends it as a crash does. Killing it again does no harm.
+	Kill()
+}
+
+// Share starts a server for all of a package's tests, which are to have Main.
+func Share(p Process, err error) error {
 	if err != nil {
 		return err
 	}

@@ -78,7 +78,7 @@ func newFlavour(f *Flavour, install func(program, data string) []string) *Flavou
 		if err != nil {
 			return nil, err
 		}
-		return m, share(m.process, nil)
+		return m, Share(m, nil)
 	})
 	return f
 }

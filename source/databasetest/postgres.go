@@ -98,7 +98,7 @@ func (v *postgresVersion) cluster(files []string, settings ...string) (*process,
 
 var sharedPostgres = sync.OnceValues(func() (*process, error) {
 	p, err := debian.cluster(nil)
-	return p, share(p, err)
+	return p, Share(p, err)
 })
 
 // SharedPostgres is a server for all of a package's tests, which is to have Main, or

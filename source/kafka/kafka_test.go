@@ -4,17 +4,13 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
-	"github.com/twmb/franz-go/pkg/sasl/plain"
 
 	"lambent"
 	"lambent/source/broker"
@@ -27,163 +23,12 @@ var src = broker.New(kafka.Driver{})
 
 func TestMain(m *testing.M) { os.Exit(brokertest.Main(m, src)) }
 
-// jars are Kafka's, which tools/setup.sh fetches.
-func jars() string {
-	found, _ := filepath.Glob("../../.venv/kafka-*/kafka_*.jar")
-	if len(found) == 0 {
-		return ""
-	}
-	dir, err := filepath.Abs(filepath.Dir(found[len(found)-1]))
-	if err != nil {
-		return ""
-	}
-	return filepath.Join(dir, "*")
-}
-
-func java(dir, class string, args ...string) *exec.Cmd {
-	program, _ := exec.LookPath("java")
-	cmd := databasetest.Command(dir, program, append([]string{"-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", jars(), class}, args...)...)
-	if cmd.SysProcAttr != nil {
-		cmd.SysProcAttr.Credential = nil // where the jars lie others may not look
-	}
-	return cmd
-}
-
-// shared is a broker that is its own controller, whose superuser is app, and where nobody
-// else may do anything.
-var shared = sync.OnceValues(func() (databasetest.Daemon, error) {
-	controller, err := databasetest.FreePort()
-	if err != nil {
-		return databasetest.Daemon{}, err
-	}
-	s, err := databasetest.NewDaemon(func(dir string, port int) *exec.Cmd {
-		properties := filepath.Join(dir, "server.properties")
-		if _, err := os.Stat(properties); err != nil {
-			err := os.WriteFile(properties, fmt.Appendf(nil, strings.TrimSpace(`
-process.roles=broker,controller
-node.id=1
-controller.quorum.voters=1@127.0.0.1:%[2]d
-listeners=SASL_PLAINTEXT://127.0.0.1:%[1]d,CONTROLLER://127.0.0.1:%[2]d
-advertised.listeners=SASL_PLAINTEXT://127.0.0.1:%[1]d
-controller.listener.names=CONTROLLER
-inter.broker.listener.name=SASL_PLAINTEXT
-listener.security.protocol.map=SASL_PLAINTEXT:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT
-sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-512
-sasl.mechanism.inter.broker.protocol=PLAIN
-listener.name.sasl_plaintext.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required username="app" password="secret" user_app="secret" user_nobody="secret";
-listener.name.sasl_plaintext.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
-authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
-super.users=User:app;User:ANONYMOUS
-log.dirs=%[3]s/data
-num.partitions=3
-auto.create.topics.enable=false
-message.max.bytes=8000000
-offsets.topic.replication.factor=1
-offsets.topic.num.partitions=1
-transaction.state.log.replication.factor=1
-transaction.state.log.min.isr=1
-group.initial.rebalance.delay.ms=0
-broker.session.timeout.ms=2000
-broker.heartbeat.interval.ms=500
-`)+"\n", port, controller, dir), 0o600)
-			if err != nil {
-				panic(err)
-			}
-			if out, err := java(dir, "kafka.tools.StorageTool", "format", "-t", "AAAAAAAAAAAAAAAAAAAAAQ", "-c", properties).CombinedOutput(); err != nil {
-				panic(string(out))
-			}
-		}
-		return java(dir, "kafka.Kafka", properties)
-	}, func(ctx context.Context, port int) error {
-		return with(port, func(ctx context.Context, c *kadm.Client) error {
-			_, err := c.FetchOffsets(ctx, "none") // the coordinator of groups comes last
-			return err
-		})
-	})
-	return s, databasetest.Share(s, err)
-})
-
-func options(port int) []kgo.Opt {
-	return []kgo.Opt{
-		kgo.SeedBrokers(fmt.Sprintf("127.0.0.1:%d", port)), kgo.SASL(plain.Auth{User: "app", Pass: "secret"}.AsMechanism()), kgo.ProducerBatchMaxBytes(6 << 20),
-		kgo.RequestRetries(2), kgo.RetryTimeout(3 * time.Second),
-	}
-}
-
-func with(port int, do func(ctx context.Context, c *kadm.Client) error) error {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-	defer cancel()
-	c, err := kgo.NewClient(options(port)...)
-	if err != nil {
-		return err
-	}
-	defer c.Close()
-	return do(ctx, kadm.NewClient(c))
-}
-
-func running(t testing.TB) databasetest.Daemon {
-	t.Helper()
-	if _, err := exec.LookPath("java"); err != nil || jars() == "" {
-		databasetest.Missing(t, "there is no Kafka: tools/setup.sh test")
-	}
-	s, err := shared()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
-}
-
-func topic(t testing.TB, s databasetest.Daemon) lambent.Broker {
-	t.Helper()
-	name := fmt.Sprint("t", time.Now().UnixNano())
-	err := with(s.Port, func(ctx context.Context, c *kadm.Client) error {
-		if _, err := c.CreateTopic(ctx, 3, 1, nil, name); err != nil {
-			return err
-		}
-		for { // it is made, and not yet told by who is asked for it
-			topics, err := c.ListTopics(ctx, name)
-			if err != nil || topics.Has(name) && topics[name].Err == nil && len(topics[name].Partitions) == 3 {
-				return err
-			}
-			select {
-			case <-time.After(20 * time.Millisecond):
-			case <-ctx.Done():
-				return ctx.Err()
-			}
-		}
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return lambent.Broker{URL: fmt.Sprintf("kafka://app:secret@127.0.0.1:%d", s.Port), Topic: name}
-}
-
-// send has all acknowledged; not idempotent, so that nothing waits for who was killed.
-func send(port int, records ...*kgo.Record) error { return produce(port, records) }
-
-func produce(port int, records []*kgo.Record, more ...kgo.Opt) error {
-	c, err := kgo.NewClient(slices.Concat(options(port), []kgo.Opt{kgo.RecordDeliveryTimeout(3 * time.Second)}, more)...)
-	if err != nil {
-		return err
-	}
-	defer c.Close()
-	return c.ProduceSync(context.Background(), records...).FirstErr()
-}
-
 func TestSuite(t *testing.T) {
-	s := running(t)
+	s := brokertest.Kafka.Shared(t)
 	brokertest.Test(t, brokertest.Kind{
-		Source: src, Kill: s.Kill, Start: s.Start,
-		Topic: func(t testing.TB) lambent.Broker { return topic(t, s) },
-		Send: func(b lambent.Broker, messages ...brokertest.Message) error {
-			var records []*kgo.Record
-			for _, m := range messages {
-				records = append(records, &kgo.Record{Topic: b.Topic, Key: []byte(m.Key), Value: []byte(m.Value)})
-			}
-			return send(s.Port, records...)
-		},
+		Source: src, Server: s,
 		Groups: func(t testing.TB, b lambent.Broker) (names []string) {
-			err := with(s.Port, func(ctx context.Context, c *kadm.Client) error {
+			err := s.Ask(func(ctx context.Context, c *kadm.Client) error {
 				groups, err := c.ListGroups(ctx)
 				if err != nil {
 					return err
@@ -204,8 +49,8 @@ func TestSuite(t *testing.T) {
 }
 
 func TestRefusals(t *testing.T) {
-	s := running(t)
-	b := topic(t, s)
+	s := brokertest.Kafka.Shared(t)
+	b := s.Topic(t)
 	for _, k := range []struct {
 		b    lambent.Broker
 		want string
@@ -226,9 +71,9 @@ func TestRefusals(t *testing.T) {
 
 // Who is known by SCRAM, and by no other way, gets what there is.
 func TestSCRAM(t *testing.T) {
-	s := running(t)
-	b := topic(t, s)
-	err := with(s.Port, func(ctx context.Context, c *kadm.Client) error {
+	s := brokertest.Kafka.Shared(t)
+	b := s.Topic(t)
+	err := s.Ask(func(ctx context.Context, c *kadm.Client) error {
 		done, err := c.AlterUserSCRAMs(ctx, nil, []kadm.UpsertSCRAM{{User: "app", Mechanism: kadm.ScramSha512, Iterations: 4096, Password: "another-secret"}})
 		if err != nil {
 			return err
@@ -246,7 +91,7 @@ func TestSCRAM(t *testing.T) {
 	k := brokertest.Kind{Source: src}
 	databasetest.Until(t, "the broker knows the user", func() bool { return src.Check(brokertest.NewTrigger(b)) == nil })
 	w := k.Watch(t, b)
-	if err := send(s.Port, &kgo.Record{Topic: b.Topic, Value: []byte("1")}); err != nil {
+	if err := s.Produce([]*kgo.Record{{Topic: b.Topic, Value: []byte("1")}}); err != nil {
 		t.Fatal(err)
 	}
 	w.Wait(1)
@@ -258,15 +103,16 @@ func TestSCRAM(t *testing.T) {
 
 // What a record has is told, whatever it is.
 func TestMessage(t *testing.T) {
-	s := running(t)
-	b := topic(t, s)
+	s := brokertest.Kafka.Shared(t)
+	b := s.Topic(t)
 	k := brokertest.Kind{Source: src}
 	w := k.Watch(t, b)
 	at := time.Now().Truncate(time.Millisecond)
-	err := send(s.Port,
-		&kgo.Record{Topic: b.Topic, Key: []byte("k\xff"), Value: []byte("<a>"), Timestamp: at, Headers: []kgo.RecordHeader{{Key: "h", Value: []byte("1")}, {Key: "h", Value: []byte{0xff}}}})
+	err := s.Produce([]*kgo.Record{{
+		Topic: b.Topic, Key: []byte("k\xff"), Value: []byte("<a>"), Timestamp: at, Headers: []kgo.RecordHeader{{Key: "h", Value: []byte("1")}, {Key: "h", Value: []byte{0xff}}},
+	}})
 	if err == nil {
-		err = send(s.Port, &kgo.Record{Topic: b.Topic, Timestamp: at})
+		err = s.Produce([]*kgo.Record{{Topic: b.Topic, Timestamp: at}})
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -285,7 +131,7 @@ func TestMessage(t *testing.T) {
 
 // A few bytes that become many are not read, which is told, and stand in nobody's way.
 func TestBombs(t *testing.T) {
-	s := running(t)
+	s := brokertest.Kafka.Shared(t)
 	zeros, empty := make([]byte, 70<<20), make([]kgo.RecordHeader, 1<<20)
 	for _, c := range []struct {
 		name  string
@@ -298,13 +144,13 @@ func TestBombs(t *testing.T) {
 		{"zstd", kgo.ZstdCompression(), kgo.Record{Value: zeros}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			b := topic(t, s)
+			b := s.Topic(t)
 			k := brokertest.Kind{Source: src}
 			w := k.Watch(t, b)
 			bomb := c.bomb
 			for _, r := range []*kgo.Record{{Value: []byte("before")}, &bomb, {Value: []byte("behind")}} {
 				r.Topic, r.Key = b.Topic, []byte("k")
-				if err := produce(s.Port, []*kgo.Record{r}, kgo.ProducerBatchCompression(c.codec), kgo.ProducerBatchMaxBytes(100<<20), kgo.BrokerMaxWriteBytes(100<<20)); err != nil {
+				if err := s.Produce([]*kgo.Record{r}, kgo.ProducerBatchCompression(c.codec), kgo.ProducerBatchMaxBytes(100<<20), kgo.BrokerMaxWriteBytes(100<<20)); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -323,12 +169,12 @@ func TestBombs(t *testing.T) {
 
 // What an answer of a broker becomes has an end, too, however many batches are in it.
 func TestMemory(t *testing.T) {
-	s := running(t)
-	b := topic(t, s)
+	s := brokertest.Kafka.Shared(t)
+	b := s.Topic(t)
 	const n, each = 24, 40 << 20
 	value := make([]byte, each)
 	for range n {
-		err := produce(s.Port, []*kgo.Record{{Topic: b.Topic, Value: value}},
+		err := s.Produce([]*kgo.Record{{Topic: b.Topic, Value: value}},
 			kgo.ProducerBatchCompression(kgo.ZstdCompression()), kgo.ProducerBatchMaxBytes(100<<20), kgo.BrokerMaxWriteBytes(100<<20))
 		if err != nil {
 			t.Fatal(err)

@@ -1,19 +1,14 @@
 package mqtt_test
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"net"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
-	"github.com/eclipse/paho.golang/packets"
 	"github.com/eclipse/paho.golang/paho"
 
 	"lambent"
@@ -28,112 +23,17 @@ var src = broker.New(mqtt.Driver{})
 
 func TestMain(m *testing.M) { os.Exit(brokertest.Main(m, src)) }
 
-func find(program string) string {
-	for _, dir := range []string{"/usr/sbin", "/usr/bin", "/usr/local/sbin"} {
-		if _, err := os.Stat(filepath.Join(dir, program)); err == nil {
-			return filepath.Join(dir, program)
-		}
-	}
-	return ""
+func kind(s *brokertest.MQTTServer) brokertest.Kind {
+	return brokertest.Kind{Source: src, Server: s, NoGroups: true, NoPast: true, Unnamed: true}
 }
 
-// shared is a mosquitto that writes its sessions down when it ends, with a user app.
-var shared = sync.OnceValues(func() (databasetest.Daemon, error) {
-	s, err := databasetest.NewDaemon(func(dir string, port int) *exec.Cmd {
-		write := func(name, content string) {
-			if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o644); err != nil {
-				panic(err)
-			}
-		}
-		passwords := filepath.Join(dir, "passwords")
-		if _, err := os.Stat(passwords); err != nil {
-			write("passwords", "app:secret\n")
-			if out, err := exec.Command("mosquitto_passwd", "-U", passwords).CombinedOutput(); err != nil {
-				panic(fmt.Sprintf("%v: %s", err, out))
-			}
-			if err := os.Chmod(passwords, 0o644); err != nil {
-				panic(err)
-			}
-		}
-		write("mosquitto.conf", fmt.Sprintf("listener %d 127.0.0.1\npersistence true\npersistence_location %s/\npassword_file %s\nmax_queued_messages 0\n", port, dir, passwords))
-		return databasetest.Command(dir, find("mosquitto"), "-c", filepath.Join(dir, "mosquitto.conf"))
-	}, func(ctx context.Context, port int) error {
-		c, _, err := connect(ctx, port, "", true)
-		if err != nil {
-			return err
-		}
-		return c.Disconnect(&paho.Disconnect{})
-	})
-	return s, databasetest.Share(s, err)
-})
-
-func connect(ctx context.Context, port int, id string, clean bool) (*paho.Client, bool, error) {
-	conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
-	if err != nil {
-		return nil, false, err
-	}
-	c := paho.NewClient(paho.ClientConfig{Conn: packets.NewThreadSafeConn(conn), PacketTimeout: 5 * time.Second})
-	ack, err := c.Connect(ctx, &paho.Connect{ClientID: id, CleanStart: clean, KeepAlive: 30, Username: "app", UsernameFlag: true, Password: []byte("secret"), PasswordFlag: true})
-	if err != nil {
-		return nil, false, err
-	}
-	return c, ack.SessionPresent, nil
-}
-
-func running(t testing.TB) databasetest.Daemon {
-	t.Helper()
-	if find("mosquitto") == "" {
-		databasetest.Missing(t, "there is no mosquitto: apt-get install mosquitto")
-	}
-	s, err := shared()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
-}
-
-// topic is a filter with a wildcard; messages go to TOPIC/KEY.
-func topic(s databasetest.Daemon) lambent.Broker {
-	return lambent.Broker{URL: fmt.Sprintf("mqtt://app:secret@127.0.0.1:%d", s.Port), Topic: fmt.Sprintf("t%d/+", time.Now().UnixNano())}
-}
-
-func publish(port int, messages ...*paho.Publish) error {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-	defer cancel()
-	c, _, err := connect(ctx, port, "", true)
-	if err != nil {
-		return err
-	}
-	for _, m := range messages {
-		m.QoS = 1
-		if _, err := c.Publish(ctx, m); err != nil {
-			return err
-		}
-	}
-	return c.Disconnect(&paho.Disconnect{})
-}
-
-func kind(s databasetest.Daemon) brokertest.Kind {
-	return brokertest.Kind{
-		Source: src, Kill: s.Terminate, Start: s.Start, NoGroups: true, NoPast: true, Unnamed: true,
-		Topic: func(testing.TB) lambent.Broker { return topic(s) },
-		Send: func(b lambent.Broker, messages ...brokertest.Message) error {
-			var all []*paho.Publish
-			for _, m := range messages {
-				all = append(all, &paho.Publish{Topic: strings.TrimSuffix(b.Topic, "+") + m.Key, Payload: []byte(m.Value)})
-			}
-			return publish(s.Port, all...)
-		},
-	}
-}
-
-func TestSuite(t *testing.T) { brokertest.Test(t, kind(running(t))) }
+func TestSuite(t *testing.T) { brokertest.Test(t, kind(brokertest.MQTT.Shared(t))) }
 
 // Two triggers both have everything, those of a group share it, and nothing is left of them.
 func TestSessions(t *testing.T) {
-	s := running(t)
+	s := brokertest.MQTT.Shared(t)
 	k := kind(s)
-	b := topic(s)
+	b := s.Topic(t)
 	one, two := k.Watch(t, b), k.Watch(t, b)
 	shared := b
 	shared.Group = "shared"
@@ -149,7 +49,7 @@ func TestSessions(t *testing.T) {
 	}
 	one.Stop()
 	has := func() bool {
-		c, present, err := connect(t.Context(), s.Port, broker.NameOf(&one.Trigger), false)
+		c, present, err := s.Connect(t.Context(), broker.NameOf(&one.Trigger), false)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -173,11 +73,11 @@ func TestSessions(t *testing.T) {
 
 // What is retained is for who begins with that, once.
 func TestRetained(t *testing.T) {
-	s := running(t)
+	s := brokertest.MQTT.Shared(t)
 	k := kind(s)
-	b := topic(s)
+	b := s.Topic(t)
 	at := strings.TrimSuffix(b.Topic, "+") + "a"
-	if err := publish(s.Port, &paho.Publish{Topic: at, Payload: []byte("0"), Retain: true}); err != nil {
+	if err := s.Publish(&paho.Publish{Topic: at, Payload: []byte("0"), Retain: true}); err != nil {
 		t.Fatal(err)
 	}
 	all := b
@@ -188,7 +88,7 @@ func TestRetained(t *testing.T) {
 	}
 	w.Stop()
 	w.Run()
-	if err := publish(s.Port, &paho.Publish{Topic: at, Payload: []byte("1")}); err != nil {
+	if err := s.Publish(&paho.Publish{Topic: at, Payload: []byte("1")}); err != nil {
 		t.Fatal(err)
 	}
 	w.Wait(2)
@@ -200,9 +100,9 @@ func TestRetained(t *testing.T) {
 
 // A session that the broker has forgotten is begun anew, and that is said.
 func TestForgottenSession(t *testing.T) {
-	s := running(t)
+	s := brokertest.MQTT.Shared(t)
 	k := kind(s)
-	b := topic(s)
+	b := s.Topic(t)
 	w := k.Prepare(t, b)
 	if err := src.Forget(t.Context(), w.Trigger); err != nil {
 		t.Fatal(err)
@@ -220,8 +120,8 @@ func TestForgottenSession(t *testing.T) {
 
 // That one may not subscribe mosquitto does not say: it hands out nothing.
 func TestRefusals(t *testing.T) {
-	s := running(t)
-	b := topic(s)
+	s := brokertest.MQTT.Shared(t)
+	b := s.Topic(t)
 	for _, k := range []struct {
 		b    lambent.Broker
 		want string
@@ -240,12 +140,12 @@ func TestRefusals(t *testing.T) {
 
 // What a message has is told, whatever it is.
 func TestMessage(t *testing.T) {
-	s := running(t)
-	b := topic(s)
+	s := brokertest.MQTT.Shared(t)
+	b := s.Topic(t)
 	k := kind(s)
 	w := k.Watch(t, b)
 	at := strings.TrimSuffix(b.Topic, "+") + "k"
-	err := publish(s.Port, &paho.Publish{Topic: at, Payload: []byte("<\xff>"), Properties: &paho.PublishProperties{
+	err := s.Publish(&paho.Publish{Topic: at, Payload: []byte("<\xff>"), Properties: &paho.PublishProperties{
 		ContentType: "text/plain", ResponseTopic: "r", CorrelationData: []byte("c"), User: paho.UserProperties{{Key: "b", Value: "1"}, {Key: "a", Value: "2"}, {Key: "b", Value: "3"}},
 	}})
 	if err != nil {
@@ -350,12 +250,12 @@ func TestUnasked(t *testing.T) {
 // What waits at quality 0, of which there may be any number, does not keep a trigger from
 // ending that has no room for it; nor does a broker that listens no more.
 func TestEnd(t *testing.T) {
-	s := running(t)
+	s := brokertest.MQTT.Shared(t)
 	k := kind(s)
 	b := k.Topic(t)
 	w := k.Watch(t, b)
 	w.Set(func() { w.Most = 1 })
-	c, _, err := connect(t.Context(), s.Port, "", true)
+	c, _, err := s.Connect(t.Context(), "", true)
 	if err != nil {
 		t.Fatal(err)
 	}

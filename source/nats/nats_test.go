@@ -8,10 +8,7 @@ import (
 	"io"
 	"net"
 	"os"
-	"os/exec"
-	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -28,115 +25,14 @@ import (
 
 var src = broker.New(nats.Driver{})
 
-const serverEnv = "NATS_TEST_SERVER" // PORT DIRECTORY
-
-func TestMain(m *testing.M) {
-	if at := os.Getenv(serverEnv); at != "" {
-		serve(at)
-	}
-	os.Exit(brokertest.Main(m, src))
-}
-
-// serve is NATS's server, in a process that can be killed.
-func serve(at string) {
-	port, dir, _ := strings.Cut(at, " ")
-	n, err := strconv.Atoi(port)
-	if err != nil {
-		panic(err)
-	}
-	may := &server.SubjectPermission{Allow: []string{"_INBOX.>"}}
-	s, err := server.NewServer(&server.Options{
-		Host: "127.0.0.1", Port: n, JetStream: true, StoreDir: dir, NoSigs: true, MaxPayload: 8 << 20,
-		Users: []*server.User{{Username: "app", Password: "secret"}, {Username: "nobody", Password: "secret", Permissions: &server.Permissions{Publish: may, Subscribe: may}}},
-	})
-	if err != nil {
-		panic(err)
-	}
-	s.Start()
-	s.WaitForShutdown()
-}
-
-func connect(port int) (*client.Conn, jetstream.JetStream, error) {
-	c, err := client.Connect(fmt.Sprintf("nats://127.0.0.1:%d", port), client.UserInfo("app", "secret"), client.NoReconnect())
-	if err != nil {
-		return nil, nil, err
-	}
-	js, err := jetstream.New(c)
-	return c, js, err
-}
-
-var shared = sync.OnceValues(func() (databasetest.Daemon, error) {
-	s, err := databasetest.NewDaemon(func(dir string, port int) *exec.Cmd {
-		cmd := databasetest.Command(dir, os.Args[0])
-		if cmd.SysProcAttr != nil {
-			cmd.SysProcAttr.Credential = nil // where the tests' program lies others may not look
-		}
-		cmd.Env = append(cmd.Env, fmt.Sprintf("%s=%d %s", serverEnv, port, dir))
-		return cmd
-	}, func(ctx context.Context, port int) error {
-		c, js, err := connect(port)
-		if err != nil {
-			return err
-		}
-		defer c.Close()
-		_, err = js.AccountInfo(ctx)
-		return err
-	})
-	return s, databasetest.Share(s, err)
-})
-
-// with does something with JetStream.
-func with(port int, do func(ctx context.Context, js jetstream.JetStream) error) error {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-	defer cancel()
-	c, js, err := connect(port)
-	if err != nil {
-		return err
-	}
-	defer c.Close()
-	return do(ctx, js)
-}
-
-// topic is a subject with a wildcard of a stream of its own; messages go to SUBJECT.KEY.
-func topic(t testing.TB, s databasetest.Daemon) lambent.Broker {
-	t.Helper()
-	name := fmt.Sprint("s", time.Now().UnixNano())
-	err := with(s.Port, func(ctx context.Context, js jetstream.JetStream) error {
-		_, err := js.CreateStream(ctx, jetstream.StreamConfig{Name: name, Subjects: []string{name + ".>"}})
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return lambent.Broker{URL: fmt.Sprintf("nats://app:secret@127.0.0.1:%d", s.Port), Topic: name + ".>"}
-}
-
-func running(t testing.TB) databasetest.Daemon {
-	t.Helper()
-	s, err := shared()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
-}
+func TestMain(m *testing.M) { os.Exit(brokertest.Main(m, src)) }
 
 func TestSuite(t *testing.T) {
-	s := running(t)
+	s := brokertest.NATS.Shared(t)
 	brokertest.Test(t, brokertest.Kind{
-		Source: src, Kill: s.Kill, Start: s.Start,
-		Topic: func(t testing.TB) lambent.Broker { return topic(t, s) },
-		Send: func(b lambent.Broker, messages ...brokertest.Message) error {
-			return with(s.Port, func(ctx context.Context, js jetstream.JetStream) error {
-				for _, m := range messages {
-					if _, err := js.Publish(ctx, strings.TrimSuffix(b.Topic, ">")+m.Key, []byte(m.Value)); err != nil {
-						return err
-					}
-				}
-				return nil
-			})
-		},
+		Source: src, Server: s,
 		Groups: func(t testing.TB, b lambent.Broker) (names []string) {
-			err := with(s.Port, func(ctx context.Context, js jetstream.JetStream) error {
+			err := s.Ask(func(ctx context.Context, js jetstream.JetStream) error {
 				stream, err := js.Stream(ctx, strings.TrimSuffix(b.Topic, ".>"))
 				if err != nil {
 					return err
@@ -156,8 +52,8 @@ func TestSuite(t *testing.T) {
 }
 
 func TestRefusals(t *testing.T) {
-	s := running(t)
-	b := topic(t, s)
+	s := brokertest.NATS.Shared(t)
+	b := s.Topic(t)
 	for _, k := range []struct {
 		b    lambent.Broker
 		want string
@@ -175,7 +71,7 @@ func TestRefusals(t *testing.T) {
 			t.Errorf("%s %s: %v, want %s", k.b.Masked(), k.b.Topic, err, k.want)
 		}
 	}
-	err := with(s.Port, func(ctx context.Context, js jetstream.JetStream) error {
+	err := s.Ask(func(ctx context.Context, js jetstream.JetStream) error {
 		_, err := js.CreateOrUpdateConsumer(ctx, strings.TrimSuffix(b.Topic, ".>"), jetstream.ConsumerConfig{Durable: "others", AckPolicy: jetstream.AckNonePolicy})
 		return err
 	})
@@ -190,8 +86,8 @@ func TestRefusals(t *testing.T) {
 
 // What a message has is told.
 func TestMessage(t *testing.T) {
-	s := running(t)
-	b := topic(t, s)
+	s := brokertest.NATS.Shared(t)
+	b := s.Topic(t)
 	k := brokertest.Kind{Source: src}
 	w := k.Watch(t, b)
 	name := strings.TrimSuffix(b.Topic, ".>")
@@ -200,7 +96,7 @@ func TestMessage(t *testing.T) {
 	m.Header.Add("B", "2")
 	m.Header.Add("A", "x")
 	m.Data = []byte(`{"a": 1}`)
-	err := with(s.Port, func(ctx context.Context, js jetstream.JetStream) error {
+	err := s.Ask(func(ctx context.Context, js jetstream.JetStream) error {
 		_, err := js.PublishMsg(ctx, m)
 		return err
 	})
@@ -212,7 +108,7 @@ func TestMessage(t *testing.T) {
 	if string(e.Data) != want || e.Subject != name+".eu" || e.Extensions[lambent.PartitionKey] != name+".eu" {
 		t.Errorf("%s\nwant %s", e.Data, want)
 	}
-	if err := with(s.Port, func(ctx context.Context, js jetstream.JetStream) error { return js.DeleteStream(ctx, name) }); err != nil {
+	if err := s.Ask(func(ctx context.Context, js jetstream.JetStream) error { return js.DeleteStream(ctx, name) }); err != nil {
 		t.Fatal(err)
 	}
 	databasetest.Until(t, "it is said that the stream is gone", func() bool { return w.Failure() != nil })

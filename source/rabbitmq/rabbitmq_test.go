@@ -1,17 +1,12 @@
 package rabbitmq_test
 
 import (
-	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -28,196 +23,62 @@ var src = broker.New(rabbitmq.Driver{})
 
 func TestMain(m *testing.M) { os.Exit(brokertest.Main(m, src)) }
 
-const program = "/usr/lib/rabbitmq/bin/rabbitmq-server"
-
-// shared is a RabbitMQ of a user app, beside a daemon of Erlang's names of its own.
-var shared = sync.OnceValues(func() (databasetest.Daemon, error) {
-	names, err := databasetest.NewDaemon(func(dir string, port int) *exec.Cmd {
-		return databasetest.Command(dir, "epmd", "-port", fmt.Sprint(port), "-address", "127.0.0.1")
-	}, func(ctx context.Context, port int) error {
-		return exec.CommandContext(ctx, "epmd", "-port", fmt.Sprint(port), "-names").Run()
-	})
-	if err := databasetest.Share(names, err); err != nil {
-		return databasetest.Daemon{}, err
-	}
-	distribution, err := databasetest.FreePort()
-	if err != nil {
-		return databasetest.Daemon{}, err
-	}
-	s, err := databasetest.NewDaemon(func(dir string, port int) *exec.Cmd {
-		for name, content := range map[string]string{
-			"rabbit.conf": "default_user = app\ndefault_pass = secret\nloopback_users = none\nmax_message_size = 8000000\n",
-			"plugins":     "[].\n",
-		} {
-			if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o644); err != nil {
-				panic(err)
-			}
-		}
-		cmd := databasetest.Command(dir, program)
-		cmd.Env = append(cmd.Env, environment(dir, names.Port)...)
-		cmd.Env = append(cmd.Env, fmt.Sprintf("RABBITMQ_NODE_PORT=%d", port), fmt.Sprintf("RABBITMQ_DIST_PORT=%d", distribution),
-			"RUNNING_UNDER_SYSTEMD=true") // it is the process itself, and no shell around it
-		directory = dir
-		return cmd
-	}, func(_ context.Context, port int) error {
-		c, err := dial(port)
-		if err != nil {
-			return err
-		}
-		return c.Close()
-	})
-	epmd = names.Port
-	return s, databasetest.Share(s, err)
-})
-
-var (
-	directory string // of the server
-	epmd      int    // port
-)
-
-func environment(dir string, epmd int) []string {
-	return []string{
-		fmt.Sprintf("ERL_EPMD_PORT=%d", epmd), "ERL_EPMD_ADDRESS=127.0.0.1", fmt.Sprintf("RABBITMQ_NODENAME=test%d@localhost", epmd), "RABBITMQ_NODE_IP_ADDRESS=127.0.0.1",
-		"RABBITMQ_MNESIA_BASE=" + dir + "/data", "RABBITMQ_LOG_BASE=" + dir + "/log", "RABBITMQ_ENABLED_PLUGINS_FILE=" + dir + "/plugins", "RABBITMQ_CONF_ENV_FILE=/dev/null",
-		"RABBITMQ_CONFIG_FILE=" + dir + "/rabbit.conf", "RABBITMQ_PID_FILE=" + dir + "/pid",
-	}
+// Queues are made before they are asked for.
+type queues struct {
+	*brokertest.RabbitMQServer
+	made []lambent.Broker
 }
 
-// control runs rabbitmqctl.
-func control(t testing.TB, args ...string) {
+// Topic implements brokertest.Server.
+func (q *queues) Topic(t testing.TB) lambent.Broker {
 	t.Helper()
-	cmd := databasetest.Command(directory, "/usr/lib/rabbitmq/bin/rabbitmqctl", args...)
-	cmd.Env = append(cmd.Env, environment(directory, epmd)...)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("rabbitmqctl %v: %v\n%s", args, err, out)
+	if len(q.made) == 0 {
+		t.Fatal("there are no more queues")
 	}
+	b := q.made[0]
+	q.made = q.made[1:]
+	return b
 }
 
-func dial(port int) (*amqp091.Connection, error) {
-	return amqp091.Dial(fmt.Sprintf("amqp://app:secret@127.0.0.1:%d/", port))
-}
+// unnamed has messages that nobody has named.
+type unnamed struct{ *brokertest.RabbitMQServer }
 
-func running(t testing.TB) databasetest.Daemon {
-	t.Helper()
-	if _, err := os.Stat(program); err != nil {
-		databasetest.Missing(t, "there is no RabbitMQ: apt-get install rabbitmq-server")
-	}
-	s, err := shared()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
-}
-
-// queue makes one.
-func queue(t testing.TB, s databasetest.Daemon, args amqp091.Table) lambent.Broker {
-	t.Helper()
-	c, err := dial(s.Port)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	ch, err := c.Channel()
-	if err != nil {
-		t.Fatal(err)
-	}
-	name := fmt.Sprint("q", time.Now().UnixNano())
-	if _, err := ch.QueueDeclare(name, true, false, false, false, args); err != nil {
-		t.Fatal(err)
-	}
-	return lambent.Broker{URL: fmt.Sprintf("amqp://app:secret@127.0.0.1:%d", s.Port), Topic: name}
-}
-
-// send has messages acknowledged.
-func send(port int, queue string, messages ...amqp091.Publishing) error {
-	c, err := dial(port)
-	if err != nil {
-		return err
-	}
-	defer c.Close()
-	ch, err := c.Channel()
-	if err != nil {
-		return err
-	}
-	if err := ch.Confirm(false); err != nil {
-		return err
-	}
-	var all []*amqp091.DeferredConfirmation
+// Send implements brokertest.Server.
+func (u unnamed) Send(b lambent.Broker, messages ...brokertest.Message) error {
+	var all []amqp091.Publishing
 	for _, m := range messages {
-		m.DeliveryMode = amqp091.Persistent
-		d, err := ch.PublishWithDeferredConfirm("", queue, false, false, m)
-		if err != nil {
-			return err
-		}
-		all = append(all, d)
+		all = append(all, amqp091.Publishing{Body: []byte(m.Value)})
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-	defer cancel()
-	for _, d := range all {
-		if ok, err := d.WaitContext(ctx); err != nil || !ok {
-			return errors.Join(err, fmt.Errorf("confirmed: %v", ok))
-		}
-	}
-	return nil
+	return u.Publish(b.Topic, all...)
 }
-
-// unwritten is for how long RabbitMQ may have only in memory that there is a queue.
-const unwritten = 4 * time.Second
 
 // kind has queues that are there from the beginning, so that they are on disk when it comes
 // to a crash.
-func kind(t testing.TB, s databasetest.Daemon, args amqp091.Table, named bool) brokertest.Kind {
+func kind(t testing.TB, args amqp091.Table) brokertest.Kind {
 	t.Helper()
-	queues := make([]lambent.Broker, 10)
-	for i := range queues {
-		queues[i] = queue(t, s, args)
+	q := &queues{RabbitMQServer: brokertest.RabbitMQ.Shared(t)}
+	for range 10 {
+		q.made = append(q.made, q.Queue(t, args))
 	}
-	declared := time.Now()
-	return brokertest.Kind{
-		Source: src, Start: s.Start, NoGroups: true, NoPast: true, Unnamed: !named,
-		Kill: func() {
-			time.Sleep(time.Until(declared.Add(unwritten))) // there is no asking
-			s.Kill()
-		},
-		Topic: func(t testing.TB) (q lambent.Broker) {
-			if len(queues) == 0 {
-				t.Fatal("there are no more queues")
-			}
-			q, queues = queues[0], queues[1:]
-			return q
-		},
-		Send: func(b lambent.Broker, messages ...brokertest.Message) error {
-			var all []amqp091.Publishing
-			for _, m := range messages {
-				p := amqp091.Publishing{Body: []byte(m.Value)}
-				if named {
-					p.MessageId = lambent.NewID()
-				}
-				all = append(all, p)
-			}
-			return send(s.Port, b.Topic, all...)
-		},
-	}
+	return brokertest.Kind{Source: src, Server: q, NoGroups: true, NoPast: true}
 }
 
-func TestSuite(t *testing.T) { brokertest.Test(t, kind(t, running(t), nil, true)) }
+func TestSuite(t *testing.T) { brokertest.Test(t, kind(t, nil)) }
 
 // Quorum queues count deliveries, and are the same otherwise.
 func TestQuorum(t *testing.T) {
-	k := kind(t, running(t), amqp091.Table{"x-queue-type": "quorum"}, true)
-	brokertest.TestAgain(t, k)
+	brokertest.TestAgain(t, kind(t, amqp091.Table{"x-queue-type": "quorum"}))
 }
 
 // Messages without a message-id come, too, perhaps twice.
 func TestUnnamed(t *testing.T) {
-	k := kind(t, running(t), nil, false)
-	brokertest.TestAgain(t, k)
+	brokertest.TestAgain(t, brokertest.Kind{Source: src, Server: unnamed{brokertest.RabbitMQ.Shared(t)}, Unnamed: true})
 }
 
 func TestRefusals(t *testing.T) {
-	s := running(t)
-	b := queue(t, s, nil)
-	control(t, "eval", `[rabbit_auth_backend_internal:add_user(U, <<"secret">>, <<"test">>) || U <- [<<"nobody">>, <<"writer">>]],
+	s := brokertest.RabbitMQ.Shared(t)
+	b := s.Queue(t, nil)
+	s.Control(t, "eval", `[rabbit_auth_backend_internal:add_user(U, <<"secret">>, <<"test">>) || U <- [<<"nobody">>, <<"writer">>]],
 		rabbit_auth_backend_internal:set_permissions(<<"writer">>, <<"/">>, <<".*">>, <<".*">>, <<"^$">>, <<"test">>).`)
 	for _, k := range []struct {
 		b    lambent.Broker
@@ -240,13 +101,13 @@ func TestRefusals(t *testing.T) {
 // What a message has is told, whatever it is; what is too large goes to the queue's dead
 // letter exchange.
 func TestMessage(t *testing.T) {
-	s := running(t)
-	dead := queue(t, s, nil)
-	b := queue(t, s, amqp091.Table{"x-dead-letter-exchange": "", "x-dead-letter-routing-key": dead.Topic})
+	s := brokertest.RabbitMQ.Shared(t)
+	dead := s.Queue(t, nil)
+	b := s.Queue(t, amqp091.Table{"x-dead-letter-exchange": "", "x-dead-letter-routing-key": dead.Topic})
 	k := brokertest.Kind{Source: src}
 	w := k.Watch(t, b)
 	at := time.Now().Truncate(time.Second)
-	err := send(s.Port, b.Topic, amqp091.Publishing{Body: make([]byte, 2<<20), MessageId: "large"}, amqp091.Publishing{
+	err := s.Publish(b.Topic, amqp091.Publishing{Body: make([]byte, 2<<20), MessageId: "large"}, amqp091.Publishing{
 		Body: []byte("\xff"), MessageId: "m1", ContentType: "text/plain", Timestamp: at, Expiration: "60000", CorrelationId: "c", Type: "t", UserId: "app", AppId: "a", Priority: 3, ReplyTo: "r",
 		Headers: amqp091.Table{
 			"text": "x", "bytes": []byte{0xff}, "int": int64(1) << 60, "yes": true, "none": nil, "list": []any{"a", int32(1)}, "at": at, "price": amqp091.Decimal{Scale: 2, Value: -5},
@@ -264,7 +125,7 @@ func TestMessage(t *testing.T) {
 	if string(e.Data) != want || !e.Time.Equal(at) {
 		t.Errorf("%s\nwant %s", e.Data, want)
 	}
-	c, err := dial(s.Port)
+	c, err := s.Dial()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -285,12 +146,12 @@ func TestMessage(t *testing.T) {
 
 // A stream would forget where the trigger is.
 func TestStream(t *testing.T) {
-	s := running(t)
-	b := queue(t, s, amqp091.Table{"x-queue-type": "stream"})
+	s := brokertest.RabbitMQ.Shared(t)
+	b := s.Queue(t, amqp091.Table{"x-queue-type": "stream"})
 	k := brokertest.Kind{Source: src}
 	w := k.Watch(t, b)
 	databasetest.Until(t, "it is refused", func() bool {
-		if err := send(s.Port, b.Topic, amqp091.Publishing{Body: []byte("x")}); err != nil {
+		if err := s.Publish(b.Topic, amqp091.Publishing{Body: []byte("x")}); err != nil {
 			t.Fatal(err)
 		}
 		return lambent.Is(w.Failure(), lambent.Unsupported)

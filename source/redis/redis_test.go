@@ -9,9 +9,7 @@ import (
 	"os/exec"
 	"runtime"
 	"strings"
-	"sync"
 	"testing"
-	"time"
 
 	client "github.com/gomodule/redigo/redis"
 
@@ -26,73 +24,22 @@ var src = broker.New(redis.Driver{})
 
 func TestMain(m *testing.M) { os.Exit(brokertest.Main(m, src)) }
 
-// shared is a Redis whose default user has the password "secret", and which has an entry
-// on disk before it acknowledges it.
-var shared = sync.OnceValues(func() (databasetest.Daemon, error) {
-	s, err := databasetest.NewDaemon(func(dir string, port int) *exec.Cmd {
-		return databasetest.Command(dir, "redis-server", "--port", fmt.Sprint(port), "--bind", "127.0.0.1", "--dir", dir, "--requirepass", "secret",
-			"--appendonly", "yes", "--appendfsync", "always", "--save", "")
-	}, func(ctx context.Context, port int) error {
-		_, err := do(port, "PING")
-		return err
-	})
-	return s, databasetest.Share(s, err)
-})
-
-// do asks for something, on a connection of its own.
-func do(port int, command string, args ...any) (any, error) {
-	c, err := client.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port), client.DialPassword("secret"))
-	if err != nil {
-		return nil, err
-	}
-	defer c.Close()
-	return c.Do(command, args...)
-}
-
-func must(t testing.TB, s databasetest.Daemon, command string, args ...any) any {
+// must asks for something.
+func must(t testing.TB, s *brokertest.RedisServer, command string, args ...any) any {
 	t.Helper()
-	v, err := do(s.Port, command, args...)
+	v, err := s.Do(command, args...)
 	if err != nil {
 		t.Fatalf("%s %v: %v", command, args, err)
 	}
 	return v
 }
 
-func server(t testing.TB) databasetest.Daemon {
-	t.Helper()
-	if _, err := exec.LookPath("redis-server"); err != nil {
-		databasetest.Missing(t, "there is no Redis: apt-get install redis-server")
-	}
-	s, err := shared()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
-}
-
-func topic(t testing.TB, s databasetest.Daemon) lambent.Broker {
-	t.Helper()
-	name := fmt.Sprint("s", time.Now().UnixNano())
-	must(t, s, "XGROUP", "CREATE", name, "made", "$", "MKSTREAM")
-	must(t, s, "XGROUP", "DESTROY", name, "made")
-	return lambent.Broker{URL: fmt.Sprintf("redis://:secret@127.0.0.1:%d/0", s.Port), Topic: name}
-}
-
 func TestSuite(t *testing.T) {
-	s := server(t)
+	s := brokertest.Redis.Shared(t)
 	brokertest.Test(t, brokertest.Kind{
-		Source: src, Kill: s.Kill, Start: s.Start,
-		Topic: func(t testing.TB) lambent.Broker { return topic(t, s) },
-		Send: func(b lambent.Broker, messages ...brokertest.Message) error {
-			for _, m := range messages {
-				if _, err := do(s.Port, "XADD", b.Topic, "*", "key", m.Key, "value", m.Value); err != nil {
-					return err
-				}
-			}
-			return nil
-		},
+		Source: src, Server: s,
 		Groups: func(t testing.TB, b lambent.Broker) (names []string) {
-			groups, err := client.Values(do(s.Port, "XINFO", "GROUPS", b.Topic))
+			groups, err := client.Values(s.Do("XINFO", "GROUPS", b.Topic))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -106,8 +53,8 @@ func TestSuite(t *testing.T) {
 }
 
 func TestRefusals(t *testing.T) {
-	s := server(t)
-	b := topic(t, s)
+	s := brokertest.Redis.Shared(t)
+	b := s.Topic(t)
 	must(t, s, "SET", "text", "x")
 	must(t, s, "ACL", "SETUSER", "reader", "on", ">secret", "~other", "+@all")
 	for _, k := range []struct {
@@ -132,8 +79,8 @@ func TestRefusals(t *testing.T) {
 
 // A user with a name, who may do what a trigger does and nothing else, gets what there is.
 func TestUser(t *testing.T) {
-	s := server(t)
-	b := topic(t, s)
+	s := brokertest.Redis.Shared(t)
+	b := s.Topic(t)
 	must(t, s, "ACL", "SETUSER", "least", "on", ">another-secret", "~"+b.Topic, "-@all", "+exists", "+xinfo", "+xgroup", "+xreadgroup", "+xack")
 	b.URL = strings.Replace(b.URL, ":secret", "least:another-secret", 1)
 	k := brokertest.Kind{Source: src}
@@ -148,11 +95,11 @@ func TestUser(t *testing.T) {
 
 // What an entry has is told, whatever it is.
 func TestMessage(t *testing.T) {
-	s := server(t)
-	b := topic(t, s)
+	s := brokertest.Redis.Shared(t)
+	b := s.Topic(t)
 	k := brokertest.Kind{Source: src}
 	w := k.Watch(t, b)
-	id, err := client.String(do(s.Port, "XADD", b.Topic, "*", "total", `{"a": "<b>"}`, "scan", "\xff\x00"))
+	id, err := client.String(s.Do("XADD", b.Topic, "*", "total", `{"a": "<b>"}`, "scan", "\xff\x00"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -165,8 +112,8 @@ func TestMessage(t *testing.T) {
 
 // A stream that is deleted is said to be, and not read anew in silence.
 func TestGone(t *testing.T) {
-	s := server(t)
-	b := topic(t, s)
+	s := brokertest.Redis.Shared(t)
+	b := s.Topic(t)
 	k := brokertest.Kind{Source: src}
 	w := k.Watch(t, b)
 	must(t, s, "XADD", b.Topic, "*", "value", "0")
@@ -177,14 +124,14 @@ func TestGone(t *testing.T) {
 
 // What is deleted of the stream before it is handed over again is gone, and nothing else.
 func TestDeleted(t *testing.T) {
-	s := server(t)
-	b := topic(t, s)
+	s := brokertest.Redis.Shared(t)
+	b := s.Topic(t)
 	k := brokertest.Kind{Source: src}
 	w := k.Prepare(t, b)
 	group, _ := broker.GroupOf(&w.Trigger)
 	var first string
 	for i := range 3 {
-		id, err := client.String(do(s.Port, "XADD", b.Topic, "*", "value", fmt.Sprint(i)))
+		id, err := client.String(s.Do("XADD", b.Topic, "*", "value", fmt.Sprint(i)))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -234,7 +181,7 @@ func TestHostile(t *testing.T) {
 
 // With rediss:// there is TLS, with a certificate that is looked at.
 func TestTLS(t *testing.T) {
-	server(t) // there is one
+	brokertest.Redis.Shared(t) // there is one
 	pair := brokertest.NewPair(t)
 	s, err := databasetest.NewDaemon(func(dir string, port int) *exec.Cmd {
 		return databasetest.Command(dir, "redis-server", "--port", "0", "--tls-port", fmt.Sprint(port), "--bind", "127.0.0.1", "--dir", dir, "--save", "",
