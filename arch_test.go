@@ -96,7 +96,7 @@ var rules = []rule{
 	{"internal/*", "", "", "leaves: each one job that knows nothing of the platform but its vocabulary"},
 	{"examples", "", "server client server/servertest source/databasetest", "functions as users write them; the tests run each on a server"},
 	{"bench", "client", "test/daemon runtimes sandbox sandbox/namespace source/databasetest", "measures from outside, as a client; and sandboxes alone, by their driver"},
-	{"test", "client test/daemon test/workload source/databasetest", "", "the whole program from outside: with nothing but a client in reach, a test cannot cheat"},
+	{"test", "client test/daemon test/workload source/databasetest source/brokertest", "", "the whole program from outside: with nothing but a client in reach, a test cannot cheat"},
 	{"test/vm", "", "test/machine", "runs the tests of packages that it knows by name alone"},
 	{"test/power", "", "test/machine test/workload", "the same from outside a machine"},
 	{"test/power/inside", "client test/workload", "", "what is inside that"},

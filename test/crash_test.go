@@ -19,10 +19,16 @@ import (
 	"time"
 
 	"lambent/client"
+	"lambent/source/brokertest"
 	"lambent/test/daemon"
 )
 
-func TestMain(m *testing.M) { os.Exit(daemon.Main(m)) }
+func TestMain(m *testing.M) { os.Exit(brokertest.Main(tests{m}, nil)) }
+
+// tests are those of this package, which start daemons.
+type tests struct{ *testing.M }
+
+func (t tests) Run() int { return daemon.Main(t.M) }
 
 const handler = `import os, time
 

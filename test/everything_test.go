@@ -3,20 +3,21 @@ package test
 import (
 	"context"
 	"errors"
-	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/gomodule/redigo/redis"
-
+	"lambent"
 	"lambent/client"
+	"lambent/source/brokertest"
 	"lambent/source/databasetest"
 	"lambent/test/daemon"
 	"lambent/test/workload"
@@ -38,7 +39,8 @@ func TestEverythingKillNine(t *testing.T) {
 	for i, database := range databases {
 		names[i] = database.Database(t, "CREATE TABLE work (id text)") // without a key, all in order
 	}
-	broker := redisServer(t)
+	brokers := startBrokers(t)
+	kinds := slices.Collect(maps.Keys(brokers))
 	program := filepath.Join(t.TempDir(), "recorder")
 	build := exec.Command("go", "build", "-o", program, "lambent/test/workload/recorder")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
@@ -67,10 +69,12 @@ func TestEverythingKillNine(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := d.AddTrigger(t.Context(), client.TriggerRequest{Function: workload.Function, SourceRequest: client.SourceRequest{
-		Broker: &client.Broker{URL: fmt.Sprintf("redis://127.0.0.1:%d", broker.Port), Topic: stream},
-	}}); err != nil {
-		t.Fatal(err)
+	for _, b := range brokers {
+		if _, err := d.AddTrigger(t.Context(), client.TriggerRequest{Function: workload.Function, SourceRequest: client.SourceRequest{
+			Broker: &client.Broker{URL: b.topic.URL, Topic: b.topic.Topic},
+		}}); err != nil {
+			t.Fatal(err)
+		}
 	}
 	var change [workload.Workers]*databasetest.Conn
 	outside := map[workload.Kind]func(context.Context, workload.ID) error{workload.Row: func(ctx context.Context, id workload.ID) error {
@@ -89,30 +93,34 @@ func TestEverythingKillNine(t *testing.T) {
 			*conn = nil
 		}
 		return err
-	}, workload.Entry: func(_ context.Context, id workload.ID) error {
-		return ask(broker.Port, "XADD", stream, "*", "id", id.String())
 	}}
+	for kind, b := range brokers {
+		outside[kind] = func(_ context.Context, id workload.ID) error {
+			return b.Send(b.topic, brokertest.Message{Key: strconv.Itoa(id.Worker), Value: id.String()})
+		}
+	}
 	for round := range rounds {
 		var wg sync.WaitGroup
 		ctx, stop := context.WithCancel(t.Context())
 		wg.Go(func() { l.Run(ctx, round, outside) })
 		time.Sleep(time.Duration(50+rand.IntN(500)) * time.Millisecond) // the moment is any moment
 		both := rand.IntN(4) == 0
-		database := databases[rand.IntN(len(databases))]
+		outsiders := []databasetest.Process{databases[rand.IntN(len(databases))], brokers[kinds[rand.IntN(len(kinds))]]}
 		if both || round%3 == 1 {
-			database.Kill()
-			broker.Kill()
+			for _, p := range outsiders {
+				p.Kill()
+			}
 		}
 		if both || round%3 != 1 {
 			d.Kill()
 		}
 		stop()
-		wg.Wait()
-		if both || round%3 == 1 {
-			if err := errors.Join(database.Start(), broker.Start()); err != nil {
+		if both || round%3 == 1 { // who has sent something waits for an answer
+			if err := startAll(outsiders...); err != nil {
 				t.Fatal(err)
 			}
 		}
+		wg.Wait()
 		if both || round%3 != 1 {
 			noneLeft(t)
 			d, l = begin()
@@ -130,43 +138,48 @@ func TestEverythingKillNine(t *testing.T) {
 	for _, lost := range diary.Lost() {
 		t.Error(lost)
 	}
-	if none := diary.Unseen(workload.Row, workload.Entry); none != nil {
+	if none := diary.Unseen(append(kinds, workload.Row)...); none != nil {
 		t.Errorf("nothing was acknowledged of %v: the test saw too little", none)
 	}
 }
 
-// stream is one of Redis's.
-const stream = "work"
-
-// redisServer is a Redis with an empty stream, which acknowledges what is on disk.
-func redisServer(t *testing.T) databasetest.Daemon {
-	t.Helper()
-	if _, err := exec.LookPath("redis-server"); err != nil {
-		databasetest.Missing(t, "there is no Redis: apt-get install redis-server")
-	}
-	d, err := databasetest.NewDaemon(func(dir string, port int) *exec.Cmd {
-		return databasetest.Command(dir, "redis-server", "--port", strconv.Itoa(port), "--bind", "127.0.0.1", "--dir", dir, "--appendonly", "yes", "--appendfsync", "always", "--save", "")
-	}, func(_ context.Context, port int) error { return ask(port, "PING") })
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(d.Kill)
-	if err := d.Start(); err != nil {
-		t.Fatal(err)
-	}
-	if err := ask(d.Port, "XGROUP", "CREATE", stream, "first", "$", "MKSTREAM"); err != nil {
-		t.Fatal(err)
-	}
-	return d
+// A broker is one that work comes from.
+type broker struct {
+	brokertest.Server
+	topic lambent.Broker
 }
 
-// ask has Redis do something.
-func ask(port int, command string, args ...any) error {
-	c, err := redis.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
-	if err != nil {
-		return err
+// startBrokers starts one of each kind.
+func startBrokers(t *testing.T) map[workload.Kind]broker {
+	t.Helper()
+	servers := map[workload.Kind]brokertest.Server{
+		workload.Kafka:    brokertest.Kafka.New(t),
+		workload.MQTT:     brokertest.MQTT.New(t),
+		workload.NATS:     brokertest.NATS.New(t),
+		workload.RabbitMQ: brokertest.RabbitMQ.New(t),
+		workload.Redis:    brokertest.Redis.New(t),
 	}
-	defer c.Close()
-	_, err = c.Do(command, args...)
-	return err
+	var all []databasetest.Process
+	for _, s := range servers {
+		all = append(all, s)
+	}
+	if err := startAll(all...); err != nil {
+		t.Fatal(err)
+	}
+	brokers := map[workload.Kind]broker{}
+	for kind, s := range servers {
+		brokers[kind] = broker{s, s.Topic(t)}
+	}
+	return brokers
+}
+
+// startAll starts servers side by side.
+func startAll(all ...databasetest.Process) error {
+	errs := make([]error, len(all))
+	var wg sync.WaitGroup
+	for i, p := range all {
+		wg.Go(func() { errs[i] = p.Start() })
+	}
+	wg.Wait()
+	return errors.Join(errs...)
 }

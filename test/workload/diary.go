@@ -31,7 +31,7 @@ func (d *Diary) Know(f Fact) {
 	case Ran:
 		before := d.ran[f.ID]
 		put(&d.ran, f.ID, append(before, f.As))
-		if len(before) > 0 && before[0] != f.As {
+		if f.ID.Kind.named() && len(before) > 0 && before[0] != f.As {
 			d.wrong = append(d.wrong, fmt.Sprintf("%v came as %s and as %s", f.ID, before[0], f.As))
 		}
 		if !f.ID.Kind.inOrder() || len(before) > 0 {
@@ -99,23 +99,24 @@ func (d *Diary) Unseen(more ...Kind) (kinds []Kind) {
 	return kinds
 }
 
-// String counts what was acknowledged, by its kind, and what ran more than once.
+// String counts, of each kind, what was acknowledged, what ran, and how often something of it
+// ran again.
 func (d *Diary) String() string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	kinds := map[Kind]int{}
+	acked, ran, again := map[Kind]int{}, map[Kind]int{}, map[Kind]int{}
 	for id := range d.acked {
-		kinds[id.Kind]++
+		acked[id.Kind]++
+	}
+	for id, as := range d.ran {
+		ran[id.Kind]++
+		again[id.Kind] += len(as) - 1
 	}
 	var words []string
-	for _, kind := range slices.Sorted(maps.Keys(kinds)) {
-		words = append(words, fmt.Sprintf("%d %ss", kinds[kind], kind))
+	for _, kind := range slices.Sorted(maps.Keys(acked)) {
+		words = append(words, fmt.Sprintf("%s %d/%d/%d", kind, acked[kind], ran[kind], again[kind]))
 	}
-	again := 0
-	for _, ids := range d.ran {
-		again += len(ids) - 1
-	}
-	return fmt.Sprintf("acknowledged: %s; ran: %d, %d of them again", strings.Join(words, ", "), len(d.ran)+again, again)
+	return "acknowledged/ran/again: " + strings.Join(words, ", ")
 }
 
 func put[K comparable, V any](m *map[K]V, k K, v V) {

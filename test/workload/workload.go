@@ -36,15 +36,31 @@ const (
 	ordered Kind = "ordered" // a message of a FIFO queue
 	object  Kind = "object"
 	deploy  Kind = "deploy"
-	Row     Kind = "row"   // a change of a database's, for whoever has one
-	Entry   Kind = "entry" // of a broker's stream, likewise
+
+	// For whoever has them: a change of a database's, and a message of each broker's.
+	Row      Kind = "row"
+	Kafka    Kind = "kafka"
+	MQTT     Kind = "mqtt"
+	NATS     Kind = "nats"
+	RabbitMQ Kind = "rabbitmq"
+	Redis    Kind = "redis"
 )
 
 // inOrder reports whether those of a worker reach the function as they were sent.
-func (k Kind) inOrder() bool { return k == ordered || k == Row || k == Entry }
+func (k Kind) inOrder() bool {
+	switch k {
+	case call, event, message, object, deploy:
+		return false
+	}
+	return true
+}
 
 // runs reports whether the function is to get it.
 func (k Kind) runs() bool { return k != deploy }
+
+// named reports whether it comes again under the id that it has come under: a message of
+// MQTT's has no name that it could be known by.
+func (k Kind) named() bool { return k != MQTT }
 
 // An ID names one piece of work. Those of a worker, which numbers its groups and functions
 // too, are in order.
@@ -123,14 +139,43 @@ func Recorder(know func(Fact)) http.Handler {
 		if err != nil {
 			panic(http.ErrAbortHandler)
 		}
-		var list struct {
-			Records []json.RawMessage
+		all, err := parts(body, r.Header.Get("Request-Id"))
+		if err != nil {
+			panic(http.ErrAbortHandler)
 		}
-		if json.Unmarshal(body, &list) != nil || list.Records == nil { // one, which is the invocation itself
-			for _, id := range IDs(string(body)) {
-				know(Fact{Ran, id, r.Header.Get("Request-Id")})
+		for _, p := range all {
+			seen := map[ID]bool{}
+			for _, id := range IDs(p.text) {
+				if !seen[id] {
+					seen[id] = true
+					know(Fact{Ran, id, p.as})
+				}
 			}
 		}
+	})
+}
+
+// A part of an invocation has come under an id.
+type part struct{ text, as string }
+
+// parts takes an invocation apart: records, messages of Kafka's by their partitions, or of
+// RabbitMQ's by their queues. Anything else is one, the invocation itself.
+func parts(body []byte, request string) (all []part, err error) {
+	var list struct{ Records []json.RawMessage }
+	var kafka struct {
+		Records map[string][]struct {
+			Offset int64
+			Value  []byte
+		}
+	}
+	var rabbit struct {
+		Queues map[string][]struct {
+			BasicProperties struct{ MessageID string }
+			Data            []byte
+		} `json:"rmqMessagesByQueue"`
+	}
+	switch {
+	case json.Unmarshal(body, &list) == nil && list.Records != nil:
 		for _, record := range list.Records {
 			var e struct {
 				MessageID, EventID string
@@ -139,17 +184,26 @@ func Recorder(know func(Fact)) http.Handler {
 				}
 			}
 			if err := json.Unmarshal(record, &e); err != nil {
-				panic(http.ErrAbortHandler)
+				return nil, err
 			}
-			seen := map[ID]bool{}
-			for _, id := range IDs(string(record)) {
-				if !seen[id] {
-					seen[id] = true
-					know(Fact{Ran, id, cmp.Or(e.MessageID, e.EventID, e.ResponseElements.ID2)})
-				}
+			all = append(all, part{string(record), cmp.Or(e.MessageID, e.EventID, e.ResponseElements.ID2)})
+		}
+	case json.Unmarshal(body, &kafka) == nil && kafka.Records != nil:
+		for partition, records := range kafka.Records {
+			for _, r := range records {
+				all = append(all, part{string(r.Value), fmt.Sprint(partition, " ", r.Offset)})
 			}
 		}
-	})
+	case json.Unmarshal(body, &rabbit) == nil && rabbit.Queues != nil:
+		for _, messages := range rabbit.Queues {
+			for _, m := range messages {
+				all = append(all, part{string(m.Data), m.BasicProperties.MessageID})
+			}
+		}
+	default:
+		all = []part{{string(body), request}}
+	}
+	return all, nil
 }
 
 // A Load is work for one server.
