@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"sync"
+	"time"
 
 	"lambent"
 )
@@ -86,14 +87,14 @@ func (g *guarded) Listen(port int) (l net.Listener, err error) {
 }
 
 // Dial may fail without harm: the port may not be open yet.
-func (g *guarded) Dial(ctx context.Context, port int) (net.Conn, error) {
+func (g *guarded) Dial(ctx context.Context, port int, patience time.Duration) (net.Conn, error) {
 	g.mu.Lock()
 	dead := g.destroyed
 	g.mu.Unlock()
 	if dead {
 		return nil, lambent.Errorf(lambent.Unavailable, "sandbox.Dial", "the sandbox %s is gone", g.ID())
 	}
-	return g.Sandbox.Dial(ctx, port)
+	return g.Sandbox.Dial(ctx, port, patience)
 }
 
 // Settle implements [Settler] for every sandbox: for one that does not, it is done.

@@ -16,6 +16,7 @@ import (
 	"net"
 	"os"
 	"syscall"
+	"time"
 
 	"lambent"
 )
@@ -115,8 +116,9 @@ type Sandbox interface {
 	// is one for each port at a time; at one that has none nobody is met.
 	Listen(port int) (net.Listener, error)
 
-	// Dial connects to a port of 127.0.0.1 inside.
-	Dial(ctx context.Context, port int) (net.Conn, error)
+	// Dial connects to a port of 127.0.0.1 inside. While nobody listens there it tries
+	// again, for as long as patience says, which is [MaxPatience] at most.
+	Dial(ctx context.Context, port int, patience time.Duration) (net.Conn, error)
 
 	// Output is the read end of the pipe that standard output and standard error
 	// inside go to, in non-blocking mode. It reaches its end after Done. The

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"lambent"
 	"lambent/internal/http1"
@@ -20,8 +21,10 @@ type onlyDials struct {
 	done chan struct{}
 }
 
-func (d onlyDials) Dial(context.Context, int) (net.Conn, error) { return net.Dial("tcp", d.addr) }
-func (d onlyDials) Done() <-chan struct{}                       { return d.done }
+func (d onlyDials) Dial(context.Context, int, time.Duration) (net.Conn, error) {
+	return net.Dial("tcp", d.addr)
+}
+func (d onlyDials) Done() <-chan struct{} { return d.done }
 
 type noReply struct{}
 
@@ -107,7 +110,7 @@ type breaks struct {
 }
 
 func (b breaks) Done() <-chan struct{} { return b.done }
-func (breaks) Dial(context.Context, int) (net.Conn, error) {
+func (breaks) Dial(context.Context, int, time.Duration) (net.Conn, error) {
 	ours, theirs := net.Pipe()
 	theirs.Close()
 	return ours, nil

@@ -27,7 +27,7 @@ func (in *instance) take(ctx context.Context) (c *http1.Client, used bool, err e
 	if c := in.takeKept(); c != nil {
 		return c, true, nil
 	}
-	nc, err := in.sandbox.Dial(ctx, in.port)
+	nc, err := in.sandbox.Dial(ctx, in.port, 0)
 	if err != nil {
 		in.fail()
 		if ctx.Err() != nil {

@@ -21,7 +21,7 @@ type dies struct {
 	done chan struct{}
 }
 
-func (d dies) Dial(context.Context, int) (net.Conn, error) {
+func (d dies) Dial(context.Context, int, time.Duration) (net.Conn, error) {
 	select {
 	case <-d.done:
 		return nil, errors.New("gone")

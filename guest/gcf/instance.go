@@ -29,9 +29,9 @@ const (
 	// at most. A look costs 0.2 ms.
 	firstLook, lastLook = time.Millisecond, 10 * time.Millisecond
 
-	// A framework that was loaded ahead listens after some milliseconds: for so long the
-	// looks are closer.
-	closeLook, closely = 500 * time.Microsecond, 20 * time.Millisecond
+	// A framework that was loaded ahead listens after some milliseconds: for so long
+	// whoever looks first does not go away.
+	closely = 20 * time.Millisecond
 
 	// grace is what Google gives from SIGTERM to SIGKILL.
 	grace = 10 * time.Second
@@ -127,12 +127,13 @@ func (in *instance) assignment() []byte {
 
 // listens waits until the code accepts connections. It keeps the one that it made.
 func (in *instance) listens(ctx context.Context) error {
-	begun, wait := time.Now(), firstLook
-	for ; ; wait = min(wait+wait/2, lastLook) {
-		if in.runtime.Preloads != "" && time.Since(begun) < closely {
-			wait = closeLook
-		}
-		nc, err := in.sandbox.Dial(ctx, in.port)
+	var patience time.Duration
+	if in.runtime.Preloads != "" {
+		patience = closely
+	}
+	for wait := firstLook; ; wait = min(wait+wait/2, lastLook) {
+		nc, err := in.sandbox.Dial(ctx, in.port, patience)
+		patience = 0
 		if err == nil {
 			in.keep(http1.NewClient(nc))
 			return nil

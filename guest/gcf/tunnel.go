@@ -115,7 +115,7 @@ func (in *instance) crashed(ctx context.Context) bool {
 	if asked {
 		return false
 	}
-	if c, err := in.sandbox.Dial(ctx, in.port); err == nil {
+	if c, err := in.sandbox.Dial(ctx, in.port, 0); err == nil {
 		// The kernel may close a process's port after its connections: then whoever was let
 		// in meanwhile is put out again.
 		_ = c.SetReadDeadline(time.Now().Add(portCloses))

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"lambent"
 	"lambent/sandbox"
@@ -192,9 +193,10 @@ func (b *Box) Terminate() error {
 }
 
 // Dial implements sandbox.Sandbox.
-func (b *Box) Dial(ctx context.Context, port int) (net.Conn, error) {
-	var d net.Dialer
-	return d.DialContext(ctx, "tcp", fmt.Sprintf("127.0.0.1:%d", port))
+func (b *Box) Dial(ctx context.Context, port int, patience time.Duration) (net.Conn, error) {
+	return sandbox.Patiently(ctx, patience, func() (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "tcp", fmt.Sprintf("127.0.0.1:%d", port))
+	})
 }
 
 // Stats implements sandbox.Sandbox.

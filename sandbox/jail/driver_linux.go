@@ -320,8 +320,8 @@ func (b *box) Listen(port int) (net.Listener, error) {
 }
 
 // Dial implements sandbox.Sandbox.
-func (b *box) Dial(_ context.Context, port int) (net.Conn, error) {
-	f, err := b.one(request{Op: dial, Port: port})
+func (b *box) Dial(_ context.Context, port int, patience time.Duration) (net.Conn, error) {
+	f, err := b.one(request{Op: dial, Port: port, Patience: patience})
 	if err != nil {
 		return nil, err
 	}

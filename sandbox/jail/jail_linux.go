@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -19,7 +20,7 @@ import (
 )
 
 const (
-	version    = 6
+	version    = 7
 	maxMessage = 64 << 10 // an environment has 4 KB, an event does not come this way
 	maxFiles   = 8        // descriptors with one message
 )
@@ -41,9 +42,11 @@ type request struct {
 	Runtime *lambent.Runtime `json:",omitempty"` // of park
 	Task    *sandbox.Task    `json:",omitempty"` // of assign
 	Port    int              `json:",omitempty"` // of listen and dial
-	Name    string           `json:",omitempty"` // of open
-	LeadsTo []netip.Addr     `json:",omitempty"`
-	Part    float64          `json:",omitempty"` // of share
+	// Patience is of dial, in nanoseconds.
+	Patience time.Duration `json:",omitempty"`
+	Name     string        `json:",omitempty"` // of open
+	LeadsTo  []netip.Addr  `json:",omitempty"`
+	Part     float64       `json:",omitempty"` // of share
 }
 
 type operation string
@@ -120,6 +123,8 @@ func (r *request) check(l *lambent.Limits) error {
 		return bad("a disk of %d MB", r.Task.TmpMB)
 	case (r.Op == listen || r.Op == dial) && (r.Port < 1 || r.Port > 65535):
 		return bad("port %d", r.Port)
+	case r.Patience < 0 || r.Patience > sandbox.MaxPatience:
+		return bad("a patience of %v", r.Patience)
 	case r.Op == share && !(r.Part > 0 && r.Part <= 1):
 		return bad("a part of %v", r.Part)
 	case r.Op == open && (r.Name == "" || len(r.Name) > 253 || len(r.LeadsTo) == 0):

@@ -197,6 +197,8 @@ func TestTheJailTrustsNothing(t *testing.T) {
 		"memory":          `{"Number":1,"Op":"assign","Sandbox":7,"Task":{"Code":"/","MemoryMB":99999,"TmpMB":512}}`,
 		"disk":            `{"Number":1,"Op":"assign","Sandbox":7,"Task":{"Code":"/","MemoryMB":128,"TmpMB":-1}}`,
 		"port":            `{"Number":1,"Op":"dial","Sandbox":7,"Port":70000}`,
+		"patience":        `{"Number":1,"Op":"dial","Sandbox":7,"Port":80,"Patience":1000000001}`,
+		"no patience":     `{"Number":1,"Op":"dial","Sandbox":7,"Port":80,"Patience":-1}`,
 		"zero byte":       `{"Number":1,"Op":"assign","Sandbox":7,"Task":{"Code":"/","MemoryMB":128,"TmpMB":512,"Start":{"Argv":["a\u0000b"]}}}`,
 		"variable":        `{"Number":1,"Op":"park","Runtime":{"name":"r","env":{"A=B":"c"}}}`,
 		"no name":         `{"Number":1,"Op":"assign","Sandbox":7,"Task":{"Code":"/","MemoryMB":128,"TmpMB":512,"Start":{"Argv":["a"],"Env":["A=B","=C"]}}}`,
@@ -407,7 +409,7 @@ func (b *ableBox) Share(part float64) error {
 	return b.Box.Share(part)
 }
 
-func (b *ableBox) Dial(context.Context, int) (net.Conn, error) {
+func (b *ableBox) Dial(context.Context, int, time.Duration) (net.Conn, error) {
 	return nil, lambent.Errorf(lambent.Unsupported, "test", "not here")
 }
 

@@ -293,7 +293,7 @@ func (j *jail) do(r *request, out *response) ([]syscall.Conn, error) {
 		j.mu.Unlock()
 		return []syscall.Conn{l.(syscall.Conn)}, nil
 	case dial:
-		c, err := h.Dial(j.ctx, r.Port)
+		c, err := h.Dial(j.ctx, r.Port, r.Patience)
 		if err != nil {
 			return nil, err
 		}

@@ -454,8 +454,8 @@ func isSecond(status []byte, parent int) bool {
 }
 
 // Dial implements sandbox.Sandbox.
-func (b *box) Dial(ctx context.Context, port int) (net.Conn, error) {
-	return b.net.Dial(ctx, port)
+func (b *box) Dial(ctx context.Context, port int, patience time.Duration) (net.Conn, error) {
+	return sandbox.Patiently(ctx, patience, func() (net.Conn, error) { return b.net.Dial(ctx, port) })
 }
 
 // Names returns the sockets inside at which the code asks for names, of which

@@ -175,9 +175,10 @@ func (b *box) Terminate() error {
 }
 
 // Dial implements sandbox.Sandbox.
-func (b *box) Dial(ctx context.Context, port int) (net.Conn, error) {
-	var d net.Dialer
-	return d.DialContext(ctx, "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+func (b *box) Dial(ctx context.Context, port int, patience time.Duration) (net.Conn, error) {
+	return sandbox.Patiently(ctx, patience, func() (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+	})
 }
 
 // Stats implements sandbox.Sandbox.

@@ -48,7 +48,7 @@ func Escape(t *testing.T, codeDir func(*testing.T) string, open func(*testing.T)
 		}
 	}
 	e.neighbour = addressOf(t, neighbour.result(t, "addresses"))
-	c, err := neighbour.box.Dial(t.Context(), 7777)
+	c, err := neighbour.box.Dial(t.Context(), 7777, 0)
 	if err != nil {
 		t.Fatalf("the neighbour does not listen: %v", err)
 	}

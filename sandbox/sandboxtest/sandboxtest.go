@@ -475,13 +475,16 @@ func (s suite) port(t *testing.T, d sandbox.Driver) {
 	if err := b.Assign(t.Context(), task); err != nil {
 		t.Fatal(err)
 	}
+	if _, err := b.Dial(t.Context(), 1, 20*time.Millisecond); !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Errorf("where nobody listens: %v", err)
+	}
 	for {
-		c, err := b.Dial(t.Context(), port)
+		c, err := b.Dial(t.Context(), port, sandbox.MaxPatience)
 		if err != nil { // not yet
 			select {
 			case <-b.Done():
 				t.Fatalf("it ended: %v", b.Exit())
-			case <-time.After(10 * time.Millisecond):
+			default:
 			}
 			continue
 		}
