@@ -75,6 +75,12 @@ func (s *sink) Deliver(context.Context, ...lambent.Event) ([]string, error) { re
 func (s *sink) Position(context.Context) ([]byte, error)                    { return nil, nil }
 func (s *sink) SetPosition(context.Context, []byte) error                   { return nil }
 
+func (s *sink) fail(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.err = err
+}
+
 func (s *sink) take() []lambent.Event {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -237,6 +243,41 @@ func isLocked(t *testing.T, file string) bool {
 	}
 	defer f.Close()
 	return syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) != nil
+}
+
+// Buckets open where there is no room for the events of what was under way: these come
+// when there is.
+func TestOpensWithoutRoom(t *testing.T) {
+	t.Parallel()
+	var full sink
+	p := start(t, func(o *bucket.Options) {
+		o.Source.Bind(lambent.Trigger{ID: "t", Target: lambent.Name{Project: "shop", Function: "f"}, Bucket: &lambent.Bucket{Name: "uploads"}}, &full)
+	})
+	c := p.client("shop", func(o *s3.Options) { o.RetryMaxAttempts = 1 })
+	_, err := c.CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: new("uploads")})
+	p.must(nil, err)
+	full.fail(lambent.Errorf(lambent.NoSpace, "test", "the disk is full"))
+	if _, err := c.PutObject(t.Context(), &s3.PutObjectInput{Bucket: new("uploads"), Key: new("k"), Body: strings.NewReader("x")}); err == nil {
+		t.Error("what has no event is acknowledged")
+	}
+	p.close()
+	p.open()
+	if e := full.take(); len(e) > 0 {
+		t.Errorf("%+v", e)
+	}
+	full.fail(nil)
+	put := func() error {
+		_, err := c.PutObject(t.Context(), &s3.PutObjectInput{Bucket: new("uploads"), Key: new("l"), Body: strings.NewReader("x")})
+		return err
+	}
+	for begun := time.Now(); put() != nil; time.Sleep(10 * time.Millisecond) {
+		if time.Since(begun) > 10*time.Second {
+			t.Fatal("nothing is taken though there is room")
+		}
+	}
+	if e := full.take(); len(e) != 2 || e[0].Subject != "k" || e[1].Subject != "l" {
+		t.Errorf("%+v", e)
+	}
 }
 
 // A client that stops in the middle is not waited for, and has left nothing.

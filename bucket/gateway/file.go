@@ -18,6 +18,7 @@ import (
 	"github.com/versity/versitygw/s3err"
 	"golang.org/x/sys/unix"
 
+	"lambent"
 	"lambent/source/object"
 )
 
@@ -141,5 +142,9 @@ func (b *watched) settleOne(ctx context.Context, i *object.Intent) error {
 	if len(happened) == 0 {
 		return b.link.Cancel(i.ID)
 	}
-	return b.link.Done(i.ID, happened)
+	err := b.link.Done(i.ID, happened)
+	if lambent.Is(err, lambent.NoSpace) || lambent.Is(err, lambent.Throttled) {
+		return nil // the server tries again, and takes nothing else that is watched meanwhile
+	}
+	return err
 }
